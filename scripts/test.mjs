@@ -1,0 +1,22 @@
+// Runs tap and closes with the plain line 'N passed, N failed'; tap's exit code is kept.
+import { spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+
+const tap = join(dirname(createRequire(import.meta.url).resolve('tap/package.json')), 'dist', 'esm', 'run.mjs');
+const args = [tap, '--reporter=tap', ...process.argv.slice(2)];
+const child = spawn(process.execPath, args, { stdio: ['inherit', 'pipe', 'inherit'] });
+
+let tail = '';
+child.stdout.on('data', chunk => {
+  process.stdout.write(chunk);
+  tail = (tail + chunk).slice(-65536);
+});
+child.on('close', (code, signal) => {
+  const totals = /^# \{ total: \d+(?:, pass: (\d+))?(?:, fail: (\d+))?(?:, skip: (\d+))?.*\}$/gm;
+  const last = [...tail.matchAll(totals)].at(-1);
+  // No totals means that tap itself did not get to its end: that is a failure, not an empty success.
+  if (last) console.log(`${last[1] ?? 0} passed, ${last[2] ?? 0} failed${last[3] ? `, ${last[3]} skipped` : ''}`);
+  else console.log('0 passed, 1 failed');
+  process.exitCode = signal || !last ? 1 : (code ?? 1);
+});
