@@ -1,0 +1,117 @@
+// The door between scijs ndarrays and the algorithms. Outside: any dtype, strides, offset. Inside there is one
+// canonical form, contiguous row-major float64, and the way out is a fresh row-major ndarray.
+import ndarray, { type Data, type NdArray } from 'ndarray';
+import { describe, fail } from './errors.ts';
+
+/** What every function takes: an ndarray of numbers; any dtype, strides (negative too) and offset. */
+export type AnyNdArray = NdArray<Data<number>>;
+export type Real = Float32Array | Float64Array;
+/** What every function returns: fresh, row-major; float32 if all inputs are float32, else float64. */
+export type RealNdArray = NdArray<Real>;
+export type RealDtype = 'float32' | 'float64';
+
+/** A matrix inside the package: element (i, j) is data[i * cols + j], and the data are ours to overwrite. */
+export type Dense = { readonly rows: number; readonly cols: number; readonly data: Float64Array };
+
+/** Largest |a[i,j] − a[j,i]| / max|a| that passes as rounding: 1e-6 for float32, 1e-12 otherwise. */
+export const symmetryTolerance = (a: AnyNdArray): number => (a.dtype === 'float32' ? 1e-6 : 1e-12);
+
+export const resultDtype = (...inputs: AnyNdArray[]): RealDtype =>
+  inputs.every(a => a.dtype === 'float32') ? 'float32' : 'float64';
+
+/** `data` (row-major, ours) as the ndarray that leaves the package. */
+export function output(data: Float64Array, shape: number[], dtype: RealDtype): RealNdArray {
+  return dtype === 'float32' ? ndarray(new Float32Array(data), shape) : ndarray(data, shape);
+}
+
+export function expectRank(operation: string, rank: 1 | 2, a: AnyNdArray): void {
+  if (a.dtype.startsWith('big')) fail(operation, 'expected numbers', describe(a));
+  if (a.shape.length !== rank) fail(operation, `expected a ${rank === 1 ? 'vector' : 'matrix'}`, describe(a));
+}
+
+/** A fresh float64 copy of any matrix. */
+export function readMatrix(operation: string, a: AnyNdArray): Dense {
+  expectRank(operation, 2, a);
+  const rows = a.shape[0]!;
+  const cols = a.shape[1]!;
+  return { rows, cols, data: copy(a, rows, cols, a.stride[0]!, a.stride[1]!) };
+}
+
+/** A fresh float64 copy of any vector. */
+export function readVector(operation: string, a: AnyNdArray): Float64Array {
+  expectRank(operation, 1, a);
+  return copy(a, a.shape[0]!, 1, a.stride[0]!, 0);
+}
+
+/** A fresh copy of a matrix without NaN and infinities; throws with the index of the first. */
+export function readFinite(operation: string, a: AnyNdArray): Dense {
+  const dense = readMatrix(operation, a);
+  const { data, cols } = dense;
+  for (let p = 0; p < data.length; p++) {
+    if (!Number.isFinite(data[p]!)) {
+      const index = `${Math.floor(p / cols)},${p % cols}`;
+      fail(operation, 'expected finite numbers', `${describe(a)} with ${data[p]} at [${index}]`);
+    }
+  }
+  return dense;
+}
+
+/** A fresh copy of a finite symmetric matrix; what `symmetryTolerance` lets pass is averaged away. Throws otherwise. */
+export function readSymmetric(operation: string, a: AnyNdArray): Dense {
+  const dense = readFinite(operation, a);
+  const { rows: n, cols, data } = dense;
+  if (n !== cols) fail(operation, 'expected a square matrix', describe(a));
+  const max = maxAbs(data);
+  const tolerance = symmetryTolerance(a);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < i; j++) {
+      const lower = data[i * n + j]!;
+      const upper = data[j * n + i]!;
+      if (lower === upper) continue;
+      if (Math.abs(lower - upper) > tolerance * max) {
+        const came = `${describe(a)} with [${j},${i}] = ${upper} and [${i},${j}] = ${lower}`;
+        fail(operation, `expected a symmetric matrix (within ${tolerance.toExponential(0)} of max|a| = ${max})`, came);
+      }
+      data[i * n + j] = data[j * n + i] = 0.5 * lower + 0.5 * upper;
+    }
+  }
+  return dense;
+}
+
+export function maxAbs(data: Float64Array): number {
+  let max = 0;
+  for (let p = 0; p < data.length; p++) max = Math.max(max, Math.abs(data[p]!));
+  return max;
+}
+
+/**
+ * Divides by the power of two at or just below max|data| and returns it (1 for zero data), so that squares neither
+ * overflow nor vanish. A power of two, because then scaling and unscaling round nothing; divided by, because the
+ * reciprocal of a denormal overflows.
+ */
+export function normalise(data: Float64Array): number {
+  const max = maxAbs(data);
+  if (max === 0) return 1;
+  const scale = 2 ** Math.max(-1074, Math.min(1023, Math.floor(Math.log2(max))));
+  for (let p = 0; p < data.length; p++) data[p] = data[p]! / scale;
+  return scale;
+}
+
+function copy(a: AnyNdArray, rows: number, cols: number, rowStride: number, colStride: number): Float64Array {
+  const { offset } = a;
+  const out = new Float64Array(rows * cols);
+  if (a.data instanceof Float64Array && (colStride === 1 || cols === 1) && (rowStride === cols || rows === 1)) {
+    out.set(a.data.subarray(offset, offset + out.length));
+    return out;
+  }
+  const data = elements(a.data);
+  for (let i = 0, p = 0; i < rows; i++) {
+    for (let j = 0, q = offset + i * rowStride; j < cols; j++, q += colStride) out[p++] = data[q]!;
+  }
+  return out;
+}
+
+/** Something with plain indices; ndarray's generic storage (an object with get and set) is copied into an array. */
+function elements(data: Data<number>): ArrayLike<number> {
+  return 'get' in data ? Array.from({ length: data.length }, (_, i) => data.get(i)) : data;
+}
