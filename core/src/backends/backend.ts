@@ -1,0 +1,123 @@
+/**
+ * The interface between operations and the code that computes. A backend owns one device. `reference` in this folder is
+ * the slow, obviously right one; others must agree with it on every kernel.
+ *
+ * Kernels read operands of any layout and write `out`, which is contiguous, has its final shape and starts zero-filled
+ * (in-place kernels say so). Shapes and dtypes were checked by the operation; kernels convert elements where the
+ * dtypes of operand and result differ.
+ */
+
+import type { DType, TypedArray } from '../dtype.ts';
+import type { Layout } from '../shape.ts';
+import type { Storage } from '../storage.ts';
+
+/** A tensor as kernels see it. */
+export interface Operand extends Layout {
+  readonly storage: Storage;
+  readonly dtype: DType;
+}
+
+export type UnaryKernel =
+  | 'neg'
+  | 'abs'
+  | 'sign'
+  | 'exp'
+  | 'expm1'
+  | 'log'
+  | 'log1p'
+  | 'sqrt'
+  | 'square'
+  | 'reciprocal'
+  | 'sin'
+  | 'cos'
+  | 'tanh'
+  | 'sigmoid'
+  | 'relu'
+  | 'erf'
+  | 'floor'
+  | 'ceil'
+  | 'round'
+  | 'not'
+  | 'isFinite'
+  | 'isNaN';
+
+export type BinaryKernel =
+  | 'add'
+  | 'sub'
+  | 'mul'
+  | 'div'
+  | 'pow'
+  | 'maximum'
+  | 'minimum'
+  | 'eq'
+  | 'ne'
+  | 'lt'
+  | 'le'
+  | 'gt'
+  | 'ge'
+  | 'and'
+  | 'or';
+
+export type ReduceKernel = 'sum' | 'max' | 'min';
+
+/** Constants of one moment update of Adam; see `Backend.moments`. */
+export type MomentOptions = {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  /** 1 − β₁ᵗ and 1 − β₂ᵗ, where t counts this update too. */
+  readonly correction1: number;
+  readonly correction2: number;
+};
+
+export interface Backend {
+  /** The name that `Tensor.device` shows and `to` takes. */
+  readonly device: string;
+
+  /** Memory for `size` elements, zero-filled. Throws an OutOfMemoryError where there is none. */
+  allocate(dtype: DType, size: number): TypedArray;
+  /** A copy of the elements in row-major order. */
+  read(x: Operand): TypedArray;
+
+  /** out ← x, converted to the dtype of `out`. Floats become integers by truncation (a RangeError where int32 cannot hold them), and true where not 0. */
+  copy(x: Operand, out: Operand): void;
+  /** out ← value everywhere. */
+  fill(value: number, out: Operand): void;
+  unary(kernel: UnaryKernel, x: Operand, out: Operand): void;
+  /** `a` and `b` broadcast to the shape of `out`. Comparisons take them in their common dtype. */
+  binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void;
+  /** out ← condition ? a : b, all three broadcast to the shape of `out`. */
+  where(condition: Operand, a: Operand, b: Operand, out: Operand): void;
+
+  /** Reduces `axes`; `out` has the remaining axes (with or without the reduced ones as length 1). NaN wins in max, min. */
+  reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void;
+  /** Index of the first maximum (minimum) along `axis`; NaN counts as the extremum, as in PyTorch. */
+  argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
+  softmax(x: Operand, axis: number, out: Operand): void;
+  logSoftmax(x: Operand, axis: number, out: Operand): void;
+
+  /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. */
+  matmul(a: Operand, b: Operand, out: Operand): void;
+
+  /** out[…, i, …] ← x[…, index[…, i, …], …] along `axis`; index has the shape of `out`. */
+  gather(x: Operand, axis: number, index: Operand, out: Operand): void;
+  /** out[…, index[…, i, …], …] += x[…, i, …] along `axis`, in row-major order of `x`. */
+  scatterAdd(x: Operand, axis: number, index: Operand, out: Operand): void;
+  /** out ← the slices of `x` along `axis` that `index` [n] names, in its order. */
+  indexSelect(x: Operand, axis: number, index: Operand, out: Operand): void;
+  /** The slice index[i] of `out` along `axis` += slice i of `x`. */
+  indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void;
+
+  /** In place: y ← y + α x, any layouts, `x` broadcast to `y`. */
+  addScaled(y: Operand, x: Operand, alpha: number): void;
+  /** In place: y ← β y, any layout. */
+  scale(y: Operand, beta: number): void;
+  /** In place: y ← x converted, any layouts, `x` broadcast to `y`. */
+  assign(y: Operand, x: Operand): void;
+  /**
+   * Adam's moments, in place, and the direction they give (Kingma & Ba 2015, Algorithm 1):
+   * m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) s;  out ← (m / c₁) / (√(v / c₂) + ε), where s is `second`, or g² if null.
+   * v below 1e-36 in float32 (1e-290 in float64) is set to 0, so that no arithmetic on denormal numbers follows.
+   */
+  moments(m: Operand, v: Operand, g: Operand, second: Operand | null, out: Operand, options: MomentOptions): void;
+}

@@ -1,0 +1,311 @@
+/** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
+
+import { allocateArray, type DType, isFloat, type TypedArray } from '../dtype.ts';
+import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
+import type { Backend, BinaryKernel, MomentOptions, Operand, ReduceKernel, UnaryKernel } from './backend.ts';
+import { int32Product, packed, product } from './product.ts';
+import {
+  addScaledLoop,
+  assignLoop,
+  binaryLoop,
+  convertLoop,
+  FAST_BINARY,
+  FAST_UNARY,
+  REDUCE,
+  scaleLoop,
+  type UpdateLoop,
+  unaryLoop,
+} from './rows.ts';
+import { BINARY, INT32, UNARY } from './scalar.ts';
+import { Slabs } from './slab.ts';
+import { lastStride, walkRows } from './walk.ts';
+
+const array = (x: Operand): TypedArray => x.storage.array;
+
+/** Where `x` walks when it is read with the shape `to`. */
+function pathTo(x: Operand, to: Shape) {
+  return { strides: broadcastStrides('broadcast', x, to), offset: x.offset };
+}
+
+/** The elements in row-major order: a window of the storage where they already are, else a copy. */
+function rowMajor(x: Operand): TypedArray {
+  const data = array(x);
+  const size = sizeOf(x.shape);
+  if (isContiguous(x)) return data.subarray(x.offset, x.offset + size);
+  const out = allocateArray(x.dtype, size);
+  const step = lastStride(x.strides);
+  const length = x.shape.at(-1) ?? 1;
+  walkRows(x.shape, [x], (start, [from]) => {
+    for (let i = 0, p = from!; i < length; i++, p += step) out[start + i] = data[p]!;
+  });
+  return out;
+}
+
+/**
+ * The step of a single run through `x` that meets its elements as a result of `size` elements needs them: 1 where they
+ * lie without gaps, 0 for one element; null where it takes more than one run.
+ */
+function runStep(x: Layout, size: number): 0 | 1 | null {
+  const own = sizeOf(x.shape);
+  if (own === 1) return 0;
+  return own === size && isContiguous(x) ? 1 : null;
+}
+
+/** Elements before, along and after an axis: row-major index = (before · length + i) · after + j. */
+function around(shape: Shape, axis: number): { before: number; length: number; after: number } {
+  return { before: sizeOf(shape.slice(0, axis)), length: shape[axis]!, after: sizeOf(shape.slice(axis + 1)) };
+}
+
+export class ReferenceBackend implements Backend {
+  readonly device: string;
+  readonly #slabs = new Slabs();
+
+  constructor(device = 'cpu') {
+    this.device = device;
+  }
+
+  allocate(dtype: DType, size: number): TypedArray {
+    return this.#slabs.allocate(dtype, size);
+  }
+
+  read(x: Operand): TypedArray {
+    return rowMajor(x).slice();
+  }
+
+  copy(x: Operand, out: Operand): void {
+    this.assign(out, x);
+  }
+
+  fill(value: number, out: Operand): void {
+    array(out).fill(value, out.offset, out.offset + sizeOf(out.shape));
+  }
+
+  unary(kernel: UnaryKernel, x: Operand, out: Operand): void {
+    const exact = out.dtype === 'int32' ? INT32.unary[kernel] : undefined;
+    const loop = FAST_UNARY[kernel] ?? unaryLoop(exact ?? UNARY[kernel]);
+    loop(rowMajor(x), array(out));
+  }
+
+  binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void {
+    const exact = out.dtype === 'int32' ? INT32.binary[kernel] : undefined;
+    const loop = exact === undefined ? (FAST_BINARY[kernel] ?? binaryLoop(BINARY[kernel])) : binaryLoop(exact);
+    const [p, q, target] = [array(a), array(b), array(out)];
+    const size = sizeOf(out.shape);
+    const [runA, runB] = [runStep(a, size), runStep(b, size)];
+    if (runA !== null && runB !== null) {
+      loop(p, a.offset, runA, q, b.offset, runB, target, 0, size);
+      return;
+    }
+    const pathA = pathTo(a, out.shape);
+    const pathB = pathTo(b, out.shape);
+    const stepA = lastStride(pathA.strides);
+    const stepB = lastStride(pathB.strides);
+    const length = out.shape.at(-1) ?? 1;
+    walkRows(out.shape, [pathA, pathB], (start, at) =>
+      loop(p, at[0]!, stepA, q, at[1]!, stepB, target, start, start + length),
+    );
+  }
+
+  where(condition: Operand, a: Operand, b: Operand, out: Operand): void {
+    const [c, p, q, target] = [array(condition), array(a), array(b), array(out)];
+    const paths = [condition, a, b].map(x => pathTo(x, out.shape));
+    const [stepC, stepA, stepB] = paths.map(path => lastStride(path.strides));
+    const length = out.shape.at(-1) ?? 1;
+    walkRows(out.shape, paths, (start, at) => {
+      for (let k = 0; k < length; k++)
+        target[start + k] = c[at[0]! + k * stepC!] !== 0 ? p[at[1]! + k * stepA!]! : q[at[2]! + k * stepB!]!;
+    });
+  }
+
+  reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
+    const { start, loop } = REDUCE[kernel];
+    const data = array(x);
+    // Sums run in float64 and round once, at the end.
+    const acc = new Float64Array(sizeOf(out.shape)).fill(start);
+    const kept = contiguousStrides(x.shape.map((length, i) => (axes.includes(i) ? 1 : length)));
+    const path = { strides: kept.map((stride, i) => (axes.includes(i) ? 0 : stride)), offset: 0 };
+    const length = x.shape.at(-1) ?? 1;
+    const stepX = lastStride(x.strides);
+    const stepOut = lastStride(path.strides);
+    if (acc.length === 1 && isContiguous(x)) loop(data, x.offset, 1, acc, 0, 0, sizeOf(x.shape));
+    else walkRows(x.shape, [x, path], (_, at) => loop(data, at[0]!, stepX, acc, at[1]!, stepOut, length));
+    array(out).set(acc);
+  }
+
+  argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void {
+    const better = kernel === 'argmax' ? (a: number, b: number) => a > b : (a: number, b: number) => a < b;
+    const data = rowMajor(x);
+    const target = array(out);
+    const { before, length, after } = around(x.shape, axis);
+    for (let b = 0; b < before; b++)
+      for (let j = 0; j < after; j++) {
+        let best = 0;
+        for (let i = 1; i < length; i++) {
+          const value = data[(b * length + i) * after + j]!;
+          const champion = data[(b * length + best) * after + j]!;
+          if (Number.isNaN(champion)) break;
+          if (Number.isNaN(value) || better(value, champion)) best = i;
+        }
+        target[b * after + j] = best;
+      }
+  }
+
+  softmax(x: Operand, axis: number, out: Operand): void {
+    this.#normalise(x, axis, out, (value, max, sum) => Math.exp(value - max) / sum);
+  }
+
+  logSoftmax(x: Operand, axis: number, out: Operand): void {
+    this.#normalise(x, axis, out, (value, max, sum) => value - max - Math.log(sum));
+  }
+
+  /** Calls `f(value, max, Σ exp(value − max))` along an axis. */
+  #normalise(x: Operand, axis: number, out: Operand, f: (value: number, max: number, sum: number) => number): void {
+    const data = rowMajor(x);
+    const target = array(out);
+    const { before, length, after } = around(x.shape, axis);
+    for (let b = 0; b < before; b++)
+      for (let j = 0; j < after; j++) {
+        const at = b * length * after + j;
+        let max = -Infinity;
+        for (let i = 0; i < length; i++) max = Math.max(max, data[at + i * after]!);
+        // A row of −∞ alone: exp(−∞ − 0) = 0, so the result is 0/0 = NaN, as it should be.
+        if (max === -Infinity) max = 0;
+        let sum = 0;
+        for (let i = 0; i < length; i++) sum += Math.exp(data[at + i * after]! - max);
+        for (let i = 0; i < length; i++) target[at + i * after] = f(data[at + i * after]!, max, sum);
+      }
+  }
+
+  matmul(a: Operand, b: Operand, out: Operand): void {
+    const rank = out.shape.length;
+    const batch = out.shape.slice(0, -2);
+    const [m, n] = [out.shape[rank - 2]!, out.shape[rank - 1]!];
+    const k = a.shape.at(-1)!;
+    const multiply = out.dtype === 'int32' ? int32Product : product;
+    const lead = (x: Operand) => {
+      const [rows, columns] = x.shape.slice(-2);
+      return {
+        strides: broadcastStrides('matmul', x, [...batch, rows!, columns!]).slice(0, -2),
+        offset: x.offset,
+      };
+    };
+    const [aRow, aColumn] = a.strides.slice(-2);
+    const [bRow, bColumn] = b.strides.slice(-2);
+    // Each batch entry is a "row" of length 1 of the walk.
+    const [pathA, pathB] = [lead(a), lead(b)];
+    const one = { strides: [0] };
+    walkRows(
+      [...batch, 1],
+      [
+        { strides: [...pathA.strides, ...one.strides], offset: pathA.offset },
+        { strides: [...pathB.strides, ...one.strides], offset: pathB.offset },
+      ],
+      (entry, at) => {
+        const left = packed(array(a), m, k, aRow!, aColumn!, at[0]!);
+        const right = packed(array(b), n, k, bColumn!, bRow!, at[1]!);
+        multiply(m, n, k, left, right, array(out), entry * m * n);
+      },
+    );
+  }
+
+  gather(x: Operand, axis: number, index: Operand, out: Operand): void {
+    const [data, at, target] = [rowMajor(x), rowMajor(index), array(out)];
+    this.#alongIndex(x.shape, index.shape, axis, (i, j) => {
+      target[j] = data[i(at[j]!)]!;
+    });
+  }
+
+  scatterAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    const [data, at, target] = [rowMajor(x), rowMajor(index), array(out)];
+    this.#alongIndex(out.shape, index.shape, axis, (i, j) => {
+      target[i(at[j]!)]! += data[j]!;
+    });
+  }
+
+  /**
+   * Visits the elements j of `index` in row-major order; `i(p)` is the row-major position in `full` with p in place of
+   * the coordinate along `axis`.
+   */
+  #alongIndex(full: Shape, index: Shape, axis: number, visit: (i: (p: number) => number, j: number) => void): void {
+    const strides = contiguousStrides(full);
+    const stride = strides[axis]!;
+    const path = { strides: strides.map((s, i) => (i === axis ? 0 : s)), offset: 0 };
+    const step = lastStride(path.strides);
+    const length = index.at(-1)!;
+    walkRows(index, [path], (start, at) => {
+      for (let k = 0; k < length; k++) visit(p => at[0]! + k * step + p * stride, start + k);
+    });
+  }
+
+  indexSelect(x: Operand, axis: number, index: Operand, out: Operand): void {
+    const [data, at, target] = [rowMajor(x), rowMajor(index), array(out)];
+    const { before, length, after } = around(x.shape, axis);
+    for (let b = 0; b < before; b++)
+      for (let i = 0; i < at.length; i++) {
+        const from = (b * length + at[i]!) * after;
+        target.set(data.subarray(from, from + after), (b * at.length + i) * after);
+      }
+  }
+
+  indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    const [data, at, target] = [rowMajor(x), rowMajor(index), array(out)];
+    const { before, length, after } = around(out.shape, axis);
+    for (let b = 0; b < before; b++)
+      for (let i = 0; i < at.length; i++)
+        for (let j = 0; j < after; j++)
+          target[(b * length + at[i]!) * after + j]! += data[(b * at.length + i) * after + j]!;
+  }
+
+  addScaled(y: Operand, x: Operand, alpha: number): void {
+    this.#inPlace(y, x, addScaledLoop, alpha);
+  }
+
+  scale(y: Operand, beta: number): void {
+    this.#inPlace(y, y, scaleLoop, beta);
+  }
+
+  assign(y: Operand, x: Operand): void {
+    this.#inPlace(y, x, y.dtype === x.dtype || isFloat(y.dtype) ? assignLoop : convertLoop(y.dtype));
+  }
+
+  #inPlace(y: Operand, x: Operand, loop: UpdateLoop, by = 1): void {
+    const target = array(y);
+    // A source that shares the target's memory in another order must not be overwritten while it is read.
+    const shared = array(x) === target && x !== y;
+    const source = shared ? rowMajor(x).slice() : array(x);
+    const layout = shared ? { shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 } : x;
+    const size = sizeOf(y.shape);
+    const run = runStep(layout, size);
+    if (run !== null && isContiguous(y)) {
+      loop(target, y.offset, 1, source, layout.offset, run, size, by);
+      return;
+    }
+    const path = { strides: broadcastStrides('assign', layout, y.shape), offset: layout.offset };
+    const [stepY, stepX] = [lastStride(y.strides), lastStride(path.strides)];
+    const length = y.shape.at(-1) ?? 1;
+    walkRows(y.shape, [y, path], (_, at) => loop(target, at[0]!, stepY, source, at[1]!, stepX, length, by));
+  }
+
+  moments(
+    m: Operand,
+    v: Operand,
+    g: Operand,
+    second: Operand | null,
+    out: Operand,
+    { beta1, beta2, eps, correction1, correction2 }: MomentOptions,
+  ): void {
+    const [first, variance, direction] = [rowMajor(m), rowMajor(v), array(out)];
+    const gradient = rowMajor(g);
+    const squares = second === null ? null : rowMajor(second);
+    const tiny = v.dtype === 'float32' ? 1e-36 : 1e-290;
+    for (let i = 0; i < gradient.length; i++) {
+      const gi = gradient[i]!;
+      const si = squares === null ? gi * gi : squares[i]!;
+      const mi = beta1 * first[i]! + (1 - beta1) * gi;
+      const vi = beta2 * variance[i]! + (1 - beta2) * si;
+      first[i] = mi;
+      variance[i] = vi < tiny ? 0 : vi;
+      direction[i] = first[i]! / correction1 / (Math.sqrt(variance[i]! / correction2) + eps);
+    }
+  }
+}

@@ -1,0 +1,22 @@
+/** The backends that tensors can live on, by device name. */
+
+import type { Backend } from './backend.ts';
+import { ReferenceBackend } from './reference.ts';
+
+const backends = new Map<string, Backend>([['cpu', new ReferenceBackend('cpu')]]);
+
+/** Makes `backend.device` a device that `to` and `TensorOptions.device` take. A later registration replaces it. */
+export function registerBackend(backend: Backend): void {
+  backends.set(backend.device, backend);
+}
+
+/** The backend of a device. Throws an Error that lists the registered ones. */
+export function getBackend(device: string): Backend {
+  const backend = backends.get(device);
+  if (backend === undefined)
+    throw new Error(
+      `device: no backend is registered for '${device}'; there ${backends.size === 1 ? 'is' : 'are'} ` +
+        [...backends.keys()].map(name => `'${name}'`).join(', '),
+    );
+  return backend;
+}

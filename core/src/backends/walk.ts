@@ -1,0 +1,40 @@
+/** Walks over strided operands, a row of the last axis at a time. */
+
+import type { Shape } from '../shape.ts';
+
+/** An operand's way through its storage: strides along the axes of the walk, and where it starts. */
+export type Path = { readonly strides: readonly number[]; readonly offset: number };
+
+/**
+ * Calls `row(start, at)` for every row of `shape` in row-major order: `start` is the row-major index of its first
+ * element and `at[k]` is where operand k stands. Within the row operand k advances by its last stride. A shape of rank
+ * 0 is one row of length 1.
+ */
+export function walkRows(
+  shape: Shape,
+  paths: readonly Path[],
+  row: (start: number, at: readonly number[]) => void,
+): void {
+  const outer = shape.length - 1;
+  const length = outer < 0 ? 1 : shape[outer]!;
+  let rows = 1;
+  for (let i = 0; i < outer; i++) rows *= shape[i]!;
+  if (rows === 0 || length === 0) return;
+  const at = paths.map(p => p.offset);
+  const index = new Array<number>(Math.max(outer, 0)).fill(0);
+  for (let r = 0; r < rows; r++) {
+    row(r * length, at);
+    for (let axis = outer - 1; axis >= 0; axis--) {
+      index[axis]!++;
+      for (let k = 0; k < paths.length; k++) at[k]! += paths[k]!.strides[axis]!;
+      if (index[axis]! < shape[axis]!) break;
+      for (let k = 0; k < paths.length; k++) at[k]! -= paths[k]!.strides[axis]! * shape[axis]!;
+      index[axis] = 0;
+    }
+  }
+}
+
+/** The operand's step within a row. */
+export function lastStride(strides: readonly number[]): number {
+  return strides.length === 0 ? 0 : strides[strides.length - 1]!;
+}

@@ -1,0 +1,166 @@
+/** Making tensors: from data, and filled by rule. */
+
+import type ndarray from 'ndarray';
+import { getBackend } from './backends/registry.ts';
+import { allocateArray, type DType, dtypeOfArray, isFloat, type TypedArray, toElement } from './dtype.ts';
+import { DTypeError, ShapeError } from './errors.ts';
+import { checkShape, contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
+import { allocate, Storage } from './storage.ts';
+import { type Nested, Tensor } from './tensor.ts';
+
+/** `dtype` defaults to float32 for numbers and bool for booleans, `device` to 'cpu', `requiresGrad` to false. */
+export type TensorOptions = { dtype?: DType; device?: string; requiresGrad?: boolean };
+
+/** What `tensor` takes. */
+export type TensorData = Nested | TypedArray | ndarray.NdArray;
+
+/** A zero-filled contiguous tensor. */
+export function zeros(
+  shape: Shape,
+  { dtype = 'float32', device = 'cpu', requiresGrad = false }: TensorOptions = {},
+): Tensor {
+  checkShape('zeros', shape);
+  const storage = allocate(getBackend(device), dtype, sizeOf(shape));
+  const out = new Tensor(storage, [...shape], contiguousStrides(shape));
+  if (requiresGrad) out.requiresGrad = true;
+  return out;
+}
+
+/** A tensor with `value` everywhere. */
+export function full(shape: Shape, value: number, o?: TensorOptions): Tensor {
+  const out = zeros(shape, o);
+  const element = toElement('full', value, out.dtype);
+  if (!Object.is(element, 0)) out.storage.backend.fill(element, out);
+  return out;
+}
+
+export function ones(shape: Shape, o?: TensorOptions): Tensor {
+  return full(shape, 1, o);
+}
+
+/** Wraps an array that nobody else writes to; row-major, length = size of `shape`. Float64 → other dtypes by copy. */
+export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {}): Tensor {
+  const backend = getBackend(o.device ?? 'cpu');
+  const out = new Tensor(new Storage(backend, dtypeOfArray(data), data), [...shape], contiguousStrides(shape));
+  if (o.requiresGrad) out.requiresGrad = true;
+  return out;
+}
+
+/** 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers. */
+export function arange(start: number, stop?: number, step = 1, o: TensorOptions = {}): Tensor {
+  const [from, to] = stop === undefined ? [0, start] : [start, stop];
+  if (step === 0 || ![from, to, step].every(Number.isFinite))
+    throw new ShapeError(`arange: expected finite bounds and a step other than 0, got ${from}, ${to}, ${step}`);
+  const length = Math.max(0, Math.ceil((to - from) / step));
+  const dtype = o.dtype ?? ([from, step].every(Number.isInteger) ? 'int32' : 'float32');
+  const data = allocateArray(dtype, length);
+  for (let i = 0; i < length; i++) data[i] = from + i * step;
+  return fromArray(data, [length], o);
+}
+
+/** The identity matrix [n, n]. */
+export function eye(n: number, o: TensorOptions = {}): Tensor {
+  checkShape('eye', [n]);
+  const data = allocateArray(o.dtype ?? 'float32', n * n);
+  for (let i = 0; i < n; i++) data[i * n + i] = 1;
+  return fromArray(data, [n, n], o);
+}
+
+/**
+ * A tensor from numbers: nested arrays, a typed array (with `shape`, else one axis) or a scijs ndarray.
+ *
+ * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise;
+ * they are copied, so later writes to them do not show. An ndarray over one of these is taken in without a copy on the
+ * CPU, with its strides; both then share memory.
+ */
+export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = {}): Tensor {
+  if (isNdarray(data)) return fromNdarray(data, o);
+  if (ArrayBuffer.isView(data)) return fromTyped(data, o);
+  return fromNested(data, o);
+}
+
+function fromTyped(data: TypedArray, o: TensorOptions & { shape?: Shape }): Tensor {
+  const known = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array;
+  if (!known && !(data instanceof Uint8Array))
+    throw new DTypeError(
+      `tensor: expected a Float32Array, Float64Array, Int32Array or Uint8Array, got ${Object.prototype.toString.call(data)}`,
+    );
+  const dtype = o.dtype ?? (known ? dtypeOfArray(data) : 'int32');
+  const shape = checkShape('tensor', o.shape ?? [data.length]);
+  if (sizeOf(shape) !== data.length)
+    throw new ShapeError(
+      `tensor: shape [${shape.join(',')}] has ${sizeOf(shape)} elements, the data has ${data.length}`,
+    );
+  return fromArray(converted(data, dtype), shape, o);
+}
+
+/** A fresh array of `dtype` with the values of `data`. */
+function converted(data: ArrayLike<number>, dtype: DType): TypedArray {
+  const out = allocateArray(dtype, data.length);
+  if (isFloat(dtype)) out.set(data);
+  else for (let i = 0; i < data.length; i++) out[i] = toElement('tensor', data[i]!, dtype);
+  return out;
+}
+
+function fromNested(data: Nested, o: TensorOptions & { shape?: Shape }): Tensor {
+  const shape: number[] = [];
+  for (let level: Nested | undefined = data; Array.isArray(level); level = level[0] as Nested | undefined)
+    shape.push(level.length);
+  const flat: number[] = [];
+  let booleans = 0;
+  const visit = (value: Nested, axis: number, path: string): void => {
+    if (Array.isArray(value)) {
+      if (value.length !== shape[axis])
+        throw new ShapeError(
+          `tensor: nested arrays must be regular: expected ${axis < shape.length ? `${shape[axis]} entries` : 'a number'} ` +
+            `at data${path}, got ${value.length} entries`,
+        );
+      for (let i = 0; i < value.length; i++) visit(value[i], axis + 1, `${path}[${i}]`);
+      return;
+    }
+    if (axis !== shape.length || (typeof value !== 'number' && typeof value !== 'boolean'))
+      throw new ShapeError(
+        `tensor: expected ${axis === shape.length ? 'a number or boolean' : `an array of ${shape[axis]}`} at data${path}, ` +
+          `got ${value === null ? 'null' : typeof value}`,
+      );
+    if (typeof value === 'boolean') booleans++;
+    flat.push(Number(value));
+  };
+  visit(data, 0, '');
+  if (booleans > 0 && booleans < flat.length)
+    throw new DTypeError('tensor: nested arrays hold numbers or booleans, not both');
+  const dtype = o.dtype ?? (booleans > 0 ? 'bool' : 'float32');
+  const target = checkShape('tensor', o.shape ?? shape);
+  if (sizeOf(target) !== flat.length)
+    throw new ShapeError(
+      `tensor: shape [${target.join(',')}] has ${sizeOf(target)} elements, the data has ${flat.length}`,
+    );
+  return fromArray(converted(flat, dtype), target, o);
+}
+
+function isNdarray(data: TensorData): data is ndarray.NdArray {
+  return typeof data === 'object' && data !== null && 'stride' in data && 'offset' in data && 'data' in data;
+}
+
+function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): Tensor {
+  if (o.shape !== undefined && !sameShape(o.shape, a.shape))
+    throw new ShapeError(
+      `tensor: the ndarray has shape [${a.shape.join(',')}], the options say [${o.shape.join(',')}]`,
+    );
+  const { data } = a;
+  const own = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array;
+  if (own && (o.dtype === undefined || o.dtype === dtypeOfArray(data))) {
+    const storage = new Storage(getBackend(o.device ?? 'cpu'), dtypeOfArray(data), data);
+    const out = new Tensor(storage, [...a.shape], [...a.stride], a.offset);
+    if (o.requiresGrad) out.requiresGrad = true;
+    return out;
+  }
+  // Anything else is read element by element, in row-major order.
+  const flat = new Float64Array(sizeOf(a.shape));
+  const index = new Array<number>(a.shape.length).fill(0);
+  for (let i = 0; i < flat.length; i++) {
+    flat[i] = Number(a.get(...index));
+    for (let axis = index.length - 1; axis >= 0 && ++index[axis]! === a.shape[axis]; axis--) index[axis] = 0;
+  }
+  return fromArray(converted(flat, o.dtype ?? 'float64'), a.shape, o);
+}

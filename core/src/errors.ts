@@ -1,0 +1,38 @@
+/** Errors of the engine. Each message names the operation, what it expected and what came. */
+
+import type { DType } from './dtype.ts';
+
+/** Shapes that do not fit an operation, or an axis or index out of range. */
+export class ShapeError extends Error {
+  override name = 'ShapeError';
+}
+
+/** A dtype that an operation does not take. */
+export class DTypeError extends Error {
+  override name = 'DTypeError';
+}
+
+/** Misuse of the autograd graph: no graph, a freed one, or a value changed after it was saved. */
+export class GraphError extends Error {
+  override name = 'GraphError';
+}
+
+/** The values of a tensor were given back, by `scope` or by `release`. */
+export class ReleasedError extends Error {
+  override name = 'ReleasedError';
+}
+
+/** A file or buffer that is not what its format promises. */
+export class FormatError extends Error {
+  override name = 'FormatError';
+}
+
+/** The runtime refused the memory for a new tensor. */
+export class OutOfMemoryError extends Error {
+  override name = 'OutOfMemoryError';
+}
+
+/** `float32[2,3]`, as messages show a tensor. */
+export function describe(x: { dtype: DType; shape: readonly number[] }): string {
+  return `${x.dtype}[${x.shape.join(',')}]`;
+}

@@ -1,0 +1,39 @@
+/** @otimes/core: tensors over strided storage and define-by-run automatic differentiation. */
+
+import './methods.ts';
+
+export { type GradOptions, grad } from './autograd.ts';
+export type {
+  Backend,
+  BinaryKernel,
+  MomentOptions,
+  Operand,
+  ReduceKernel,
+  UnaryKernel,
+} from './backends/backend.ts';
+export { ReferenceBackend } from './backends/reference.ts';
+export { getBackend, registerBackend } from './backends/registry.ts';
+export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
+export { type DType, promote, type TypedArray } from './dtype.ts';
+export {
+  DTypeError,
+  describe,
+  FormatError,
+  GraphError,
+  OutOfMemoryError,
+  ReleasedError,
+  ShapeError,
+} from './errors.ts';
+export { isRecording, type Node, noGrad } from './graph.ts';
+export { type ComputeSpec, defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
+export type { TensorLike } from './ops/convert.ts';
+export { einsum } from './ops/einsum.ts';
+export { where } from './ops/elementwise.ts';
+export { checkIndex, oneHot } from './ops/index.ts';
+export { adamMoments } from './ops/inplace.ts';
+export { concat, type Range, stack } from './ops/slice.ts';
+export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
+export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
+export type { Shape } from './shape.ts';
+export { scope, unscoped } from './storage.ts';
+export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';

@@ -1,0 +1,81 @@
+/** `defineOp`, the only door from an operation to the graph and to the backend. */
+
+import type { Backend } from './backends/backend.ts';
+import { type DType, isFloat } from './dtype.ts';
+import { DTypeError, describe } from './errors.ts';
+import { type Differentiable, isRecording, Node } from './graph.ts';
+import { contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
+import { allocate } from './storage.ts';
+import { Tensor } from './tensor.ts';
+
+/** Shape and dtype of a result. */
+export type ResultType = { readonly shape: Shape; readonly dtype: DType };
+
+/** An operation that computes new elements. */
+export interface ComputeSpec<A> extends Differentiable<A> {
+  /** The type of the result, or a clear error where the inputs do not fit. */
+  shape(x: readonly Tensor[], attrs: A): ResultType;
+  /** Fills `out`, which is contiguous and zero-filled. Inputs may have any strides. */
+  forward(backend: Backend, x: readonly Tensor[], out: Tensor, attrs: A): void;
+}
+
+/** An operation that looks at the same elements differently. */
+export interface ViewSpec<A> extends Differentiable<A> {
+  /** The layout of the view in the storage of `x`, or a clear error. */
+  view(x: Tensor, attrs: A): Layout;
+}
+
+/** An operation that moves the elements to another device. */
+export interface TransferSpec<A> extends Differentiable<A> {
+  transfer(x: Tensor, attrs: A): Tensor;
+}
+
+/** The gradient rule of an operation that has none: integer and boolean results, say. */
+export const notDifferentiable = null;
+
+type Undifferentiable<S> = Omit<S, 'backward'> & { readonly backward: typeof notDifferentiable };
+
+/** Runs an operation on its inputs, all on one device. */
+export type Op<A> = (x: readonly Tensor[], attrs: A) => Tensor;
+
+/**
+ * Makes an operation from one record: its name, the shape rule, the forward computation through the backend (or the
+ * view), and the gradient rule written in tensor operations, so that higher derivatives work.
+ */
+export function defineOp<A>(
+  spec: ComputeSpec<A> | ViewSpec<A> | TransferSpec<A> | Undifferentiable<ComputeSpec<A>>,
+): Op<A> {
+  const differentiable = spec.backward === notDifferentiable ? null : (spec as Differentiable<A>);
+  const record = (out: Tensor, x: readonly Tensor[], attrs: A): Tensor => {
+    if (differentiable === null || !isRecording() || !isFloat(out.dtype)) return out;
+    for (let i = 0; i < x.length; i++) {
+      if (x[i]!.requiresGrad) {
+        out.requiresGrad = true;
+        out.node = new Node(differentiable, x, out, attrs) as Node;
+        break;
+      }
+    }
+    return out;
+  };
+
+  if ('view' in spec)
+    return (x, attrs) => {
+      const { shape, strides, offset } = spec.view(x[0]!, attrs);
+      return record(new Tensor(x[0]!.storage, shape, strides, offset), x, attrs);
+    };
+
+  if ('transfer' in spec) return (x, attrs) => record(spec.transfer(x[0]!, attrs), x, attrs);
+
+  return (x, attrs) => {
+    const { shape, dtype } = spec.shape(x, attrs);
+    const backend = x[0]!.storage.backend;
+    for (let i = 1; i < x.length; i++)
+      if (x[i]!.storage.backend !== backend)
+        throw new DTypeError(
+          `${spec.name}: expected tensors on one device, got ${x.map(t => `${describe(t)} on ${t.device}`).join(' and ')}`,
+        );
+    const out = new Tensor(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
+    spec.forward(backend, x, out, attrs);
+    return record(out, x, attrs);
+  };
+}

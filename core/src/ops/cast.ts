@@ -1,0 +1,17 @@
+/** Conversion between dtypes. */
+
+import type { DType } from '../dtype.ts';
+import { defineOp } from '../op.ts';
+import type { Tensor } from '../tensor.ts';
+
+const castOp = defineOp<DType>({
+  name: 'astype',
+  shape: ([x], dtype) => ({ shape: x!.shape, dtype }),
+  forward: (backend, [x], out) => backend.copy(x!, out),
+  backward: (gy, { inputs }) => [cast(gy, inputs[0]!.dtype)],
+});
+
+/** `x` in another dtype; `x` itself if it has it already. */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x : castOp([x], dtype);
+}

@@ -1,0 +1,33 @@
+/** Numbers and nested arrays as operands: they take the dtype that the tensor beside them suggests. */
+
+import { full, tensor } from '../create.ts';
+import { type DType, isFloat } from '../dtype.ts';
+import { type Nested, Tensor } from '../tensor.ts';
+
+/** An operand of a binary operation. */
+export type TensorLike = Tensor | Nested;
+
+/**
+ * A JavaScript number is weak: beside a floating tensor it takes that dtype; beside int32 or bool it is int32 if it is
+ * an integer, else float32.
+ */
+export function asTensor(value: TensorLike, like: Tensor): Tensor {
+  if (value instanceof Tensor) return value;
+  if (typeof value === 'number') return full([], value, { dtype: weakNumber(value, like.dtype), device: like.device });
+  return tensor(value, { dtype: weakDtype(value, like.dtype), device: like.device });
+}
+
+function weakNumber(value: number, beside: DType): DType {
+  if (isFloat(beside)) return beside;
+  return Number.isInteger(value) ? 'int32' : 'float32';
+}
+
+function weakDtype(value: Nested, beside: DType): DType {
+  if (isFloat(beside)) return beside;
+  if (every(value, v => typeof v === 'boolean')) return beside;
+  return every(value, v => Number.isInteger(v)) ? 'int32' : 'float32';
+}
+
+function every(value: Nested, holds: (v: number | boolean) => boolean): boolean {
+  return typeof value === 'object' ? value.every(v => every(v, holds)) : holds(value);
+}

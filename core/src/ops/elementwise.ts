@@ -1,0 +1,219 @@
+/** Elementwise operations: functions of one tensor, and of two that broadcast. Every gradient stands beside its function. */
+
+import type { BinaryKernel, UnaryKernel } from '../backends/backend.ts';
+import { full } from '../create.ts';
+import { type DType, promote, toFloat } from '../dtype.ts';
+import { DTypeError, describe } from '../errors.ts';
+import type { Node } from '../graph.ts';
+import { defineOp, notDifferentiable, type Op } from '../op.ts';
+import { broadcastShapes } from '../shape.ts';
+import { Tensor } from '../tensor.ts';
+import { asTensor, type TensorLike } from './convert.ts';
+
+type Rule = (gy: Tensor, node: Node<null>) => readonly (Tensor | null)[];
+
+// --- one tensor -----------------------------------------------------------------------------------------------------
+
+const same = (dtype: DType): DType => dtype;
+const bool = (): DType => 'bool';
+
+function defineUnary(name: UnaryKernel, result: (dtype: DType) => DType, backward: Rule | null): (x: Tensor) => Tensor {
+  const op: Op<null> = defineOp<null>({
+    name,
+    shape([x]) {
+      if (x!.dtype === 'bool' && result === same)
+        throw new DTypeError(`${name}: expected numbers, got ${describe(x!)}`);
+      return { shape: x!.shape, dtype: result(x!.dtype) };
+    },
+    forward: (backend, [x], out) => backend.unary(name, x!, out),
+    ...(backward === null ? { backward: notDifferentiable } : { backward }),
+  });
+  return x => op([x], null);
+}
+
+export const neg = defineUnary('neg', same, gy => [neg(gy)]);
+export const abs = defineUnary('abs', same, (gy, node) => [mul(gy, sign(node.input(0)))]);
+export const sign = defineUnary('sign', same, null);
+export const floor = defineUnary('floor', same, null);
+export const ceil = defineUnary('ceil', same, null);
+/** Half to even. */
+export const round = defineUnary('round', same, null);
+export const square = defineUnary('square', same, (gy, node) => [mul(gy, mul(node.input(0), 2))]);
+export const reciprocal = defineUnary('reciprocal', toFloat, (gy, node) => [neg(mul(gy, square(node.output)))]);
+export const exp = defineUnary('exp', toFloat, (gy, node) => [mul(gy, node.output)]);
+export const expm1 = defineUnary('expm1', toFloat, (gy, node) => [mul(gy, add(node.output, 1))]);
+export const log = defineUnary('log', toFloat, (gy, node) => [div(gy, node.input(0))]);
+export const log1p = defineUnary('log1p', toFloat, (gy, node) => [div(gy, add(node.input(0), 1))]);
+export const sqrt = defineUnary('sqrt', toFloat, (gy, node) => [div(gy, mul(node.output, 2))]);
+export const sin = defineUnary('sin', toFloat, (gy, node) => [mul(gy, cos(node.input(0)))]);
+export const cos = defineUnary('cos', toFloat, (gy, node) => [neg(mul(gy, sin(node.input(0))))]);
+export const tanh = defineUnary('tanh', toFloat, (gy, node) => [mul(gy, sub(1, square(node.output), node.output))]);
+export const sigmoid = defineUnary('sigmoid', toFloat, (gy, node) => {
+  const y = node.output;
+  return [mul(gy, mul(y, sub(1, y, y)))];
+});
+export const relu = defineUnary('relu', same, (gy, node) => [where(gt(node.input(0), 0), gy, 0)]);
+/** The error function; its derivative is 2/√π · exp(−x²). */
+export const erf = defineUnary('erf', toFloat, (gy, node) => [
+  mul(gy, mul(exp(neg(square(node.input(0)))), 2 / Math.sqrt(Math.PI))),
+]);
+export const logicalNot = defineUnary('not', bool, null);
+export const finite = defineUnary('isFinite', bool, null);
+export const nan = defineUnary('isNaN', bool, null);
+
+// --- two tensors ----------------------------------------------------------------------------------------------------
+
+/**
+ * A function of two operands, each a tensor, a number or nested arrays. `like` gives dtype and device where neither is
+ * a tensor.
+ */
+export type Binary = (a: TensorLike, b: TensorLike, like?: Tensor) => Tensor;
+
+function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [Tensor, Tensor] {
+  const tensor = a instanceof Tensor ? a : b instanceof Tensor ? b : like;
+  if (tensor === undefined) throw new DTypeError(`${name}: expected at least one tensor`);
+  return [asTensor(a, tensor), asTensor(b, tensor)];
+}
+
+function defineBinary(name: BinaryKernel, result: (dtype: DType) => DType, backward: Rule | null): Binary {
+  const op: Op<null> = defineOp<null>({
+    name,
+    shape([a, b]) {
+      const dtype = promote(a!.dtype, b!.dtype);
+      if (dtype === 'bool' && result === same)
+        throw new DTypeError(`${name}: expected numbers, got ${describe(a!)} and ${describe(b!)}`);
+      return { shape: broadcastShapes(name, a!.shape, b!.shape), dtype: result(dtype) };
+    },
+    forward: (backend, [a, b], out) => backend.binary(name, a!, b!, out),
+    ...(backward === null ? { backward: notDifferentiable } : { backward }),
+  });
+  return (a, b, like) => op(operands(name, a, b, like), null);
+}
+
+/** The gradients of both operands, each computed only where it is needed. */
+const both = (node: Node<null>, a: () => Tensor, b: () => Tensor) => [
+  node.needs(0) ? a() : null,
+  node.needs(1) ? b() : null,
+];
+
+export const add = defineBinary('add', same, gy => [gy, gy]);
+export const sub = defineBinary('sub', same, (gy, node) =>
+  both(
+    node,
+    () => gy,
+    () => neg(gy),
+  ),
+);
+export const mul = defineBinary('mul', same, (gy, node) =>
+  both(
+    node,
+    () => mul(gy, node.input(1)),
+    () => mul(gy, node.input(0)),
+  ),
+);
+export const div = defineBinary('div', toFloat, (gy, node) =>
+  both(
+    node,
+    () => div(gy, node.input(1)),
+    () => neg(div(mul(gy, node.output), node.input(1))),
+  ),
+);
+/** a^b. At a = 0 the derivative by b is 0 for b ≥ 0; at b = 0 the derivative by a is 0. */
+export const pow = defineBinary('pow', same, (gy, node) => {
+  const [a, b] = [node.input(0), node.input(1)];
+  return both(
+    node,
+    () => mul(gy, where(eq(b, 0), 0, mul(b, pow(a, sub(b, 1))), gy)),
+    () => mul(gy, where(and(eq(a, 0), ge(b, 0)), 0, mul(node.output, log(where(eq(a, 0), 1, a, a))), gy)),
+  );
+});
+
+/** The larger operand gets the gradient; where both are equal, half each. */
+const extremum =
+  (wins: Binary): Rule =>
+  (gy, node) => {
+    const [a, b] = [node.input(0), node.input(1)];
+    const half = mul(gy, where(eq(a, b), 0.5, 1, gy));
+    return both(
+      node,
+      () => where(logicalNot(wins(b, a)), half, 0),
+      () => where(logicalNot(wins(a, b)), half, 0),
+    );
+  };
+export const maximum = defineBinary(
+  'maximum',
+  same,
+  extremum((a, b) => gt(a, b)),
+);
+export const minimum = defineBinary(
+  'minimum',
+  same,
+  extremum((a, b) => lt(a, b)),
+);
+
+export const eq = defineBinary('eq', bool, null);
+export const ne = defineBinary('ne', bool, null);
+export const lt = defineBinary('lt', bool, null);
+export const le = defineBinary('le', bool, null);
+export const gt = defineBinary('gt', bool, null);
+export const ge = defineBinary('ge', bool, null);
+export const and = defineBinary('and', bool, null);
+export const or = defineBinary('or', bool, null);
+
+// --- choice ---------------------------------------------------------------------------------------------------------
+
+const whereOp: Op<null> = defineOp<null>({
+  name: 'where',
+  shape([condition, a, b]) {
+    if (condition!.dtype !== 'bool')
+      throw new DTypeError(`where: expected a bool condition, got ${describe(condition!)}`);
+    const shape = broadcastShapes('where', broadcastShapes('where', condition!.shape, a!.shape), b!.shape);
+    return { shape, dtype: promote(a!.dtype, b!.dtype) };
+  },
+  forward: (backend, [condition, a, b], out) => backend.where(condition!, a!, b!, out),
+  backward: (gy, node) => [
+    null,
+    node.needs(1) ? where(node.input(0), gy, 0) : null,
+    node.needs(2) ? where(node.input(0), 0, gy) : null,
+  ],
+});
+
+/** `a` where the bool condition holds, else `b`; all three broadcast. Two numbers make float32, or the dtype of `like`. */
+export function where(condition: Tensor, a: TensorLike, b: TensorLike, like?: Tensor): Tensor {
+  const plain = !(a instanceof Tensor) && !(b instanceof Tensor) && like === undefined;
+  const beside = plain ? full([], 0, { device: condition.device }) : like;
+  return whereOp([condition, ...operands('where', a, b, beside)], null);
+}
+
+const clampOp = defineOp<{ min: number; max: number }>({
+  name: 'clamp',
+  shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  forward(backend, [x], out, { min, max }) {
+    backend.binary('maximum', x!, full([], min, { dtype: x!.dtype, device: x!.device }), out);
+    backend.binary('minimum', out, full([], max, { dtype: x!.dtype, device: x!.device }), out);
+  },
+  backward(gy, node) {
+    const x = node.input(0);
+    return [where(and(ge(x, node.attrs.min), le(x, node.attrs.max)), gy, 0)];
+  },
+});
+
+/** Limits `x` to [min, max]; the gradient is 1 inside, borders included, and 0 outside. */
+export function clamp(x: Tensor, min = -Infinity, max = Infinity): Tensor {
+  if (!(min <= max)) throw new RangeError(`clamp: expected min ≤ max, got ${min} and ${max}`);
+  if (x.dtype === 'bool') throw new DTypeError(`clamp: expected numbers, got ${describe(x)}`);
+  if (x.dtype === 'int32') return minimum(maximum(x, Math.max(min, -2147483648)), Math.min(max, 2147483647));
+  return clampOp([x], { min, max });
+}
+
+/**
+ * x Φ(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016): exact, or with `approximate: 'tanh'` by
+ * ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+ */
+export function gelu(x: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+  const inner =
+    approximate === 'tanh'
+      ? tanh(mul(mul(x, add(mul(square(x), 0.044715), 1)), Math.sqrt(2 / Math.PI)))
+      : erf(mul(x, Math.SQRT1_2));
+  return mul(mul(x, 0.5), add(inner, 1));
+}

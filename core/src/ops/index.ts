@@ -1,0 +1,72 @@
+/** Picking elements by index: gather, indexSelect, oneHot, and the additions that are their gradients. */
+
+import { arange } from '../create.ts';
+import type { DType } from '../dtype.ts';
+import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { defineOp, type Op } from '../op.ts';
+import { checkShape, normalizeAxis, type Shape } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
+import { eq } from './elementwise.ts';
+import { unsqueeze } from './view.ts';
+
+/** Throws unless `index` is int32 with values 0 … length−1. Reads the values. */
+export function checkIndex(op: string, index: Tensor, length: number, what = 'index'): void {
+  if (index.dtype !== 'int32') throw new DTypeError(`${op}: expected int32 ${what} values, got ${describe(index)}`);
+  const values = index.dataSync();
+  for (let i = 0; i < values.length; i++)
+    if (values[i]! < 0 || values[i]! >= length)
+      throw new RangeError(`${op}: ${what} ${values[i]} at position ${i} is out of range 0 … ${length - 1}`);
+}
+
+const gatherOp: Op<number> = defineOp<number>({
+  name: 'gather',
+  shape: ([x, index]) => ({ shape: index!.shape, dtype: x!.dtype }),
+  forward: (backend, [x, index], out, axis) => backend.gather(x!, axis, index!, out),
+  backward: (gy, node) => [scatterAddOp([gy, node.input(1)], { axis: node.attrs, shape: node.inputs[0]!.shape }), null],
+});
+
+const scatterAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; shape: Shape }>({
+  name: 'scatterAdd',
+  shape: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
+  forward: (backend, [x, index], out, { axis }) => backend.scatterAdd(x!, axis, index!, out),
+  backward: (gy, node) => [gatherOp([gy, node.input(1)], node.attrs.axis), null],
+});
+
+/** out[…, i, …] = x[…, index[…, i, …], …] along `axis`; `index` (int32) agrees with `x` in rank and fits elsewhere. */
+export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
+  const a = normalizeAxis('gather', axis, x.rank);
+  if (index.rank !== x.rank || index.shape.some((length, i) => i !== a && length > x.shape[i]!))
+    throw new ShapeError(`gather: index ${describe(index)} does not fit ${describe(x)} along axis ${a}`);
+  checkIndex('gather', index, x.shape[a]!);
+  return gatherOp([x, index], a);
+}
+
+const indexSelectOp: Op<number> = defineOp<number>({
+  name: 'indexSelect',
+  shape: ([x, index], axis) => ({ shape: x!.shape.map((n, i) => (i === axis ? index!.size : n)), dtype: x!.dtype }),
+  forward: (backend, [x, index], out, axis) => backend.indexSelect(x!, axis, index!, out),
+  backward: (gy, node) => [indexAddOp([gy, node.input(1)], { axis: node.attrs, shape: node.inputs[0]!.shape }), null],
+});
+
+const indexAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; shape: Shape }>({
+  name: 'indexAdd',
+  shape: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
+  forward: (backend, [x, index], out, { axis }) => backend.indexAdd(x!, axis, index!, out),
+  backward: (gy, node) => [indexSelectOp([gy, node.input(1)], node.attrs.axis), null],
+});
+
+/** The slices of `x` along `axis` that the int32 vector `index` names, in its order. */
+export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
+  const a = normalizeAxis('indexSelect', axis, x.rank);
+  if (index.rank !== 1) throw new ShapeError(`indexSelect: expected an index vector, got ${describe(index)}`);
+  checkIndex('indexSelect', index, x.shape[a]!);
+  return indexSelectOp([x, index], a);
+}
+
+/** int32 labels [...] → [..., classes] with 1 at the label; float32 unless `dtype` says otherwise. */
+export function oneHot(labels: Tensor, classes: number, { dtype = 'float32' }: { dtype?: DType } = {}): Tensor {
+  checkShape('oneHot', [classes]);
+  checkIndex('oneHot', labels, classes, 'label');
+  return cast(eq(unsqueeze(labels, -1), arange(0, classes, 1, { device: labels.device })), dtype);
+}

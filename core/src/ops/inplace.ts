@@ -1,0 +1,73 @@
+/** Writing into tensors: how optimizers update parameters and running averages. Nothing here is recorded. */
+
+import type { MomentOptions } from '../backends/backend.ts';
+import { zeros } from '../create.ts';
+import { isFloat } from '../dtype.ts';
+import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
+import { isRecording } from '../graph.ts';
+import { sameShape } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+
+/**
+ * Checks the target and what is written to it, and counts the write, so that a backward that needs the old values says so
+ * instead of using new ones.
+ */
+function target(op: string, y: Tensor, ...sources: readonly Tensor[]): void {
+  if (isRecording() && y.requiresGrad)
+    throw new GraphError(`${op}: ${describe(y)} requires a gradient; change it inside noGrad(() => …)`);
+  for (const x of sources) {
+    if (isRecording() && x.requiresGrad)
+      throw new GraphError(`${op}: would lose the gradient of ${describe(x)}; use its detach(), or noGrad(() => …)`);
+    if (x.storage.backend !== y.storage.backend)
+      throw new DTypeError(`${op}: expected tensors on one device, got ${y.device} and ${x.device}`);
+  }
+  if (y.size > 0 && y.strides.some((stride, i) => stride === 0 && y.shape[i]! > 1))
+    throw new ShapeError(`${op}: ${describe(y)} repeats elements (expand), so a write to one is a write to several`);
+  y.storage.version++;
+}
+
+function checkFits(op: string, y: Tensor, x: Tensor): void {
+  const lead = y.rank - x.rank;
+  if (lead < 0 || x.shape.some((length, i) => length !== 1 && length !== y.shape[i + lead]))
+    throw new ShapeError(`${op}: ${describe(x)} does not broadcast to ${describe(y)}`);
+}
+
+/** y ← x, converted to the dtype of y and broadcast to its shape. */
+export function copyInto(y: Tensor, x: Tensor): void {
+  checkFits('copy_', y, x);
+  target('copy_', y, x);
+  y.storage.backend.assign(y, x);
+}
+
+/** y ← y + α x, with x broadcast to y. */
+export function addScaledInto(y: Tensor, x: Tensor, alpha: number): void {
+  checkFits('addScaled_', y, x);
+  if (!isFloat(y.dtype)) throw new DTypeError(`addScaled_: expected a floating target, got ${describe(y)}`);
+  target('addScaled_', y, x);
+  y.storage.backend.addScaled(y, x, alpha);
+}
+
+/** y ← β y. */
+export function scaleInto(y: Tensor, beta: number): void {
+  if (!isFloat(y.dtype)) throw new DTypeError(`scale_: expected a floating target, got ${describe(y)}`);
+  target('scale_', y);
+  y.storage.backend.scale(y, beta);
+}
+
+/**
+ * One update of Adam's moments m and v, in place, from the gradient g and its square (or `second` in the square's
+ * place); returns the direction m̂ / (√v̂ + ε). See `Backend.moments`. All of one shape and floating dtype.
+ */
+export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | null, o: MomentOptions): Tensor {
+  for (const x of second === null ? [v, g] : [v, g, second])
+    if (!sameShape(x.shape, m.shape) || x.dtype !== m.dtype)
+      throw new ShapeError(`adamMoments: expected tensors like m, ${describe(m)}, got ${describe(x)}`);
+  if (!isFloat(m.dtype)) throw new DTypeError(`adamMoments: expected floating tensors, got ${describe(m)}`);
+  if (!m.isContiguous || !v.isContiguous) throw new ShapeError('adamMoments: m and v must be contiguous');
+  const sources = second === null ? [g] : [g, second];
+  target('adamMoments', m, ...sources);
+  target('adamMoments', v, ...sources);
+  const out = zeros(m.shape, { dtype: m.dtype, device: m.device });
+  m.storage.backend.moments(m, v, g, second, out, o);
+  return out;
+}

@@ -1,0 +1,161 @@
+/** Reductions over axes, and softmax. */
+
+import type { DType } from '../dtype.ts';
+import { isFloat, toFloat } from '../dtype.ts';
+import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { defineOp, notDifferentiable } from '../op.ts';
+import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
+import { div, eq, exp, mul, sqrt, square, sub, where } from './elementwise.ts';
+import { expand, flatten, reshape } from './view.ts';
+
+/** Axes to reduce; all of them if undefined. Negative ones count from the end. */
+export type Axes = number | readonly number[] | undefined;
+
+/** `keepdim` (default false) leaves reduced axes with length 1. */
+export type ReduceOptions = { keepdim?: boolean };
+
+type ReduceAttrs = { readonly axes: readonly number[]; readonly keepdim: boolean };
+
+/** `x` reduced over `axes` with those as length 1, so that it broadcasts against the original. */
+const kept = (x: Tensor, shape: Shape, { axes }: ReduceAttrs) => reshape(x, reducedShape(shape, axes, true));
+
+const sumOp = defineOp<ReduceAttrs>({
+  name: 'sum',
+  shape: ([x], { axes, keepdim }) => ({ shape: reducedShape(x!.shape, axes, keepdim), dtype: sumDtype(x!.dtype) }),
+  forward: (backend, [x], out, { axes }) => backend.reduce('sum', x!, axes, out),
+  backward: (gy, { inputs, attrs }) => [expand(kept(gy, inputs[0]!.shape, attrs), inputs[0]!.shape)],
+});
+
+const sumDtype = (dtype: DType): DType => (dtype === 'bool' ? 'int32' : dtype);
+
+/** The sum over `axis`, accumulated in float64 on the CPU. Booleans count as 0 and 1. */
+export function sum(x: Tensor, axis?: Axes, { keepdim = false }: ReduceOptions = {}): Tensor {
+  return sumOp([x], { axes: normalizeAxes('sum', axis, x.rank), keepdim });
+}
+
+/** `x` summed down to `shape`, which broadcasts to the shape of `x`: the gradient of broadcasting. */
+export function sumTo(x: Tensor, shape: Shape): Tensor {
+  if (sameShape(x.shape, shape)) return x;
+  const lead = x.rank - shape.length;
+  const axes: number[] = [];
+  for (let i = 0; i < x.rank; i++) if (i < lead || (shape[i - lead] === 1 && x.shape[i] !== 1)) axes.push(i);
+  return reshape(axes.length === 0 ? x : sumOp([x], { axes, keepdim: false }), shape);
+}
+
+/** The number of elements that one result is made of. */
+function countOf(x: Tensor, axes: readonly number[]): number {
+  return axes.reduce((n, axis) => n * x.shape[axis]!, 1);
+}
+
+/** The arithmetic mean over `axis`; NaN over an empty one. */
+export function mean(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  const count = countOf(x, normalizeAxes('mean', axis, x.rank));
+  return div(sum(isFloat(x.dtype) ? x : cast(x, 'float32'), axis, o), count);
+}
+
+/**
+ * The variance over `axis`: Σ (x − mean)² / (n − correction). `correction` defaults to 1, the unbiased estimate, as in
+ * PyTorch.
+ */
+export function variance(x: Tensor, axis?: Axes, o: ReduceOptions & { correction?: number } = {}): Tensor {
+  const count = countOf(x, normalizeAxes('var', axis, x.rank));
+  const floating = cast(x, toFloat(x.dtype));
+  const centred = sub(floating, mean(floating, axis, { keepdim: true }));
+  return div(sum(square(centred), axis, o), Math.max(0, count - (o.correction ?? 1)));
+}
+
+/** The Euclidean norm √Σx² over `axis`. Its gradient at 0 is 0. */
+export function norm(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  const squares = sum(square(cast(x, toFloat(x.dtype))), axis, o);
+  const zero = eq(squares, 0);
+  return where(zero, 0, sqrt(where(zero, 1, squares)));
+}
+
+function defineExtremum(name: 'max' | 'min') {
+  const op = defineOp<ReduceAttrs>({
+    name,
+    shape([x], { axes, keepdim }) {
+      if (axes.some(axis => x!.shape[axis] === 0))
+        throw new ShapeError(`${name}: no elements along a reduced axis of ${describe(x!)}`);
+      return { shape: reducedShape(x!.shape, axes, keepdim), dtype: x!.dtype };
+    },
+    forward: (backend, [x], out, { axes }) => backend.reduce(name, x!, axes, out),
+    backward(gy, node) {
+      const x = node.input(0);
+      const chosen = cast(eq(x, kept(node.output, x.shape, node.attrs)), gy.dtype);
+      const shares = div(chosen, sum(chosen, [...node.attrs.axes], { keepdim: true }));
+      return [mul(shares, kept(gy, x.shape, node.attrs))];
+    },
+  });
+  return (x: Tensor, axis?: Axes, { keepdim = false }: ReduceOptions = {}): Tensor =>
+    op([x], { axes: normalizeAxes(name, axis, x.rank), keepdim });
+}
+
+/** The largest values over `axis`; NaN wins. Equal largest elements share the gradient evenly. */
+export const max = defineExtremum('max');
+/** The smallest values over `axis`; NaN wins. Equal smallest elements share the gradient evenly. */
+export const min = defineExtremum('min');
+
+function defineArg(name: 'argmax' | 'argmin') {
+  const op = defineOp<number>({
+    name,
+    shape([x], axis) {
+      if (x!.shape[axis] === 0) throw new ShapeError(`${name}: no elements along axis ${axis} of ${describe(x!)}`);
+      return { shape: x!.shape.filter((_, i) => i !== axis), dtype: 'int32' };
+    },
+    forward: (backend, [x], out, axis) => backend.argReduce(name, x!, axis, out),
+    backward: notDifferentiable,
+  });
+  return (x: Tensor, axis?: number): Tensor =>
+    axis === undefined ? op([flatten(x)], 0) : op([x], normalizeAxis(name, axis, x.rank));
+}
+
+/** The int32 index of the first largest element along `axis`, or in row-major order of all. NaN counts as largest. */
+export const argmax = defineArg('argmax');
+/** The int32 index of the first smallest element along `axis`, or in row-major order of all. NaN counts as smallest. */
+export const argmin = defineArg('argmin');
+
+/** True where any (all) of the elements over `axis` are not 0. */
+export function any(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  return cast(sum(cast(x, 'bool'), axis, o), 'bool');
+}
+
+export function all(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  return eq(sum(cast(x, 'bool'), axis, o), countOf(x, normalizeAxes('all', axis, x.rank)));
+}
+
+function checkFloat(name: string, x: Tensor): void {
+  if (!isFloat(x.dtype)) throw new DTypeError(`${name}: expected a floating tensor, got ${describe(x)}`);
+}
+
+const softmaxOp = defineOp<number>({
+  name: 'softmax',
+  shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  forward: (backend, [x], out, axis) => backend.softmax(x!, axis, out),
+  backward(gy, node) {
+    const y = node.output;
+    const weighted = mul(gy, y);
+    return [sub(weighted, mul(y, sum(weighted, node.attrs, { keepdim: true })))];
+  },
+});
+
+const logSoftmaxOp = defineOp<number>({
+  name: 'logSoftmax',
+  shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  forward: (backend, [x], out, axis) => backend.logSoftmax(x!, axis, out),
+  backward: (gy, node) => [sub(gy, mul(exp(node.output), sum(gy, node.attrs, { keepdim: true })))],
+});
+
+/** exp(x) / Σ exp(x) along `axis` (default the last), computed without overflow. */
+export function softmax(x: Tensor, axis = -1): Tensor {
+  checkFloat('softmax', x);
+  return softmaxOp([x], normalizeAxis('softmax', axis, x.rank));
+}
+
+/** log softmax(x) along `axis` (default the last), computed without overflow. */
+export function logSoftmax(x: Tensor, axis = -1): Tensor {
+  checkFloat('logSoftmax', x);
+  return logSoftmaxOp([x], normalizeAxis('logSoftmax', axis, x.rank));
+}

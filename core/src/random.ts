@@ -1,0 +1,148 @@
+/**
+ * Seeded random numbers. One generator algorithm on every device and platform: xoshiro128** 1.1 (Blackman & Vigna 2018),
+ * seeded through splitmix32, so that a seed gives the same numbers everywhere.
+ */
+
+import { fromArray, type TensorOptions } from './create.ts';
+import { allocateArray, type DType, isFloat, toElement } from './dtype.ts';
+import { DTypeError } from './errors.ts';
+import { checkShape, type Shape, sizeOf } from './shape.ts';
+import type { Tensor } from './tensor.ts';
+
+export class Generator {
+  #state: Uint32Array;
+
+  /** @param seed an integer; its low 53 bits count. */
+  constructor(seed: number) {
+    if (!Number.isSafeInteger(seed)) throw new RangeError(`Generator: expected an integer seed, got ${seed}`);
+    this.#state = new Uint32Array(4);
+    let x = (seed >>> 0) ^ Math.imul(Math.floor(seed / 4294967296), 0x85ebca6b);
+    for (let i = 0; i < 4; i++) {
+      x = (x + 0x9e3779b9) | 0;
+      let z = x ^ (x >>> 16);
+      z = Math.imul(z, 0x21f0aaad);
+      z ^= z >>> 15;
+      z = Math.imul(z, 0x735a2d97);
+      this.#state[i] = z ^ (z >>> 15);
+    }
+  }
+
+  /** 32 random bits. */
+  bits(): number {
+    const s = this.#state;
+    const mixed = Math.imul(s[1]!, 5);
+    const result = Math.imul((mixed << 7) | (mixed >>> 25), 9) >>> 0;
+    const t = s[1]! << 9;
+    s[2]! ^= s[0]!;
+    s[3]! ^= s[1]!;
+    s[1]! ^= s[2]!;
+    s[0]! ^= s[3]!;
+    s[2]! ^= t;
+    s[3] = (s[3]! << 11) | (s[3]! >>> 21);
+    return result;
+  }
+
+  /** Uniform in [0, 1), a multiple of 2⁻⁵³. */
+  uniform(): number {
+    return ((this.bits() >>> 5) * 67108864 + (this.bits() >>> 6)) / 9007199254740992;
+  }
+
+  /** Standard normal, by the polar method of Marsaglia (1964). */
+  normal(): number {
+    for (;;) {
+      const u = 2 * this.uniform() - 1;
+      const v = 2 * this.uniform() - 1;
+      const s = u * u + v * v;
+      if (s < 1 && s > 0) return u * Math.sqrt((-2 * Math.log(s)) / s);
+    }
+  }
+
+  /** An integer in low … high−1, each equally likely. */
+  integer(low: number, high: number): number {
+    const range = high - low;
+    if (!Number.isInteger(low) || !Number.isInteger(high) || range < 1 || range > 4294967296)
+      throw new RangeError(`integer: expected integers low < high at most 2³² apart, got ${low} and ${high}`);
+    // Rejects the incomplete last run of the range, so that no value is favoured.
+    const limit = 4294967296 - (4294967296 % range);
+    let x = this.bits();
+    while (x >= limit) x = this.bits();
+    return low + (x % range);
+  }
+
+  /** 0 … n−1 in random order (Fisher & Yates). */
+  permutation(n: number): Int32Array {
+    const order = Int32Array.from({ length: n }, (_, i) => i);
+    for (let i = n - 1; i > 0; i--) {
+      const j = this.integer(0, i + 1);
+      const swapped = order[i]!;
+      order[i] = order[j]!;
+      order[j] = swapped;
+    }
+    return order;
+  }
+
+  /** A new generator seeded from this one; the two then run independently. */
+  split(): Generator {
+    return new Generator((this.bits() >>> 0) * 2097152 + (this.bits() >>> 11));
+  }
+
+  /** The state, four 32-bit words, to go on from later. */
+  getState(): Int32Array {
+    return new Int32Array(this.#state);
+  }
+
+  setState(state: ArrayLike<number>): void {
+    const words = Uint32Array.from(state);
+    if (words.length !== 4 || words.every(word => word === 0))
+      throw new RangeError(`Generator: expected a state of 4 words that are not all 0, got [${words.join(',')}]`);
+    this.#state = words;
+  }
+}
+
+let global = new Generator(0);
+
+/** Seeds the generator behind every random function that is not given an `rng`. Its seed at start is 0. */
+export function manualSeed(seed: number): void {
+  global = new Generator(seed);
+}
+
+/** The generator that `manualSeed` seeds. */
+export function defaultGenerator(): Generator {
+  return global;
+}
+
+/** `rng` defaults to the generator that `manualSeed` seeds. */
+export type RandomOptions = TensorOptions & { rng?: Generator };
+
+function floating(name: string, { dtype = 'float32' }: RandomOptions): DType {
+  if (!isFloat(dtype)) throw new DTypeError(`${name}: expected a floating dtype, got ${dtype}; see randint`);
+  return dtype;
+}
+
+function filled(name: string, shape: Shape, dtype: DType, o: RandomOptions, next: (rng: Generator) => number): Tensor {
+  const data = allocateArray(dtype, sizeOf(checkShape(name, shape)));
+  const rng = o.rng ?? global;
+  for (let i = 0; i < data.length; i++) data[i] = next(rng);
+  return fromArray(data, shape, o);
+}
+
+/** Uniform in [0, 1). */
+export function rand(shape: Shape, o: RandomOptions = {}): Tensor {
+  const dtype = floating('rand', o);
+  // A float64 just below 1 would round to 1 in float32, so there 24 bits are drawn.
+  if (dtype === 'float32') return filled('rand', shape, dtype, o, rng => (rng.bits() >>> 8) / 16777216);
+  return filled('rand', shape, dtype, o, rng => rng.uniform());
+}
+
+/** Standard normal. */
+export function randn(shape: Shape, o: RandomOptions = {}): Tensor {
+  return filled('randn', shape, floating('randn', o), o, rng => rng.normal());
+}
+
+/** Integers in low … high−1; int32 unless `dtype` says otherwise. */
+export function randint(low: number, high: number, shape: Shape, o: RandomOptions = {}): Tensor {
+  const dtype = o.dtype ?? 'int32';
+  if (dtype === 'bool') throw new DTypeError('randint: expected a dtype for integers, got bool');
+  for (const bound of [low, high - 1]) toElement('randint', bound, dtype);
+  return filled('randint', shape, dtype, o, rng => rng.integer(low, high));
+}

@@ -1,0 +1,108 @@
+/**
+ * Storage: the memory behind one or several tensors (views share it), and how long it lives.
+ *
+ * The rule is "reachable means valid": tensors, graph nodes and closures hold storages strongly, nobody counts
+ * references, and what the program cannot reach any more is collected, in a synchronous loop too. `scope` is an optional
+ * accelerator that gives memory back earlier; reading a tensor it released is an error, never a wrong number.
+ */
+
+import type { Backend } from './backends/backend.ts';
+import type { DType, TypedArray } from './dtype.ts';
+import { ReleasedError } from './errors.ts';
+
+export class Storage {
+  readonly backend: Backend;
+  readonly dtype: DType;
+  readonly size: number;
+  /** Counts the writes after creation, so that backward notices a value that changed after it was saved. */
+  version = 0;
+  /** Kept storages survive the end of their scope. */
+  kept = false;
+  #data: TypedArray | null;
+
+  constructor(backend: Backend, dtype: DType, data: TypedArray) {
+    this.backend = backend;
+    this.dtype = dtype;
+    this.size = data.length;
+    this.#data = data;
+    if (scopes.length > 0) scopes[scopes.length - 1]!.push(this);
+  }
+
+  /** The elements, not a copy. Throws a ReleasedError once they were given back. */
+  get array(): TypedArray {
+    if (this.#data === null)
+      throw new ReleasedError(
+        `read: this ${this.dtype} tensor of ${this.size} elements was released when its scope ended; ` +
+          'return it from the scope, mark it with keep(), or copy it out with toArray() before',
+      );
+    return this.#data;
+  }
+
+  get released(): boolean {
+    return this.#data === null;
+  }
+
+  release(): void {
+    this.#data = null;
+  }
+}
+
+/** A zero-filled storage for `size` elements. */
+export function allocate(backend: Backend, dtype: DType, size: number): Storage {
+  return new Storage(backend, dtype, backend.allocate(dtype, size));
+}
+
+const scopes: Storage[][] = [];
+
+/**
+ * Runs `run` and then releases every tensor created inside, except those in its result (a tensor, or arrays, maps, sets
+ * and plain objects of them), gradients of leaves, and what was marked with `keep`. Nothing but an accelerator: without it the
+ * same memory is collected a little later. Nested scopes hand what they return to the scope around them.
+ */
+export function scope<T>(run: () => T): T {
+  const created: Storage[] = [];
+  scopes.push(created);
+  let result: T | undefined;
+  try {
+    result = run();
+    if (result instanceof Promise)
+      throw new TypeError('scope: expected a synchronous function, got one that returns a promise');
+    return result;
+  } finally {
+    scopes.pop();
+    const escaping = storagesIn(result);
+    const outer = scopes.at(-1);
+    for (const storage of created) {
+      if (storage.kept) continue;
+      if (escaping.has(storage)) outer?.push(storage);
+      else storage.release();
+    }
+  }
+}
+
+/** Runs `run` outside of every scope: what it creates (optimizer state, say) lives as long as it is reachable. */
+export function unscoped<T>(run: () => T): T {
+  if (scopes.length === 0) return run();
+  const open = scopes.splice(0);
+  try {
+    return run();
+  } finally {
+    scopes.push(...open);
+  }
+}
+
+/** The storages of all tensors in `value`: a tensor, or arrays, maps, sets and plain objects of them. */
+function storagesIn(value: unknown): Set<Storage> {
+  const storages = new Set<Storage>();
+  const seen = new Set<object>();
+  const visit = (item: unknown): void => {
+    if (item === null || typeof item !== 'object' || seen.has(item)) return;
+    seen.add(item);
+    if ('storage' in item && item.storage instanceof Storage) storages.add(item.storage);
+    else if (Array.isArray(item) || item instanceof Set) for (const entry of item) visit(entry);
+    else if (item instanceof Map) for (const entry of item.values()) visit(entry);
+    else if (Object.getPrototypeOf(item) === Object.prototype) for (const entry of Object.values(item)) visit(entry);
+  };
+  visit(value);
+  return storages;
+}

@@ -1,0 +1,176 @@
+/** Tensor: a strided view of a storage, with its place in the autograd graph. Its operations are in `methods.ts`. */
+
+import ndarray from 'ndarray';
+import { type DType, isFloat, type TypedArray } from './dtype.ts';
+import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
+import type { Node } from './graph.ts';
+import type { TensorMethods } from './methods.ts';
+import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
+import type { Storage } from './storage.ts';
+
+/** Nested arrays, one level an axis. */
+export type Nested = number | boolean | readonly Nested[];
+
+/** What a registration returns: `remove()` undoes it. */
+export interface Handle {
+  remove(): void;
+}
+
+/** Called with the complete gradient of a tensor; a tensor it returns takes the gradient's place. */
+// biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing, and `undefined` would make them say so
+export type GradHook = (gy: Tensor) => Tensor | void;
+
+export interface Tensor extends TensorMethods {}
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: methods.ts installs exactly the merged members
+export class Tensor implements Layout {
+  readonly storage: Storage;
+  readonly shape: Shape;
+  /** Elements between neighbours along each axis. */
+  readonly strides: readonly number[];
+  /** Index of the first element in the storage. */
+  readonly offset: number;
+  readonly dtype: DType;
+  /** The sum of gradients that `backward` calls have left on this leaf. */
+  grad: Tensor | null = null;
+  /** The operation that made this tensor, if it was recorded. */
+  node: Node | null = null;
+  #requiresGrad = false;
+  #hooks: readonly { hook: GradHook }[] | null = null;
+
+  constructor(storage: Storage, shape: Shape, strides: readonly number[], offset = 0) {
+    this.storage = storage;
+    this.shape = shape;
+    this.strides = strides;
+    this.offset = offset;
+    this.dtype = storage.dtype;
+  }
+
+  /** True if gradients flow to or through this tensor. Settable on leaves of a floating dtype. */
+  get requiresGrad(): boolean {
+    return this.#requiresGrad;
+  }
+
+  set requiresGrad(on: boolean) {
+    if (on && !isFloat(this.dtype))
+      throw new DTypeError(`requiresGrad: only float32 and float64 tensors have gradients, got ${describe(this)}`);
+    if (!on && this.node !== null)
+      throw new GraphError('requiresGrad: can be switched off on leaves only; use detach() for the value alone');
+    this.#requiresGrad = on;
+  }
+
+  get device(): string {
+    return this.storage.backend.device;
+  }
+
+  /** Number of axes. */
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+
+  /** True for a tensor that no recorded operation made. */
+  get isLeaf(): boolean {
+    return this.node === null;
+  }
+
+  /**
+   * Calls `hook` with this tensor's gradient in each backward pass, once it is complete and before it flows on.
+   * Throws a GraphError on a tensor that does not require a gradient.
+   */
+  onGrad(hook: GradHook): Handle {
+    if (!this.#requiresGrad)
+      throw new GraphError(`onGrad: ${describe(this)} does not require a gradient, so none will come`);
+    // One registration is one object, so that removing it leaves others of the same function.
+    const registration = { hook };
+    this.#hooks = [...(this.#hooks ?? []), registration];
+    return {
+      remove: () => {
+        const others = this.#hooks?.filter(r => r !== registration) ?? [];
+        this.#hooks = others.length === 0 ? null : others;
+      },
+    };
+  }
+
+  get hasGradHooks(): boolean {
+    return this.#hooks !== null;
+  }
+
+  /** Runs the hooks on a complete gradient and returns what flows on. */
+  runGradHooks(gy: Tensor): Tensor {
+    if (this.#hooks === null) return gy;
+    for (const { hook } of this.#hooks) {
+      const replaced = hook(gy);
+      if (replaced === undefined) continue;
+      if (!sameShape(replaced.shape, gy.shape) || replaced.dtype !== gy.dtype)
+        throw new ShapeError(
+          `onGrad: a hook must return ${describe(gy)}, like the gradient, got ${describe(replaced)}`,
+        );
+      gy = replaced;
+    }
+    return gy;
+  }
+
+  /** Survives the end of the `scope` it was made in. */
+  keep(): this {
+    this.storage.kept = true;
+    return this;
+  }
+
+  /** The single element as a number (booleans are 0 and 1). Throws a ShapeError unless there is exactly one. */
+  item(): number {
+    if (this.size !== 1) throw new ShapeError(`item: expected exactly one element, got ${describe(this)}`);
+    return this.storage.backend.read(this)[0]!;
+  }
+
+  /** A copy of the elements in row-major order. */
+  dataSync(): TypedArray {
+    return this.storage.backend.read(this);
+  }
+
+  /** As `dataSync`, on every device. */
+  async data(): Promise<TypedArray> {
+    return this.storage.backend.read(this);
+  }
+
+  /** A copy as nested arrays; a number for rank 0. */
+  toArray(): Nested {
+    const data = this.dataSync();
+    const { shape, dtype } = this;
+    let next = 0;
+    const level = (axis: number): Nested => {
+      if (axis === shape.length) {
+        const value = data[next++]!;
+        return dtype === 'bool' ? value !== 0 : value;
+      }
+      return Array.from({ length: shape[axis]! }, () => level(axis + 1));
+    };
+    return level(0);
+  }
+
+  /**
+   * A scijs ndarray over the same memory: nothing is copied, and writing to it writes to the tensor. Autograd does not
+   * see such writes.
+   */
+  ndarray(): ndarray.NdArray<TypedArray> {
+    return ndarray(this.storage.array, [...this.shape], [...this.strides], this.offset);
+  }
+
+  toString(): string {
+    const shown = this.size <= 32 ? ` ${JSON.stringify(this.toArray())}` : '';
+    return `Tensor ${describe(this)}${shown}`;
+  }
+
+  get [Symbol.toStringTag](): string {
+    return `Tensor ${describe(this)}`;
+  }
+
+  /** True if the elements follow each other in row-major order. */
+  get isContiguous(): boolean {
+    return isContiguous(this);
+  }
+}
