@@ -1,0 +1,81 @@
+/**
+ * Initial weights. A weight [out, in, …] has fan-in in·(receptive field) and fan-out out·(receptive field), as in
+ * PyTorch. `rng` defaults to the generator that `manualSeed` seeds, `dtype` to float32.
+ */
+
+import {
+  type DType,
+  defaultGenerator,
+  type Generator,
+  rand,
+  randn,
+  type Shape,
+  ShapeError,
+  type Tensor,
+  tensor,
+} from '@otimes/core';
+
+export type InitOptions = { rng?: Generator | undefined; dtype?: DType | undefined };
+
+/** The options that the random functions of core take: undefined entries left out. */
+function given({ rng, dtype }: InitOptions): { rng?: Generator; dtype?: DType } {
+  return { ...(rng && { rng }), ...(dtype && { dtype }) };
+}
+
+/** Uniform in [low, high). */
+export function uniform(shape: Shape, low: number, high: number, o: InitOptions = {}): Tensor {
+  return rand(shape, given(o))
+    .mul(high - low)
+    .add(low);
+}
+
+/** Normal with mean 0 unless given. */
+export function normal(shape: Shape, std: number, o: InitOptions & { mean?: number } = {}): Tensor {
+  return randn(shape, given(o))
+    .mul(std)
+    .add(o.mean ?? 0);
+}
+
+/** Normal with mean 0, redrawn outside ±`cut` standard deviations (default 2). */
+export function truncatedNormal(shape: Shape, std: number, o: InitOptions & { cut?: number } = {}): Tensor {
+  const cut = o.cut ?? 2;
+  if (!(cut > 0)) throw new RangeError(`truncatedNormal: expected a cut above 0, got ${cut}`);
+  const rng = o.rng ?? defaultGenerator();
+  const data = new Float64Array(shape.reduce((size, length) => size * length, 1));
+  for (let i = 0; i < data.length; i++) {
+    let z = rng.normal();
+    while (Math.abs(z) > cut) z = rng.normal();
+    data[i] = z * std;
+  }
+  return tensor(data, { shape, dtype: o.dtype ?? 'float32' });
+}
+
+function fans(shape: Shape): { fanIn: number; fanOut: number } {
+  if (shape.length < 2) throw new ShapeError(`init: fans need a weight of rank ≥ 2, got [${shape.join(',')}]`);
+  const field = shape.slice(2).reduce((size, length) => size * length, 1);
+  return { fanIn: shape[1]! * field, fanOut: shape[0]! * field };
+}
+
+/** Uniform in ±gain·√(6 / (fan-in + fan-out)) (Glorot & Bengio 2010). */
+export function xavierUniform(shape: Shape, o: InitOptions & { gain?: number } = {}): Tensor {
+  const { fanIn, fanOut } = fans(shape);
+  const bound = (o.gain ?? 1) * Math.sqrt(6 / (fanIn + fanOut));
+  return uniform(shape, -bound, bound, o);
+}
+
+/** Normal with standard deviation gain·√(2 / (fan-in + fan-out)) (Glorot & Bengio 2010). */
+export function xavierNormal(shape: Shape, o: InitOptions & { gain?: number } = {}): Tensor {
+  const { fanIn, fanOut } = fans(shape);
+  return normal(shape, (o.gain ?? 1) * Math.sqrt(2 / (fanIn + fanOut)), o);
+}
+
+/** Uniform in ±gain·√(3 / fan-in) (He et al. 2015); gain √2 suits ReLU, 1/√3 is the default of Linear. */
+export function kaimingUniform(shape: Shape, o: InitOptions & { gain?: number } = {}): Tensor {
+  const bound = (o.gain ?? Math.SQRT2) * Math.sqrt(3 / fans(shape).fanIn);
+  return uniform(shape, -bound, bound, o);
+}
+
+/** Normal with standard deviation gain/√fan-in (He et al. 2015); gain √2 suits ReLU. */
+export function kaimingNormal(shape: Shape, o: InitOptions & { gain?: number } = {}): Tensor {
+  return normal(shape, (o.gain ?? Math.SQRT2) / Math.sqrt(fans(shape).fanIn), o);
+}

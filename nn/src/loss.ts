@@ -1,0 +1,103 @@
+/** Losses. `reduction` 'mean' (default) averages over the batch, 'sum' adds up. */
+
+import { checkIndex, DTypeError, defineOp, describe, ShapeError, type Tensor } from '@otimes/core';
+
+export type Reduction = 'mean' | 'sum';
+
+/**
+ * Softmax cross-entropy −Σ_c p_c log softmax(logits)_c, averaged over the batch and any further axes.
+ *
+ * @param logits [batch, classes, …], the classes on axis 1 as in PyTorch
+ * @param targets int32 labels [batch, …], or probabilities of the shape and dtype of the logits
+ * @param o labelSmoothing ε (default 0): the target becomes (1−ε)·target + ε/classes
+ * @throws RangeError for a label out of range, with its position
+ */
+export function crossEntropy(
+  logits: Tensor,
+  targets: Tensor,
+  { reduction = 'mean', labelSmoothing = 0 }: { reduction?: Reduction; labelSmoothing?: number } = {},
+): Tensor {
+  if (logits.rank < 2 || logits.size === 0)
+    throw new ShapeError(`crossEntropy: expected logits [batch, classes, …], got ${describe(logits)}`);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new RangeError(`crossEntropy: expected 0 ≤ labelSmoothing ≤ 1, got ${labelSmoothing}`);
+  const classes = logits.shape[1]!;
+  const logP = logits.logSoftmax(1);
+  const fit = logP.rank === targets.rank ? expectProbabilities : expectLabels;
+  const likelihood = fit(logP, targets);
+  const smooth = labelSmoothing === 0 ? likelihood : mix(likelihood, logP.sum(1), labelSmoothing, classes);
+  return reduce(smooth.neg(), reduction);
+}
+
+/** Σ_c p_c log P_c, [batch, …]. */
+function expectProbabilities(logP: Tensor, p: Tensor): Tensor {
+  if (p.shape.some((length, i) => length !== logP.shape[i]) || !p.dtype.startsWith('float'))
+    throw new ShapeError(`crossEntropy: expected probabilities like the logits, ${describe(logP)}, got ${describe(p)}`);
+  return logP.mul(p).sum(1);
+}
+
+/** log P at the labels, [batch, …]. */
+function expectLabels(logP: Tensor, labels: Tensor): Tensor {
+  const shape = logP.shape.filter((_, i) => i !== 1);
+  if (labels.rank !== shape.length || labels.shape.some((length, i) => length !== shape[i]))
+    throw new ShapeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
+  if (labels.dtype !== 'int32')
+    throw new DTypeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
+  checkIndex('crossEntropy', labels, logP.shape[1]!, 'label');
+  return logP.gather(1, labels.unsqueeze(1)).squeeze(1);
+}
+
+function mix(likelihood: Tensor, sumOfAll: Tensor, epsilon: number, classes: number): Tensor {
+  return likelihood.mul(1 - epsilon).add(sumOfAll.mul(epsilon / classes));
+}
+
+function reduce(x: Tensor, reduction: Reduction): Tensor {
+  switch (reduction) {
+    case 'mean':
+      return x.mean();
+    case 'sum':
+      return x.sum();
+    default:
+      throw new RangeError(`loss: expected reduction 'mean' or 'sum', got '${String(reduction satisfies never)}'`);
+  }
+}
+
+function checkSame(name: string, x: Tensor, target: Tensor): void {
+  if (x.rank !== target.rank || x.shape.some((length, i) => length !== target.shape[i]))
+    throw new ShapeError(`${name}: expected a target like ${describe(x)}, got ${describe(target)}`);
+}
+
+/** (prediction − target)², averaged over all elements. */
+export function mseLoss(
+  prediction: Tensor,
+  target: Tensor,
+  { reduction = 'mean' }: { reduction?: Reduction } = {},
+): Tensor {
+  checkSame('mseLoss', prediction, target);
+  return reduce(prediction.sub(target).square(), reduction);
+}
+
+/** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). An op of its own, because the derivatives of max and |·| are wrong at 0. */
+const softplus = defineOp<null>({
+  name: 'softplus',
+  shape([x]) {
+    if (!x!.dtype.startsWith('float'))
+      throw new DTypeError(`bceWithLogits: expected floating logits, got ${describe(x!)}`);
+    return { shape: x!.shape, dtype: x!.dtype };
+  },
+  forward(backend, [x], out) {
+    const value = x!.detach();
+    backend.binary('add', value.relu(), value.abs().neg().exp().log1p(), out);
+  },
+  backward: (gy, node) => [gy.mul(node.input(0).sigmoid())],
+});
+
+/** −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t in [0, 1], averaged over all elements; never overflows. */
+export function bceWithLogits(
+  logits: Tensor,
+  target: Tensor,
+  { reduction = 'mean' }: { reduction?: Reduction } = {},
+): Tensor {
+  checkSame('bceWithLogits', logits, target);
+  return reduce(softplus([logits], null).sub(logits.mul(target)), reduction);
+}

@@ -1,0 +1,54 @@
+/** The multilayer perceptron. */
+
+import type { DType, Generator, Tensor } from '@otimes/core';
+import { GELU, ReLU, Sigmoid, Tanh } from '../activation.ts';
+import { Dropout } from '../dropout.ts';
+import { Linear } from '../linear.ts';
+import { Module } from '../module.ts';
+import { Sequential } from '../sequential.ts';
+
+const ACTIVATIONS = { relu: ReLU, gelu: GELU, tanh: Tanh, sigmoid: Sigmoid };
+
+export type MlpOptions = {
+  /** Between the layers; default 'relu'. */
+  activation?: keyof typeof ACTIVATIONS;
+  /** Of the linear layers; default true. */
+  bias?: boolean;
+  /** Probability after each activation; default 0, no dropout. */
+  dropout?: number;
+  rng?: Generator;
+  dtype?: DType;
+};
+
+/** Linear layers with an activation between them. Further axes of the input are flattened. */
+export class MLP extends Module {
+  readonly layers: Sequential;
+
+  constructor(sizes: readonly number[], o: MlpOptions = {}) {
+    super();
+    if (sizes.length < 2)
+      throw new RangeError(`mlp: expected at least an input and an output size, got [${sizes.join(',')}]`);
+    const activation = ACTIVATIONS[o.activation ?? 'relu'];
+    if (activation === undefined)
+      throw new RangeError(
+        `mlp: expected an activation of ${Object.keys(ACTIVATIONS).join(', ')}, got '${o.activation}'`,
+      );
+    const layers: Module[] = [];
+    for (let i = 1; i < sizes.length; i++) {
+      layers.push(new Linear(sizes[i - 1]!, sizes[i]!, o));
+      if (i === sizes.length - 1) continue;
+      layers.push(new activation());
+      if ((o.dropout ?? 0) !== 0) layers.push(new Dropout(o.dropout, o));
+    }
+    this.layers = new Sequential(...layers);
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.layers.call(x.rank > 2 ? x.flatten(1) : x);
+  }
+}
+
+/** `mlp([784, 128, 10])`: see `MLP`. Its parameters are named `layers.0.weight`, `layers.0.bias`, `layers.2.weight`, … */
+export function mlp(sizes: readonly number[], o?: MlpOptions): MLP {
+  return new MLP(sizes, o);
+}

@@ -1,0 +1,180 @@
+/** Module: a tree of layers with their parameters, forward hooks, and state by PyTorch's dotted names. */
+
+import { describe, type Handle, noGrad, type StateDict, type Tensor } from '@otimes/core';
+import { Buffer, Parameter } from './parameter.ts';
+
+/** Any module, whatever it takes and returns. */
+// biome-ignore lint/suspicious/noExplicitAny: the parameters of forward are contravariant, so no narrower type covers all
+export type AnyModule = Module<any, unknown>;
+
+/** Sees what went into a module and what came out; a result other than undefined takes the output's place. */
+export type ForwardHook = (module: AnyModule, inputs: readonly unknown[], output: unknown) => unknown;
+
+/** One entry of a module: a parameter, a buffer or a submodule, under the name it has there. */
+type Member = readonly [name: string, value: Parameter | Buffer | AnyModule];
+
+/**
+ * The base of all layers and models. Parameters, buffers and submodules are found in the object's own fields, and in
+ * fields that hold arrays of modules. A subclass writes `forward`; users write `call`, which also runs the hooks.
+ */
+export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> {
+  /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
+  training = true;
+  /** In boxes, so that a hook that is registered twice is removed once. */
+  #hooks: readonly { readonly hook: ForwardHook }[] = [];
+
+  abstract forward(...inputs: Args): Result;
+
+  /** `forward`, and the hooks after it. */
+  call(...inputs: Args): Result {
+    let output = this.forward(...inputs);
+    for (const { hook } of this.#hooks) {
+      const replaced = hook(this, inputs, output);
+      if (replaced !== undefined) output = replaced as Result;
+    }
+    return output;
+  }
+
+  /** Runs `hook` after each `call`, in the order of registration. */
+  onForward(hook: ForwardHook): Handle {
+    const added = { hook };
+    this.#hooks = [...this.#hooks, added];
+    return {
+      remove: () => {
+        this.#hooks = this.#hooks.filter(one => one !== added);
+      },
+    };
+  }
+
+  /** The parameters, buffers and submodules of this module itself, under their names. */
+  protected *members(): Iterable<Member> {
+    for (const [name, value] of Object.entries(this)) {
+      if (isMember(value)) yield [name, value];
+      else if (Array.isArray(value))
+        for (let i = 0; i < value.length; i++) if (value[i] instanceof Module) yield [`${name}.${i}`, value[i]];
+    }
+  }
+
+  /** Every entry of the tree, depth first, with its dotted path. A module used in two places comes twice. */
+  #walk(prefix: string): Member[] {
+    const found: Member[] = [];
+    for (const [name, value] of this.members()) {
+      const path = prefix === '' ? name : `${prefix}.${name}`;
+      found.push([path, value]);
+      if (value instanceof Module) found.push(...value.#walk(path));
+    }
+    return found;
+  }
+
+  /** Each parameter once, by the path where it is found first. */
+  namedParameters(): Map<string, Parameter> {
+    return firstOfEach(this.#walk(''), (value): value is Parameter => value instanceof Parameter);
+  }
+
+  parameters(): Parameter[] {
+    return [...this.namedParameters().values()];
+  }
+
+  /** Each buffer once, by the path where it is found first. */
+  namedBuffers(): Map<string, Buffer> {
+    return firstOfEach(this.#walk(''), (value): value is Buffer => value instanceof Buffer);
+  }
+
+  /** This module under '' and each below it once, by its dotted path. */
+  namedModules(): Map<string, AnyModule> {
+    const root: Member = ['', this];
+    return firstOfEach([root, ...this.#walk('')], (value): value is AnyModule => value instanceof Module);
+  }
+
+  /** Sets training mode on the whole tree. */
+  train(on = true): this {
+    for (const module of this.namedModules().values()) module.training = on;
+    return this;
+  }
+
+  /** Evaluation mode: no dropout, running statistics. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /**
+   * Moves parameters and buffers to a device. They become new tensors there, so make optimizers after it; what is on
+   * the device already stays as it is. Tied parameters stay tied.
+   */
+  to(device: string): this {
+    const moved = new Map<Tensor, Tensor>();
+    for (const module of this.namedModules().values())
+      for (const [name, value] of Object.entries(module)) {
+        if (!(value instanceof Parameter || value instanceof Buffer) || value.device === device) continue;
+        const target = moved.get(value) ?? relocated(value, device);
+        moved.set(value, target);
+        Reflect.set(module, name, target);
+      }
+    return this;
+  }
+
+  /** Copies of all parameters and buffers by dotted path; a tied one appears under each of its paths. */
+  stateDict(): StateDict {
+    const state: StateDict = {};
+    for (const [path, value] of this.#walk('')) if (!(value instanceof Module)) state[path] = value.detach().clone();
+    return state;
+  }
+
+  /**
+   * Copies values into parameters and buffers, converting between floating dtypes. All or nothing: missing, unexpected
+   * and misshapen entries are listed in one error and nothing is loaded.
+   *
+   * @param strict default true; false allows missing and unexpected entries, not misshapen ones.
+   */
+  loadStateDict(state: StateDict, { strict = true }: { strict?: boolean } = {}): void {
+    const own = new Map<string, Tensor>();
+    for (const [path, value] of this.#walk('')) if (!(value instanceof Module)) own.set(path, value);
+    const problems: string[] = [];
+    for (const [path, target] of own) {
+      const value = Object.hasOwn(state, path) ? state[path] : undefined;
+      if (value === undefined) {
+        if (strict) problems.push(`missing: ${path} ${describe(target)}`);
+      } else if (!fits(value, target))
+        problems.push(`does not fit: ${path} expects ${describe(target)}, got ${describe(value)}`);
+    }
+    if (strict)
+      for (const [path, value] of Object.entries(state))
+        if (!own.has(path)) problems.push(`unexpected: ${path} ${describe(value)}`);
+    if (problems.length > 0)
+      throw new Error(
+        `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
+      );
+    noGrad(() => {
+      for (const [path, target] of own) if (Object.hasOwn(state, path)) target.copy_(state[path]!);
+    });
+  }
+}
+
+function isMember(value: unknown): value is Parameter | Buffer | AnyModule {
+  return value instanceof Parameter || value instanceof Buffer || value instanceof Module;
+}
+
+function firstOfEach<T extends object>(all: readonly Member[], is: (value: object) => value is T): Map<string, T> {
+  const seen = new Set<object>();
+  const found = new Map<string, T>();
+  for (const [path, value] of all) {
+    if (!is(value) || seen.has(value)) continue;
+    seen.add(value);
+    found.set(path, value);
+  }
+  return found;
+}
+
+function relocated(value: Parameter | Buffer, device: string): Parameter | Buffer {
+  const there = value.detach().to(device);
+  return value instanceof Parameter ? new Parameter(there, { requiresGrad: value.requiresGrad }) : new Buffer(there);
+}
+
+function fits(value: Tensor, target: Tensor): boolean {
+  const floats = [value, target].every(x => x.dtype === 'float32' || x.dtype === 'float64');
+  return (
+    (floats || value.dtype === target.dtype) &&
+    value.rank === target.rank &&
+    value.shape.every((length, i) => length === target.shape[i])
+  );
+}
