@@ -1,0 +1,78 @@
+/** Samples to a batch: tensors are stacked along a new first axis, and tuples and records are batched part by part. */
+
+import { ShapeError, stack, Tensor, tensor } from '@otimes/core';
+
+/** The batch of samples of type S. */
+export type Collated<S> = S extends Tensor | number | boolean
+  ? Tensor
+  : S extends string | bigint | symbol | null | undefined
+    ? never
+    : { -readonly [K in keyof S]: Collated<S[K]> };
+
+/**
+ * One batch of at least one sample. Tensors must agree in shape and dtype; numbers become a float32 vector and booleans
+ * a bool vector.
+ */
+export function collate<S>(samples: readonly S[]): Collated<S> {
+  if (samples.length === 0) throw new RangeError('collate: expected at least one sample, got none');
+  return collateAt(samples, 'sample') as Collated<S>;
+}
+
+function collateAt(samples: readonly unknown[], path: string): unknown {
+  const [first] = samples;
+  if (first instanceof Tensor) return stack(samples.map((x, i) => checkTensor(x, first, path, i)));
+  if (typeof first === 'number' || typeof first === 'boolean') {
+    const values = samples.map((x, i) => (typeof x === typeof first ? Number(x) : fail(samples, path, i)));
+    return tensor(values, { dtype: typeof first === 'number' ? 'float32' : 'bool' });
+  }
+  if (Array.isArray(first)) {
+    const parts = samples.map((x, i) => {
+      return Array.isArray(x) && x.length === first.length ? (x as unknown[]) : fail(samples, path, i);
+    });
+    return first.map((_, k) =>
+      collateAt(
+        parts.map(x => x[k]),
+        `${path}[${k}]`,
+      ),
+    );
+  }
+  if (isRecord(first)) {
+    const keys = Object.keys(first);
+    const parts = samples.map((x, i) => {
+      const same = isRecord(x) && Object.keys(x).length === keys.length && keys.every(key => Object.hasOwn(x, key));
+      return same ? x : fail(samples, path, i);
+    });
+    const entries = keys.map(key => [
+      key,
+      collateAt(
+        parts.map(x => x[key]),
+        `${path}.${key}`,
+      ),
+    ]);
+    return Object.fromEntries(entries);
+  }
+  throw new TypeError(`collate: no rule for ${path}, ${kind(first)}; give the loader its own collate`);
+}
+
+function checkTensor(x: unknown, first: Tensor, path: string, i: number): Tensor {
+  if (x instanceof Tensor && x.dtype === first.dtype && String(x.shape) === String(first.shape)) return x;
+  return fail([first], path, i, x);
+}
+
+function fail(samples: readonly unknown[], path: string, i: number, x: unknown = samples[i]): never {
+  throw new ShapeError(`collate: ${path} is ${kind(samples[0])} at first and ${kind(x)} at position ${i} of the batch`);
+}
+
+/** Plain objects; instances of other classes have no parts that could be batched. */
+function isRecord(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+function kind(value: unknown): string {
+  if (value instanceof Tensor) return `${value.dtype}[${value.shape.join(',')}]`;
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (isRecord(value)) return `{ ${Object.keys(value).join(', ')} }`;
+  return value === null || value === undefined ? String(value) : `a ${typeof value}`;
+}

@@ -1,0 +1,8 @@
+/** @otimes/data: datasets, loaders and readers of common file formats. Files on disk: @otimes/data/node. */
+
+export { type Collated, collate } from './collate.ts';
+export { type Dataset, MappedDataset, randomSplit, Subset, TensorDataset } from './dataset.ts';
+export { type DigitsOptions, digitsFromJson, type Labelled } from './digits.ts';
+export { gunzip, type IdxOptions, type IdxType, parseIdx, writeIdx } from './idx.ts';
+export { DataLoader, type LoaderOptions } from './loader.ts';
+export { averagePool2, normalize, type PerChannel, type Standardization, standardize } from './transforms.ts';

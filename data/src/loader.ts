@@ -1,0 +1,184 @@
+/**
+ * DataLoader: a dataset in batches, in order or shuffled, for `for…of` and `for await`.
+ *
+ * What comes next is a function of three things: the generator's state at the start of the epoch, the number of batches
+ * handed out since, and the dataset. The first two are the loader's state dict, so that a resumed run sees the same
+ * batches. Leaving a loop early ends the epoch; the next loop starts a new one.
+ */
+
+import { defaultGenerator, type Generator, type StateDict, type Tensor, tensor } from '@otimes/core';
+import { type Collated, collate } from './collate.ts';
+import type { Dataset } from './dataset.ts';
+
+export type LoaderOptions<S, B> = {
+  /** Samples a batch. */
+  batchSize: number;
+  /** A new order each epoch; defaults to false. */
+  shuffle?: boolean;
+  /** Leaves out a last batch that is not full; defaults to false. */
+  dropLast?: boolean;
+  /**
+   * Where the order comes from; defaults to the generator that `manualSeed` seeds. The loader splits off a generator of
+   * its own when it is made, so that no other use of `rng` changes the batches.
+   */
+  rng?: Generator;
+  /** Samples to a batch; defaults to the dataset's own `batch` or to `collate`, which stacks tensors. */
+  collate?: (samples: Awaited<S>[]) => B | Promise<B>;
+  /** With `for await`: batches prepared ahead of the one in use; defaults to 2. */
+  prefetch?: number;
+};
+
+/** One pass over the dataset: its order, the generator's state before that was drawn, and the batches handed out. */
+type Epoch = { readonly order: Int32Array; readonly rng: Int32Array | null; position: number };
+
+/** B, the type of a batch, follows from S, the type of a sample: tensors where it has tensors, numbers or booleans. */
+export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, AsyncIterable<B> {
+  readonly dataset: Dataset<S>;
+  readonly batchSize: number;
+  readonly dropLast: boolean;
+  readonly prefetch: number;
+  readonly #rng: Generator | null;
+  readonly #collate: ((samples: Awaited<S>[]) => unknown) | undefined;
+  /** The epoch in progress, of the loop that began last. */
+  #epoch: Epoch | null = null;
+  /** Batches that the next epoch skips, because an earlier run had them. */
+  #skip = 0;
+
+  constructor(dataset: Dataset<S>, o: LoaderOptions<S, B>) {
+    const { batchSize, prefetch = 2 } = o;
+    if (!Number.isInteger(batchSize) || batchSize < 1)
+      throw new RangeError(`DataLoader: expected a batchSize of 1 or more, got ${batchSize}`);
+    if (!Number.isInteger(prefetch) || prefetch < 0)
+      throw new RangeError(`DataLoader: expected a prefetch of 0 or more batches, got ${prefetch}`);
+    if (!(dataset.length > 0))
+      throw new RangeError(`DataLoader: the dataset has no samples (length ${dataset.length})`);
+    this.dataset = dataset;
+    this.batchSize = batchSize;
+    this.dropLast = o.dropLast ?? false;
+    this.prefetch = prefetch;
+    this.#rng = o.shuffle === true ? (o.rng ?? defaultGenerator()).split() : null;
+    this.#collate = o.collate;
+  }
+
+  /** The number of batches of an epoch. */
+  get length(): number {
+    const batches = this.dataset.length / this.batchSize;
+    return this.dropLast ? Math.floor(batches) : Math.ceil(batches);
+  }
+
+  /** Throws a TypeError at a sample that is a promise. */
+  *[Symbol.iterator](): IterableIterator<B> {
+    const epoch = this.#begin();
+    try {
+      while (epoch.position < this.length) {
+        const batch = this.#batchNow(this.#indices(epoch, epoch.position));
+        epoch.position++;
+        yield batch;
+      }
+    } finally {
+      this.#end(epoch);
+    }
+  }
+
+  /** An error in a sample surfaces where its batch is due. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<B> {
+    const epoch = this.#begin();
+    const ahead: Promise<B>[] = [];
+    const prepare = (batches: number): void => {
+      while (ahead.length < batches && epoch.position + ahead.length < this.length) {
+        const batch = this.#batchLater(this.#indices(epoch, epoch.position + ahead.length));
+        // A batch that nobody comes to want may fail in silence.
+        batch.catch(() => {});
+        ahead.push(batch);
+      }
+    };
+    try {
+      for (prepare(1 + this.prefetch); ahead.length > 0; prepare(1 + this.prefetch)) {
+        const batch = await ahead[0]!;
+        ahead.shift();
+        epoch.position++;
+        yield batch;
+      }
+    } finally {
+      this.#end(epoch);
+    }
+  }
+
+  /** Where the loader is, to go on from. In the body of a loop, its batch counts as done. */
+  stateDict(): StateDict {
+    const rng = this.#epoch === null ? this.#rng?.getState() : this.#epoch.rng;
+    return {
+      position: int32(this.#epoch?.position ?? this.#skip),
+      batchSize: int32(this.batchSize),
+      samples: int32(this.dataset.length),
+      ...(rng ? { rng: tensor(rng) } : {}),
+    };
+  }
+
+  /** The next loop hands out what followed when `state` was taken. Dataset, batchSize and shuffle must be as they were. */
+  loadStateDict(state: StateDict): void {
+    const expected = Object.keys(this.stateDict()).sort().join(', ');
+    const got = Object.keys(state).sort().join(', ');
+    if (got !== expected)
+      throw new RangeError(
+        `DataLoader: expected a state with ${expected}, got ${got || 'nothing'}; is shuffle the same?`,
+      );
+    for (const [name, own] of [
+      ['batchSize', this.batchSize],
+      ['samples', this.dataset.length],
+    ] as const)
+      if (state[name]!.item() !== own)
+        throw new RangeError(
+          `DataLoader: the state is of a loader with ${name} ${state[name]!.item()}, this has ${own}`,
+        );
+    const position = state.position!.item();
+    if (!Number.isInteger(position) || position < 0 || position > this.length)
+      throw new RangeError(`DataLoader: the state is at batch ${position} of ${this.length}`);
+    if (this.#rng !== null) this.#rng.setState(state.rng!.dataSync());
+    this.#skip = position;
+    this.#epoch = null;
+  }
+
+  #begin(): Epoch {
+    const { length } = this.dataset;
+    const rng = this.#rng?.getState() ?? null;
+    const order = this.#rng?.permutation(length) ?? Int32Array.from({ length }, (_, i) => i);
+    this.#epoch = { order, rng, position: this.#skip };
+    this.#skip = 0;
+    return this.#epoch;
+  }
+
+  #end(epoch: Epoch): void {
+    if (this.#epoch === epoch) this.#epoch = null;
+  }
+
+  #indices({ order }: Epoch, batch: number): Int32Array {
+    return order.slice(batch * this.batchSize, (batch + 1) * this.batchSize);
+  }
+
+  #batchNow(indices: Int32Array): B {
+    const { dataset } = this;
+    if (this.#collate === undefined && dataset.batch !== undefined) return present(dataset.batch(indices)) as B;
+    const samples = Array.from(indices, index => present(dataset.get(index)) as Awaited<S>);
+    return present(this.#collate === undefined ? collate(samples) : this.#collate(samples)) as B;
+  }
+
+  async #batchLater(indices: Int32Array): Promise<B> {
+    const { dataset } = this;
+    if (this.#collate === undefined && dataset.batch !== undefined) return (await dataset.batch(indices)) as B;
+    // Each `get` has its own async function, so that one that throws does not leave the promises before it unheard.
+    const samples = await Promise.all(Array.from(indices, async index => dataset.get(index)));
+    return (await (this.#collate === undefined ? collate(samples) : this.#collate(samples))) as B;
+  }
+}
+
+/** `value`, unless it is a promise. */
+function present(value: unknown): unknown {
+  if (!(value instanceof Promise)) return value;
+  value.catch(() => {});
+  throw new TypeError('DataLoader: the dataset answers with promises, which for…of cannot wait for; use for await');
+}
+
+function int32(value: number): Tensor {
+  return tensor(value, { dtype: 'int32' });
+}
