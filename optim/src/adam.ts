@@ -1,0 +1,77 @@
+/** Adam (Kingma & Ba 2015, Algorithm 1) and AdamW (Loshchilov & Hutter 2019), as in torch.optim. */
+
+import { adamMoments, type Tensor } from '@otimes/core';
+import { checkRange, GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+
+export type AdamOptions = {
+  /** Default 1e-3. */
+  lr?: number;
+  /** β₁ and β₂, the decay of the averages of the gradient and of its square; default [0.9, 0.999]. */
+  betas?: readonly [number, number];
+  /** Added to the root; default 1e-8. */
+  eps?: number;
+  /** Adam: of the L2 penalty added to the gradient, default 0. AdamW: lr times this is taken off, default 1e-2. */
+  weightDecay?: number;
+  /** Divide by the largest v so far (Reddi et al. 2018); default false. */
+  amsgrad?: boolean;
+};
+
+type Options = Required<AdamOptions>;
+const DEFAULTS: Options = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0, amsgrad: false };
+
+/** Throws unless both lie in [0, 1). */
+export function checkBetas(name: string, betas: readonly [number, number]): void {
+  checkRange(name, 'betas[0]', betas[0], 0, 1);
+  checkRange(name, 'betas[1]', betas[1], 0, 1);
+}
+
+function check(name: string, o: Options): void {
+  checkBetas(name, o.betas);
+  checkRange(name, 'eps', o.eps, 0, Infinity);
+  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
+}
+
+/** Updates the moments by `g`; m̂ / (√v̂ + ε). */
+function direction(g: Tensor, state: ParameterState, { betas: [beta1, beta2], eps, amsgrad }: Options): Tensor {
+  const [m, v] = [state.slot('m'), state.slot('v')];
+  const correction1 = 1 - beta1 ** state.step;
+  const correction2 = 1 - beta2 ** state.step;
+  const step = adamMoments(m, v, g, null, { beta1, beta2, eps, correction1, correction2 });
+  if (!amsgrad) return step;
+  const vMax = state.slot('vMax');
+  vMax.copy_(vMax.maximum(v));
+  return m.div(correction1).div(vMax.div(correction2).sqrt().add(eps));
+}
+
+const slotNames = ({ amsgrad }: Options): readonly string[] => (amsgrad ? ['m', 'v', 'vMax'] : ['m', 'v']);
+
+/** m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) g²;  p ← p − lr m̂ / (√v̂ + ε), m̂ and v̂ without their bias to 0. */
+export class Adam extends GradientOptimizer<Options> {
+  constructor(parameters: Parameters<Options>, options: AdamOptions = {}) {
+    super(parameters, DEFAULTS, options, check);
+  }
+
+  protected override slotNames(o: Options): readonly string[] {
+    return slotNames(o);
+  }
+
+  protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {
+    p.addScaled_(direction(withL2(g, p, o.weightDecay), state, o), -o.lr);
+  }
+}
+
+/** p ← (1 − lr · weightDecay) p, then Adam without the penalty. */
+export class AdamW extends GradientOptimizer<Options> {
+  constructor(parameters: Parameters<Options>, options: AdamOptions = {}) {
+    super(parameters, { ...DEFAULTS, weightDecay: 1e-2 }, options, check);
+  }
+
+  protected override slotNames(o: Options): readonly string[] {
+    return slotNames(o);
+  }
+
+  protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {
+    p.scale_(1 - o.lr * o.weightDecay);
+    p.addScaled_(direction(g, state, o), -o.lr);
+  }
+}

@@ -1,0 +1,37 @@
+/** Limits on gradients, between `backward` and `step`. */
+
+import { describe, type Tensor } from '@otimes/core';
+
+/** The gradients there are, each once, with the position of their parameters. */
+function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
+  return [...new Set(parameters)].flatMap((p, i) => (p.grad === null ? [] : [{ i, g: p.grad }]));
+}
+
+/**
+ * Scales the gradients together, in place, so that their common Euclidean norm is at most `maxNorm` (Pascanu et al.
+ * 2013), as torch.nn.utils.clip_grad_norm_. `Infinity` only measures.
+ *
+ * @returns the norm before
+ * @throws if that is NaN or infinite; the gradients are then as they were
+ */
+export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
+  if (!(maxNorm >= 0)) throw new RangeError(`clipGradNorm: expected a maxNorm ≥ 0, got ${maxNorm}`);
+  const found = gradients(parameters);
+  const norms = found.map(({ g }) => g.norm().item());
+  const total = Math.hypot(...norms);
+  const bad = found[norms.findIndex(norm => !Number.isFinite(norm))];
+  if (bad !== undefined)
+    throw new Error(
+      `clipGradNorm: the norm of the gradients is ${total}; the first such gradient is that of parameter ${bad.i}, ` +
+        `${describe(bad.g)}. Nothing was scaled`,
+    );
+  const coefficient = maxNorm / (total + 1e-6);
+  if (coefficient < 1) for (const { g } of found) g.scale_(coefficient);
+  return total;
+}
+
+/** Limits every element of the gradients to [−clipValue, clipValue], in place. */
+export function clipGradValue(parameters: Iterable<Tensor>, clipValue: number): void {
+  if (!(clipValue >= 0)) throw new RangeError(`clipGradValue: expected a clipValue ≥ 0, got ${clipValue}`);
+  for (const { g } of gradients(parameters)) g.copy_(g.clamp(-clipValue, clipValue));
+}

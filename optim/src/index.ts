@@ -1,0 +1,32 @@
+/** @otimes/optim: first-order optimizers, and KFAC, EKFAC and STEVE on one Kronecker-factored base. */
+
+export { Adagrad, type AdagradOptions } from './adagrad.ts';
+export { Adam, type AdamOptions, AdamW } from './adam.ts';
+export { clipGradNorm, clipGradValue } from './clip.ts';
+export { EKFAC, type EKFACOptions } from './ekfac.ts';
+export { KFAC, type KFACOptions } from './kfac.ts';
+export type { Canonical, KroneckerBlock, Sharing } from './kronecker/block.ts';
+export { type Collector, type CollectorOptions, defaultCollectors } from './kronecker/collector.ts';
+export { linearCollector } from './kronecker/collectors/linear.ts';
+export {
+  exampleSquares,
+  type Factors,
+  factors,
+  type LossReduction,
+  type Sample,
+} from './kronecker/factors.ts';
+export type { FisherKind, FisherLoss } from './kronecker/fisher.ts';
+export { type Eigensolver, Kfe } from './kronecker/kfe.ts';
+export type { KroneckerOptions } from './kronecker/options.ts';
+export {
+  type Description,
+  KroneckerPreconditioner,
+  type Proposal,
+} from './kronecker/preconditioner.ts';
+export { BlockState } from './kronecker/state.ts';
+export { NAdam, type NAdamOptions } from './nadam.ts';
+export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
+export { RMSprop, type RMSpropOptions } from './rmsprop.ts';
+export { constantLr, cosineLr, type LrRule, Schedule, stepLr, warmupLr } from './schedule.ts';
+export { SGD, type SGDOptions } from './sgd.ts';
+export { STEVE, type STEVEOptions } from './steve.ts';

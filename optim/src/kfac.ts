@@ -1,0 +1,96 @@
+/** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
+
+import type { Tensor } from '@otimes/core';
+import { type Kfe, outer } from './kronecker/kfe.ts';
+import type { AnyModule, KroneckerOptions, Parameter } from './kronecker/options.ts';
+import { KroneckerPreconditioner, type Proposal } from './kronecker/preconditioner.ts';
+import type { BlockState } from './kronecker/state.ts';
+import { checkRange } from './optimizer.ts';
+import { SGD } from './sgd.ts';
+
+export type KFACOptions = KroneckerOptions & {
+  /** λ, added to the curvature. Default 1e-2. */
+  damping?: number;
+  /**
+   * 'eigen' (default): D̃ / (sG sAᵀ + λ). 'pi': (G + √λ/π I)⁻¹ D (A + π√λ I)⁻¹ with π² = (tr A / dim A) / (tr G / dim G)
+   * (Martens & Grosse 2015, §6.3).
+   */
+  dampingSplit?: 'eigen' | 'pi';
+  /** Of the update, heavy ball. Default 0. */
+  momentum?: number;
+  /** The update looks ahead along the momentum. Default false. */
+  nesterov?: boolean;
+  /** κ: updates shrink together by min(1, √(κ / (lr² Σ ⟨update, D⟩))). Default: none. */
+  klClip?: number;
+};
+
+/** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
+export class KFAC extends KroneckerPreconditioner {
+  damping: number;
+  readonly dampingSplit: 'eigen' | 'pi';
+  readonly momentum: number;
+  readonly nesterov: boolean;
+  readonly klClip: number | null;
+
+  /** `lr` defaults to 0.01. */
+  constructor(model: AnyModule, o: KFACOptions = {}) {
+    const momentum = o.momentum ?? 0;
+    const nesterov = o.nesterov ?? false;
+    super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
+    const name = this.constructor.name;
+    this.damping = o.damping ?? 1e-2;
+    this.dampingSplit = o.dampingSplit ?? 'eigen';
+    this.momentum = momentum;
+    this.nesterov = nesterov;
+    this.klClip = o.klClip ?? null;
+    // Without damping a null direction of the factors would divide 0 by 0.
+    if (!(this.damping > 0)) throw new RangeError(`${name}: expected damping > 0, got ${this.damping}`);
+    checkRange(name, 'momentum', momentum, 0, 1);
+    if (nesterov && momentum === 0) throw new RangeError(`${name}: nesterov needs a momentum above 0`);
+    if (this.klClip !== null && !(this.klClip > 0))
+      throw new RangeError(`${name}: expected klClip > 0, got ${this.klClip}`);
+  }
+
+  protected override readonly usesExampleSquares: boolean = false;
+
+  protected override get slotNames(): readonly string[] {
+    return this.momentum === 0 ? [] : ['momentum'];
+  }
+
+  protected override refreshed(_state: BlockState, _before: Kfe | null): void {}
+
+  protected override direction(state: BlockState, kfe: Kfe, D: Tensor): Tensor {
+    const projected = kfe.project(D);
+    return kfe.unproject(projected.div(this.curvature(state, kfe, projected)));
+  }
+
+  /** The damped curvature in each coordinate of the basis, [dOut, dIn]. */
+  protected curvature(_state: BlockState, kfe: Kfe, _projected: Tensor): Tensor {
+    if (this.dampingSplit === 'eigen') return kfe.eigenvalues().add(this.damping);
+    const root = Math.sqrt(this.damping);
+    const ratio = Math.sqrt(kfe.sA.mean().item() / kfe.sG.mean().item());
+    // A factor of zeros means a gradient of zeros, which every split maps to zero.
+    const pi = ratio > 0 && ratio < Infinity ? ratio : 1;
+    return outer(kfe.sG.add(root / pi), kfe.sA.add(pi * root));
+  }
+
+  protected override finish(proposals: readonly Proposal[]): void {
+    const scale = this.klClip === null ? 1 : this.#klScale(proposals, this.klClip);
+    for (const proposal of proposals) {
+      const update = scale === 1 ? proposal.update : proposal.update.mul(scale);
+      proposal.update = this.momentum === 0 ? update : this.#withMomentum(proposal.state, update);
+    }
+  }
+
+  #klScale(proposals: readonly Proposal[], kappa: number): number {
+    const inner = proposals.reduce((sum, { update, gradient }) => sum + update.mul(gradient).sum().item(), 0);
+    return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));
+  }
+
+  #withMomentum(state: BlockState, update: Tensor): Tensor {
+    const before = state.slots.get('momentum');
+    const buffer = before === undefined ? update.clone() : before.scale_(this.momentum).addScaled_(update, 1);
+    state.slots.set('momentum', buffer);
+    return this.nesterov ? update.add(buffer.mul(this.momentum)) : buffer;
+  }
+}

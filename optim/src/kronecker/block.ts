@@ -1,0 +1,36 @@
+/** A block: one weight matrix whose Fisher block is approximated by A ⊗ G. What a collector hands over. */
+
+import type { Tensor } from '@otimes/core';
+import type { AnyModule, Parameter } from '@otimes/nn';
+
+/** How the positions that share a weight enter the factors (Eschenhagen et al. 2023, §3). */
+export type Sharing = 'expand' | 'reduce';
+
+/**
+ * The canonical form of a layer's statistics, after which there are no cases: inputs a [batch, shared, dIn] with the
+ * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut].
+ */
+export type Canonical = { readonly a: Tensor; readonly g: Tensor };
+
+export interface KroneckerBlock {
+  /** Dotted path of the layer in the model, '' for the model itself. */
+  readonly path: string;
+  /** Name of the collector that made it. */
+  readonly collector: string;
+  readonly sharing: Sharing;
+  /** The module whose input and output gradient are collected. */
+  readonly tap: AnyModule;
+  /** What the block updates. */
+  readonly parameters: readonly Parameter[];
+  /** Rows of the gradient matrix, and the size of G. */
+  readonly dOut: number;
+  /** Columns of the gradient matrix, the homogeneous one included, and the size of A. */
+  readonly dIn: number;
+
+  /** The tap's input and output gradient in canonical form. Scales nothing. */
+  canonical(input: Tensor, gy: Tensor): Canonical;
+  /** The gradient as a matrix [dOut, dIn], or null if backward has left none. */
+  gradient(): Tensor | null;
+  /** Parameters ← parameters + scale · update, for an update [dOut, dIn]. */
+  add(update: Tensor, scale: number): void;
+}

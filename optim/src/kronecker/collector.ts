@@ -1,0 +1,44 @@
+/** Collectors: the plugins that know how a kind of layer becomes Kronecker blocks. */
+
+import type { AnyModule } from '@otimes/nn';
+import type { KroneckerBlock, Sharing } from './block.ts';
+import { linearCollector } from './collectors/linear.ts';
+
+export type CollectorOptions = {
+  /** What the user asked for; undefined leaves it to the collector. */
+  readonly sharing: Sharing | undefined;
+};
+
+/** Turns modules into blocks. A new kind of layer is one collector and its name in a list. */
+export interface Collector {
+  readonly name: string;
+  /**
+   * The blocks of `module`, or null if it is of another kind. Whoever answers first owns the module and all modules
+   * below it; parameters that its blocks do not name go to the rest optimizer.
+   */
+  collect(module: AnyModule, path: string, options: CollectorOptions): KroneckerBlock[] | null;
+}
+
+/** The collectors that are asked unless the option `collectors` names others, in this order. */
+export const defaultCollectors: readonly Collector[] = [linearCollector];
+
+/** All blocks of a model, asking the collectors module by module from the root down. */
+export function collectBlocks(
+  model: AnyModule,
+  collectors: readonly Collector[],
+  options: CollectorOptions,
+): KroneckerBlock[] {
+  const owned: string[] = [];
+  const blocks: KroneckerBlock[] = [];
+  for (const [path, module] of model.namedModules()) {
+    if (owned.some(owner => owner === '' || path.startsWith(`${owner}.`))) continue;
+    for (const collector of collectors) {
+      const answer = collector.collect(module, path, options);
+      if (answer === null) continue;
+      owned.push(path);
+      blocks.push(...answer);
+      break;
+    }
+  }
+  return blocks;
+}

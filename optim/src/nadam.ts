@@ -1,0 +1,61 @@
+/** NAdam: Adam with Nesterov's momentum (Dozat 2016), as torch.optim.NAdam. */
+
+import { adamMoments, type Tensor } from '@otimes/core';
+import { checkBetas } from './adam.ts';
+import { checkRange, GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+
+export type NAdamOptions = {
+  /** Default 2e-3. */
+  lr?: number;
+  /** β₁ and β₂, the decay of the averages of the gradient and of its square; default [0.9, 0.999]. */
+  betas?: readonly [number, number];
+  /** Added to the root; default 1e-8. */
+  eps?: number;
+  /** Of the L2 penalty added to the gradient; default 0. */
+  weightDecay?: number;
+  /** ψ, how fast the momentum grows to β₁: μₜ = β₁ (1 − ½ · 0.96^(ψ t)); default 4e-3. */
+  momentumDecay?: number;
+};
+
+type Options = Required<NAdamOptions>;
+const DEFAULTS: Options = { lr: 2e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0, momentumDecay: 4e-3 };
+
+function check(name: string, o: Options): void {
+  checkBetas(name, o.betas);
+  checkRange(name, 'eps', o.eps, 0, Infinity);
+  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
+  checkRange(name, 'momentumDecay', o.momentumDecay, 0, Infinity);
+}
+
+/** p ← p − lr [(1−μₜ) g / (1−Πₜ) + μₜ₊₁ m / (1−Πₜ₊₁)] / (√v̂ + ε), where Πₜ = μ₁ ⋯ μₜ and m, v̂ are Adam's. */
+export class NAdam extends GradientOptimizer<Options> {
+  constructor(parameters: Parameters<Options>, options: NAdamOptions = {}) {
+    super(parameters, DEFAULTS, options, check);
+  }
+
+  protected override slotNames(): readonly string[] {
+    return ['m', 'v'];
+  }
+
+  protected override numberNames(): readonly string[] {
+    return ['muProduct'];
+  }
+
+  protected override update(p: Tensor, gradient: Tensor, state: ParameterState, o: Options): void {
+    const g = withL2(gradient, p, o.weightDecay);
+    const [beta1, beta2] = o.betas;
+    const mu = (t: number) => beta1 * (1 - 0.5 * 0.96 ** (t * o.momentumDecay));
+    const [now, next] = [mu(state.step), mu(state.step + 1)];
+    const product = (state.numbers.get('muProduct') ?? 1) * now;
+    state.numbers.set('muProduct', product);
+
+    // With a correction of 1 − Πₜ₊₁ for m this is the momentum's part of the direction.
+    const [m, v] = [state.slot('m'), state.slot('v')];
+    const correction2 = 1 - beta2 ** state.step;
+    const moments = { beta1, beta2, eps: o.eps, correction1: 1 - product * next, correction2 };
+    const momentum = adamMoments(m, v, g, null, moments);
+    const lookAhead = g.div(v.div(correction2).sqrt().add(o.eps));
+    p.addScaled_(lookAhead, (-o.lr * (1 - now)) / (1 - product));
+    p.addScaled_(momentum, -o.lr * next);
+  }
+}

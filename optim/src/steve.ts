@@ -1,0 +1,98 @@
+/**
+ * STEVE, Stochastic Eigenbasis-adaptive Variance Estimation: Adam's moments in the Kronecker-factored eigenbasis of the
+ * Fisher. Deviations from the paper's Algorithm 1, each with its reason in docs/math.md: bias correction is Adam's,
+ * the counter starts at 1, and running averages, batch second moments and carried moments are the defaults.
+ */
+
+import { adamMoments, type Tensor, zeros } from '@otimes/core';
+import { Adam } from './adam.ts';
+import type { Kfe } from './kronecker/kfe.ts';
+import type { AnyModule, KroneckerOptions, Parameter } from './kronecker/options.ts';
+import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
+import type { BlockState } from './kronecker/state.ts';
+import { checkRange } from './optimizer.ts';
+
+export type STEVEOptions = KroneckerOptions & {
+  /** β₁, β₂: decay of the first and second moment. Default [0.9, 0.999]. */
+  betas?: readonly [number, number];
+  /** ε, added to √v̂. Default 1e-8. */
+  eps?: number;
+  /** v averages D̃² ('batch', default) or mean_b (UGᵀ D_b UA)² ('example', which wants about ten times the lr). */
+  secondMoment?: 'batch' | 'example';
+  /** What happens to the moments when the basis changes: 'carry' (default) into the new one, or start at 'zero'. */
+  onRefresh?: 'carry' | 'zero';
+  /** The update looks ahead along the first moment, as NAdam's does. Default false. */
+  nesterov?: boolean;
+  /**
+   * Coordinates whose eigenvalue in A or G is at most this fraction of the largest are not updated. Default 1e-6 in
+   * float32, 1e-14 in float64: what rounding leaves of a null direction.
+   */
+  nullTolerance?: number;
+};
+
+/** Unclaimed parameters go to Adam with the same lr, betas and eps unless `rest` says otherwise. */
+export class STEVE extends KroneckerPreconditioner {
+  readonly betas: readonly [number, number];
+  readonly eps: number;
+  readonly onRefresh: 'carry' | 'zero';
+  readonly nesterov: boolean;
+  readonly nullTolerance: number | null;
+
+  /** `lr` defaults to 0.01. */
+  constructor(model: AnyModule, o: STEVEOptions = {}) {
+    const betas = o.betas ?? [0.9, 0.999];
+    const eps = o.eps ?? 1e-8;
+    super(model, o, {
+      lr: 0.01,
+      rest: (unclaimed: Parameter[], lr) => new Adam(unclaimed, { lr, betas: [...betas], eps }),
+    });
+    checkRange('STEVE', 'betas[0]', betas[0], 0, 1);
+    checkRange('STEVE', 'betas[1]', betas[1], 0, 1);
+    checkRange('STEVE', 'eps', eps, 0, Infinity);
+    this.betas = betas;
+    this.eps = eps;
+    this.usesExampleSquares = o.secondMoment === 'example';
+    this.onRefresh = o.onRefresh ?? 'carry';
+    this.nesterov = o.nesterov ?? false;
+    this.nullTolerance = o.nullTolerance ?? null;
+    if (this.nullTolerance !== null) checkRange('STEVE', 'nullTolerance', this.nullTolerance, 0, 1);
+  }
+
+  protected override readonly usesExampleSquares: boolean;
+
+  protected override get slotNames(): readonly string[] {
+    return ['m', 'v'];
+  }
+
+  /** m ← RGᵀ m RA, v ← (RG∘RG)ᵀ v (RA∘RA) with RA = UA_oldᵀ UA_new and RG alike. */
+  protected override refreshed(state: BlockState, before: Kfe | null): void {
+    const { block, slots } = state;
+    const { UA, UG } = state.kfe!;
+    if (before === null || this.onRefresh === 'zero') {
+      for (const name of this.slotNames)
+        slots.set(name, zeros([block.dOut, block.dIn], { dtype: UA.dtype, device: UA.device }));
+      state.count = 0;
+      return;
+    }
+    const [RA, RG] = [before.UA.transpose().matmul(UA), before.UG.transpose().matmul(UG)];
+    slots.set('m', RG.transpose().matmul(slots.get('m')!).matmul(RA));
+    slots.set('v', RG.square().transpose().matmul(slots.get('v')!).matmul(RA.square()));
+  }
+
+  protected override direction(state: BlockState, kfe: Kfe, D: Tensor): Tensor {
+    const [beta1, beta2] = this.betas;
+    const projected = kfe.project(D);
+    const second = this.usesExampleSquares ? state.pending!.squares(kfe) : null;
+    state.count++;
+    const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
+    const [correction1, correction2] = [1 - beta1 ** state.count, 1 - beta2 ** state.count];
+    let normalised = adamMoments(m, v, projected, second, { beta1, beta2, eps: this.eps, correction1, correction2 });
+    if (this.nesterov) {
+      // β₁ m̂ of the next step, with the current gradient in place of the unknown one (Dozat 2016).
+      const ahead = m.mul(beta1 / (1 - beta1 ** (state.count + 1))).add(projected.mul((1 - beta1) / correction1));
+      normalised = ahead.div(v.div(correction2).sqrt().add(this.eps));
+    }
+    const tolerance = this.nullTolerance ?? (D.dtype === 'float32' ? 1e-6 : 1e-14);
+    return kfe.unproject(kfe.maskNull(normalised, tolerance));
+  }
+}

@@ -1,0 +1,90 @@
+/** The laws that every operation in `ops.ts` obeys, on any backend: a new backend is one call of `opsSuite`. */
+
+import assert from 'node:assert/strict';
+import { type DType, promote, type Tensor, tensor } from '@otimes/core';
+import fc from 'fast-check';
+import type { Test } from 'tap';
+import { laidOut, layout } from '../arbitraries/tensor.ts';
+import { mustBeClose } from '../helpers/allclose.ts';
+import { Dense } from '../helpers/dense.ts';
+import { gradcheck, gradgradcheck } from '../helpers/gradcheck.ts';
+import { law } from '../helpers/law.ts';
+import { type OpEntry, opEntries, type Use } from './ops.ts';
+
+export type OpsSuiteOptions = {
+  device: string;
+  /** What the device computes in; float32, float64 and int32 by default. Gradients are checked where float64 is among them. */
+  dtypes?: readonly DType[];
+  /** How many uses of each operation are drawn: 150 for values, 40 for gradients, 15 for second ones. */
+  runs?: { values?: number; gradients?: number; second?: number };
+};
+
+type Drawn = { use: Use; x: Tensor[]; toString(): string };
+
+const inWords = (x: Tensor) =>
+  `${x.dtype}[${x.shape}] with strides [${x.strides}] from ${x.offset}: ${JSON.stringify(x.toArray())}`;
+
+/** Inputs in random layouts, each of a dtype drawn from `dtypes` unless it is fixed. */
+function drawn(op: OpEntry, dtypes: readonly DType[], device: string, repeated: boolean): fc.Arbitrary<Drawn> {
+  return op.use.chain(use => {
+    const inputs = use.inputs.map(({ shape: s, domain, dtype: fixed }) =>
+      (fixed === undefined ? fc.constantFrom(...dtypes) : fc.constant(fixed)).chain(dtype => {
+        const size = s.reduce((a, b) => a * b, 1);
+        return fc
+          .tuple(domain(size, dtype === 'int32' || dtype === 'bool'), layout(s.length, { repeated }))
+          .map(([values, how]) => laidOut(values, s, how, dtype, device));
+      }),
+    );
+    return fc.tuple(...inputs).map(x => {
+      const toString = () => x.map(inWords).join('; ');
+      return { use, x, toString, [fc.toStringMethod]: toString };
+    });
+  });
+}
+
+/** The dtype of the result, from those of the inputs that were drawn. */
+function expectedDtype(use: Use, x: readonly Tensor[]): DType {
+  const common = x.filter((_, i) => use.inputs[i]!.dtype === undefined).map(t => t.dtype);
+  const promoted = common.length === 0 ? 'int32' : common.reduce(promote);
+  return use.result?.(promoted) ?? promoted;
+}
+
+/** Holds every operation in the list to the laws of operations, on one device. */
+export function opsSuite(
+  t: Test,
+  { device, dtypes = ['float32', 'float64', 'int32'], runs = {} }: OpsSuiteOptions,
+): void {
+  const { values = 150, gradients = 40, second = 15 } = runs;
+  for (const op of opEntries) {
+    const among = dtypes.filter(dtype => op.dtypes?.includes(dtype) ?? true);
+    law(t, `${op.name} on ${device}: any layout and dtype gives what plain loops give`, () =>
+      fc.assert(
+        fc.asyncProperty(drawn(op, among, device, true), async ({ use, x }) => {
+          const y = use.run(...x);
+          const expected = use.naive(...x.map(a => new Dense(a.shape, a.dataSync())));
+          assert.equal(y.dtype, expectedDtype(use, x), 'dtype');
+          assert.equal(y.device, device, 'device');
+          const exact = y.dtype === 'int32' || y.dtype === 'bool';
+          mustBeClose(
+            tensor(await y.data(), { shape: y.shape, dtype: y.dtype }),
+            tensor(Float64Array.from(expected.data), { shape: expected.shape }),
+            exact ? { rtol: 0, atol: 0 } : y.dtype === 'float32' ? { rtol: 1e-5, atol: 1e-5 } : {},
+          );
+        }),
+        { seed: 1, numRuns: values, includeErrorInReport: true },
+      ),
+    );
+    if (op.differentiable === false || !among.includes('float64')) continue;
+    const inputs = drawn(op, ['float64'], device, false);
+    law(t, `${op.name} on ${device}: gradients, and their gradients, are what differences say`, () => {
+      fc.assert(
+        fc.property(inputs, ({ use, x }) => gradcheck(use.run, x)),
+        { seed: 2, numRuns: gradients, includeErrorInReport: true },
+      );
+      fc.assert(
+        fc.property(inputs, ({ use, x }) => gradgradcheck(use.run, x)),
+        { seed: 3, numRuns: second, includeErrorInReport: true },
+      );
+    });
+  }
+}
