@@ -15,7 +15,7 @@ type Member = readonly [name: string, value: Parameter | Buffer | AnyModule];
 
 /**
  * The base of all layers and models. Parameters, buffers and submodules are found in the object's own fields, and in
- * fields that hold arrays of modules. A subclass writes `forward`; users write `call`, which also runs the hooks.
+ * fields that hold arrays of them. A subclass writes `forward`; users write `call`, which also runs the hooks.
  */
 export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> {
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
@@ -51,7 +51,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     for (const [name, value] of Object.entries(this)) {
       if (isMember(value)) yield [name, value];
       else if (Array.isArray(value))
-        for (let i = 0; i < value.length; i++) if (value[i] instanceof Module) yield [`${name}.${i}`, value[i]];
+        for (let i = 0; i < value.length; i++) if (isMember(value[i])) yield [`${name}.${i}`, value[i]];
     }
   }
 
@@ -103,13 +103,16 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
    */
   to(device: string): this {
     const moved = new Map<Tensor, Tensor>();
-    for (const module of this.namedModules().values())
-      for (const [name, value] of Object.entries(module)) {
+    const move = (holder: object): void => {
+      for (const [name, value] of Object.entries(holder)) {
+        if (Array.isArray(value)) move(value);
         if (!(value instanceof Parameter || value instanceof Buffer) || value.device === device) continue;
         const target = moved.get(value) ?? relocated(value, device);
         moved.set(value, target);
-        Reflect.set(module, name, target);
+        Reflect.set(holder, name, target);
       }
+    };
+    for (const module of this.namedModules().values()) move(module);
     return this;
   }
 
