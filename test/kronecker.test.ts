@@ -798,9 +798,31 @@ t.test('bad input', t => {
     ['klClip 0', () => new KFAC(net().model, { klClip: 0 }), /expected klClip > 0, got 0/],
     ['beta 1', () => new STEVE(net().model, { betas: [0.9, 1] }), /expected betas\[1\] in \[0, 1\), got 1/],
     ['ggn without a loss', () => new KFAC(net().model, { fisher: 'ggn' }), /fisher 'ggn' needs the option loss/],
+    [
+      'a misspelt option',
+      () => new STEVE(net().model, JSON.parse('{"refresh_every":5}')),
+      /STEVE: there is no option 'refresh_every'/,
+    ],
+    [
+      'an option of another optimizer',
+      () => new EKFAC(net().model, JSON.parse('{"dampingSplit":"pi"}')),
+      /no option 'dampingSplit'/,
+    ],
+    [
+      'an unknown fisher',
+      () => new KFAC(net().model, JSON.parse('{"fisher":"true"}')),
+      /expected fisher to be 'empirical' or/,
+    ],
     ['no parameters', () => new KFAC(new Flatten()), /KFAC: expected at least one parameter, got none/],
     ['no such block', () => new KFAC(net().model).inspect('7'), /no block '7'; there are '0', '2'/],
   ];
+  law(t, 'an optimizer that was refused leaves no hooks behind', () => {
+    const { model, x, y } = net();
+    assert.throws(() => new KFAC(model, { damping: -1 }));
+    assert.throws(() => new STEVE(model, { fisher: 'sampled' }));
+    for (let pass = 0; pass < 2; pass++) crossEntropy(model.call(x), y).backward();
+  });
+
   for (const [title, run, message] of refusals) law(t, title, () => assert.throws(run, message));
 
   law(t, 'ggn of a model whose logits are no matrix', () => {

@@ -1,7 +1,8 @@
 /** Adagrad (Duchi et al. 2011), as torch.optim.Adagrad. */
 
 import type { Tensor } from '@otimes/core';
-import { checkRange, GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+import { checkRange } from './check.ts';
+import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type AdagradOptions = {
   /** Default 1e-2. */

@@ -1,7 +1,8 @@
 /** Adam (Kingma & Ba 2015, Algorithm 1) and AdamW (Loshchilov & Hutter 2019), as in torch.optim. */
 
 import { adamMoments, type Tensor } from '@otimes/core';
-import { checkRange, GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+import { checkRange } from './check.ts';
+import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type AdamOptions = {
   /** Default 1e-3. */

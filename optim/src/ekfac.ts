@@ -1,7 +1,8 @@
 /** EKFAC (George et al. 2018): KFAC with the eigenvalues replaced by second moments measured in the eigenbasis. */
 
 import type { Tensor } from '@otimes/core';
-import { KFAC, type KFACOptions } from './kfac.ts';
+import { checkChoice } from './check.ts';
+import { KFAC, KFAC_OPTIONS, type KFACOptions } from './kfac.ts';
 import { batchSquares } from './kronecker/factors.ts';
 import type { Kfe } from './kronecker/kfe.ts';
 import type { AnyModule } from './kronecker/options.ts';
@@ -12,12 +13,17 @@ export type EKFACOptions = Omit<KFACOptions, 'dampingSplit'> & {
   secondMoment?: 'example' | 'batch';
 };
 
+const { dampingSplit: _, ...SHARED } = KFAC_OPTIONS;
+const EKFAC_OPTIONS = { ...SHARED, secondMoment: true } satisfies Record<keyof EKFACOptions, true>;
+
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class EKFAC extends KFAC {
   readonly secondMoment: 'example' | 'batch';
 
+  /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: EKFACOptions = {}) {
-    super(model, o);
+    checkChoice(new.target.name, 'secondMoment', o.secondMoment, ['example', 'batch']);
+    super(model, o, EKFAC_OPTIONS);
     this.secondMoment = o.secondMoment ?? 'example';
     this.usesExampleSquares = this.secondMoment === 'example';
   }

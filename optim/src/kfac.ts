@@ -1,11 +1,11 @@
 /** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
 
 import type { Tensor } from '@otimes/core';
+import { checkChoice, checkKnown, checkRange } from './check.ts';
 import { type Kfe, outer } from './kronecker/kfe.ts';
-import type { AnyModule, KroneckerOptions, Parameter } from './kronecker/options.ts';
+import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
 import { KroneckerPreconditioner, type Proposal } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';
-import { checkRange } from './optimizer.ts';
 import { SGD } from './sgd.ts';
 
 export type KFACOptions = KroneckerOptions & {
@@ -24,6 +24,29 @@ export type KFACOptions = KroneckerOptions & {
   klClip?: number;
 };
 
+/** The names of the options, to tell a misspelt one. */
+export const KFAC_OPTIONS = {
+  ...KRONECKER_OPTIONS,
+  damping: true,
+  dampingSplit: true,
+  momentum: true,
+  nesterov: true,
+  klClip: true,
+} satisfies Record<keyof KFACOptions, true>;
+
+function checkKfacOptions(name: string, o: KFACOptions): void {
+  // Without damping a null direction of the factors would divide 0 by 0.
+  checkAbove0(name, 'damping', o.damping);
+  checkAbove0(name, 'klClip', o.klClip);
+  checkChoice(name, 'dampingSplit', o.dampingSplit, ['eigen', 'pi']);
+  if (o.momentum !== undefined) checkRange(name, 'momentum', o.momentum, 0, 1);
+  if (o.nesterov && !o.momentum) throw new RangeError(`${name}: nesterov needs a momentum above 0`);
+}
+
+function checkAbove0(name: string, option: string, value: number | undefined): void {
+  if (value !== undefined && !(value > 0)) throw new RangeError(`${name}: expected ${option} > 0, got ${value}`);
+}
+
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
   damping: number;
@@ -33,22 +56,17 @@ export class KFAC extends KroneckerPreconditioner {
   readonly klClip: number | null;
 
   /** `lr` defaults to 0.01. */
-  constructor(model: AnyModule, o: KFACOptions = {}) {
-    const momentum = o.momentum ?? 0;
-    const nesterov = o.nesterov ?? false;
+  constructor(model: AnyModule, o: KFACOptions = {}, known: object = KFAC_OPTIONS) {
+    // Before the base registers its hooks: a refused optimizer leaves none behind.
+    checkKnown(new.target.name, o, known);
+    checkKfacOptions(new.target.name, o);
+    const { damping = 1e-2, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = null } = o;
     super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
-    const name = this.constructor.name;
-    this.damping = o.damping ?? 1e-2;
-    this.dampingSplit = o.dampingSplit ?? 'eigen';
+    this.damping = damping;
+    this.dampingSplit = dampingSplit;
     this.momentum = momentum;
     this.nesterov = nesterov;
-    this.klClip = o.klClip ?? null;
-    // Without damping a null direction of the factors would divide 0 by 0.
-    if (!(this.damping > 0)) throw new RangeError(`${name}: expected damping > 0, got ${this.damping}`);
-    checkRange(name, 'momentum', momentum, 0, 1);
-    if (nesterov && momentum === 0) throw new RangeError(`${name}: nesterov needs a momentum above 0`);
-    if (this.klClip !== null && !(this.klClip > 0))
-      throw new RangeError(`${name}: expected klClip > 0, got ${this.klClip}`);
+    this.klClip = klClip;
   }
 
   protected override readonly usesExampleSquares: boolean = false;

@@ -2,7 +2,8 @@
 
 import { adamMoments, type Tensor } from '@otimes/core';
 import { checkBetas } from './adam.ts';
-import { checkRange, GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+import { checkRange } from './check.ts';
+import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type NAdamOptions = {
   /** Default 2e-3. */

@@ -1,6 +1,8 @@
 /** What all optimizers share, and the base of those that update each parameter from its own gradient alone. */
 
-import { describe, full, noGrad, type StateDict, Tensor, tensor, unscoped, zeros } from '@otimes/core';
+import { full, noGrad, type StateDict, Tensor, unscoped } from '@otimes/core';
+import { checkKnown, checkLr, checkParameters } from './check.ts';
+import { StateReader, scalar } from './state-dict.ts';
 
 /** Changes parameters by their gradients. */
 export abstract class Optimizer {
@@ -152,90 +154,6 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   }
 }
 
-/** A float64 scalar, the form in which numbers stand in a state dict. */
-export function scalar(value: number): Tensor {
-  return tensor(value, { dtype: 'float64' });
-}
-
-/** Reads a state dict entry by entry and collects what is wrong with it, so that all of it is reported at once. */
-export class StateReader {
-  readonly #name: string;
-  readonly #state: StateDict;
-  readonly #read = new Set<string>();
-  readonly #problems: string[] = [];
-
-  constructor(name: string, state: StateDict) {
-    this.#name = name;
-    this.#state = state;
-  }
-
-  has(key: string): boolean {
-    return Object.hasOwn(this.#state, key);
-  }
-
-  /** The number under `key`; 0, and a problem noted, where there is none. */
-  number(key: string): number {
-    const value = this.#take(key);
-    if (value === null) return 0;
-    if (value.size === 1) return value.item();
-    this.#problems.push(`does not fit: ${key} expects one number, got ${describe(value)}`);
-    return 0;
-  }
-
-  /** A copy of the tensor under `key`, which must be like `like`. */
-  tensor(key: string, like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string }): Tensor {
-    const value = this.#take(key);
-    const fits =
-      value !== null &&
-      value.dtype === like.dtype &&
-      value.rank === like.shape.length &&
-      value.shape.every((length, i) => length === like.shape[i]);
-    if (value !== null && !fits)
-      this.#problems.push(`does not fit: ${key} expects ${describe(like)}, got ${describe(value)}`);
-    return fits
-      ? unscoped(() =>
-          value
-            .detach()
-            .clone()
-            .to(like.device ?? value.device),
-        )
-      : zeros([]);
-  }
-
-  /** The entries whose keys start with `prefix`, without it. */
-  section(prefix: string): StateDict {
-    const section: StateDict = {};
-    for (const [key, value] of Object.entries(this.#state))
-      if (key.startsWith(prefix)) {
-        section[key.slice(prefix.length)] = value;
-        this.#read.add(key);
-      }
-    return section;
-  }
-
-  problem(text: string): void {
-    this.#problems.push(text);
-  }
-
-  /** Throws one error for all problems, entries that nobody asked for among them. */
-  finish(): void {
-    for (const [key, value] of Object.entries(this.#state))
-      if (!this.#read.has(key)) this.#problems.push(`unexpected: ${key} ${describe(value)}`);
-    if (this.#problems.length > 0)
-      throw new Error(
-        `${this.#name}.loadStateDict: nothing was loaded, since ${this.#problems.length} entries are wrong\n  ` +
-          this.#problems.join('\n  '),
-      );
-  }
-
-  #take(key: string): Tensor | null {
-    this.#read.add(key);
-    const value = this.has(key) ? this.#state[key] : undefined;
-    if (value === undefined) this.#problems.push(`missing: ${key}`);
-    return value ?? null;
-  }
-}
-
 type Given<O> = { readonly params: readonly Tensor[]; readonly own: Partial<O> };
 
 function toGroups<O>(parameters: Parameters<O>): Given<O>[] {
@@ -247,37 +165,7 @@ function toGroups<O>(parameters: Parameters<O>): Given<O>[] {
   return groups.map(({ params, ...own }) => ({ params: [...params], own: own as Partial<O> }));
 }
 
-/** Throws unless there is at least one parameter, each is a leaf with a gradient, and none comes twice. */
-export function checkParameters(name: string, parameters: readonly Tensor[]): void {
-  if (parameters.length === 0) throw new Error(`${name}: expected at least one parameter, got none`);
-  const seen = new Set<Tensor>();
-  parameters.forEach((p, i) => {
-    if (!(p instanceof Tensor)) throw new TypeError(`${name}: parameter ${i} is no tensor`);
-    if (!p.requiresGrad || !p.isLeaf)
-      throw new Error(`${name}: parameter ${i}, ${describe(p)}, is not a leaf that requires a gradient`);
-    if (seen.has(p)) throw new Error(`${name}: parameter ${i}, ${describe(p)}, is given twice`);
-    seen.add(p);
-  });
-}
-
-/** Throws for an option that does not exist: `weight_decay`, say. */
-function checkKnown(name: string, options: object, known: object): void {
-  for (const option of Object.keys(options))
-    if (!Object.hasOwn(known, option))
-      throw new TypeError(`${name}: there is no option '${option}', only ${Object.keys(known).join(', ')}`);
-}
-
 /** The gradient with that of ½ weightDecay ‖p‖² added. */
 export function withL2(g: Tensor, p: Tensor, weightDecay: number): Tensor {
   return weightDecay === 0 ? g : g.add(p.mul(weightDecay));
-}
-
-export function checkLr(name: string, lr: number): void {
-  checkRange(name, 'lr', lr, 0, Infinity);
-}
-
-/** Throws unless low ≤ value < high. */
-export function checkRange(name: string, option: string, value: number, low: number, high: number): void {
-  if (!(value >= low && value < high))
-    throw new RangeError(`${name}: expected ${option} in [${low}, ${high}), got ${value}`);
 }

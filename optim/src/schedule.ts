@@ -1,7 +1,8 @@
 /** Learning rate schedules: rules that give the rate at a step, and what applies them to an optimizer. */
 
 import type { StateDict } from '@otimes/core';
-import { type Optimizer, StateReader, scalar } from './optimizer.ts';
+import type { Optimizer } from './optimizer.ts';
+import { StateReader, scalar } from './state-dict.ts';
 
 /** The rate at step `t` = 0, 1, …, from the rate `base` that the optimizer was made with. */
 export type LrRule = (t: number, base: number) => number;

@@ -1,7 +1,8 @@
 /** Stochastic gradient descent with momentum (Sutskever et al. 2013), as torch.optim.SGD. */
 
 import type { Tensor } from '@otimes/core';
-import { checkRange, GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+import { checkRange } from './check.ts';
+import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type SGDOptions = {
   /** Default 1e-3. */

@@ -5,12 +5,12 @@
  */
 
 import { adamMoments, type Tensor, zeros } from '@otimes/core';
-import { Adam } from './adam.ts';
+import { Adam, checkBetas } from './adam.ts';
+import { checkChoice, checkKnown, checkRange } from './check.ts';
 import type { Kfe } from './kronecker/kfe.ts';
-import type { AnyModule, KroneckerOptions, Parameter } from './kronecker/options.ts';
+import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';
-import { checkRange } from './optimizer.ts';
 
 export type STEVEOptions = KroneckerOptions & {
   /** β₁, β₂: decay of the first and second moment. Default [0.9, 0.999]. */
@@ -30,6 +30,25 @@ export type STEVEOptions = KroneckerOptions & {
   nullTolerance?: number;
 };
 
+const STEVE_OPTIONS = {
+  ...KRONECKER_OPTIONS,
+  betas: true,
+  eps: true,
+  secondMoment: true,
+  onRefresh: true,
+  nesterov: true,
+  nullTolerance: true,
+} satisfies Record<keyof STEVEOptions, true>;
+
+function checkSteveOptions(o: STEVEOptions): void {
+  checkKnown('STEVE', o, STEVE_OPTIONS);
+  if (o.betas !== undefined) checkBetas('STEVE', o.betas);
+  if (o.eps !== undefined) checkRange('STEVE', 'eps', o.eps, 0, Infinity);
+  if (o.nullTolerance !== undefined) checkRange('STEVE', 'nullTolerance', o.nullTolerance, 0, 1);
+  checkChoice('STEVE', 'secondMoment', o.secondMoment, ['batch', 'example']);
+  checkChoice('STEVE', 'onRefresh', o.onRefresh, ['carry', 'zero']);
+}
+
 /** Unclaimed parameters go to Adam with the same lr, betas and eps unless `rest` says otherwise. */
 export class STEVE extends KroneckerPreconditioner {
   readonly betas: readonly [number, number];
@@ -40,22 +59,16 @@ export class STEVE extends KroneckerPreconditioner {
 
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: STEVEOptions = {}) {
-    const betas = o.betas ?? [0.9, 0.999];
-    const eps = o.eps ?? 1e-8;
-    super(model, o, {
-      lr: 0.01,
-      rest: (unclaimed: Parameter[], lr) => new Adam(unclaimed, { lr, betas: [...betas], eps }),
-    });
-    checkRange('STEVE', 'betas[0]', betas[0], 0, 1);
-    checkRange('STEVE', 'betas[1]', betas[1], 0, 1);
-    checkRange('STEVE', 'eps', eps, 0, Infinity);
+    // Before the base registers its hooks: a refused optimizer leaves none behind.
+    checkSteveOptions(o);
+    const { betas = [0.9, 0.999], eps = 1e-8 } = o;
+    super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new Adam(unclaimed, { lr, betas, eps }) });
     this.betas = betas;
     this.eps = eps;
     this.usesExampleSquares = o.secondMoment === 'example';
     this.onRefresh = o.onRefresh ?? 'carry';
     this.nesterov = o.nesterov ?? false;
     this.nullTolerance = o.nullTolerance ?? null;
-    if (this.nullTolerance !== null) checkRange('STEVE', 'nullTolerance', this.nullTolerance, 0, 1);
   }
 
   protected override readonly usesExampleSquares: boolean;

@@ -74,10 +74,6 @@ export function capture(
     }),
   );
   if (fisher !== 'empirical') {
-    if (loss === undefined)
-      throw new TypeError(
-        `fisher '${fisher}' needs the option loss: 'crossEntropy' or 'mse', to know the predictive distribution`,
-      );
     handles.push(
       model.onForward((_, __, output) => {
         const seen = passages;

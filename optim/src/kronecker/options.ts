@@ -2,6 +2,7 @@
 
 import type { Generator } from '@otimes/core';
 import type { Parameter } from '@otimes/nn';
+import { checkChoice, checkLr, checkRange } from '../check.ts';
 import type { Optimizer } from '../optimizer.ts';
 import type { Sharing } from './block.ts';
 import type { Collector } from './collector.ts';
@@ -11,7 +12,7 @@ import type { Eigensolver } from './kfe.ts';
 
 export type { AnyModule, Parameter } from '@otimes/nn';
 
-/** Options that the whole family has. */
+/** Options that KFAC, EKFAC and STEVE share. */
 export type KroneckerOptions = {
   /** Learning rate. */
   lr?: number;
@@ -40,3 +41,40 @@ export type KroneckerOptions = {
   /** Draws labels for fisher 'sampled'. Default: a generator with seed 0. */
   rng?: Generator;
 };
+
+/** The names of these options, to tell a misspelt one. */
+export const KRONECKER_OPTIONS = {
+  lr: true,
+  weightDecay: true,
+  refreshEvery: true,
+  factorDecay: true,
+  factorEvery: true,
+  sharing: true,
+  fisher: true,
+  loss: true,
+  lossReduction: true,
+  collectors: true,
+  rest: true,
+  eigensolver: true,
+  rng: true,
+} satisfies Record<keyof KroneckerOptions, true>;
+
+/** Throws for values out of range. */
+export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
+  if (o.lr !== undefined) checkLr(name, o.lr);
+  if (o.weightDecay !== undefined) checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
+  if (o.factorDecay !== undefined) checkRange(name, 'factorDecay', o.factorDecay, 0, 1);
+  for (const period of ['refreshEvery', 'factorEvery'] as const) {
+    const value = o[period];
+    if (value !== undefined && !(Number.isInteger(value) && value >= 1))
+      throw new RangeError(`${name}: expected ${period} to be an integer ≥ 1, got ${value}`);
+  }
+  checkChoice(name, 'sharing', o.sharing, ['expand', 'reduce']);
+  checkChoice(name, 'fisher', o.fisher, ['empirical', 'sampled', 'ggn']);
+  checkChoice(name, 'loss', o.loss, ['crossEntropy', 'mse']);
+  checkChoice(name, 'lossReduction', o.lossReduction, ['mean', 'sum']);
+  if (o.fisher !== undefined && o.fisher !== 'empirical' && o.loss === undefined)
+    throw new TypeError(
+      `${name}: fisher '${o.fisher}' needs the option loss: 'crossEntropy' or 'mse', to know the predictive distribution`,
+    );
+}

@@ -6,13 +6,15 @@
 
 import { Generator, type Handle, noGrad, type StateDict, type Tensor, tensor, unscoped } from '@otimes/core';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { checkLr, checkParameters, checkRange, Optimizer, StateReader, scalar } from '../optimizer.ts';
+import { checkLr, checkParameters } from '../check.ts';
+import { Optimizer } from '../optimizer.ts';
+import { StateReader, scalar } from '../state-dict.ts';
 import type { Sharing } from './block.ts';
 import { capture } from './capture.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
 import { exampleSquares, factors, type LossReduction, meanGradient, type Sample } from './factors.ts';
 import { defaultEigensolver, type Eigensolver, Kfe } from './kfe.ts';
-import type { KroneckerOptions } from './options.ts';
+import { checkKroneckerOptions, type KroneckerOptions } from './options.ts';
 import { BlockState } from './state.ts';
 
 /** A row of `describe()`: a block, or parameters that none claims. */
@@ -54,7 +56,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     defaults: { lr: number; rest: (unclaimed: Parameter[], lr: number) => Optimizer },
   ) {
     super();
-    const name = this.constructor.name;
+    const name = new.target.name;
+    checkKroneckerOptions(name, o);
     this.#model = model;
     this.#lr = o.lr ?? defaults.lr;
     this.weightDecay = o.weightDecay ?? 0;
@@ -64,11 +67,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#lossReduction = o.lossReduction ?? 'mean';
     this.#solve = o.eigensolver ?? defaultEigensolver;
     this.#rng = o.rng ?? new Generator(0);
-    checkLr(name, this.#lr);
-    checkRange(name, 'weightDecay', this.weightDecay, 0, Infinity);
-    checkRange(name, 'factorDecay', this.factorDecay, 0, 1);
-    checkPeriod(name, 'refreshEvery', this.refreshEvery);
-    checkPeriod(name, 'factorEvery', this.factorEvery);
 
     const trainable = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
     checkParameters(
@@ -308,11 +306,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override toString(): string {
     return `${this.constructor.name} of ${this.#model.constructor.name}: ${this.#states.length} blocks`;
   }
-}
-
-function checkPeriod(name: string, option: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1)
-    throw new RangeError(`${name}: expected ${option} to be an integer ≥ 1, got ${value}`);
 }
 
 /** The largest magnitude tells: NaN wins in `max`. */

@@ -1,7 +1,7 @@
 /** What a Kronecker optimizer remembers of a block, and how that is saved. */
 
 import type { StateDict, Tensor } from '@otimes/core';
-import { type StateReader, scalar } from '../optimizer.ts';
+import { type StateReader, scalar } from '../state-dict.ts';
 import type { KroneckerBlock } from './block.ts';
 import type { Factors } from './factors.ts';
 import { Kfe } from './kfe.ts';
