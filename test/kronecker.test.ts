@@ -284,6 +284,21 @@ function train(
   return model.parameters().flatMap(p => Array.from(p.dataSync()));
 }
 
+/** A model with a Linear with bias, one without, a LayerNorm and a parameter of its own. */
+class Mixed extends Module {
+  readonly embed = new Embedding(5, 4, { dtype, rng: new Generator(1) });
+  readonly first = new Linear(4, 4, { dtype, rng: new Generator(2) });
+  readonly norm = new LayerNorm(4, { dtype });
+  readonly second = new Linear(4, 3, { dtype, bias: false, rng: new Generator(3) });
+  readonly scale = new Parameter(ones([3], { dtype }));
+  override forward(x: Tensor): Tensor {
+    return this.second
+      .call(this.norm.call(this.first.call(this.embed.call(x)).tanh()))
+      .mean(1)
+      .mul(this.scale);
+  }
+}
+
 /** Takes every factor for the identity. */
 const identitySolver: Eigensolver = a => {
   const n = a.shape[0]!;
@@ -382,6 +397,20 @@ t.test('invariances', t => {
       mustBeClose(sum, mean, { rtol: 1e-7, atol: 1e-8 });
     });
   }
+
+  law(t, 'the rest optimizer takes the steps of the mean loss too, and gradients stay as backward left them', () => {
+    const run = (reduction: 'mean' | 'sum') => {
+      const model = new Mixed();
+      const optimizer = new KFAC(model, { lossReduction: reduction });
+      const x = randint(0, 5, [6, 2], { rng: new Generator(9) });
+      crossEntropy(model.call(x), randint(0, 3, [6], { rng: new Generator(8) }), { reduction }).backward();
+      const before = model.scale.grad!.clone();
+      optimizer.step();
+      mustBeClose(model.scale.grad!, before, { rtol: 0, atol: 0 });
+      return model.parameters().flatMap(p => Array.from(p.dataSync()));
+    };
+    mustBeClose(run('sum'), run('mean'), { rtol: 1e-9 });
+  });
 
   law(t, 'sum and mean loss give the same factors', () => {
     const net = smallNet(4, { batch: 6, loss: 'crossEntropy' });
@@ -566,21 +595,6 @@ t.test('recorded trajectories', t => {
   t.end();
 });
 
-/** A model with a Linear with bias, one without, a LayerNorm and a parameter of its own. */
-class Mixed extends Module {
-  readonly embed = new Embedding(5, 4, { dtype, rng: new Generator(1) });
-  readonly first = new Linear(4, 4, { dtype, rng: new Generator(2) });
-  readonly norm = new LayerNorm(4, { dtype });
-  readonly second = new Linear(4, 3, { dtype, bias: false, rng: new Generator(3) });
-  readonly scale = new Parameter(ones([3], { dtype }));
-  override forward(x: Tensor): Tensor {
-    return this.second
-      .call(this.norm.call(this.first.call(this.embed.call(x)).tanh()))
-      .mean(1)
-      .mul(this.scale);
-  }
-}
-
 t.test('what is claimed', t => {
   law(t, 'describe() names every parameter once: blocks with shapes, the others under rest', () => {
     const optimizer = new STEVE(new Mixed());
@@ -689,10 +703,10 @@ t.test('what is claimed', t => {
   });
 
   law(t, 'evaluation under noGrad and forward passes without backward leave no trace', () => {
-    const run = (disturb: boolean) => {
+    const run = (disturb: boolean, make: (m: Mixed) => Optimizer) => {
       const model = new Mixed();
-      const optimizer = new STEVE(model, { fisher: 'ggn', loss: 'crossEntropy' });
-      for (let i = 0; i < 3; i++) {
+      const optimizer = make(model);
+      for (let i = 0; i < 6; i++) {
         step(model, optimizer);
         if (!disturb) continue;
         const x = randint(0, 5, [3, 2], { rng: new Generator(1) });
@@ -702,7 +716,13 @@ t.test('what is claimed', t => {
       }
       return model.parameters().flatMap(p => Array.from(p.dataSync()));
     };
-    assert.deepEqual(run(true), run(false));
+    const ggn = { fisher: 'ggn', loss: 'crossEntropy', factorEvery: 5 } as const;
+    for (const make of [
+      (m: Mixed) => new STEVE(m),
+      (m: Mixed) => new STEVE(m, { ...ggn, factorEvery: 1 }),
+      (m: Mixed) => new EKFAC(m, { ...ggn, secondMoment: 'batch' }),
+    ])
+      assert.deepEqual(run(true, make), run(false, make));
   });
   t.end();
 });
@@ -779,9 +799,20 @@ t.test('bad input', t => {
   });
 
   law(t, 'a weight shared by two layers is refused with both names', () => {
+    const embed = new Embedding(3, 3);
+    const head = new Linear(3, 3, { bias: false });
+    head.weight = embed.weight;
+    class Tied extends Module {
+      readonly embed = embed;
+      readonly head = head;
+      override forward(x: Tensor): Tensor {
+        return this.head.call(this.embed.call(x));
+      }
+    }
+    assert.throws(() => new STEVE(new Tied()), /'embed' and 'head' share a weight/);
     const [a, b] = [new Linear(3, 3), new Linear(3, 3)];
     b.weight = a.weight;
-    assert.throws(() => new STEVE(new Sequential(a, b)), /'0' and '1' share the parameter '0.weight'/);
+    assert.throws(() => new STEVE(new Sequential(a, b)), /'0' and '1' share a weight/);
   });
 
   const refusals: [string, () => unknown, RegExp][] = [

@@ -10,6 +10,9 @@ export type AnyModule = Module<any, unknown>;
 /** Sees what went into a module and what came out; a result other than undefined takes the output's place. */
 export type ForwardHook = (module: AnyModule, inputs: readonly unknown[], output: unknown) => unknown;
 
+/** Sees what is about to go into a module. */
+export type BeforeHook = (module: AnyModule, inputs: readonly unknown[]) => void;
+
 /** One entry of a module: a parameter, a buffer or a submodule, under the name it has there. */
 type Member = readonly [name: string, value: Parameter | Buffer | AnyModule];
 
@@ -22,11 +25,13 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
   #hooks: readonly { readonly hook: ForwardHook }[] = [];
+  #before: readonly { readonly hook: BeforeHook }[] = [];
 
   abstract forward(...inputs: Args): Result;
 
-  /** `forward`, and the hooks after it. */
+  /** `forward`, with the hooks before and after it. */
   call(...inputs: Args): Result {
+    for (const { hook } of this.#before) hook(this, inputs);
     let output = this.forward(...inputs);
     for (const { hook } of this.#hooks) {
       const replaced = hook(this, inputs, output);
@@ -42,6 +47,17 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     return {
       remove: () => {
         this.#hooks = this.#hooks.filter(one => one !== added);
+      },
+    };
+  }
+
+  /** Runs `hook` before each `call`, in the order of registration. */
+  beforeForward(hook: BeforeHook): Handle {
+    const added = { hook };
+    this.#before = [...this.#before, added];
+    return {
+      remove: () => {
+        this.#before = this.#before.filter(one => one !== added);
       },
     };
   }
@@ -66,9 +82,10 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     return found;
   }
 
-  /** Each parameter once, by the path where it is found first. */
-  namedParameters(): Map<string, Parameter> {
-    return firstOfEach(this.#walk(''), (value): value is Parameter => value instanceof Parameter);
+  /** Each parameter once, by the path where it is found first; with `recurse: false` those of this module itself. */
+  namedParameters({ recurse = true }: { recurse?: boolean } = {}): Map<string, Parameter> {
+    const members = recurse ? this.#walk('') : [...this.members()];
+    return firstOfEach(members, (value): value is Parameter => value instanceof Parameter);
   }
 
   parameters(): Parameter[] {

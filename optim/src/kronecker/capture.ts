@@ -75,6 +75,10 @@ export function capture(
   );
   if (fisher !== 'empirical') {
     handles.push(
+      // What layers that were called on their own left behind is no part of the pass that begins.
+      model.beforeForward(() => {
+        passages = [];
+      }),
       model.onForward((_, __, output) => {
         const seen = passages;
         passages = [];

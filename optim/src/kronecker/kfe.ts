@@ -60,7 +60,7 @@ export function outer(x: Tensor, y: Tensor): Tensor {
 }
 
 function decompose(factor: Tensor, solve: Eigensolver): { values: Tensor; vectors: Tensor } {
-  const { values, vectors } = solve(factor.astype('float64').ndarray());
-  const like = { dtype: factor.dtype };
-  return { values: tensor(values).astype(like.dtype).clamp(0), vectors: tensor(vectors).astype(like.dtype) };
+  const { values, vectors } = solve(factor.to('cpu').astype('float64').ndarray());
+  const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
+  return { values: back(values).clamp(0), vectors: back(vectors) };
 }

@@ -9,7 +9,7 @@ import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
-import type { Sharing } from './block.ts';
+import type { KroneckerBlock, Sharing } from './block.ts';
 import { capture } from './capture.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
 import { exampleSquares, factors, type LossReduction, meanGradient, type Sample } from './factors.ts';
@@ -41,6 +41,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #lossReduction: LossReduction;
   readonly #solve: Eigensolver;
   readonly #rng: Generator;
+  readonly #unclaimed: readonly Parameter[];
   readonly #rest: Optimizer | null;
   readonly #restRatio: number;
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
@@ -75,21 +76,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     );
     this.#parameterPaths = new Map(trainable.map(([path, p]) => [p, path]));
     const blocks = collectBlocks(model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
-    const claimed = new Map<Parameter, string>();
-    for (const { path, parameters } of blocks)
-      for (const p of parameters) {
-        const other = claimed.get(p);
-        if (other !== undefined)
-          throw new Error(
-            `${name}: '${other}' and '${path}' share the parameter '${this.#parameterPaths.get(p)}'; ` +
-              'a weight used by two layers has no Kronecker block yet, keep one of them from the collectors',
-          );
-        claimed.set(p, path);
-      }
+    checkClaims(name, model, blocks);
+    const claimed = new Set(blocks.flatMap(block => block.parameters));
     this.#states = blocks.map(block => new BlockState(block));
-    const unclaimed = trainable.map(([, p]) => p).filter(p => !claimed.has(p));
+    this.#unclaimed = trainable.map(([, p]) => p).filter(p => !claimed.has(p));
     const makeRest = o.rest ?? ((parameters: Parameter[]) => defaults.rest(parameters, this.#lr));
-    this.#rest = unclaimed.length === 0 ? null : makeRest(unclaimed);
+    this.#rest = this.#unclaimed.length === 0 ? null : makeRest([...this.#unclaimed]);
     this.#restRatio = this.#rest === null || this.#lr === 0 ? 1 : this.#rest.lr / this.#lr;
 
     const options = {
@@ -214,11 +206,23 @@ export abstract class KroneckerPreconditioner extends Optimizer {
           if (this.weightDecay > 0) for (const p of state.block.parameters) p.scale_(1 - this.#lr * this.weightDecay);
           state.block.add(update, -this.#lr);
         }
-        this.#rest?.step();
+        this.#stepRest(active[0]?.state.pending?.batch ?? 1);
         for (const state of this.#states) state.pending = null;
         this.#steps++;
       }),
     );
+  }
+
+  /** The rest sees gradients of the mean loss, as the blocks do. */
+  #stepRest(batch: number): void {
+    if (this.#rest === null) return;
+    const summed = new Map(this.#lossReduction === 'sum' ? this.#unclaimed.map(p => [p, p.grad]) : []);
+    try {
+      for (const [p, g] of summed) p.grad = g === null ? null : meanGradient(g, batch, 'sum');
+      this.#rest.step();
+    } finally {
+      for (const [p, g] of summed) p.grad = g;
+    }
   }
 
   /** The block's gradient of the mean loss, if it and the statistics are there and finite. */
@@ -253,7 +257,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Description[] {
     const pathOf = (p: Parameter) => this.#parameterPaths.get(p)!;
-    const claimed = new Set(this.#states.flatMap(({ block }) => block.parameters));
     return [
       ...this.#states.map(({ block, expandedG }) => ({
         path: block.path,
@@ -262,9 +265,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
         sharing: expandedG ? ('reduce, G expanded' as const) : block.sharing,
         parameters: block.parameters.map(pathOf),
       })),
-      ...[...this.#parameterPaths.keys()]
-        .filter(p => !claimed.has(p))
-        .map(p => ({ path: pathOf(p), collector: 'rest', shape: p.shape, sharing: null, parameters: [pathOf(p)] })),
+      ...this.#unclaimed.map(p => ({
+        path: pathOf(p),
+        collector: 'rest',
+        shape: p.shape,
+        sharing: null,
+        parameters: [pathOf(p)],
+      })),
     ];
   }
 
@@ -306,6 +313,23 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override toString(): string {
     return `${this.constructor.name} of ${this.#model.constructor.name}: ${this.#states.length} blocks`;
   }
+}
+
+/** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */
+function checkClaims(name: string, model: AnyModule, blocks: readonly KroneckerBlock[]): void {
+  const holders = new Map<Parameter, string[]>();
+  for (const [path, module] of model.namedModules())
+    for (const p of new Set(module.namedParameters({ recurse: false }).values()))
+      holders.set(p, [...(holders.get(p) ?? []), path]);
+  for (const { parameters } of blocks)
+    for (const p of parameters) {
+      const paths = holders.get(p) ?? [];
+      if (paths.length > 1)
+        throw new Error(
+          `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. It has no Kronecker block yet: ` +
+            'give them weights of their own, or leave the layer out with collectors of your own',
+        );
+    }
 }
 
 /** The largest magnitude tells: NaN wins in `max`. */
