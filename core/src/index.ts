@@ -6,8 +6,12 @@ export { type GradOptions, grad } from './autograd.ts';
 export type {
   Backend,
   BinaryKernel,
+  ConvGeometry,
+  ConvKernels,
   MomentOptions,
+  NormKernels,
   Operand,
+  PoolKernels,
   ReduceKernel,
   UnaryKernel,
 } from './backends/backend.ts';
@@ -26,14 +30,18 @@ export {
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
 export { type ComputeSpec, defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
+export { type ConvOptions, conv2d, fold, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
 export { checkIndex, oneHot } from './ops/index.ts';
 export { adamMoments } from './ops/inplace.ts';
+export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
+export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export type { Shape } from './shape.ts';
 export { scope, unscoped } from './storage.ts';
 export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
+export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

@@ -16,8 +16,10 @@ export class Generator {
   constructor(seed: number) {
     if (!Number.isSafeInteger(seed)) throw new RangeError(`Generator: expected an integer seed, got ${seed}`);
     this.#state = new Uint32Array(4);
-    let x = (seed >>> 0) ^ Math.imul(Math.floor(seed / 4294967296), 0x85ebca6b);
+    let x = seed >>> 0;
     for (let i = 0; i < 4; i++) {
+      // The low half of the seed makes the first word, the high half tells the others apart: no two seeds share a state.
+      if (i === 1) x ^= Math.imul(Math.floor(seed / 4294967296), 0x85ebca6b);
       x = (x + 0x9e3779b9) | 0;
       let z = x ^ (x >>> 16);
       z = Math.imul(z, 0x21f0aaad);

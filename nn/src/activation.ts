@@ -37,3 +37,14 @@ export class Sigmoid extends Module {
     return x.sigmoid();
   }
 }
+
+const ACTIVATIONS = { relu: ReLU, gelu: GELU, tanh: Tanh, sigmoid: Sigmoid };
+
+export type ActivationName = keyof typeof ACTIVATIONS;
+
+/** The activation of that name; `where` is for the error. */
+export function activationClass(where: string, name: ActivationName): new () => Module {
+  if (!Object.hasOwn(ACTIVATIONS, name))
+    throw new RangeError(`${where}: expected an activation of ${Object.keys(ACTIVATIONS).join(', ')}, got '${name}'`);
+  return ACTIVATIONS[name];
+}

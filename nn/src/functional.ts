@@ -1,6 +1,19 @@
 /** The layers as functions of their inputs and weights. */
 
-import { checkIndex, describe, type Generator, rand, ShapeError, type Tensor } from '@otimes/core';
+import {
+  type ConvOptions,
+  checkIndex,
+  conv2d as convolution,
+  DTypeError,
+  describe,
+  type Generator,
+  rand,
+  ShapeError,
+  type Tensor,
+  where,
+} from '@otimes/core';
+
+export { batchNorm, batchNormEval, groupNorm, layerNorm } from '@otimes/core';
 
 /** x [..., in] · weightᵀ [in, out] + bias [out]. */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
@@ -8,6 +21,12 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
     throw new ShapeError(`linear: expected an input [..., ${weight.shape[1]}], got ${describe(x)}`);
   const y = x.matmul(weight.transpose());
   return bias === null ? y : y.add(bias);
+}
+
+/** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
+export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
+  const y = convolution(x, weight, o);
+  return bias === null ? y : y.add(bias.reshape([-1, 1, 1]));
 }
 
 /** Zeroes elements with probability `p` and scales the rest by 1/(1−p), when `training`. */
@@ -18,16 +37,18 @@ export function dropout(x: Tensor, p: number, training: boolean, rng?: Generator
   return x.mul(kept.astype(x.dtype).mul(1 / (1 - p)));
 }
 
-/** (x − mean) / √(var + ε) over the last axes, which have the shape of `weight`; then · weight + bias (Ba et al. 2016). */
-export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null, eps = 1e-5): Tensor {
-  const lead = x.rank - weight.rank;
-  if (lead < 0 || weight.shape.some((length, i) => length !== x.shape[lead + i]))
-    throw new ShapeError(`layerNorm: expected an input [..., ${weight.shape.join(', ')}], got ${describe(x)}`);
-  const axes = weight.shape.map((_, i) => lead + i);
-  const centred = x.sub(x.mean(axes, { keepdim: true }));
-  const variance = centred.square().mean(axes, { keepdim: true });
-  const y = centred.div(variance.add(eps).sqrt()).mul(weight);
-  return bias === null ? y : y.add(bias);
+/**
+ * The share of attention that each query pays to each key: softmax(q kᵀ / √dHead) (Vaswani et al. 2017, section 3.2.1).
+ *
+ * @param q [..., T, dHead], k [..., S, dHead]
+ * @param mask bool, broadcast to [..., T, S]: true where the query may attend. A query that may attend to nothing gets NaN.
+ * @returns [..., T, S], rows that sum to 1
+ */
+export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
+  const scores = q.mul(1 / Math.sqrt(q.shape.at(-1)!)).matmul(k.transpose());
+  if (mask === undefined) return scores.softmax(-1);
+  if (mask.dtype !== 'bool') throw new DTypeError(`attention: expected a bool mask, got ${describe(mask)}`);
+  return where(mask, scores, -Infinity).softmax(-1);
 }
 
 /** Rows of `weight` [count, dim] for int32 `indices` [...] → [..., dim]. Throws a RangeError for an index out of range. */

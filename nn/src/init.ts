@@ -75,7 +75,10 @@ export function kaimingUniform(shape: Shape, o: InitOptions & { gain?: number } 
   return uniform(shape, -bound, bound, o);
 }
 
-/** Normal with standard deviation gain/√fan-in (He et al. 2015); gain √2 suits ReLU. */
-export function kaimingNormal(shape: Shape, o: InitOptions & { gain?: number } = {}): Tensor {
-  return normal(shape, (o.gain ?? Math.SQRT2) / Math.sqrt(fans(shape).fanIn), o);
+/** Normal with standard deviation gain/√fan-in (He et al. 2015), or √fan-out by `mode`; gain √2 suits ReLU. */
+export function kaimingNormal(
+  shape: Shape,
+  { mode = 'fanIn', ...o }: InitOptions & { gain?: number; mode?: 'fanIn' | 'fanOut' } = {},
+): Tensor {
+  return normal(shape, (o.gain ?? Math.SQRT2) / Math.sqrt(fans(shape)[mode]), o);
 }

@@ -1,12 +1,12 @@
-/** Normalisation layers. */
+/** Normalisation layers: mean 0 and variance 1 over some axes, then a learned scale and shift. */
 
-import { type DType, ones, type Tensor, zeros } from '@otimes/core';
+import { type DType, describe, noGrad, ones, ShapeError, type Tensor, zeros } from '@otimes/core';
 import { checkPositive } from './check.ts';
-import { layerNorm } from './functional.ts';
+import { batchNorm, batchNormEval, groupNorm, layerNorm } from './functional.ts';
 import { Module } from './module.ts';
-import { Parameter } from './parameter.ts';
+import { Buffer, Parameter } from './parameter.ts';
 
-/** Mean 0 and variance 1 over the last axes, then a learned scale and shift (Ba et al. 2016). */
+/** Over the last axes (Ba et al. 2016). */
 export class LayerNorm extends Module {
   /** The shape of the normalised axes, ones at the start. */
   weight: Parameter;
@@ -27,5 +27,94 @@ export class LayerNorm extends Module {
 
   override forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);
+  }
+}
+
+/** Over the positions and the channels of each group of x [N, C, …] (Wu & He 2018). */
+export class GroupNorm extends Module {
+  /** [channels], ones at the start */
+  weight: Parameter;
+  /** [channels], zeros at the start */
+  bias: Parameter;
+  readonly groups: number;
+  readonly #eps: number;
+
+  /** @param o eps: default 1e-5, added to the variance */
+  constructor(groups: number, channels: number, o: { eps?: number; dtype?: DType } = {}) {
+    super();
+    checkPositive('GroupNorm', { groups, channels });
+    if (channels % groups !== 0)
+      throw new RangeError(`GroupNorm: expected groups to divide the channels, got ${groups} for ${channels}`);
+    const dtype = o.dtype ?? 'float32';
+    this.groups = groups;
+    this.#eps = o.eps ?? 1e-5;
+    this.weight = new Parameter(ones([channels], { dtype }));
+    this.bias = new Parameter(zeros([channels], { dtype }));
+  }
+
+  override forward(x: Tensor): Tensor {
+    return groupNorm(x, this.groups, this.weight, this.bias, this.#eps);
+  }
+}
+
+/** The names of the buffers in a state dict are PyTorch's. */
+const STATE_NAMES: Record<string, string> = {
+  runningMean: 'running_mean',
+  runningVar: 'running_var',
+  numBatchesTracked: 'num_batches_tracked',
+};
+
+/**
+ * In each channel of x [N, C, H, W] (Ioffe & Szegedy 2015). In training by the statistics of the batch, of which running
+ * averages are kept: running ← (1 − momentum) · running + momentum · batch, with the unbiased variance, as in PyTorch.
+ * In evaluation by those averages. In a state dict they are `running_mean`, `running_var` and `num_batches_tracked`.
+ */
+export class BatchNorm2d extends Module {
+  /** [channels], ones at the start */
+  weight: Parameter;
+  /** [channels], zeros at the start */
+  bias: Parameter;
+  /** [channels], zeros at the start */
+  runningMean: Buffer;
+  /** [channels], ones at the start */
+  runningVar: Buffer;
+  /** int32 scalar: how many batches were seen in training. */
+  numBatchesTracked: Buffer;
+  readonly #eps: number;
+  readonly #momentum: number;
+
+  /** @param o eps: default 1e-5, added to the variance; momentum: share of the new batch, default 0.1 */
+  constructor(channels: number, o: { eps?: number; momentum?: number; dtype?: DType } = {}) {
+    super();
+    checkPositive('BatchNorm2d', { channels });
+    const momentum = o.momentum ?? 0.1;
+    if (!(momentum >= 0 && momentum <= 1))
+      throw new RangeError(`BatchNorm2d: expected a momentum 0 ≤ momentum ≤ 1, got ${momentum}`);
+    const dtype = o.dtype ?? 'float32';
+    this.#eps = o.eps ?? 1e-5;
+    this.#momentum = momentum;
+    this.weight = new Parameter(ones([channels], { dtype }));
+    this.bias = new Parameter(zeros([channels], { dtype }));
+    this.runningMean = new Buffer(zeros([channels], { dtype }));
+    this.runningVar = new Buffer(ones([channels], { dtype }));
+    this.numBatchesTracked = new Buffer(zeros([], { dtype: 'int32' }));
+  }
+
+  override forward(x: Tensor): Tensor {
+    if (x.rank !== 4) throw new ShapeError(`BatchNorm2d: expected an input [N, C, H, W], got ${describe(x)}`);
+    if (!this.training) return batchNormEval(x, this.runningMean, this.runningVar, this.weight, this.bias, this.#eps);
+    const { y, mean, variance } = batchNorm(x, this.weight, this.bias, this.#eps);
+    const n = x.size / mean.size;
+    const share = this.#momentum;
+    noGrad(() => {
+      this.runningMean.scale_(1 - share).addScaled_(mean, share);
+      this.runningVar.scale_(1 - share).addScaled_(variance, (share * n) / (n - 1));
+      this.numBatchesTracked.copy_(this.numBatchesTracked.add(1));
+    });
+    return y;
+  }
+
+  protected override *members(): ReturnType<Module['members']> {
+    for (const [name, value] of super.members()) yield [STATE_NAMES[name] ?? name, value];
   }
 }

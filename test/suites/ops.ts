@@ -31,6 +31,7 @@ import {
   pythonRange,
   reduced,
 } from '../helpers/dense.ts';
+import { layerEntries } from './opsLayers.ts';
 
 /** One use of an operation: shapes and domains of its inputs, the call, and the same by plain loops. */
 export type Use = {
@@ -107,17 +108,15 @@ function reduction(
 ): OpEntry {
   const count = (s: readonly number[], over: Axes) =>
     (over === undefined ? s : [over].flat().map(a => s.at(a)!)).reduce((product, n) => product * n, 1);
-  const use = shape().chain(s =>
-    fc
-      .tuple(axes(s.length), fc.boolean())
-      .filter(([over]) => count(s, over) >= atLeast)
-      .map(([over, keepdim]) => ({
-        inputs: [{ shape: s, domain }],
-        run: (x: Tensor) => run(x, over, { keepdim }),
-        naive: (x: Dense) => reduced(x, over, keepdim, f),
-        ...o,
-      })),
-  );
+  const use = shape()
+    .chain(s => fc.tuple(fc.constant(s), axes(s.length), fc.boolean()))
+    .filter(([s, over]) => count(s, over) >= atLeast)
+    .map(([s, over, keepdim]) => ({
+      inputs: [{ shape: s, domain }],
+      run: (x: Tensor) => run(x, over, { keepdim }),
+      naive: (x: Dense) => reduced(x, over, keepdim, f),
+      ...o,
+    }));
   return entry(name, use, o);
 }
 
@@ -648,4 +647,5 @@ export const opEntries: readonly OpEntry[] = [
   ...products,
   ...views,
   ...joins,
+  ...layerEntries,
 ];

@@ -19,7 +19,7 @@ export type OpsSuiteOptions = {
   runs?: { values?: number; gradients?: number; second?: number };
 };
 
-type Drawn = { use: Use; x: Tensor[]; toString(): string };
+type Drawn = { use: Use; x: Tensor[] };
 
 const inWords = (x: Tensor) =>
   `${x.dtype}[${x.shape}] with strides [${x.strides}] from ${x.offset}: ${JSON.stringify(x.toArray())}`;
@@ -36,8 +36,8 @@ function drawn(op: OpEntry, dtypes: readonly DType[], device: string, repeated: 
       }),
     );
     return fc.tuple(...inputs).map(x => {
-      const toString = () => x.map(inWords).join('; ');
-      return { use, x, toString, [fc.toStringMethod]: toString };
+      const words = () => x.map(inWords).join('; ');
+      return { use, x, [fc.toStringMethod]: words };
     });
   });
 }

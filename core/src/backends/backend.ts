@@ -10,6 +10,7 @@
 import type { DType, TypedArray } from '../dtype.ts';
 import type { Layout } from '../shape.ts';
 import type { Storage } from '../storage.ts';
+import type { Window } from '../window.ts';
 
 /** A tensor as kernels see it. */
 export interface Operand extends Layout {
@@ -70,7 +71,66 @@ export type MomentOptions = {
   readonly correction2: number;
 };
 
-export interface Backend {
+/** Where the kernel of a convolution goes; `groups` splits input and output channels into independent convolutions. */
+export type ConvGeometry = Window & { readonly groups: number };
+
+/**
+ * Convolution of images x [N, C, H, W] with weights w [O, C/groups, kh, kw] to y [N, O, Ho, Wo], and its two transposes:
+ * one form Σ gy·w·x, differentiated by gy, by x and by w. `out` has the shape of what is asked for.
+ */
+export interface ConvKernels {
+  /** out (y) ← x ∗ w */
+  convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void;
+  /** out (like x) ← the gradient of Σ gy · (x ∗ w) by x */
+  convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void;
+  /** out (like w) ← the gradient of Σ gy · (x ∗ w) by w */
+  convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void;
+  /** out [N, Ho·Wo, C·kh·kw] ← the patches of x, positions row-major, each (channel, row, column); zeros outside. */
+  unfold(x: Operand, out: Operand, window: Window): void;
+  /** out [N, C, H, W] ← patches x [N, Ho·Wo, C·kh·kw] added up where they overlap. */
+  fold(x: Operand, out: Operand, window: Window): void;
+}
+
+/** Pooling of images x [N, C, H, W] to [N, C, Ho, Wo]. Every window holds a pixel; its dilation is 1. */
+export interface PoolKernels {
+  /** out (int32) ← row-major position in the plane of the first maximum of each window; NaN counts as the maximum. */
+  maxPoolIndex(x: Operand, out: Operand, window: Window): void;
+  /** out ← the mean of each window; the padding counts as zeros, or with `countIncludePad` false not at all. */
+  avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void;
+  /** out (like x) ← the transpose of `avgPool`: each gy shared evenly among what it is the mean of. */
+  avgPoolGrad(gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void;
+}
+
+/**
+ * Normalisation. `mean` and `variance` have the shape of x with the normalised axes as length 1: the last ones for layer
+ * norm, all but the channels for batch norm. `weight` and `bias` broadcast to x. x̂ = (x − mean) / √(variance + eps).
+ */
+export interface NormKernels {
+  /** out ← x̂ · weight + bias; fills `mean` and `variance` (Σ (x − mean)² / n), which are contiguous. */
+  normalize(
+    x: Operand,
+    weight: Operand,
+    bias: Operand | null,
+    eps: number,
+    out: Operand,
+    mean: Operand,
+    variance: Operand,
+  ): void;
+  /** out (like x) ← (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + eps), where g = gy · weight. */
+  normalizeInputGrad(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+  ): void;
+  /** out (like the weight) ← gy · x̂, summed over the axes along which the weight was broadcast. */
+  normalizeWeightGrad(gy: Operand, x: Operand, eps: number, mean: Operand, variance: Operand, out: Operand): void;
+}
+
+export interface Backend extends ConvKernels, PoolKernels, NormKernels {
   /** The name that `Tensor.device` shows and `to` takes. */
   readonly device: string;
 

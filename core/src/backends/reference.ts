@@ -1,9 +1,21 @@
 /** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
 
-import { allocateArray, type DType, isFloat, type TypedArray } from '../dtype.ts';
+import { type DType, isFloat, type TypedArray } from '../dtype.ts';
 import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
-import type { Backend, BinaryKernel, MomentOptions, Operand, ReduceKernel, UnaryKernel } from './backend.ts';
+import type { Window } from '../window.ts';
+import type {
+  Backend,
+  BinaryKernel,
+  ConvGeometry,
+  MomentOptions,
+  Operand,
+  ReduceKernel,
+  UnaryKernel,
+} from './backend.ts';
 import { int32Product, packed, product } from './product.ts';
+import * as conv from './reference-conv.ts';
+import * as norm from './reference-norm.ts';
+import * as pool from './reference-pool.ts';
 import {
   addScaledLoop,
   assignLoop,
@@ -18,27 +30,13 @@ import {
 } from './rows.ts';
 import { BINARY, INT32, UNARY } from './scalar.ts';
 import { Slabs } from './slab.ts';
-import { lastStride, walkRows } from './walk.ts';
+import { lastStride, rowMajor, walkRows } from './walk.ts';
 
 const array = (x: Operand): TypedArray => x.storage.array;
 
 /** Where `x` walks when it is read with the shape `to`. */
 function pathTo(x: Operand, to: Shape) {
   return { strides: broadcastStrides('broadcast', x, to), offset: x.offset };
-}
-
-/** The elements in row-major order: a window of the storage where they already are, else a copy. */
-function rowMajor(x: Operand): TypedArray {
-  const data = array(x);
-  const size = sizeOf(x.shape);
-  if (isContiguous(x)) return data.subarray(x.offset, x.offset + size);
-  const out = allocateArray(x.dtype, size);
-  const step = lastStride(x.strides);
-  const length = x.shape.at(-1) ?? 1;
-  walkRows(x.shape, [x], (start, [from]) => {
-    for (let i = 0, p = from!; i < length; i++, p += step) out[start + i] = data[p]!;
-  });
-  return out;
 }
 
 /**
@@ -307,5 +305,49 @@ export class ReferenceBackend implements Backend {
       variance[i] = vi < tiny ? 0 : vi;
       direction[i] = first[i]! / correction1 / (Math.sqrt(variance[i]! / correction2) + eps);
     }
+  }
+
+  convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convForward(x, w, out, geometry);
+  }
+
+  convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convInputGrad(gy, w, out, geometry);
+  }
+
+  convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convWeightGrad(x, gy, out, geometry);
+  }
+
+  unfold(x: Operand, out: Operand, window: Window): void {
+    conv.unfold(x, out, window);
+  }
+
+  fold(x: Operand, out: Operand, window: Window): void {
+    conv.fold(x, out, window);
+  }
+
+  maxPoolIndex(x: Operand, out: Operand, window: Window): void {
+    pool.maxPoolIndex(x, out, window);
+  }
+
+  avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+    pool.avgPool(x, out, window, countIncludePad);
+  }
+
+  avgPoolGrad(gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+    pool.avgPoolGrad(gy, out, window, countIncludePad);
+  }
+
+  normalize(...operands: Parameters<typeof norm.normalize>): void {
+    norm.normalize(...operands);
+  }
+
+  normalizeInputGrad(...operands: Parameters<typeof norm.normalizeInputGrad>): void {
+    norm.normalizeInputGrad(...operands);
+  }
+
+  normalizeWeightGrad(...operands: Parameters<typeof norm.normalizeWeightGrad>): void {
+    norm.normalizeWeightGrad(...operands);
   }
 }

@@ -1,6 +1,8 @@
 /** Walks over strided operands, a row of the last axis at a time. */
 
-import type { Shape } from '../shape.ts';
+import { allocateArray, type TypedArray } from '../dtype.ts';
+import { isContiguous, type Shape, sizeOf } from '../shape.ts';
+import type { Operand } from './backend.ts';
 
 /** An operand's way through its storage: strides along the axes of the walk, and where it starts. */
 export type Path = { readonly strides: readonly number[]; readonly offset: number };
@@ -37,4 +39,18 @@ export function walkRows(
 /** The operand's step within a row. */
 export function lastStride(strides: readonly number[]): number {
   return strides.length === 0 ? 0 : strides[strides.length - 1]!;
+}
+
+/** The elements in row-major order: a window of the storage where they already are, else a copy. */
+export function rowMajor(x: Operand): TypedArray {
+  const data = x.storage.array;
+  const size = sizeOf(x.shape);
+  if (isContiguous(x)) return data.subarray(x.offset, x.offset + size);
+  const out = allocateArray(x.dtype, size);
+  const step = lastStride(x.strides);
+  const length = x.shape.at(-1) ?? 1;
+  walkRows(x.shape, [x], (start, [from]) => {
+    for (let i = 0, p = from!; i < length; i++, p += step) out[start + i] = data[p]!;
+  });
+  return out;
 }

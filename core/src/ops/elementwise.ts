@@ -118,13 +118,15 @@ export const div = defineBinary('div', toFloat, (gy, node) =>
     () => neg(div(mul(gy, node.output), node.input(1))),
   ),
 );
-/** a^b. At a = 0 the derivative by b is 0 for b ≥ 0; at b = 0 the derivative by a is 0. */
+/** a^b. At a = 0 the derivative by b is 0 for b ≥ 0, and at a = b = 0 the derivative by a is 0. */
 export const pow = defineBinary('pow', same, (gy, node) => {
   const [a, b] = [node.input(0), node.input(1)];
+  const zero = eq(a, 0);
   return both(
     node,
-    () => mul(gy, where(eq(b, 0), 0, mul(b, pow(a, sub(b, 1))), gy)),
-    () => mul(gy, where(and(eq(a, 0), ge(b, 0)), 0, mul(node.output, log(where(eq(a, 0), 1, a, a))), gy)),
+    // Where both are 0, the exponent −1 would make 0 · ∞; any exponent > 0 makes 0.
+    () => mul(gy, mul(b, pow(a, where(and(zero, eq(b, 0)), 1, sub(b, 1))))),
+    () => mul(gy, where(and(zero, ge(b, 0)), 0, mul(node.output, log(where(zero, 1, a))), gy)),
   );
 });
 

@@ -19,7 +19,8 @@ export function checkIndex(op: string, index: Tensor, length: number, what = 'in
       throw new RangeError(`${op}: ${what} ${values[i]} at position ${i} is out of range 0 … ${length - 1}`);
 }
 
-const gatherOp: Op<number> = defineOp<number>({
+/** `gather` with the axis counted from 0 and indices that are not checked: those that a kernel found. */
+export const gatherOp: Op<number> = defineOp<number>({
   name: 'gather',
   shape: ([x, index]) => ({ shape: index!.shape, dtype: x!.dtype }),
   forward: (backend, [x, index], out, axis) => backend.gather(x!, axis, index!, out),

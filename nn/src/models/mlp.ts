@@ -1,17 +1,15 @@
 /** The multilayer perceptron. */
 
 import type { DType, Generator, Tensor } from '@otimes/core';
-import { GELU, ReLU, Sigmoid, Tanh } from '../activation.ts';
+import { type ActivationName, activationClass } from '../activation.ts';
 import { Dropout } from '../dropout.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { Sequential } from '../sequential.ts';
 
-const ACTIVATIONS = { relu: ReLU, gelu: GELU, tanh: Tanh, sigmoid: Sigmoid };
-
 export type MlpOptions = {
   /** Between the layers; default 'relu'. */
-  activation?: keyof typeof ACTIVATIONS;
+  activation?: ActivationName;
   /** Of the linear layers; default true. */
   bias?: boolean;
   /** Probability after each activation; default 0, no dropout. */
@@ -28,16 +26,12 @@ export class MLP extends Module {
     super();
     if (sizes.length < 2)
       throw new RangeError(`mlp: expected at least an input and an output size, got [${sizes.join(',')}]`);
-    const activation = ACTIVATIONS[o.activation ?? 'relu'];
-    if (activation === undefined)
-      throw new RangeError(
-        `mlp: expected an activation of ${Object.keys(ACTIVATIONS).join(', ')}, got '${o.activation}'`,
-      );
+    const Activation = activationClass('mlp', o.activation ?? 'relu');
     const layers: Module[] = [];
     for (let i = 1; i < sizes.length; i++) {
       layers.push(new Linear(sizes[i - 1]!, sizes[i]!, o));
       if (i === sizes.length - 1) continue;
-      layers.push(new activation());
+      layers.push(new Activation());
       if ((o.dropout ?? 0) !== 0) layers.push(new Dropout(o.dropout, o));
     }
     this.layers = new Sequential(...layers);

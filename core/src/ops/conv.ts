@@ -1,0 +1,124 @@
+/**
+ * Convolution (cross-correlation, as everywhere in the field) of images, and their patches. The three kernels of a
+ * convolution are the three derivatives of one trilinear form Σ gy·w·x, so the gradients of each are the other two.
+ */
+
+import type { ConvGeometry } from '../backends/backend.ts';
+import { isFloat, promote } from '../dtype.ts';
+import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { defineOp, type Op } from '../op.ts';
+import type { Shape } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+import { checkImages, type Pair, pairOf, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
+import { cast } from './cast.ts';
+
+/** Where the kernel goes, and the shapes of input, weight and output. */
+type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: Shape };
+
+const convForward: Op<Conv> = defineOp<Conv>({
+  name: 'conv2d',
+  shape: ([x], { y }) => ({ shape: y, dtype: x!.dtype }),
+  forward: (backend, [x, w], out, attrs) => backend.convForward(x!, w!, out, attrs),
+  backward: (gy, node) => [
+    node.needs(0) ? convInputGrad([gy, node.input(1)], node.attrs) : null,
+    node.needs(1) ? convWeightGrad([node.input(0), gy], node.attrs) : null,
+  ],
+});
+
+const convInputGrad: Op<Conv> = defineOp<Conv>({
+  name: 'convInputGrad',
+  shape: ([gy], { x }) => ({ shape: x, dtype: gy!.dtype }),
+  forward: (backend, [gy, w], out, attrs) => backend.convInputGrad(gy!, w!, out, attrs),
+  backward: (ggx, node) => [
+    node.needs(0) ? convForward([ggx, node.input(1)], node.attrs) : null,
+    node.needs(1) ? convWeightGrad([ggx, node.input(0)], node.attrs) : null,
+  ],
+});
+
+const convWeightGrad: Op<Conv> = defineOp<Conv>({
+  name: 'convWeightGrad',
+  shape: ([x], { w }) => ({ shape: w, dtype: x!.dtype }),
+  forward: (backend, [x, gy], out, attrs) => backend.convWeightGrad(x!, gy!, out, attrs),
+  backward: (ggw, node) => [
+    node.needs(0) ? convInputGrad([node.input(1), ggw], node.attrs) : null,
+    node.needs(1) ? convForward([node.input(0), ggw], node.attrs) : null,
+  ],
+});
+
+/** `groups` (default 1) splits input and output channels into as many independent convolutions. */
+export type ConvOptions = WindowOptions & { groups?: number };
+
+/**
+ * y[n, o, i, j] = Σ_{c, p, q} w[o, c, p, q] · x[n, c, i·stride + p·dilation − padding, …], with zeros around x.
+ *
+ * @param x [N, C, H, W]
+ * @param w [O, C/groups, kh, kw]
+ * @returns [N, O, Ho, Wo]
+ */
+export function conv2d(x: Tensor, w: Tensor, o: ConvOptions = {}): Tensor {
+  const groups = o.groups ?? 1;
+  checkImages('conv2d', x);
+  if (w.rank !== 4) throw new ShapeError(`conv2d: expected a weight [O, C/groups, kh, kw], got ${describe(w)}`);
+  if (!isFloat(w.dtype)) throw new DTypeError(`conv2d: expected a floating weight, got ${describe(w)}`);
+  if (!Number.isInteger(groups) || groups < 1)
+    throw new RangeError(`conv2d: expected groups to be an integer ≥ 1, got ${groups}`);
+  const [images, channels, rows, columns] = x.shape as [number, number, number, number];
+  const [outputs, share, kh, kw] = w.shape as [number, number, number, number];
+  if (channels % groups !== 0 || outputs % groups !== 0)
+    throw new ShapeError(
+      `conv2d: ${groups} groups do not divide the channels of the input ${describe(x)} and of the weight ${describe(w)}`,
+    );
+  if (share * groups !== channels)
+    throw new ShapeError(
+      `conv2d: the weight ${describe(w)}${groups === 1 ? '' : ` in ${groups} groups`} takes ${share * groups} channels, ` +
+        `the input ${describe(x)} has ${channels}`,
+    );
+  const window = windowOf('conv2d', [kh, kw], o);
+  const y = [images, outputs, ...windowsIn('conv2d', [rows, columns], window)];
+  const dtype = promote(x.dtype, w.dtype);
+  return convForward([cast(x, dtype), cast(w, dtype)], { ...window, groups, x: x.shape, w: w.shape, y });
+}
+
+type Patches = Window & { readonly images: Shape; readonly patches: Shape };
+
+const unfoldOp: Op<Patches> = defineOp<Patches>({
+  name: 'unfold',
+  shape: ([x], { patches }) => ({ shape: patches, dtype: x!.dtype }),
+  forward: (backend, [x], out, attrs) => backend.unfold(x!, out, attrs),
+  backward: (gy, { attrs }) => [foldOp([gy], attrs)],
+});
+
+const foldOp: Op<Patches> = defineOp<Patches>({
+  name: 'fold',
+  shape: ([x], { images }) => ({ shape: images, dtype: x!.dtype }),
+  forward: (backend, [x], out, attrs) => backend.fold(x!, out, attrs),
+  backward: (gy, { attrs }) => [unfoldOp([gy], attrs)],
+});
+
+/**
+ * The patches that a kernel sees (im2col), one a row: [N, C, H, W] → [N, Ho·Wo, C·kh·kw], positions row-major, each
+ * patch in the order channel, kernel row, kernel column, which is that of `weight.flatten(1)`. Outside are zeros.
+ *
+ * NOTE: PyTorch's `unfold` gives the transpose of each matrix.
+ */
+export function unfold(x: Tensor, kernel: number | Pair, o: WindowOptions = {}): Tensor {
+  checkImages('unfold', x);
+  const [images, channels, rows, columns] = x.shape as [number, number, number, number];
+  const window = windowOf('unfold', kernel, o);
+  const [ho, wo] = windowsIn('unfold', [rows, columns], window);
+  const patches = [images, ho * wo, channels * window.kernel[0] * window.kernel[1]];
+  return unfoldOp([x], { ...window, images: x.shape, patches });
+}
+
+/** Adds patches [N, Ho·Wo, C·kh·kw] up where they overlap, into images [N, C, …size]: the transpose of `unfold`. */
+export function fold(x: Tensor, size: Pair, kernel: number | Pair, o: WindowOptions = {}): Tensor {
+  const window = windowOf('fold', kernel, o);
+  const plane = pairOf('fold', 'size', size, 0);
+  const [ho, wo] = windowsIn('fold', plane, window);
+  const taps = window.kernel[0] * window.kernel[1];
+  const [images, positions, features] = x.shape;
+  if (x.rank !== 3 || positions !== ho * wo || features! % taps !== 0)
+    throw new ShapeError(`fold: expected patches [N, ${ho * wo}, a multiple of ${taps}], got ${describe(x)}`);
+  if (!isFloat(x.dtype)) throw new DTypeError(`fold: expected a floating tensor, got ${describe(x)}`);
+  return foldOp([x], { ...window, images: [images!, features! / taps, ...plane], patches: x.shape });
+}

@@ -1,0 +1,79 @@
+/** Pooling of images [N, C, H, W]: each channel of its own. */
+
+import { describe, ShapeError } from '../errors.ts';
+import { defineOp, notDifferentiable, type Op } from '../op.ts';
+import { type Shape, sizeOf } from '../shape.ts';
+import type { Tensor } from '../tensor.ts';
+import { checkImages, type Pair, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
+import { gatherOp } from './index.ts';
+import { mean } from './reduce.ts';
+import { reshape } from './view.ts';
+
+/** Each in positions, one number or [rows, columns]: `stride` defaults to the kernel, `padding` to 0. */
+export type PoolOptions = Omit<WindowOptions, 'dilation'>;
+
+type Pool = Window & { readonly x: Shape; readonly y: Shape };
+
+/** The windows of a pooling operation. PyTorch's rule that padding is at most half of the kernel leaves none empty. */
+function poolOf(op: string, x: Tensor, kernel: number | Pair, { stride = kernel, padding = 0 }: PoolOptions): Pool {
+  checkImages(op, x);
+  const [images, channels, rows, columns] = x.shape as [number, number, number, number];
+  if (rows === 0 || columns === 0)
+    throw new ShapeError(`${op}: expected planes that are not empty, got ${describe(x)}`);
+  const window = windowOf(op, kernel, { stride, padding });
+  if (window.padding.some((p, axis) => 2 * p > window.kernel[axis]!))
+    throw new RangeError(
+      `${op}: expected padding to be at most half of the kernel ${window.kernel.join('×')}, ` +
+        `got ${window.padding.join('×')}`,
+    );
+  return { ...window, x: x.shape, y: [images, channels, ...windowsIn(op, [rows, columns], window)] };
+}
+
+const maxPoolIndex = defineOp<Pool>({
+  name: 'maxPool2d',
+  shape: (_, { y }) => ({ shape: y, dtype: 'int32' }),
+  forward: (backend, [x], out, attrs) => backend.maxPoolIndex(x!, out, attrs),
+  backward: notDifferentiable,
+});
+
+/** The largest value in each window; NaN wins. The gradient goes to the first of equal ones, as in PyTorch. */
+export function maxPool2d(x: Tensor, kernel: number | Pair, o: PoolOptions = {}): Tensor {
+  const pool = poolOf('maxPool2d', x, kernel, o);
+  const flat = (t: Tensor) => reshape(t, [...t.shape.slice(0, 2), sizeOf(t.shape.slice(2))]);
+  return reshape(gatherOp([flat(x), flat(maxPoolIndex([x], pool))], 2), pool.y);
+}
+
+type AvgPool = Pool & { readonly countIncludePad: boolean };
+
+const avgPoolOp: Op<AvgPool> = defineOp<AvgPool>({
+  name: 'avgPool2d',
+  shape: ([x], { y }) => ({ shape: y, dtype: x!.dtype }),
+  forward: (backend, [x], out, attrs) => backend.avgPool(x!, out, attrs, attrs.countIncludePad),
+  backward: (gy, { attrs }) => [avgPoolGrad([gy], attrs)],
+});
+
+const avgPoolGrad: Op<AvgPool> = defineOp<AvgPool>({
+  name: 'avgPoolGrad',
+  shape: ([gy], { x }) => ({ shape: x, dtype: gy!.dtype }),
+  forward: (backend, [gy], out, attrs) => backend.avgPoolGrad(gy!, out, attrs, attrs.countIncludePad),
+  backward: (ggx, { attrs }) => [avgPoolOp([ggx], attrs)],
+});
+
+/**
+ * The mean of each window.
+ *
+ * @param o countIncludePad: whether the zeros around the plane count (default true, as in PyTorch)
+ */
+export function avgPool2d(
+  x: Tensor,
+  kernel: number | Pair,
+  { countIncludePad = true, ...o }: PoolOptions & { countIncludePad?: boolean } = {},
+): Tensor {
+  return avgPoolOp([x], { ...poolOf('avgPool2d', x, kernel, o), countIncludePad });
+}
+
+/** The mean of each plane: [N, C, H, W] → [N, C]. */
+export function globalAvgPool2d(x: Tensor): Tensor {
+  checkImages('globalAvgPool2d', x);
+  return mean(x, [2, 3]);
+}

@@ -1,0 +1,70 @@
+/** Self-attention (Vaswani et al. 2017). */
+
+import { type DType, describe, type Generator, ShapeError, type Tensor } from '@otimes/core';
+import { checkPositive } from './check.ts';
+import { Dropout } from './dropout.ts';
+import { attentionWeights } from './functional.ts';
+import { Linear } from './linear.ts';
+import { Module } from './module.ts';
+
+export type AttentionOptions = {
+  /** Of the four linear layers; default true. */
+  bias?: boolean;
+  /** Probability with which a share of attention is dropped in training; default 0. */
+  dropout?: number;
+  rng?: Generator;
+  dtype?: DType;
+};
+
+/**
+ * Each position of x [B, T, dModel] gathers from all others what they say: softmax(q kᵀ / √dHead) v in each head, then a
+ * linear map `o`. Head h owns the features h·dHead … (h+1)·dHead−1 of q, k and v, as in PyTorch.
+ *
+ * The optional `mask` is bool, [T, T] or [B, T, T]: true where position t (the row) may attend to position s (the column).
+ * `const t = arange(T); t.unsqueeze(1).ge(t)` is the causal one. A position that may attend to nothing gets NaN.
+ */
+export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly o: Linear;
+  readonly dropout: Dropout;
+  readonly heads: number;
+
+  constructor(dModel: number, heads: number, o: AttentionOptions = {}) {
+    super();
+    checkPositive('MultiHeadAttention', { dModel, heads });
+    if (dModel % heads !== 0)
+      throw new RangeError(`MultiHeadAttention: expected heads to divide dModel, got ${heads} for ${dModel}`);
+    this.heads = heads;
+    this.q = new Linear(dModel, dModel, o);
+    this.k = new Linear(dModel, dModel, o);
+    this.v = new Linear(dModel, dModel, o);
+    this.o = new Linear(dModel, dModel, o);
+    this.dropout = new Dropout(o.dropout ?? 0, o);
+  }
+
+  override forward(x: Tensor, mask?: Tensor): Tensor {
+    const dModel = this.q.weight.shape[1]!;
+    if (x.rank !== 3 || x.shape[2] !== dModel)
+      throw new ShapeError(`MultiHeadAttention: expected an input [B, T, ${dModel}], got ${describe(x)}`);
+    const [batch, length] = x.shape as [number, number, number];
+    // [B, T, dModel] → [B, heads, T, dHead]
+    const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
+    const [q, k, v] = [this.q, this.k, this.v].map(layer => split(layer.call(x)));
+    const weights = attentionWeights(q!, k!, mask && this.#mask(mask, batch, length));
+    const heads = this.dropout.call(weights).matmul(v!);
+    return this.o.call(heads.permute(0, 2, 1, 3).reshape([batch, length, dModel]));
+  }
+
+  /** [T, T], or [B, 1, T, T] as it broadcasts over the heads. */
+  #mask(mask: Tensor, batch: number, length: number): Tensor {
+    const shape = mask.rank === 3 ? [batch, length, length] : [length, length];
+    if (mask.shape.join() !== shape.join())
+      throw new ShapeError(
+        `MultiHeadAttention: expected a mask [${length}, ${length}] or [${batch}, ${length}, ${length}], ` +
+          `got ${describe(mask)}`,
+      );
+    return mask.rank === 3 ? mask.unsqueeze(1) : mask;
+  }
+}

@@ -1,0 +1,59 @@
+/** Convolution layers. */
+
+import { type DType, type Generator, type Pair, pairOf, type Shape, type Tensor } from '@otimes/core';
+import { checkPositive } from './check.ts';
+import { conv2d } from './functional.ts';
+import { type InitOptions, kaimingUniform, uniform } from './init.ts';
+import { Module } from './module.ts';
+import { Parameter } from './parameter.ts';
+
+export type Conv2dOptions = {
+  /** Positions from one window to the next, a number or [rows, columns]; default 1. */
+  stride?: number | Pair;
+  /** Zeros around the input on each side; default 0. */
+  padding?: number | Pair;
+  /** Positions from one tap of the kernel to the next; default 1. */
+  dilation?: number | Pair;
+  /** Independent convolutions that share out the channels; default 1. */
+  groups?: number;
+  /** Default true. */
+  bias?: boolean;
+  /** Makes the first weight; default uniform in ±1/√fan-in, as in PyTorch. The bias always is. */
+  init?: (shape: Shape, o: InitOptions) => Tensor;
+  rng?: Generator;
+  dtype?: DType;
+};
+
+/** x [N, cIn, H, W] → [N, cOut, Ho, Wo]; see `conv2d` in core. */
+export class Conv2d extends Module {
+  /** [cOut, cIn/groups, kh, kw] */
+  weight: Parameter;
+  /** [cOut] */
+  bias: Parameter | null;
+  readonly kernel: Pair;
+  readonly stride: Pair;
+  readonly padding: Pair;
+  readonly dilation: Pair;
+  readonly groups: number;
+
+  constructor(cIn: number, cOut: number, kernel: number | Pair, o: Conv2dOptions = {}) {
+    super();
+    this.groups = o.groups ?? 1;
+    checkPositive('Conv2d', { cIn, cOut, groups: this.groups });
+    if (cIn % this.groups !== 0 || cOut % this.groups !== 0)
+      throw new RangeError(`Conv2d: expected groups to divide cIn and cOut, got ${this.groups} for ${cIn} and ${cOut}`);
+    this.kernel = pairOf('Conv2d', 'kernel', kernel, 1);
+    this.stride = pairOf('Conv2d', 'stride', o.stride ?? 1, 1);
+    this.padding = pairOf('Conv2d', 'padding', o.padding ?? 0, 0);
+    this.dilation = pairOf('Conv2d', 'dilation', o.dilation ?? 1, 1);
+    const shape = [cOut, cIn / this.groups, ...this.kernel];
+    const bound = 1 / Math.sqrt(shape[1]! * this.kernel[0] * this.kernel[1]);
+    const { init = (s, given) => kaimingUniform(s, { ...given, gain: 1 / Math.sqrt(3) }), rng, dtype } = o;
+    this.weight = new Parameter(init(shape, { rng, dtype }));
+    this.bias = o.bias === false ? null : new Parameter(uniform([cOut], -bound, bound, { rng, dtype }));
+  }
+
+  override forward(x: Tensor): Tensor {
+    return conv2d(x, this.weight, this.bias, this);
+  }
+}

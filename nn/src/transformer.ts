@@ -1,0 +1,68 @@
+/** The block that transformers are stacks of. */
+
+import type { DType, Generator, Tensor } from '@otimes/core';
+import { type ActivationName, activationClass } from './activation.ts';
+import { MultiHeadAttention } from './attention.ts';
+import { checkPositive } from './check.ts';
+import { Dropout } from './dropout.ts';
+import { Linear } from './linear.ts';
+import { Module } from './module.ts';
+import { LayerNorm } from './norm.ts';
+
+export type TransformerBlockOptions = {
+  /** Hidden features of the multilayer perceptron as a multiple of dModel; default 4. */
+  mlpRatio?: number;
+  /** Probability in attention, after the activation and at the end of both branches; default 0. */
+  dropout?: number;
+  /** Normalise at the start of each branch (default), or after its sum with x, as Vaswani et al. 2017 did. */
+  preNorm?: boolean;
+  /** Default 'gelu'. */
+  activation?: ActivationName;
+  rng?: Generator;
+  dtype?: DType;
+};
+
+/**
+ * x [B, T, dModel] ← x + attention(norm1(x)), then x + linear2(activation(linear1(norm2(x)))). Names and order are those
+ * of PyTorch's `TransformerEncoderLayer`, except `attention` (its `self_attn` keeps q, k and v in one matrix).
+ */
+export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
+  readonly attention: MultiHeadAttention;
+  readonly linear1: Linear;
+  readonly activation: Module;
+  readonly linear2: Linear;
+  readonly norm1: LayerNorm;
+  readonly norm2: LayerNorm;
+  readonly dropout: Dropout;
+  readonly preNorm: boolean;
+
+  constructor(dModel: number, heads: number, o: TransformerBlockOptions = {}) {
+    super();
+    const hidden = dModel * (o.mlpRatio ?? 4);
+    checkPositive('TransformerBlock', { dModel, 'dModel · mlpRatio': hidden });
+    const Activation = activationClass('TransformerBlock', o.activation ?? 'gelu');
+    this.preNorm = o.preNorm ?? true;
+    this.attention = new MultiHeadAttention(dModel, heads, o);
+    this.linear1 = new Linear(dModel, hidden, o);
+    this.activation = new Activation();
+    this.linear2 = new Linear(hidden, dModel, o);
+    this.norm1 = new LayerNorm(dModel, o);
+    this.norm2 = new LayerNorm(dModel, o);
+    this.dropout = new Dropout(o.dropout ?? 0, o);
+  }
+
+  /** @param mask see `MultiHeadAttention` */
+  override forward(x: Tensor, mask?: Tensor): Tensor {
+    const attend = (t: Tensor) => this.dropout.call(this.attention.call(t, mask));
+    const think = (t: Tensor) => {
+      const hidden = this.dropout.call(this.activation.call(this.linear1.call(t)));
+      return this.dropout.call(this.linear2.call(hidden));
+    };
+    if (this.preNorm) {
+      const y = x.add(attend(this.norm1.call(x)));
+      return y.add(think(this.norm2.call(y)));
+    }
+    const y = this.norm1.call(x.add(attend(x)));
+    return this.norm2.call(y.add(think(y)));
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Reachable means valid: random programs of operations, views, scopes, writes and backward passes, which hold on to
+ * random tensors and compare each with a shadow copy. Memory that is reused, or released too early, shows.
+ */
+
+import { Generator, GraphError, noGrad, ReleasedError, randn, scope, type Tensor } from '@otimes/core';
+
+/** What the programs did. `corrupted` must be empty, and so must `unexpected`. */
+export type FuzzReport = {
+  checks: number;
+  released: number;
+  backward: number;
+  refused: number;
+  corrupted: string[];
+  unexpected: string[];
+};
+
+type Storage = Tensor['storage'];
+
+/** Where the elements of `x` lie in its storage, in row-major order. */
+function positions(x: Tensor): number[] {
+  let all = [x.offset];
+  x.shape.forEach((n, axis) => {
+    all = all.flatMap(p => Array.from({ length: n }, (_, i) => p + i * x.strides[axis]!));
+  });
+  return all;
+}
+
+export function lifetimeFuzz({ device, seed, steps }: { device: string; seed: number; steps: number }): FuzzReport {
+  const rng = new Generator(seed);
+  const below = (n: number) => rng.integer(0, n);
+  const report: FuzzReport = { checks: 0, released: 0, backward: 0, refused: 0, corrupted: [], unexpected: [] };
+  /** The values that each storage should have; null once its scope has ended. */
+  const shadows = new Map<Storage, Float64Array | null>();
+  let held: Tensor[] = [];
+  const expected = (x: Tensor): number[] | null => {
+    const shadow = shadows.get(x.storage)!;
+    return shadow && positions(x).map(p => shadow[p]!);
+  };
+
+  /** Takes a result into the game: new storages are covered by their first tensor. */
+  const hold = (x: Tensor): Tensor => {
+    if (!shadows.has(x.storage)) shadows.set(x.storage, Float64Array.from(x.dataSync()));
+    if (below(3) > 0) held.push(x);
+    return x;
+  };
+
+  const check = (x: Tensor): void => {
+    report.checks++;
+    const values = expected(x);
+    try {
+      const actual = x.dataSync();
+      if (values === null) report.unexpected.push(`read ${x.shape} after its scope`);
+      else if (values.some((v, i) => !Object.is(v, actual[i]))) report.corrupted.push(`${actual}, expected ${values}`);
+    } catch (error) {
+      if (!(error instanceof ReleasedError) || values !== null) report.unexpected.push(String(error));
+      else report.released++;
+    }
+  };
+
+  const shapes = [[], [1], [3], [2, 3], [4, 4], [8, 40], [3, 1, 200]];
+  const make = () =>
+    hold(randn(shapes[below(shapes.length)]!, { rng, dtype: 'float64', device, requiresGrad: below(2) === 0 }));
+  const any = (): Tensor => {
+    const living = held.filter(x => shadows.get(x.storage) !== null);
+    return living.length === 0 ? make() : living[below(living.length)]!;
+  };
+
+  const operate = (): void => {
+    const [x, y] = [any(), any()];
+    const made = [
+      () => x.mul(0.5),
+      () => x.neg().tanh(),
+      () => x.sum(x.rank === 0 ? undefined : below(x.rank)),
+      () => x.square().add(1).log(),
+      () => (x.shape.join() === y.shape.join() ? x.sub(y).exp() : x.mean()),
+      () => x.softmax(x.rank === 0 ? undefined : -1),
+    ][below(x.rank === 0 ? 5 : 6)]!();
+    hold(made);
+  };
+
+  const look = (): void => {
+    const x = any();
+    const views = [
+      () => x.flatten(),
+      () => x.unsqueeze(0),
+      () => x.expand(2, ...x.shape),
+      () => x.detach(),
+      () => (x.rank > 1 ? x.transpose() : x),
+      () => (x.rank > 0 ? x.slice([null, null, -1]) : x),
+      () => (x.rank > 0 && x.shape[0]! > 1 ? x.narrow(0, 1, 1) : x),
+    ];
+    hold(views[below(views.length)]!());
+  };
+
+  const write = (): void => {
+    const x = any();
+    if (x.strides.some((stride, i) => stride === 0 && x.shape[i]! > 1)) return;
+    const shadow = shadows.get(x.storage)!;
+    noGrad(() => x.scale_(0.5));
+    for (const p of positions(x)) shadow[p]! *= 0.5;
+  };
+
+  /** Values that were written over, graphs that are gone and scopes that have ended are refused, never miscounted. */
+  const differentiate = (): void => {
+    const y = any();
+    if (!y.requiresGrad) return;
+    try {
+      y.sum().backward();
+      report.backward++;
+      for (const x of held) if (x.grad !== null) hold(x.grad);
+    } catch (error) {
+      const known = error instanceof GraphError || error instanceof ReleasedError;
+      if (known && /changed in place|was freed|released/.test(error.message)) report.refused++;
+      else report.unexpected.push(String(error));
+    }
+  };
+
+  const inScope = (depth: number): void => {
+    const before = new Set(shadows.keys());
+    const inside: Tensor[] = [];
+    const result = scope(() => {
+      run(3 + below(5), depth + 1);
+      inside.push(...held.filter(x => !before.has(x.storage)));
+      if (inside.length > 0 && below(3) === 0) inside[below(inside.length)]!.keep();
+      return { some: [any()] };
+    });
+    const gradients = new Set(held.flatMap(x => (x.grad === null ? [] : [x.grad.storage])));
+    for (const [storage] of shadows) {
+      const survives = before.has(storage) || storage.kept || gradients.has(storage);
+      if (!survives && storage !== result.some[0]!.storage) shadows.set(storage, null);
+    }
+  };
+
+  const run = (count: number, depth: number): void => {
+    for (let i = 0; i < count; i++) {
+      const kind = below(20);
+      if (kind < 3) make();
+      else if (kind < 10) operate();
+      else if (kind < 14) look();
+      else if (kind < 16) write();
+      else if (kind < 18) differentiate();
+      else if (depth < 3) inScope(depth);
+      if (held.length > 60 && depth === 0) {
+        held.forEach(check);
+        held = held.filter(() => below(3) === 0);
+        const reachable = new Set(held.map(x => x.storage));
+        for (const storage of shadows.keys()) if (!reachable.has(storage)) shadows.delete(storage);
+      }
+    }
+  };
+  run(steps, 0);
+  held.forEach(check);
+  return report;
+}
