@@ -96,7 +96,13 @@ function run({ make }: Setting, seed: number): { epochs: number; seconds: number
       optimizer.zeroGrad();
       const loss = crossEntropy(model.call(images!), labels!);
       loss.backward();
-      optimizer.step();
+      try {
+        optimizer.step();
+      } catch (error) {
+        // The Kronecker optimizers refuse a gradient that is not finite: this setting diverged.
+        if (error instanceof RangeError) return { epochs: Infinity, seconds };
+        throw error;
+      }
       seconds += (performance.now() - start) / 1000;
       batch++;
       const check = batch % quarter === 0 || batch === loader.length;
