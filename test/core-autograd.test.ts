@@ -353,7 +353,7 @@ const beside: Record<string, [f: (x: Tensor, other: Tensor) => Tensor, other?: (
   'matmul from the right': [(x, c) => c.matmul(x)],
   'maximum with': [(x, c) => x.maximum(c)],
   'pow of': [(x, c) => x.square().pow(c)],
-  'pow with the exponent': [(x, c) => c.square().pow(x)],
+  'pow with the exponent': [(x, c) => c.pow(x), () => plain(2, 2).square()],
   where: [(x, c) => where(c, x, 0), mask],
   gather: [(x, c) => x.gather(0, c), index],
   indexSelect: [(x, c) => x.indexSelect(0, c.slice(0)), index],

@@ -37,7 +37,17 @@ import { law } from './helpers/law.ts';
 import { opEntries } from './suites/ops.ts';
 import { opsSuite } from './suites/opsLaws.ts';
 
-for (const device of ['cpu']) opsSuite(t, { device });
+/** A backend whose memory is never clean, as in a pool: what an operation forgets to write shows. */
+class Dirty extends ReferenceBackend {
+  override allocate(...[dtype, size]: Parameters<ReferenceBackend['allocate']>) {
+    const memory = super.allocate(dtype, size);
+    if (ArrayBuffer.isView(memory)) memory.fill(dtype === 'bool' ? 1 : 77);
+    return memory;
+  }
+}
+registerBackend(new Dirty('dirty'));
+
+for (const device of ['cpu', 'dirty']) opsSuite(t, { device });
 
 law(t, 'every method of Tensor is in the list of operations, or here with the reason', () => {
   const elsewhere = {

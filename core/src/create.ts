@@ -14,23 +14,29 @@ export type TensorOptions = { dtype?: DType; device?: string; requiresGrad?: boo
 /** What `tensor` takes. */
 export type TensorData = Nested | TypedArray | ndarray.NdArray;
 
-/** A zero-filled contiguous tensor. */
-export function zeros(
+/** A contiguous tensor with any content, for code that writes all of it. */
+export function empty(
   shape: Shape,
   { dtype = 'float32', device = 'cpu', requiresGrad = false }: TensorOptions = {},
 ): Tensor {
-  checkShape('zeros', shape);
   const storage = allocate(getBackend(device), dtype, sizeOf(shape));
   const out = new Tensor(storage, [...shape], contiguousStrides(shape));
   if (requiresGrad) out.requiresGrad = true;
   return out;
 }
 
+export function zeros(shape: Shape, o?: TensorOptions): Tensor {
+  return filled('zeros', shape, 0, o);
+}
+
 /** A tensor with `value` everywhere. */
 export function full(shape: Shape, value: number, o?: TensorOptions): Tensor {
-  const out = zeros(shape, o);
-  const element = toElement('full', value, out.dtype);
-  if (!Object.is(element, 0)) out.storage.backend.fill(element, out);
+  return filled('full', shape, value, o);
+}
+
+function filled(op: string, shape: Shape, value: number, o?: TensorOptions): Tensor {
+  const out = empty(checkShape(op, shape), o);
+  out.storage.backend.fill(toElement(op, value, out.dtype), out);
   return out;
 }
 
@@ -38,10 +44,14 @@ export function ones(shape: Shape, o?: TensorOptions): Tensor {
   return full(shape, 1, o);
 }
 
-/** Wraps an array that nobody else writes to; row-major, length = size of `shape`. Float64 → other dtypes by copy. */
+/** A tensor of an array that nobody else writes to: row-major, as long as `shape` says. */
 export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {}): Tensor {
   const backend = getBackend(o.device ?? 'cpu');
-  const out = new Tensor(new Storage(backend, dtypeOfArray(data), data), [...shape], contiguousStrides(shape));
+  const out = new Tensor(
+    new Storage(backend, dtypeOfArray(data), backend.store(data)),
+    [...shape],
+    contiguousStrides(shape),
+  );
   if (o.requiresGrad) out.requiresGrad = true;
   return out;
 }
@@ -149,8 +159,9 @@ function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): 
     );
   const { data } = a;
   const own = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array;
-  if (own && (o.dtype === undefined || o.dtype === dtypeOfArray(data))) {
-    const storage = new Storage(getBackend(o.device ?? 'cpu'), dtypeOfArray(data), data);
+  const backend = getBackend(o.device ?? 'cpu');
+  if (own && backend.onHost && (o.dtype === undefined || o.dtype === dtypeOfArray(data))) {
+    const storage = new Storage(backend, dtypeOfArray(data), data);
     const out = new Tensor(storage, [...a.shape], [...a.stride], a.offset);
     if (o.requiresGrad) out.requiresGrad = true;
     return out;

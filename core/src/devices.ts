@@ -10,7 +10,7 @@ import { Tensor } from './tensor.ts';
 const toOp = defineOp<Backend>({
   name: 'to',
   transfer: (x, backend) =>
-    new Tensor(new Storage(backend, x.dtype, x.dataSync()), x.shape, contiguousStrides(x.shape)),
+    new Tensor(new Storage(backend, x.dtype, backend.store(x.dataSync())), x.shape, contiguousStrides(x.shape)),
   backward: (gy, { inputs }) => [to(gy, inputs[0]!.device)],
 });
 

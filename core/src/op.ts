@@ -15,7 +15,7 @@ export type ResultType = { readonly shape: Shape; readonly dtype: DType };
 export interface ComputeSpec<A> extends Differentiable<A> {
   /** The type of the result, or a clear error where the inputs do not fit. */
   shape(x: readonly Tensor[], attrs: A): ResultType;
-  /** Fills `out`, which is contiguous and zero-filled. Inputs may have any strides. */
+  /** Fills `out`, which is contiguous and may hold anything before. Inputs may have any strides. */
   forward(backend: Backend, x: readonly Tensor[], out: Tensor, attrs: A): void;
 }
 

@@ -10,6 +10,16 @@ import type { Backend } from './backends/backend.ts';
 import type { DType, TypedArray } from './dtype.ts';
 import { ReleasedError } from './errors.ts';
 
+/** Memory that a backend keeps outside of ordinary arrays. */
+export interface Region {
+  /** Elements. */
+  readonly size: number;
+  /** The elements themselves, as long as no other region is allocated. */
+  readonly array: TypedArray;
+  /** Gives the memory back now, instead of when the region can no longer be reached. */
+  release(): void;
+}
+
 export class Storage {
   readonly backend: Backend;
   readonly dtype: DType;
@@ -18,32 +28,39 @@ export class Storage {
   version = 0;
   /** Kept storages survive the end of their scope. */
   kept = false;
-  #data: TypedArray | null;
+  #memory: TypedArray | Region | null;
 
-  constructor(backend: Backend, dtype: DType, data: TypedArray) {
+  constructor(backend: Backend, dtype: DType, memory: TypedArray | Region) {
     this.backend = backend;
     this.dtype = dtype;
-    this.size = data.length;
-    this.#data = data;
+    this.size = 'size' in memory ? memory.size : memory.length;
+    this.#memory = memory;
     if (scopes.length > 0) scopes[scopes.length - 1]!.push(this);
   }
 
-  /** The elements, not a copy. Throws a ReleasedError once they were given back. */
-  get array(): TypedArray {
-    if (this.#data === null)
+  /** Where the elements are. Throws a ReleasedError once they were given back. */
+  get memory(): TypedArray | Region {
+    if (this.#memory === null)
       throw new ReleasedError(
         `read: this ${this.dtype} tensor of ${this.size} elements was released when its scope ended; ` +
           'return it from the scope, mark it with keep(), or copy it out with toArray() before',
       );
-    return this.#data;
+    return this.#memory;
+  }
+
+  /** The elements, not a copy; good until the next allocation. Throws a ReleasedError once they were given back. */
+  get array(): TypedArray {
+    const { memory } = this;
+    return 'array' in memory ? memory.array : memory;
   }
 
   get released(): boolean {
-    return this.#data === null;
+    return this.#memory === null;
   }
 
   release(): void {
-    this.#data = null;
+    if (this.#memory !== null && 'release' in this.#memory) this.#memory.release();
+    this.#memory = null;
   }
 }
 

@@ -2,14 +2,14 @@
  * The interface between operations and the code that computes. A backend owns one device. `reference` in this folder is
  * the slow, obviously right one; others must agree with it on every kernel.
  *
- * Kernels read operands of any layout and write `out`, which is contiguous, has its final shape and starts zero-filled
- * (in-place kernels say so). Shapes and dtypes were checked by the operation; kernels convert elements where the
+ * Kernels read operands of any layout and write `out`, which is contiguous, has its final shape and any
+ * content before (in-place kernels say so). Shapes and dtypes were checked by the operation; kernels convert elements where the
  * dtypes of operand and result differ.
  */
 
 import type { DType, TypedArray } from '../dtype.ts';
 import type { Layout } from '../shape.ts';
-import type { Storage } from '../storage.ts';
+import type { Region, Storage } from '../storage.ts';
 import type { Window } from '../window.ts';
 
 /** A tensor as kernels see it. */
@@ -133,9 +133,13 @@ export interface NormKernels {
 export interface Backend extends ConvKernels, PoolKernels, NormKernels {
   /** The name that `Tensor.device` shows and `to` takes. */
   readonly device: string;
+  /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
+  readonly onHost: boolean;
 
-  /** Memory for `size` elements, zero-filled. Throws an OutOfMemoryError where there is none. */
-  allocate(dtype: DType, size: number): TypedArray;
+  /** Memory for `size` elements, with any content. */
+  allocate(dtype: DType, size: number): TypedArray | Region;
+  /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
+  store(data: TypedArray): TypedArray | Region;
   /** A copy of the elements in row-major order. */
   read(x: Operand): TypedArray;
 

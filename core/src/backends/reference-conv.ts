@@ -1,5 +1,6 @@
 /** Convolution on the reference backend: one walk over all products of an input, a weight and an output element. */
 
+import { sizeOf } from '../shape.ts';
 import type { Window } from '../window.ts';
 import type { ConvGeometry, Operand } from './backend.ts';
 import { rowMajor } from './walk.ts';
@@ -98,6 +99,8 @@ function taps(
 
 export function unfold(x: Operand, out: Operand, window: Window): void {
   const [pixels, patches] = [rowMajor(x), out.storage.array];
+  // Positions in the padding are visited by no tap.
+  patches.fill(0, out.offset, out.offset + sizeOf(out.shape));
   taps(images(x), out.shape[1]!, window, (xAt, patchAt) => {
     patches[out.offset + patchAt] = pixels[xAt]!;
   });

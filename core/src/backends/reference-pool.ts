@@ -1,5 +1,6 @@
 /** Pooling on the reference backend. */
 
+import { sizeOf } from '../shape.ts';
 import type { Window } from '../window.ts';
 import type { Operand } from './backend.ts';
 import { rowMajor } from './walk.ts';
@@ -56,6 +57,7 @@ export function avgPool(x: Operand, out: Operand, window: Window, countIncludePa
 
 export function avgPoolGrad(gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
   const [data, target, width] = [rowMajor(gy), out.storage.array, out.shape[3]!];
+  target.fill(0, out.offset, out.offset + sizeOf(out.shape));
   windows(out.shape, gy.shape, window, (yAt, plane, inside) => {
     const share = data[yAt]! / countOf(inside, window, countIncludePad);
     for (let row = inside.rows[0]; row < inside.rows[1]; row++)

@@ -2,6 +2,7 @@
 
 import { type DType, isFloat, type TypedArray } from '../dtype.ts';
 import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
+import type { Region } from '../storage.ts';
 import type { Window } from '../window.ts';
 import type {
   Backend,
@@ -56,14 +57,19 @@ function around(shape: Shape, axis: number): { before: number; length: number; a
 
 export class ReferenceBackend implements Backend {
   readonly device: string;
+  readonly onHost = true;
   readonly #slabs = new Slabs();
 
   constructor(device = 'cpu') {
     this.device = device;
   }
 
-  allocate(dtype: DType, size: number): TypedArray {
+  allocate(dtype: DType, size: number): TypedArray | Region {
     return this.#slabs.allocate(dtype, size);
+  }
+
+  store(data: TypedArray): TypedArray | Region {
+    return data;
   }
 
   read(x: Operand): TypedArray {
@@ -214,6 +220,7 @@ export class ReferenceBackend implements Backend {
   }
 
   scatterAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    this.fill(0, out);
     const [data, at, target] = [rowMajor(x), rowMajor(index), array(out)];
     this.#alongIndex(out.shape, index.shape, axis, (i, j) => {
       target[i(at[j]!)]! += data[j]!;
@@ -246,6 +253,7 @@ export class ReferenceBackend implements Backend {
   }
 
   indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    this.fill(0, out);
     const [data, at, target] = [rowMajor(x), rowMajor(index), array(out)];
     const { before, length, after } = around(out.shape, axis);
     for (let b = 0; b < before; b++)

@@ -1,7 +1,7 @@
 /** Writing into tensors: how optimizers update parameters and running averages. Nothing here is recorded. */
 
 import type { MomentOptions } from '../backends/backend.ts';
-import { zeros } from '../create.ts';
+import { empty } from '../create.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
 import { isRecording } from '../graph.ts';
@@ -67,7 +67,7 @@ export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | nu
   const sources = second === null ? [g] : [g, second];
   target('adamMoments', m, ...sources);
   target('adamMoments', v, ...sources);
-  const out = zeros(m.shape, { dtype: m.dtype, device: m.device });
+  const out = empty(m.shape, { dtype: m.dtype, device: m.device });
   m.storage.backend.moments(m, v, g, second, out, o);
   return out;
 }

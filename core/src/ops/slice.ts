@@ -33,7 +33,7 @@ const place: Op<{ into: Shape; window: Window; value: number }> = defineOp<{
   name: 'place',
   shape: ([x], { into }) => ({ shape: into, dtype: x!.dtype }),
   forward(backend, [x], out, { window, value }) {
-    if (value !== 0) backend.fill(value, out);
+    backend.fill(value, out);
     const { shape, strides, offset } = windowOf(out, window);
     backend.assign(new Tensor(out.storage, shape, strides, offset), x!);
   },
