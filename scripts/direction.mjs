@@ -7,15 +7,17 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Package → what it may import. `optim/src/kronecker` may import nn as well, the rest of optim may not. */
 const ALLOWED = {
-  linalg: ['ndarray'],
-  core: ['@otimes/linalg', 'ndarray'],
+  // '#host' is its own node.ts or browser.ts, by export condition.
+  kernels: ['#host'],
+  linalg: ['@otimes/kernels', 'ndarray'],
+  core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
   nn: ['@otimes/core'],
   data: ['@otimes/core'],
   optim: ['@otimes/core', '@otimes/linalg', 'ndarray'],
 };
 const EXTRA = { 'optim/src/kronecker': ['@otimes/nn'] };
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */
-const NODE_ONLY = ['core/src/node.ts', 'data/src/node.ts'];
+const NODE_ONLY = ['core/src/node.ts', 'data/src/node.ts', 'kernels/src/node.ts'];
 
 const files = folder =>
   readdirSync(folder).flatMap(name => {

@@ -1,0 +1,214 @@
+// Matrix products of f32 and f64 for operands of any strides: C ← A·B, with C's old values, a bias and a ReLU on the
+// way. Blocked as by Goto & van de Geijn (2008): panels of B stay in the first-level cache, a block of A in the second.
+// Small operands are not packed. One accumulation order for every size but vectors, so splitting M or N between threads
+// changes no bit.
+import { MR, panel, rows } from './generated/blocks';
+import { dots } from './gemv';
+import { panelOf } from './pack';
+import { lanes, shift, zero } from './vector';
+
+/** Steps of k, rows of A and bytes of a row of B that a block takes. */
+const KC: i32 = 256;
+const MC: i32 = 32 * MR;
+const NC_BYTES: i32 = 7680;
+/** A register block is two vectors wide. */
+const BLOCK_BYTES: i32 = 32;
+/** Operands of up to this many bytes are read where they are. */
+const SMALL: i64 = 32768;
+/** Up to so many rows are computed as dot products where B is contiguous along k. */
+const DOT_ROWS: i32 = 2;
+
+/** Bytes of scratch that a product needs: one register block, a block of A and one of B. */
+export function gemmScratch(): i32 {
+  return 256 + MC * KC * 8 + KC * NC_BYTES;
+}
+
+/** `length` cut into equal parts of at most `most`, a multiple of `unit`: their length. */
+function part(length: i32, most: i32, unit: i32): i32 {
+  if (length <= most) return max(length, 1);
+  const parts = (length + most - 1) / most;
+  return min(most, ((length + parts - 1) / parts + unit - 1) / unit * unit);
+}
+
+/** Moves `m` × `n` elements of a finished register block to c, with what the block would have done itself. */
+function edge<T>(m: i32, n: i32, block: usize, c: usize, cr: usize, from: usize, fr: usize, relu: bool): void {
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      const at = <usize>j << shift<T>();
+      let x = load<T>(block + at);
+      if (from) x += load<T>(from + at);
+      if (relu) x = max<T>(x, 0);
+      store<T>(c + at, x);
+    }
+    block += BLOCK_BYTES;
+    c += cr;
+    if (from) from += fr;
+  }
+}
+
+/** c ← max(c, 0) in a whole register block of `m` rows. */
+function clipBlock<T>(m: i32, c: usize, cr: usize): void {
+  for (; m > 0; m--) {
+    v128.store(c, v128.max<T>(v128.load(c), zero<T>()));
+    v128.store(c, v128.max<T>(v128.load(c, 16), zero<T>()), 16);
+    c += cr;
+  }
+}
+
+/**
+ * C ← A·B + from, all strides in bytes; `from` is 0 (nothing), C itself or a bias (fr = 0). With `lower`, blocks that lie
+ * above the diagonal are left out.
+ */
+function product<T>(
+  m: i32, n: i32, k: i32,
+  a: usize, ar: usize, ac: usize,
+  b: usize, br: usize, bc: usize,
+  c: usize, cr: usize,
+  from: usize, fr: usize, relu: bool, lower: bool, scratch: usize,
+): void {
+  if (n == 1 && cr == sizeof<T>() && (from == 0 || fr)) {
+    // One column of C is one row of its transpose.
+    n = m;
+    m = 1;
+    const right = b;
+    b = a;
+    a = right;
+    const inner = br;
+    br = ac;
+    ac = inner;
+    bc = ar;
+  }
+  if (m <= DOT_ROWS && br == sizeof<T>() && bc != sizeof<T>() && (ac == sizeof<T>() || k <= MC * KC)) {
+    for (; m > 0; m--) {
+      let x = a;
+      if (ac != sizeof<T>()) panelOf<T>(1, 1, k, a, 0, ac, (x = scratch));
+      dots<T>(n, k, x, b, bc, c, from, relu);
+      a += ar;
+      c += cr;
+      if (from) from += fr;
+    }
+    return;
+  }
+  const NR = 2 * lanes<T>();
+  const NC = NC_BYTES >> <i32>shift<T>();
+  const packedA = scratch + 256;
+  const packedB = packedA + MC * KC * 8;
+  const kPart = part(k, KC, 4);
+  const mPart = part(m, MC, MR);
+  const directA = n <= 2 * NR || (<i64>m * k) << shift<T>() <= SMALL;
+  const directB = bc == sizeof<T>() && (m <= 2 * MR || (<i64>n * k) << shift<T>() <= SMALL);
+  for (let jc = 0; jc < n; jc += NC) {
+    const nc = min(NC, n - jc);
+    for (let pc = 0; pc == 0 || pc < k; pc += kPart) {
+      const kc = min(kPart, k - pc);
+      const last = pc + kc >= k;
+      const bBlock = b + <usize>pc * br + <usize>jc * bc;
+      for (let jr = directB ? nc / NR * NR : 0; jr < nc; jr += NR)
+        panelOf<T>(min(NR, nc - jr), NR, kc, bBlock + <usize>jr * bc, bc, br, packedB + (<usize>(jr * kc) << shift<T>()));
+      for (let ic = 0; ic < m; ic += mPart) {
+        const mc = min(mPart, m - ic);
+        if (lower && jc > ic + mc - 1) continue;
+        const aBlock = a + <usize>ic * ar + <usize>pc * ac;
+        if (!directA)
+          for (let ir = 0; ir < mc; ir += MR) {
+            const count = min(MR, mc - ir);
+            panelOf<T>(count, count, kc, aBlock + <usize>ir * ar, ar, ac, packedA + (<usize>(ir * kc) << shift<T>()));
+          }
+        for (let jr = 0; jr < nc; jr += NR) {
+          const nr = min(NR, nc - jr);
+          const direct = directB && nr == NR;
+          const bAt = direct ? bBlock + (<usize>jr << shift<T>()) : packedB + (<usize>(jr * kc) << shift<T>());
+          const bStep: usize = direct ? br : BLOCK_BYTES;
+          for (let ir = 0; ir < mc; ir += MR) {
+            const mr = min(MR, mc - ir);
+            if (lower && jc + jr > ic + ir + mr - 1) continue;
+            const at = <usize>(ic + ir) * cr + (<usize>(jc + jr) << shift<T>());
+            const cAt = c + at;
+            let source: usize = 0;
+            let sr = fr;
+            if (pc > 0) {
+              source = cAt;
+              sr = cr;
+            } else if (from) source = from + (fr ? at : <usize>(jc + jr) << shift<T>());
+            const whole = nr == NR;
+            const to = whole ? cAt : scratch;
+            const toRow: usize = whole ? cr : BLOCK_BYTES;
+            const base = whole ? source : 0;
+            const clip = relu && last;
+            if (directA) rows<T>(mr, kc, aBlock + <usize>ir * ar, ar, ac, bAt, bStep, to, toRow, base, sr);
+            else panel<T>(mr, kc, packedA + (<usize>(ir * kc) << shift<T>()), bAt, bStep, to, toRow, base, sr);
+            if (!whole) edge<T>(mr, nr, scratch, cAt, cr, source, sr, clip);
+            else if (clip) clipBlock<T>(mr, cAt, cr);
+          }
+        }
+      }
+    }
+  }
+}
+
+function gemm<T>(
+  m: i32, n: i32, k: i32,
+  a: usize, ar: i32, ac: i32,
+  b: usize, br: i32, bc: i32,
+  c: usize, cr: i32,
+  bias: usize, accumulate: bool, relu: bool,
+  batch: i32, aBatch: i32, bBatch: i32, cBatch: i32, scratch: usize,
+): void {
+  const s = shift<T>();
+  const row = <usize>cr << s;
+  for (; batch > 0; batch--) {
+    product<T>(
+      m, n, k,
+      a, <usize>ar << s, <usize>ac << s,
+      b, <usize>br << s, <usize>bc << s,
+      c, row,
+      accumulate ? c : bias, accumulate ? row : 0, relu, false, scratch,
+    );
+    a += <usize>aBatch << s;
+    b += <usize>bBatch << s;
+    c += <usize>cBatch << s;
+  }
+}
+
+/** C [n, n] ← (C +) A·Aᵀ: the lower half is computed and mirrored, so the result is exactly symmetric. */
+function syrk<T>(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
+  const s = shift<T>();
+  const row = <usize>cr << s;
+  const outer = <usize>ar << s;
+  const inner = <usize>ac << s;
+  product<T>(n, n, k, a, outer, inner, a, inner, outer, c, row, accumulate ? c : 0, row, false, true, scratch);
+  const TILE = 32;
+  for (let i0 = 0; i0 < n; i0 += TILE)
+    for (let j0 = 0; j0 <= i0; j0 += TILE)
+      for (let i = i0; i < min(i0 + TILE, n); i++) {
+        let from = c + <usize>i * row + (<usize>j0 << s);
+        let to = c + <usize>j0 * row + (<usize>i << s);
+        for (let j = j0; j < min(j0 + TILE, i); j++) {
+          store<T>(to, load<T>(from));
+          from += sizeof<T>();
+          to += row;
+        }
+      }
+}
+
+export function sgemm(
+  m: i32, n: i32, k: i32, a: usize, ar: i32, ac: i32, b: usize, br: i32, bc: i32, c: usize, cr: i32, bias: usize,
+  accumulate: bool, relu: bool, batch: i32, aBatch: i32, bBatch: i32, cBatch: i32, scratch: usize,
+): void {
+  gemm<f32>(m, n, k, a, ar, ac, b, br, bc, c, cr, bias, accumulate, relu, batch, aBatch, bBatch, cBatch, scratch);
+}
+
+export function dgemm(
+  m: i32, n: i32, k: i32, a: usize, ar: i32, ac: i32, b: usize, br: i32, bc: i32, c: usize, cr: i32, bias: usize,
+  accumulate: bool, relu: bool, batch: i32, aBatch: i32, bBatch: i32, cBatch: i32, scratch: usize,
+): void {
+  gemm<f64>(m, n, k, a, ar, ac, b, br, bc, c, cr, bias, accumulate, relu, batch, aBatch, bBatch, cBatch, scratch);
+}
+
+export function ssyrk(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
+  syrk<f32>(n, k, a, ar, ac, c, cr, accumulate, scratch);
+}
+
+export function dsyrk(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
+  syrk<f64>(n, k, a, ar, ac, c, cr, accumulate, scratch);
+}

@@ -1,0 +1,102 @@
+// Optimizers: updates in place of contiguous arrays of n elements, and of strided rows. Numbers come in f64; each kernel
+// computes in the type of its arrays.
+import { all, bytesOf, choose, loadUpTo, storeUpTo } from './elementwise-lanes';
+import { lanes, madd } from './vector';
+
+/** ε as T, and > 0 where it was: 0 / (0 + ε) must stay 0. */
+// @ts-ignore: decorator
+@inline
+function epsilon<T>(eps: f64): v128 {
+  if (sizeof<T>() == 4 && eps > 0 && eps < 1e-45) return f32x4.splat(1.401298464324817e-45);
+  return all<T>(eps);
+}
+
+/** Adam's moments and the direction they give, see `Backend.moments` in core; `p`, unless 0, takes −lr times it instead of `out`. */
+// @ts-ignore: decorator
+@inline
+function momentsLoop<T>(n: i32, m: usize, v: usize, g: usize, second: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64, out: usize, p: usize, lr: f64, keep: f64): void {
+  const e = epsilon<T>(eps);
+  const tiny = all<T>(sizeof<T>() == 4 ? 1e-36 : 1e-290);
+  for (; n > 0; n -= lanes<T>(), m += 16, v += 16, g += 16) {
+    const zero = all<T>(0);
+    const gradient = loadUpTo<T>(g, n, zero);
+    let square = v128.mul<T>(gradient, gradient);
+    if (second) {
+      square = loadUpTo<T>(second, n, zero);
+      second += 16;
+    }
+    const first = madd<T>(loadUpTo<T>(m, n, zero), all<T>(beta1), v128.mul<T>(gradient, all<T>(1 - beta1)));
+    let variance = madd<T>(loadUpTo<T>(v, n, zero), all<T>(beta2), v128.mul<T>(square, all<T>(1 - beta2)));
+    variance = v128.andnot(variance, v128.lt<T>(variance, tiny));
+    storeUpTo<T>(m, first, n);
+    storeUpTo<T>(v, variance, n);
+    const root = v128.sqrt<T>(v128.mul<T>(variance, all<T>(1 / correction2)));
+    const direction = v128.div<T>(v128.mul<T>(first, all<T>(1 / correction1)), v128.add<T>(root, e));
+    if (p) {
+      const kept = v128.mul<T>(loadUpTo<T>(p, n, zero), all<T>(keep));
+      storeUpTo<T>(p, madd<T>(direction, all<T>(-lr), kept), n);
+      p += 16;
+    } else {
+      storeUpTo<T>(out, direction, n);
+      out += 16;
+    }
+  }
+}
+
+/**
+ * m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) s, where s is `second`, or g² if that is 0, and what is tiny becomes 0;
+ * out ← (m / correction1) / (√(v / correction2) + ε).
+ */
+export function moments<T>(n: i32, m: usize, v: usize, g: usize, second: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64, out: usize): void {
+  momentsLoop<T>(n, m, v, g, second, beta1, beta2, eps, correction1, correction2, out, 0, 0, 0);
+}
+
+/** As `moments`, then p ← keep p − lr · direction; `keep` is 1, or 1 − lr · weightDecay in AdamW. */
+export function adam<T>(n: i32, m: usize, v: usize, g: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64, p: usize, lr: f64, keep: f64): void {
+  momentsLoop<T>(n, m, v, g, 0, beta1, beta2, eps, correction1, correction2, 0, p, lr, keep);
+}
+
+/**
+ * buf ← keep buf + take g;  p ← p − lr (look buf + own g). SGD with momentum μ: keep = μ, take = 1 − dampening, look = 1,
+ * own = 0; with Nesterov's look = μ and own = 1; at the first step keep = 0 and take = 1.
+ */
+export function sgd<T>(n: i32, p: usize, buf: usize, g: usize, lr: f64, keep: f64, take: f64, look: f64, own: f64): void {
+  for (; n > 0; n -= lanes<T>(), p += 16, buf += 16, g += 16) {
+    const zero = all<T>(0);
+    const gradient = loadUpTo<T>(g, n, zero);
+    const momentum = madd<T>(loadUpTo<T>(buf, n, zero), all<T>(keep), v128.mul<T>(gradient, all<T>(take)));
+    storeUpTo<T>(buf, momentum, n);
+    const direction = madd<T>(momentum, all<T>(look), v128.mul<T>(gradient, all<T>(own)));
+    storeUpTo<T>(p, madd<T>(direction, all<T>(-lr), loadUpTo<T>(p, n, zero)), n);
+  }
+}
+
+/** y ← y + α x for element strides of both; x may stand still. */
+export function addScaled<T>(rows: i32, cols: i32, y: usize, y0: i32, y1: i32, x: usize, x0: i32, x1: i32, alpha: f64): void {
+  const factor = all<T>(alpha);
+  for (; rows > 0; rows--, y += bytesOf<T>(y0), x += bytesOf<T>(x0)) {
+    let p = y;
+    let q = x;
+    let n = cols;
+    if (y1 == 1 && x1 == 1)
+      for (; n >= lanes<T>(); n -= lanes<T>(), p += 16, q += 16)
+        v128.store(p, madd<T>(v128.load(q), factor, v128.load(p)));
+    for (; n > 0; n--, p += bytesOf<T>(y1), q += bytesOf<T>(x1)) {
+      const a = sizeof<T>() == 4 ? v128.load32_zero(p) : v128.load64_zero(p);
+      const b = sizeof<T>() == 4 ? v128.load32_zero(q) : v128.load64_zero(q);
+      store<T>(p, v128.extract_lane<T>(madd<T>(b, factor, a), 0));
+    }
+  }
+}
+
+/** y ← β y for element strides. */
+export function scale<T>(rows: i32, cols: i32, y: usize, y0: i32, y1: i32, beta: f64): void {
+  const factor = all<T>(beta);
+  for (; rows > 0; rows--, y += bytesOf<T>(y0)) {
+    let p = y;
+    let n = cols;
+    if (y1 == 1)
+      for (; n >= lanes<T>(); n -= lanes<T>(), p += 16) v128.store(p, v128.mul<T>(v128.load(p), factor));
+    for (; n > 0; n--, p += bytesOf<T>(y1)) store<T>(p, <T>(load<T>(p) * <T>beta));
+  }
+}

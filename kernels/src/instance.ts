@@ -1,0 +1,64 @@
+/** From base64 to callable kernels: picks the variant, compiles it once and binds it to a memory. */
+
+import type { ElementwiseExports } from './elementwise.ts';
+import { type Variant, variants } from './features.ts';
+import type { GemmExports } from './gemm.ts';
+import { relaxed } from './generated/relaxed.gen.ts';
+import { simd } from './generated/simd.gen.ts';
+import { Heap, type HeapOptions } from './heap.ts';
+import { Memory, type MemoryOptions } from './memory.ts';
+import type { ReduceExports } from './reduce.ts';
+import { sharedVariant } from './shared.ts';
+import { decode, type WasmMemory, wasm } from './wasm.ts';
+
+const SOURCE: Readonly<Record<Variant, string>> = { relaxed, simd };
+const modules = new Map<string, object>();
+
+/** The exported functions as they are: byte addresses, sizes in elements, nothing checked. */
+export type Exports = GemmExports & ElementwiseExports & ReduceExports;
+
+/** The functions of one variant over a memory, shared or not; null where no variant runs. Each is compiled once. */
+export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefined } = {}): Exports | null {
+  const variant = o.variant ?? variants()[0];
+  if (wasm === undefined || variant === undefined) return null;
+  // By its name, as `instanceof` fails between realms (test runners).
+  const shared = Object.prototype.toString.call(memory.buffer) === '[object SharedArrayBuffer]';
+  const key = `${variant} ${shared}`;
+  let module = modules.get(key);
+  if (module === undefined) {
+    const bytes = decode(SOURCE[variant]);
+    // NOTE: synchronous. Chrome's main thread refused modules above 4 KB before version 114; there use a Worker.
+    module = new wasm.Module(shared ? sharedVariant(bytes) : bytes);
+    modules.set(key, module);
+  }
+  return new wasm.Instance(module, { env: { memory } }).exports as Exports;
+}
+
+/** Kernels, the heap that their operands live in, and the scratch memory that they work in. */
+export type Kernels = {
+  readonly variant: Variant;
+  readonly exports: Exports;
+  readonly memory: Memory;
+  readonly heap: Heap;
+  /** Address of `exports.gemmScratch()` bytes. One thread at a time may use them. */
+  readonly scratch: number;
+};
+
+export type KernelOptions = {
+  /** Defaults to the fastest that runs here. */
+  readonly variant?: Variant;
+  readonly memory?: MemoryOptions;
+  readonly heap?: HeapOptions;
+};
+
+/** Kernels with a memory of their own; null where there is no SIMD or no memory, and callers use plain TypeScript. */
+export function createKernels(o: KernelOptions = {}): Kernels | null {
+  const variant = o.variant ?? variants()[0];
+  if (variant === undefined || !variants().includes(variant)) return null;
+  const memory = Memory.create(o.memory);
+  if (memory === null) return null;
+  const exports = instantiate(memory.wasm, { variant });
+  if (exports === null) return null;
+  const heap = new Heap(memory, o.heap);
+  return { variant, exports, memory, heap, scratch: heap.pool.alloc(exports.gemmScratch()) };
+}

@@ -1,0 +1,202 @@
+/**
+ * "Reachable means valid": a resource outside the garbage collector's reach (wasm memory, a GPU buffer) lives exactly as
+ * long as the handle that stands for it can be reached. Nobody disposes, a synchronous loop may run for ever.
+ *
+ * New handles go on a list. When enough has come together, a collection makes WeakRefs of them, runs the host's garbage
+ * collection and frees what died; most handles are released before that and never cost a WeakRef. Where the host has no
+ * synchronous collection, a FinalizationRegistry does the same whenever the program awaits something.
+ */
+
+import { type Collector, collector } from './collector.ts';
+
+/** What the tracker still knows of a handle that only the program holds. */
+class Entry<R> {
+  readonly ref: WeakRef<Handle<R>>;
+  /** Null once freed: a dead entry must never free again what others own by then. */
+  resource: R | null;
+  readonly bytes: number;
+
+  constructor(handle: Handle<R>) {
+    this.ref = new WeakRef(handle);
+    this.resource = handle.resource;
+    this.bytes = handle.bytes;
+  }
+}
+
+/** Stands for a resource of `bytes` bytes; while it can be reached, the resource is valid. */
+export class Handle<R> {
+  /** Null once released. */
+  resource: R | null;
+  readonly bytes: number;
+  /** The tracker's: index among the new handles, or −1. */
+  place = -1;
+  /** The tracker's: set once the handle is no longer new. */
+  entry: Entry<R> | null = null;
+
+  constructor(resource: R, bytes: number) {
+    this.resource = resource;
+    this.bytes = bytes;
+  }
+}
+
+export type TrackerOptions = {
+  /** Bytes of new resources that trigger a collection, defaults to 64 MB. */
+  readonly budget?: number;
+  /** How many times the budget (of bytes and of handles) may grow while collections take too much time, defaults to 8. */
+  readonly maxScale?: number;
+  /** New handles that trigger a collection, defaults to 20,000. */
+  readonly count?: number;
+  /** The synchronous collection, defaults to the host's; null for a FinalizationRegistry. */
+  readonly collector?: Collector | null;
+};
+
+export type TrackerStats = {
+  readonly collections: number;
+  /** Time that they took. */
+  readonly milliseconds: number;
+  /** Bytes of new resources that trigger the next one. */
+  readonly budget: number;
+  /** Handles in charge, dead ones that were not found yet included. */
+  readonly handles: number;
+};
+
+/** Shares of the time that collections may take before the budget grows, and below which it shrinks again. */
+const [TOO_MUCH, LITTLE] = [0.1, 0.02];
+
+export class Tracker<R> {
+  readonly #free: (resource: R, bytes: number) => void;
+  readonly #bytes: number;
+  readonly #count: number;
+  readonly #maxScale: number;
+  readonly #given: Collector | null | undefined;
+  readonly #fresh: Handle<R>[] = [];
+  #freshBytes = 0;
+  #entries: Entry<R>[] = [];
+  #registry: FinalizationRegistry<Entry<R>> | null = null;
+  #scale = 1;
+  #ended = performance.now();
+  #collections = 0;
+  #milliseconds = 0;
+
+  constructor(free: (resource: R, bytes: number) => void, o: TrackerOptions = {}) {
+    this.#free = free;
+    this.#bytes = o.budget ?? 64e6;
+    this.#count = o.count ?? 20_000;
+    this.#maxScale = o.maxScale ?? 8;
+    this.#given = o.collector;
+  }
+
+  get stats(): TrackerStats {
+    return {
+      collections: this.#collections,
+      milliseconds: this.#milliseconds,
+      budget: this.#bytes * this.#scale,
+      handles: this.#fresh.length + this.#entries.length,
+    };
+  }
+
+  /** Whether dead handles are found at once, in a synchronous loop too. */
+  get synchronous(): boolean {
+    return this.#collector !== null;
+  }
+
+  get #collector(): Collector | null {
+    return this.#given === undefined ? collector() : this.#given;
+  }
+
+  /** Whether enough has come together that `collect` should run before the next resource is made. */
+  get due(): boolean {
+    return this.#freshBytes > this.#bytes * this.#scale || this.#fresh.length >= this.#count * this.#scale;
+  }
+
+  /** Takes charge of a new handle. */
+  add(handle: Handle<R>): void {
+    handle.place = this.#fresh.length;
+    this.#fresh.push(handle);
+    this.#freshBytes += handle.bytes;
+  }
+
+  /** Frees a resource now; its handle must not be used again. */
+  release(handle: Handle<R>): void {
+    const { resource } = handle;
+    if (resource === null) return;
+    handle.resource = null;
+    if (handle.entry !== null) handle.entry.resource = null;
+    else {
+      const last = this.#fresh.pop()!;
+      if (last !== handle) {
+        this.#fresh[handle.place] = last;
+        last.place = handle.place;
+      }
+      this.#freshBytes -= handle.bytes;
+    }
+    this.#free(resource, handle.bytes);
+  }
+
+  /** Handles that are reachable, or were at the last collection; none that a FinalizationRegistry has in charge. */
+  handles(): Handle<R>[] {
+    const old = this.#entries.map(entry => (entry.resource === null ? undefined : entry.ref.deref()));
+    return [...old.filter(handle => handle !== undefined), ...this.#fresh];
+  }
+
+  /**
+   * Frees what can no longer be reached; `survivor` sees every handle that lives. Call it only where no kernel is under way
+   * and no address was read: before a resource is made.
+   */
+  collect(survivor?: (handle: Handle<R>) => void): void {
+    const started = performance.now();
+    // NOTE: `pop`, so that nothing is left in the list: a stale slot of this frame may keep it alive (seen on Node 24).
+    for (let handle = this.#fresh.pop(); handle !== undefined; handle = this.#fresh.pop()) {
+      handle.entry = new Entry(handle);
+      handle.place = -1;
+      this.#entries.push(handle.entry);
+    }
+    this.#freshBytes = 0;
+    const collect = this.#collector;
+    if (collect === null) {
+      this.#hand();
+      return;
+    }
+    collect();
+    this.#sweep(survivor);
+    const ended = performance.now();
+    this.#collections++;
+    this.#milliseconds += ended - started;
+    const share = (ended - started) / (ended - this.#ended);
+    this.#ended = ended;
+    if (share > TOO_MUCH) this.#scale = Math.min(this.#maxScale, this.#scale * 2);
+    else if (share < LITTLE) this.#scale = Math.max(1, this.#scale / 2);
+  }
+
+  #sweep(survivor?: (handle: Handle<R>) => void): void {
+    const living: Entry<R>[] = [];
+    for (const entry of this.#entries) {
+      if (entry.resource === null) continue;
+      const handle = entry.ref.deref();
+      if (handle === undefined) this.#finish(entry);
+      else {
+        living.push(entry);
+        survivor?.(handle);
+      }
+    }
+    this.#entries = living;
+  }
+
+  #finish(entry: Entry<R>): void {
+    const { resource } = entry;
+    if (resource === null) return;
+    entry.resource = null;
+    this.#free(resource, entry.bytes);
+  }
+
+  /** Leaves the entries to a FinalizationRegistry. */
+  #hand(): void {
+    this.#registry ??= new FinalizationRegistry(entry => this.#finish(entry));
+    for (const entry of this.#entries) {
+      const handle = entry.ref.deref();
+      if (handle === undefined) this.#finish(entry);
+      else if (entry.resource !== null) this.#registry.register(handle, entry);
+    }
+    this.#entries = [];
+  }
+}

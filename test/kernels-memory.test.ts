@@ -1,0 +1,360 @@
+// The memory under the kernels: the pool, what "reachable means valid" promises (a seeded fuzz against shadow copies), the
+// choice of a variant, and that the package works from source, built, and bundled for a browser.
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import {
+  type Block,
+  collector,
+  createKernels,
+  Handle,
+  Heap,
+  type HeapOptions,
+  Memory,
+  OutOfMemory,
+  Pool,
+  sharedVariant,
+  Tracker,
+  variants,
+} from '@otimes/kernels';
+import { type BuildOptions, build } from 'esbuild';
+import t from 'tap';
+
+const MB = 2 ** 20;
+const PACKAGE = resolve(import.meta.dirname, '../kernels');
+
+/** Seeded integers in [0, n). */
+function random(seed: number): (n: number) => number {
+  let state = seed;
+  return n => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * n);
+  };
+}
+
+const memoryOf = (maximum: number, initial = MB) => Memory.create({ initial, maximum })!;
+const heapOf = (maximum: number, o?: HeapOptions) => new Heap(memoryOf(maximum), o);
+
+t.test('memory: address space is not resident memory, and content survives growth', async t => {
+  const before = process.memoryUsage.rss();
+  const large = Memory.create()!;
+  t.ok(large.size >= 16 * MB);
+  t.ok(process.memoryUsage.rss() - before < 64 * MB);
+
+  const memory = memoryOf(256 * MB);
+  memory.f64[12345] = Math.PI;
+  const old = memory.f64;
+  t.ok(memory.grow(100 * MB));
+  t.ok(memory.size >= 100 * MB);
+  t.equal(memory.f64[12345], Math.PI);
+  t.equal(memory.f32.buffer, memory.u8.buffer);
+  t.equal(old.length, 0, 'views made before are detached');
+  t.notOk(memory.grow(257 * MB), 'the maximum holds');
+});
+
+t.test('pool: blocks are aligned, large enough and apart; equal sizes are reused', async t => {
+  const next = random(1);
+  const pool = new Pool(memoryOf(512 * MB));
+  const held = new Map<number, number>();
+  let wasted = 0;
+  for (let i = 0; i < 20_000; i++) {
+    const before = pool.live;
+    const bytes = next(4) === 0 ? next(300) : 1 + next(next(10) === 0 ? 400_000 : 9000);
+    const at = pool.alloc(bytes);
+    const got = pool.live - before;
+    if (at % 64 !== 0 || got < bytes || got > Math.max(bytes * 1.25, bytes + 64) || held.has(at))
+      throw new Error(`alloc(${bytes}) = ${at}, a block of ${got} bytes`);
+    wasted += got - bytes;
+    held.set(at, bytes);
+    for (const [p, size] of held) {
+      if (held.size < 300 && next(3) > 0) break;
+      held.delete(p);
+      pool.free(p, size);
+      if (pool.alloc(size) !== p) throw new Error('a block just freed does not serve the next request of its size');
+      pool.free(p, size);
+    }
+  }
+  const sorted = [...held].sort(([p], [q]) => p - q);
+  for (const [i, [p, bytes]] of sorted.entries())
+    if (p + bytes > (sorted[i + 1]?.[0] ?? Infinity))
+      throw new Error(`blocks at ${p} and ${sorted[i + 1]![0]} overlap`);
+  for (const [p, bytes] of held) pool.free(p, bytes);
+  t.equal(pool.live, 0);
+  t.ok(wasted > 0);
+});
+
+t.test('pool: sizes that never come again do not use up the memory', async t => {
+  const next = random(2);
+  const pool = new Pool(memoryOf(512 * MB, 512 * MB));
+  for (let step = 0; step < 400; step++) {
+    const scale = 1 + next(64);
+    const blocks = Array.from({ length: 8 }, () => 65536 * scale + next(65536));
+    const at = blocks.map(bytes => pool.alloc(bytes));
+    for (const [i, bytes] of blocks.entries()) pool.free(at[i]!, bytes);
+  }
+  const { reserved, peak } = pool.stats;
+  t.ok(reserved < 4 * peak, `reserved ${reserved}, peak ${peak}`);
+});
+
+t.test('pool: merged blocks serve what no single one could, and are apart again', async t => {
+  const next = random(3);
+  const pool = new Pool(memoryOf(64 * MB));
+  const small = Array.from({ length: 900 }, () => pool.alloc(65536));
+  for (const at of small) pool.free(at, 65536);
+  const large = pool.alloc(40 * MB);
+  t.ok(large > 0);
+  pool.free(large, 40 * MB);
+  const held: [number, number][] = [];
+  for (;;) {
+    const bytes = 64 + next(MB);
+    try {
+      held.push([pool.alloc(bytes), bytes]);
+    } catch (error) {
+      t.match(error, { name: 'OutOfMemory', bytes });
+      break;
+    }
+  }
+  t.ok(pool.live > 48 * MB, `${pool.live} of 64 MB are in use before the pool gives up`);
+  held.sort(([p], [q]) => p - q);
+  for (let i = 1; i < held.length; i++)
+    if (held[i - 1]![0] + held[i - 1]![1] > held[i]![0]) throw new Error('blocks overlap');
+  t.throws(() => pool.alloc(5 * 2 ** 30), { name: 'OutOfMemory' });
+});
+
+t.test('heap: 0 corruptions in a fuzz of owners kept, dropped and released', async t => {
+  type Owner = { block: Block; stamp: number };
+  const next = random(4);
+  const heap = heapOf(256 * MB, { budget: 8e6, count: 1000, maxScale: 2 });
+  const sizes = [1, 8, 64, 100, 1000, 4096, 4097, 20_000, 200_000];
+  let held: Owner[] = [];
+  let checks = 0;
+  const fill = ({ block, stamp }: Owner) => heap.memory.u8.fill(stamp, block.pointer, block.pointer + block.bytes);
+  const check = ({ block, stamp }: Owner) => {
+    const bytes = heap.memory.u8.subarray(block.pointer, block.pointer + block.bytes);
+    for (let i = 0; i < bytes.length; i += 1 + (i >> 6))
+      if (bytes[i] !== stamp) throw new Error(`corruption: byte ${i} of ${block.bytes}`);
+    if (bytes.at(-1) !== stamp) throw new Error('corruption at the end');
+    checks++;
+  };
+  const create = (): Owner => {
+    const owner = { block: heap.allocate(sizes[next(sizes.length)]!)!, stamp: next(256) };
+    fill(owner);
+    return owner;
+  };
+  for (let i = 0; i < 20_000; i++) {
+    const owner = create();
+    const fate = next(6);
+    if (fate === 0) held.push(owner);
+    else if (fate < 3) {
+      const other = create();
+      check(owner);
+      heap.release(owner.block);
+      if (fate === 1) held.push(other);
+    }
+    if (held.length > 400) {
+      for (const one of held) check(one);
+      held = held.filter(one => {
+        if (next(3) > 0) return true;
+        if (next(2) > 0) heap.release(one.block);
+        return false;
+      });
+    }
+  }
+  for (const one of held) check(one);
+  const { collections } = heap.stats;
+  t.ok(collections > 15, `${collections} collections, ${checks} checks`);
+  held = [];
+  heap.collect();
+  heap.collect();
+  t.ok(heap.stats.live < MB, `${heap.stats.live} bytes live when all owners are gone`);
+});
+
+for (const bytes of [64, 8192])
+  t.test(`heap: 200,000 blocks of ${bytes} bytes in one synchronous loop stay within the budget`, async t => {
+    const heap = heapOf(256 * MB, { budget: 16 * MB, maxScale: 4 });
+    const kept: Block[] = [];
+    for (let i = 0; i < 200_000; i++) {
+      const block = heap.allocate(bytes)!;
+      heap.memory.u8[block.pointer] = i & 255;
+      if (i % 2000 === 0) kept.push(block);
+    }
+    t.ok(heap.stats.peak < 96 * MB, `peak ${heap.stats.peak}`);
+    if (bytes > 4096) t.ok(heap.stats.collections > 0);
+    for (const [i, block] of kept.entries())
+      if (heap.memory.u8[block.pointer] !== ((i * 2000) & 255)) throw new Error(`block ${i} lost its content`);
+  });
+
+t.test('heap: a released block is reused at once and cannot be read', async t => {
+  const heap = heapOf(64 * MB);
+  for (const bytes of [100, 100_000]) {
+    const block = heap.allocate(bytes)!;
+    const at = block.pointer;
+    heap.release(block);
+    heap.release(block);
+    t.throws(() => block.pointer, { name: 'ReferenceError' });
+    t.equal(heap.allocate(bytes)!.pointer, at);
+  }
+});
+
+t.test('heap: releasing leaves no work for collections', async t => {
+  const heap = heapOf(64 * MB, { budget: MB, count: 100 });
+  for (let i = 0; i < 100_000; i++) {
+    const [p, q] = [heap.allocate(5000)!, heap.allocate(50)!];
+    heap.release(p);
+    heap.release(q);
+  }
+  t.equal(heap.stats.collections, 0);
+});
+
+t.test('heap: OutOfMemory comes after a collection, and says what is held', async t => {
+  const heap = heapOf(64 * MB, { budget: 1e9 });
+  for (let i = 0; i < 100; i++) heap.allocate(10 * MB);
+  t.ok(heap.stats.collections > 0, 'garbage alone does not exhaust the memory');
+  const held: Block[] = [];
+  try {
+    for (;;) held.push(heap.allocate(10 * MB)!);
+  } catch (error) {
+    if (!(error instanceof OutOfMemory)) throw error;
+    t.equal(error.bytes, 10 * MB);
+    t.match(
+      error.message,
+      /no room for 10485760 bytes; \d+ MB of 68 MB are held by \d blocks, the largest of 10485760/,
+    );
+  }
+  t.ok(held.length >= 3);
+  held.pop();
+  t.ok(heap.allocate(10 * MB));
+});
+
+t.test(
+  'tracker: any resource is freed once; the budget grows while collections take too much time, and shrinks again',
+  async t => {
+    const freed: string[] = [];
+    const wait = (ms: number) => {
+      for (const end = performance.now() + ms; performance.now() < end; );
+    };
+    const real = new Tracker<string>(name => freed.push(name), { budget: 100 });
+    (() => {
+      for (let i = 0; i < 6; i++) real.add(new Handle(`r${i}`, 30));
+    })();
+    t.ok(real.due);
+    real.collect();
+    real.collect();
+    t.ok(freed.length >= 5 && new Set(freed).size === freed.length, freed.join());
+
+    let cost = 5;
+    const tracker = new Tracker<string>(() => {}, { budget: 100, maxScale: 4, collector: () => wait(cost) });
+    for (let i = 0; i < 4; i++) tracker.collect();
+    t.equal(tracker.stats.budget, 400);
+    cost = 0;
+    for (let i = 0; i < 4; i++) {
+      wait(20);
+      tracker.collect();
+    }
+    t.equal(tracker.stats.budget, 100);
+  },
+);
+
+t.test('without a synchronous collection: memory comes back while the program awaits', async t => {
+  const heap = heapOf(64 * MB, { collector: null, budget: MB });
+  let kept: Block | null = null;
+  (() => {
+    for (let i = 0; i < 300; i++) {
+      const block = heap.allocate(i % 2 ? 100_000 : 3000)!;
+      if (i === 201) kept = block;
+    }
+    kept = heap.allocate(100_000);
+    heap.memory.u8.fill(7, kept!.pointer, kept!.pointer + 100_000);
+    heap.collect();
+  })();
+  const before = heap.stats.live;
+  for (let i = 0; i < 20 && heap.stats.live > before / 4; i++) {
+    await setTimeout(5);
+    collector()!();
+  }
+  t.ok(heap.stats.live < before / 4, `${before} → ${heap.stats.live}`);
+  const { pointer } = kept!;
+  t.ok(heap.memory.u8.subarray(pointer, pointer + 100_000).every(x => x === 7));
+});
+
+t.test('without a synchronous collection: the soft limit is reported once', async t => {
+  const said: string[] = [];
+  const heap = heapOf(64 * MB, { collector: null, softLimit: 4 * MB, warn: message => said.push(message) });
+  const blocks = Array.from({ length: 100 }, () => heap.allocate(100_000));
+  t.ok(blocks.filter(block => block !== null).length < 42);
+  t.equal(blocks.at(-1), null);
+  blocks.length = 0;
+  let again: Block | null = null;
+  for (let i = 0; i < 20 && again === null; i++) {
+    await setTimeout(5);
+    collector()!();
+    again = heap.allocate(100_000);
+  }
+  t.ok(again, 'what died is free again after an await');
+  t.match(said, [/^otimes: more than 4 MB .* ordinary arrays/]);
+  t.equal(said.length, 1);
+});
+
+t.test('a variant is chosen by running it, and a shared memory needs one flag', async t => {
+  t.ok(variants().includes('simd'));
+  const kernels = createKernels({ memory: { initial: 8 * MB } })!;
+  t.equal(kernels.variant, variants()[0]);
+  t.equal(kernels.scratch % 64, 0);
+  for (const variant of variants()) {
+    const path = join(PACKAGE, 'src/generated', `${variant}.gen.ts`);
+    const bytes = Buffer.from(readFileSync(path, 'utf8').match(/'([A-Za-z0-9+/=]+)'/)![1]!, 'base64');
+    const shared = sharedVariant(bytes);
+    const changed = [...shared.keys()].filter(i => shared[i] !== bytes[i]);
+    t.equal(changed.length, 1);
+    t.strictSame([bytes[changed[0]!], shared[changed[0]!]], [1, 3]);
+  }
+  t.throws(() => sharedVariant(new Uint8Array(8)), { name: 'TypeError' });
+});
+
+t.test('the package works built, and bundled from either form for Node and for browsers', async t => {
+  const root = t.testdir();
+  const folder = join(root, 'node_modules/@otimes/kernels');
+  mkdirSync(folder, { recursive: true });
+  cpSync(join(PACKAGE, 'package.json'), join(folder, 'package.json'));
+  cpSync(join(PACKAGE, 'src'), join(folder, 'src'), { recursive: true });
+  const tsc = resolve(PACKAGE, '../node_modules/typescript/bin/tsc');
+  const output = ['--outDir', join(folder, 'dist'), '--tsBuildInfoFile', join(root, 'info')];
+  execFileSync(process.execPath, [tsc, '-p', PACKAGE, ...output]);
+  const main = join(root, 'main.mjs');
+  writeFileSync(
+    main,
+    `import { collector, createKernels, gemm, variants } from '@otimes/kernels';
+    const kernels = createKernels({ memory: { initial: 2 ** 23 } });
+    const { f32 } = kernels.memory;
+    const { pointer } = kernels.heap.allocate(12);
+    f32[pointer / 4] = 6; f32[pointer / 4 + 1] = 7;
+    gemm(kernels, { dtype: 'float32', m: 1, n: 1, k: 1, a: pointer, aRow: 1, aCol: 1, b: pointer + 4, bRow: 1, bCol: 1, c: pointer + 8, cRow: 1 });
+    console.log(JSON.stringify([f32[pointer / 4 + 2], variants(), collector() !== null]));`,
+  );
+  const run = (file: string) => JSON.parse(execFileSync(process.execPath, [file], { encoding: 'utf8' })) as unknown[];
+  t.strictSame(run(main), [42, variants(), true], 'built');
+  const without = join(root, 'without.mjs');
+  writeFileSync(
+    without,
+    `globalThis.WebAssembly = undefined;
+    const { createKernels, variants } = await import('@otimes/kernels');
+    console.log(JSON.stringify([createKernels(), variants()]));`,
+  );
+  t.strictSame(run(without), [null, []], 'without WebAssembly');
+
+  const bundle = async (name: string, o: BuildOptions) => {
+    const outfile = join(root, `${name}.mjs`);
+    await build({ entryPoints: [main], bundle: true, format: 'esm', outfile, logLevel: 'silent', ...o });
+    return { text: readFileSync(outfile, 'utf8'), outfile };
+  };
+  for (const conditions of [[], ['@otimes/source']]) {
+    const name = `${conditions.length}`;
+    const forNode = await bundle(`node${name}`, { platform: 'node', conditions });
+    t.strictSame(run(forNode.outfile), [42, variants(), true]);
+    const forBrowser = await bundle(`browser${name}`, { platform: 'browser', conditions });
+    t.notMatch(forBrowser.text, /node:|setFlagsFromString|expose-gc/);
+    const [product, , sync] = run(forBrowser.outfile);
+    t.strictSame([product, sync], [42, false]);
+  }
+});
