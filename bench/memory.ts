@@ -13,10 +13,10 @@ const STEPS = 20_000;
 const ALLOWED_MB = 20;
 
 const rng = new Generator(0);
-const model = mlp([64, 32, 10], { rng });
+const model = mlp([64, 128, 10], { rng });
 const optimizer = new Adam(model.parameters(), { lr: 1e-3 });
-const x = randn([32, 64], { rng });
-const y = randint(0, 10, [32], { rng });
+const x = randn([64, 64], { rng });
+const y = randint(0, 10, [64], { rng });
 const residentMb = () => process.memoryUsage.rss() / 1e6;
 
 let before = 0;

@@ -47,7 +47,7 @@ class Dirty extends ReferenceBackend {
 }
 registerBackend(new Dirty('dirty'));
 
-for (const device of ['cpu', 'dirty']) opsSuite(t, { device });
+for (const device of ['cpu', 'reference', 'dirty']) opsSuite(t, { device });
 
 law(t, 'every method of Tensor is in the list of operations, or here with the reason', () => {
   const elsewhere = {

@@ -5,13 +5,13 @@
 
 import { full } from './create.ts';
 import { describe, GraphError, ShapeError } from './errors.ts';
-import { type Node, withRecording } from './graph.ts';
+import { isRecording, type Node, withRecording } from './graph.ts';
 import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
 import { sumTo } from './ops/reduce.ts';
 import { clone } from './ops/view.ts';
 import { sameShape } from './shape.ts';
-import { type Storage, unscoped } from './storage.ts';
+import { type Storage, tracking, unscoped } from './storage.ts';
 import type { Tensor } from './tensor.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
@@ -53,6 +53,60 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor {
   return cast(gy, y.dtype);
 }
 
+/** The gradients on their way, and the memory that the walk itself made for them: freed as soon as none needs it. */
+class Pending {
+  // Intermediates are keyed by their node, so that no tensor is held longer than by the graph.
+  readonly #gradients = new Map<Node | Tensor, Tensor>();
+  readonly #uses = new Map<Storage, number>();
+  readonly #own = new Set<Storage>();
+  readonly #frees: boolean;
+
+  /** @param frees whether memory is freed on the way; not while the walk itself is recorded */
+  constructor(frees: boolean) {
+    this.#frees = frees;
+  }
+
+  take(key: Node | Tensor): Tensor | undefined {
+    const gx = this.#gradients.get(key);
+    if (gx === undefined) return undefined;
+    this.#gradients.delete(key);
+    this.#uses.set(gx.storage, this.#uses.get(gx.storage)! - 1);
+    return gx;
+  }
+
+  accumulate(key: Node | Tensor, gx: Tensor): void {
+    const before = this.take(key);
+    const sum = before === undefined ? gx : add(before, gx);
+    this.#gradients.set(key, sum);
+    this.#uses.set(sum.storage, (this.#uses.get(sum.storage) ?? 0) + 1);
+    if (before !== undefined) this.#drop(before.storage);
+  }
+
+  /** Runs a rule. What it made and no gradient needs is freed, and so is `consumed`, if the walk made it. */
+  run(rule: () => void, consumed: Tensor): void {
+    if (!this.#frees) {
+      rule();
+      return;
+    }
+    for (const storage of tracking(rule)) {
+      this.#own.add(storage);
+      this.#drop(storage);
+    }
+    this.#drop(consumed.storage);
+  }
+
+  /** Others hold this memory from now on. */
+  release(storage: Storage): void {
+    this.#own.delete(storage);
+  }
+
+  #drop(storage: Storage): void {
+    if ((this.#uses.get(storage) ?? 0) > 0 || !this.#own.delete(storage)) return;
+    this.#uses.delete(storage);
+    storage.release();
+  }
+}
+
 /**
  * Propagates `gy` from `y` through `nodes` (outputs first) and calls `arrive` for every tensor on the way that `wants`
  * names, with its complete gradient. Hooks have run on it by then. Returns the memory that hooks have seen or given.
@@ -64,42 +118,49 @@ function propagate(
   wants: (x: Tensor) => boolean,
   arrive: (x: Tensor, gx: Tensor) => void,
 ): Set<Storage> {
-  // Intermediates are keyed by their node, so that `pending` holds no tensor longer than the graph does.
-  const pending = new Map<Node | Tensor, Tensor>([[y.node ?? y, gy]]);
+  const pending = new Pending(!isRecording());
   const leaves = new Set<Tensor>(y.node === null ? [y] : []);
   const hooked = new Set<Storage>();
   const settle = (x: Tensor, complete: Tensor): Tensor => {
     let gx = complete;
     if (x.hasGradHooks) {
+      pending.release(complete.storage);
       gx = x.runGradHooks(complete);
       hooked.add(complete.storage).add(gx.storage);
     }
-    if (wants(x)) arrive(x, gx);
+    if (wants(x)) {
+      pending.release(gx.storage);
+      arrive(x, gx);
+    }
     return gx;
   };
 
+  pending.accumulate(y.node ?? y, gy);
   for (const node of nodes) {
-    const complete = pending.get(node);
+    const complete = pending.take(node);
     if (complete === undefined) continue;
-    pending.delete(node);
-    const gradients = node.gradients(settle(node.result, complete));
-    const { inputs } = node;
-    for (let i = 0; i < inputs.length; i++) {
-      const x = inputs[i]!;
-      const gx = gradients[i];
-      if (gx === null || gx === undefined || !x.requiresGrad) continue;
-      if (x.node === null) {
-        // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
-        if (!wants(x)) continue;
-        leaves.add(x);
-      }
-      const fitted = cast(sumTo(gx, x.shape), x.dtype);
-      const key = x.node ?? x;
-      const before = pending.get(key);
-      pending.set(key, before === undefined ? fitted : add(before, fitted));
+    const gout = settle(node.result, complete);
+    const rule = () => {
+      const gradients = node.gradients(gout);
+      node.inputs.forEach((x, i) => {
+        const gx = gradients[i];
+        if (gx === null || gx === undefined || !x.requiresGrad) return;
+        if (x.node === null) {
+          // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
+          if (!wants(x)) return;
+          leaves.add(x);
+        }
+        pending.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
+      });
+    };
+    if (node.op.builtIn) pending.run(rule, gout);
+    else {
+      // A rule from outside may keep what it sees.
+      pending.release(gout.storage);
+      rule();
     }
   }
-  for (const leaf of leaves) settle(leaf, pending.get(leaf)!);
+  for (const leaf of leaves) settle(leaf, pending.take(leaf)!);
   return hooked;
 }
 

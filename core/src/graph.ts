@@ -6,6 +6,8 @@ import type { Tensor } from './tensor.ts';
 /** What autograd needs of an operation: its name and the rule for its gradients. */
 export interface Differentiable<A> {
   readonly name: string;
+  /** True for the library's own operations, whose rules keep no tensor that they see: gradients can be freed early. */
+  readonly builtIn?: boolean;
   /** Gradients of the inputs, `null` where there is none. They may have the broadcast shape; autograd sums them back. */
   backward(gy: Tensor, node: Node<A>): readonly (Tensor | null)[];
 }
@@ -71,6 +73,7 @@ export class Node<A = unknown> {
 
   /** Lets inputs and output go; a later backward through this node throws. */
   free(): void {
+    if (this.#output?.storage.owned) this.#output.storage.release();
     this.#inputs = null;
     this.#output = null;
   }

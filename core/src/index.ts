@@ -17,6 +17,7 @@ export type {
 } from './backends/backend.ts';
 export { ReferenceBackend } from './backends/reference.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
+export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
 export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
 export { type DType, promote, type TypedArray } from './dtype.ts';
 export {
@@ -29,7 +30,7 @@ export {
   ShapeError,
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
-export { type ComputeSpec, defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
+export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
 export { type ConvOptions, conv2d, fold, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';
@@ -42,6 +43,6 @@ export { concat, type Range, stack } from './ops/slice.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export type { Shape } from './shape.ts';
-export { scope, unscoped } from './storage.ts';
+export { owningIntermediates, type Region, scope, unscoped } from './storage.ts';
 export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

@@ -45,6 +45,15 @@ export type Op<A> = (x: readonly Tensor[], attrs: A) => Tensor;
 export function defineOp<A>(
   spec: ComputeSpec<A> | ViewSpec<A> | TransferSpec<A> | Undifferentiable<ComputeSpec<A>>,
 ): Op<A> {
+  return makeOp({ builtIn: true, ...spec });
+}
+
+/** `defineOp` for operations from outside of the library: their rules may keep tensors that they see. */
+export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
+  return makeOp({ ...spec, builtIn: false });
+}
+
+function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
   const differentiable = spec.backward === notDifferentiable ? null : (spec as Differentiable<A>);
   const record = (out: Tensor, x: readonly Tensor[], attrs: A): Tensor => {
     if (differentiable === null || !isRecording() || !isFloat(out.dtype)) return out;

@@ -9,6 +9,7 @@
 import type { Backend } from './backends/backend.ts';
 import type { DType, TypedArray } from './dtype.ts';
 import { ReleasedError } from './errors.ts';
+import type { Tensor } from './tensor.ts';
 
 /** Memory that a backend keeps outside of ordinary arrays. */
 export interface Region {
@@ -28,6 +29,8 @@ export class Storage {
   version = 0;
   /** Kept storages survive the end of their scope. */
   kept = false;
+  /** Owned by the graph: no tensor over it ever left the library, so it is released with the node that made it. */
+  owned = false;
   #memory: TypedArray | Region | null;
 
   constructor(backend: Backend, dtype: DType, memory: TypedArray | Region) {
@@ -95,6 +98,37 @@ export function scope<T>(run: () => T): T {
       else storage.release();
     }
   }
+}
+
+/** Runs `run` and lists every storage made inside. */
+export function tracking(run: () => void): readonly Storage[] {
+  const created: Storage[] = [];
+  scopes.push(created);
+  try {
+    run();
+  } finally {
+    scopes.pop();
+  }
+  return created;
+}
+
+/**
+ * Runs `run`, which makes tensors that only its result depends on and that nobody else sees. They are released with the
+ * graph that they became part of, or at once where they became part of none. For the insides of built-in layers.
+ */
+export function owningIntermediates(run: () => Tensor): Tensor {
+  let result: Tensor | undefined;
+  const created = tracking(() => {
+    result = run();
+  });
+  const { storage, node } = result!;
+  const outer = scopes.at(-1);
+  for (const one of created) {
+    if (one === storage || one.kept) outer?.push(one);
+    else if (node !== null) one.owned = true;
+    else one.release();
+  }
+  return result!;
 }
 
 /** Runs `run` outside of every scope: what it creates (optimizer state, say) lives as long as it is reachable. */

@@ -7,6 +7,7 @@ import {
   DTypeError,
   describe,
   type Generator,
+  owningIntermediates,
   rand,
   ShapeError,
   type Tensor,
@@ -19,22 +20,28 @@ export { batchNorm, batchNormEval, groupNorm, layerNorm } from '@otimes/core';
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   if (x.rank === 0 || x.shape.at(-1) !== weight.shape[1])
     throw new ShapeError(`linear: expected an input [..., ${weight.shape[1]}], got ${describe(x)}`);
-  const y = x.matmul(weight.transpose());
-  return bias === null ? y : y.add(bias);
+  return owningIntermediates(() => {
+    const y = x.matmul(weight.transpose());
+    return bias === null ? y : y.add(bias);
+  });
 }
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
-  const y = convolution(x, weight, o);
-  return bias === null ? y : y.add(bias.reshape([-1, 1, 1]));
+  return owningIntermediates(() => {
+    const y = convolution(x, weight, o);
+    return bias === null ? y : y.add(bias.reshape([-1, 1, 1]));
+  });
 }
 
 /** Zeroes elements with probability `p` and scales the rest by 1/(1−p), when `training`. */
 export function dropout(x: Tensor, p: number, training: boolean, rng?: Generator): Tensor {
   if (!(p >= 0 && p < 1)) throw new RangeError(`dropout: expected a probability 0 ≤ p < 1, got ${p}`);
   if (!training || p === 0) return x;
-  const kept = rand(x.shape, { device: x.device, ...(rng && { rng }) }).ge(p);
-  return x.mul(kept.astype(x.dtype).mul(1 / (1 - p)));
+  return owningIntermediates(() => {
+    const kept = rand(x.shape, { device: x.device, ...(rng && { rng }) }).ge(p);
+    return x.mul(kept.astype(x.dtype).mul(1 / (1 - p)));
+  });
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Losses. `reduction` 'mean' (default) averages over the batch, 'sum' adds up. */
 
-import { checkIndex, DTypeError, defineOp, describe, ShapeError, type Tensor } from '@otimes/core';
+import { checkIndex, DTypeError, defineOp, describe, owningIntermediates, ShapeError, type Tensor } from '@otimes/core';
 
 export type Reduction = 'mean' | 'sum';
 
@@ -22,11 +22,13 @@ export function crossEntropy(
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new RangeError(`crossEntropy: expected 0 ≤ labelSmoothing ≤ 1, got ${labelSmoothing}`);
   const classes = logits.shape[1]!;
-  const logP = logits.logSoftmax(1);
-  const fit = logP.rank === targets.rank ? expectProbabilities : expectLabels;
-  const likelihood = fit(logP, targets);
-  const smooth = labelSmoothing === 0 ? likelihood : mix(likelihood, logP.sum(1), labelSmoothing, classes);
-  return reduce(smooth.neg(), reduction);
+  return owningIntermediates(() => {
+    const logP = logits.logSoftmax(1);
+    const fit = logP.rank === targets.rank ? expectProbabilities : expectLabels;
+    const likelihood = fit(logP, targets);
+    const smooth = labelSmoothing === 0 ? likelihood : mix(likelihood, logP.sum(1), labelSmoothing, classes);
+    return reduce(smooth.neg(), reduction);
+  });
 }
 
 /** Σ_c p_c log P_c, [batch, …]. */
@@ -74,7 +76,7 @@ export function mseLoss(
   { reduction = 'mean' }: { reduction?: Reduction } = {},
 ): Tensor {
   checkSame('mseLoss', prediction, target);
-  return reduce(prediction.sub(target).square(), reduction);
+  return owningIntermediates(() => reduce(prediction.sub(target).square(), reduction));
 }
 
 /** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). An op of its own, because the derivatives of max and |·| are wrong at 0. */
@@ -99,5 +101,5 @@ export function bceWithLogits(
   { reduction = 'mean' }: { reduction?: Reduction } = {},
 ): Tensor {
   checkSame('bceWithLogits', logits, target);
-  return reduce(softplus([logits], null).sub(logits.mul(target)), reduction);
+  return owningIntermediates(() => reduce(softplus([logits], null).sub(logits.mul(target)), reduction));
 }

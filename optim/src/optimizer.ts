@@ -1,6 +1,6 @@
 /** What all optimizers share, and the base of those that update each parameter from its own gradient alone. */
 
-import { full, noGrad, type StateDict, Tensor, unscoped } from '@otimes/core';
+import { full, noGrad, type StateDict, scope, Tensor, unscoped } from '@otimes/core';
 import { checkKnown, checkLr, checkParameters } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 
@@ -100,7 +100,10 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     return [];
   }
 
-  /** Changes `p` by its gradient `g`. `state.step` already counts this update. */
+  /**
+   * Changes `p` by its gradient `g`. `state.step` already counts this update. Tensors made here are released after it,
+   * except those in `state`.
+   */
   protected abstract update(p: Tensor, g: Tensor, state: ParameterState, options: O): void;
 
   override step(): void {
@@ -114,7 +117,12 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
             const state = this.#states[i++]!;
             if (p.grad === null) continue;
             state.step++;
-            this.update(p, p.grad, state, now);
+            const g = p.grad;
+            // Its temporaries are given back at once; what stays is in the state.
+            scope(() => {
+              this.update(p, g, state, now);
+              for (const value of state.slots.values()) value.keep();
+            });
           }
         }
       }),

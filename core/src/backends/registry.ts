@@ -2,8 +2,13 @@
 
 import type { Backend } from './backend.ts';
 import { ReferenceBackend } from './reference.ts';
+import { createWasmBackend } from './wasm.ts';
 
-const backends = new Map<string, Backend>([['cpu', new ReferenceBackend('cpu')]]);
+/** 'cpu' is WebAssembly, or plain TypeScript where the host has no SIMD; 'reference' is plain TypeScript everywhere. */
+const backends = new Map<string, Backend>([
+  ['cpu', createWasmBackend('cpu') ?? new ReferenceBackend('cpu')],
+  ['reference', new ReferenceBackend('reference')],
+]);
 
 /** Makes `backend.device` a device that `to` and `TensorOptions.device` take. A later registration replaces it. */
 export function registerBackend(backend: Backend): void {

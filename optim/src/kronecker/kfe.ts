@@ -1,6 +1,6 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { type Tensor, tensor, where } from '@otimes/core';
+import { scope, type Tensor, tensor, where } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 
@@ -31,12 +31,12 @@ export class Kfe {
 
   /** D̃ = UGᵀ D UA for D [dOut, dIn]. */
   project(D: Tensor): Tensor {
-    return this.UG.transpose().matmul(D).matmul(this.UA);
+    return scope(() => this.UG.transpose().matmul(D).matmul(this.UA));
   }
 
   /** D = UG D̃ UAᵀ. */
   unproject(projected: Tensor): Tensor {
-    return this.UG.matmul(projected).matmul(this.UA.transpose());
+    return scope(() => this.UG.matmul(projected).matmul(this.UA.transpose()));
   }
 
   /** sG sAᵀ: the eigenvalues of A ⊗ G as a matrix [dOut, dIn]. */

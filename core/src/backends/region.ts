@@ -1,0 +1,59 @@
+/** A region of WebAssembly memory behind a storage. */
+
+import type { Block, Heap, Memory } from '@otimes/kernels';
+import type { DType, TypedArray } from '../dtype.ts';
+import type { Region } from '../storage.ts';
+
+/**
+ * Keeps the block alive as long as a view of it can be reached: an ndarray that outlives its tensor holds nothing but
+ * the view.
+ */
+const blockOf = new WeakMap<TypedArray, Block>();
+
+export class WasmRegion implements Region {
+  readonly dtype: DType;
+  readonly size: number;
+  readonly #block: Block;
+  readonly #heap: Heap;
+  #view: TypedArray | null = null;
+
+  constructor(heap: Heap, block: Block, dtype: DType, size: number) {
+    this.#heap = heap;
+    this.#block = block;
+    this.dtype = dtype;
+    this.size = size;
+  }
+
+  /** Byte address of the first element. Read it after the last allocation of an operation. */
+  get pointer(): number {
+    return this.#block.pointer;
+  }
+
+  get array(): TypedArray {
+    const { memory } = this.#heap;
+    // A memory that grew has a new buffer, and the old views have lost theirs.
+    if (this.#view === null || this.#view.buffer !== memory.u8.buffer) {
+      this.#view = viewOf(memory, this.dtype, this.pointer, this.size);
+      blockOf.set(this.#view, this.#block);
+    }
+    return this.#view;
+  }
+
+  release(): void {
+    this.#view = null;
+    this.#heap.release(this.#block);
+  }
+}
+
+function viewOf(memory: Memory, dtype: DType, pointer: number, size: number): TypedArray {
+  switch (dtype) {
+    case 'float32':
+      return memory.f32.subarray(pointer >>> 2, (pointer >>> 2) + size);
+    case 'float64':
+      return memory.f64.subarray(pointer >>> 3, (pointer >>> 3) + size);
+    case 'int32':
+      return memory.i32.subarray(pointer >>> 2, (pointer >>> 2) + size);
+    case 'bool':
+      return memory.u8.subarray(pointer, pointer + size);
+  }
+}
