@@ -162,13 +162,19 @@ export function fill<T>(n: i32, value: T, out: usize): void {
 }
 
 /** out ← c ? a : b, for element strides of the bools c and of both operands. */
-export function where<T>(rows: i32, cols: i32, c: usize, c0: i32, c1: i32, a: usize, a0: i32, a1: i32, b: usize, b0: i32, b1: i32, out: usize): void {
+export function where<T>(
+  rows: i32, cols: i32, c: usize, c0: i32, c1: i32, a: usize, a0: i32, a1: i32, b: usize, b0: i32, b1: i32,
+  out: usize,
+): void {
   if (sizeof<T>() == 8) select<u64>(rows, cols, c, c0, c1, a, a0, a1, b, b0, b1, out);
   else if (sizeof<T>() == 4) select<u32>(rows, cols, c, c0, c1, a, a0, a1, b, b0, b1, out);
   else select<u8>(rows, cols, c, c0, c1, a, a0, a1, b, b0, b1, out);
 }
 
-function select<T>(rows: i32, cols: i32, c: usize, c0: i32, c1: i32, a: usize, a0: i32, a1: i32, b: usize, b0: i32, b1: i32, out: usize): void {
+function select<T>(
+  rows: i32, cols: i32, c: usize, c0: i32, c1: i32, a: usize, a0: i32, a1: i32, b: usize, b0: i32, b1: i32,
+  out: usize,
+): void {
   if (cols <= 0) return;
   for (; rows > 0; rows--, c += c0, a += bytesOf<T>(a0), b += bytesOf<T>(b0)) {
     let p = a;

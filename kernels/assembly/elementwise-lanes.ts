@@ -116,6 +116,16 @@ export function wide<T>(p: usize, k: usize): v128 {
   return f64x2.promote_low_f32x4(v128.load64_zero(p + 8 * k));
 }
 
+/** Four f64 as elements at p. */
+// @ts-ignore: decorator
+@inline
+export function storeWide<T>(p: usize, low: v128, high: v128): void {
+  if (sizeof<T>() == 8) {
+    v128.store(p, low);
+    v128.store(p, high, 16);
+  } else v128.store(p, v128.shuffle<i64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2));
+}
+
 /** The upper half of x in the lower one. */
 // @ts-ignore: decorator
 @inline

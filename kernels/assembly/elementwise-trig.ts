@@ -1,4 +1,4 @@
-// Sine and cosine of two f64, for any size of argument. f32 goes through them too.
+// Sine and cosine of two f64, for any size of argument. f32 goes through them too, and is nearly always rounded correctly.
 import { all, choose } from './elementwise-lanes';
 import { horner, rounder } from './elementwise-math';
 import { madd } from './vector';
@@ -95,7 +95,22 @@ function reduce(x: f64): v128 {
   return f64x2.replace_lane(f64x2.splat(x < 0 ? -r : r), 1, x < 0 ? -quadrant : quadrant);
 }
 
-/** sin(x + shift π/2). */
+/** Of each lane x − q π/2, or q itself in the lowest bits. */
+function reduceFar(x: v128, quadrants: bool): v128 {
+  let result = x;
+  for (let lane = 0; lane < 2; lane++) {
+    const at = lane == 0 ? f64x2.extract_lane(x, 0) : f64x2.extract_lane(x, 1);
+    let reduced = f64x2.replace_lane(f64x2.splat(at), 1, 0);
+    if (Math.abs(at) >= 0.5) reduced = isFinite(at) ? reduce(at) : f64x2.splat(NaN);
+    const wanted = quadrants ? f64x2.extract_lane(reduced, 1) + rounder<f64>() : f64x2.extract_lane(reduced, 0);
+    result = lane == 0 ? f64x2.replace_lane(result, 0, wanted) : f64x2.replace_lane(result, 1, wanted);
+  }
+  return result;
+}
+
+/** sin(x + shift π/2) of two f64. */
+// @ts-ignore: decorator
+@inline
 function shiftedSine(x: v128, shift: i64): v128 {
   const rounded = madd<f64>(x, all<f64>(0.6366197723675814), all<f64>(rounder<f64>()));
   const n = f64x2.sub(rounded, all<f64>(rounder<f64>()));
@@ -110,20 +125,8 @@ function shiftedSine(x: v128, shift: i64): v128 {
   const size = f64x2.abs(x);
   const close = v128.and(f64x2.lt(f64x2.abs(r), all<f64>(1e-6)), f64x2.gt(size, all<f64>(0.5)));
   if (v128.any_true(v128.or(close, v128.not(f64x2.lt(size, all<f64>(1048576)))))) {
-    r = x;
-    for (let lane = 0; lane < 2; lane++) {
-      const at = lane == 0 ? f64x2.extract_lane(x, 0) : f64x2.extract_lane(x, 1);
-      let reduced = f64x2.replace_lane(f64x2.splat(at), 1, 0);
-      if (Math.abs(at) >= 0.5) reduced = isFinite(at) ? reduce(at) : f64x2.splat(NaN);
-      const q = f64x2.add(reduced, all<f64>(rounder<f64>()));
-      if (lane == 0) {
-        r = v128.shuffle<f64>(reduced, r, 0, 3);
-        quadrants = v128.shuffle<f64>(q, q, 1, 1);
-      } else {
-        r = v128.shuffle<f64>(r, reduced, 0, 2);
-        quadrants = v128.shuffle<f64>(quadrants, q, 0, 3);
-      }
-    }
+    r = reduceFar(x, false);
+    quadrants = reduceFar(x, true);
   }
   const z = f64x2.mul(r, r);
   let s = all<f64>(1.5896666564303866e-10);
@@ -133,12 +136,12 @@ function shiftedSine(x: v128, shift: i64): v128 {
   s = horner<f64>(s, z, 8.33333333332237e-3);
   s = horner<f64>(s, z, -0.16666666666666632);
   const sine = choose(f64x2.eq(r, all<f64>(0)), r, madd<f64>(f64x2.mul(r, z), s, r));
-  let c = all<f64>(-1.1358423595903961e-11);
-  c = horner<f64>(c, z, 2.087569871009439e-9);
-  c = horner<f64>(c, z, -2.755731416398826e-7);
-  c = horner<f64>(c, z, 2.4801587288800065e-5);
-  c = horner<f64>(c, z, -1.3888888888872975e-3);
-  c = horner<f64>(c, z, 4.1666666666666595e-2);
+  let c = all<f64>(-1.1359559299828586e-11);
+  c = horner<f64>(c, z, 2.0875721623054737e-9);
+  c = horner<f64>(c, z, -2.755731434065381e-7);
+  c = horner<f64>(c, z, 2.4801587289443458e-5);
+  c = horner<f64>(c, z, -0.0013888888888874064);
+  c = horner<f64>(c, z, 0.0416666666666666);
   c = horner<f64>(c, z, -0.5);
   const cosine = madd<f64>(c, z, all<f64>(1));
   const q = i64x2.add(quadrants, i64x2.splat(shift));
@@ -146,24 +149,14 @@ function shiftedSine(x: v128, shift: i64): v128 {
   return v128.xor(choose(odd, cosine, sine), i64x2.shl(v128.and(q, i64x2.splat(2)), 62));
 }
 
-/** In f64; the result rounded. */
 // @ts-ignore: decorator
 @inline
-function shiftedSineOf<T>(x: v128, shift: i64): v128 {
-  if (sizeof<T>() == 8) return shiftedSine(x, shift);
-  const low = shiftedSine(f64x2.promote_low_f32x4(x), shift);
-  const high = shiftedSine(f64x2.promote_low_f32x4(v128.shuffle<i64>(x, x, 1, 1)), shift);
-  return v128.shuffle<i64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2);
+export function sin(x: v128): v128 {
+  return shiftedSine(x, 0);
 }
 
 // @ts-ignore: decorator
 @inline
-export function sin<T>(x: v128): v128 {
-  return shiftedSineOf<T>(x, 0);
-}
-
-// @ts-ignore: decorator
-@inline
-export function cos<T>(x: v128): v128 {
-  return shiftedSineOf<T>(x, 1);
+export function cos(x: v128): v128 {
+  return shiftedSine(x, 1);
 }

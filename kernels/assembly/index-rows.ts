@@ -3,7 +3,9 @@ import { bytesOf } from './elementwise-lanes';
 import { lanes } from './vector';
 
 /** out[o, i, :] ← x[o, index[i], :] for x [outer, length, inner] and `count` indices. */
-export function indexSelect<T>(outer: i32, length: i32, inner: i32, count: i32, x: usize, index: usize, out: usize): void {
+export function indexSelect<T>(
+  outer: i32, length: i32, inner: i32, count: i32, x: usize, index: usize, out: usize,
+): void {
   const bytes = bytesOf<T>(inner);
   for (; outer > 0; outer--, x += <usize>length * bytes)
     for (let i = 0; i < count; i++, out += bytes) {
@@ -35,7 +37,9 @@ export function gather<T>(outer: i32, length: i32, inner: i32, count: i32, x: us
 }
 
 /** out[o, index[o, i, j], j] += x[o, i, j] for index and x [outer, count, inner], in row-major order of x. */
-export function scatterAdd<T>(outer: i32, length: i32, inner: i32, count: i32, x: usize, index: usize, out: usize): void {
+export function scatterAdd<T>(
+  outer: i32, length: i32, inner: i32, count: i32, x: usize, index: usize, out: usize,
+): void {
   for (; outer > 0; outer--, out += bytesOf<T>(length * inner))
     for (let i = 0; i < count; i++)
       for (let j = 0; j < inner; j++, index += 4, x += sizeof<T>()) {

@@ -1,5 +1,5 @@
 // Optimizers: updates in place of contiguous arrays of n elements, and of strided rows. Numbers come in f64; each kernel
-// computes in the type of its arrays.
+// computes in the type of its arrays. Loops test their end last, for the reason given at `unaryLoop` in elementwise.mjs.
 import { all, bytesOf, choose, loadUpTo, storeUpTo } from './elementwise-lanes';
 import { lanes, madd } from './vector';
 
@@ -14,10 +14,14 @@ function epsilon<T>(eps: f64): v128 {
 /** Adam's moments and the direction they give, see `Backend.moments` in core; `p`, unless 0, takes −lr times it instead of `out`. */
 // @ts-ignore: decorator
 @inline
-function momentsLoop<T>(n: i32, m: usize, v: usize, g: usize, second: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64, out: usize, p: usize, lr: f64, keep: f64): void {
+function momentsLoop<T>(
+  n: i32, m: usize, v: usize, g: usize, second: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64,
+  correction2: f64, out: usize, p: usize, lr: f64, keep: f64,
+): void {
   const e = epsilon<T>(eps);
   const tiny = all<T>(sizeof<T>() == 4 ? 1e-36 : 1e-290);
-  for (; n > 0; n -= lanes<T>(), m += 16, v += 16, g += 16) {
+  if (n <= 0) return;
+  do {
     const zero = all<T>(0);
     const gradient = loadUpTo<T>(g, n, zero);
     let square = v128.mul<T>(gradient, gradient);
@@ -40,19 +44,29 @@ function momentsLoop<T>(n: i32, m: usize, v: usize, g: usize, second: usize, bet
       storeUpTo<T>(out, direction, n);
       out += 16;
     }
-  }
+    n -= lanes<T>();
+    m += 16;
+    v += 16;
+    g += 16;
+  } while (n > 0);
 }
 
 /**
  * m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) s, where s is `second`, or g² if that is 0, and what is tiny becomes 0;
  * out ← (m / correction1) / (√(v / correction2) + ε).
  */
-export function moments<T>(n: i32, m: usize, v: usize, g: usize, second: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64, out: usize): void {
+export function moments<T>(
+  n: i32, m: usize, v: usize, g: usize, second: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64,
+  correction2: f64, out: usize,
+): void {
   momentsLoop<T>(n, m, v, g, second, beta1, beta2, eps, correction1, correction2, out, 0, 0, 0);
 }
 
 /** As `moments`, then p ← keep p − lr · direction; `keep` is 1, or 1 − lr · weightDecay in AdamW. */
-export function adam<T>(n: i32, m: usize, v: usize, g: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64, p: usize, lr: f64, keep: f64): void {
+export function adam<T>(
+  n: i32, m: usize, v: usize, g: usize, beta1: f64, beta2: f64, eps: f64, correction1: f64, correction2: f64,
+  p: usize, lr: f64, keep: f64,
+): void {
   momentsLoop<T>(n, m, v, g, 0, beta1, beta2, eps, correction1, correction2, 0, p, lr, keep);
 }
 
@@ -60,19 +74,28 @@ export function adam<T>(n: i32, m: usize, v: usize, g: usize, beta1: f64, beta2:
  * buf ← keep buf + take g;  p ← p − lr (look buf + own g). SGD with momentum μ: keep = μ, take = 1 − dampening, look = 1,
  * own = 0; with Nesterov's look = μ and own = 1; at the first step keep = 0 and take = 1.
  */
-export function sgd<T>(n: i32, p: usize, buf: usize, g: usize, lr: f64, keep: f64, take: f64, look: f64, own: f64): void {
-  for (; n > 0; n -= lanes<T>(), p += 16, buf += 16, g += 16) {
+export function sgd<T>(
+  n: i32, p: usize, buf: usize, g: usize, lr: f64, keep: f64, take: f64, look: f64, own: f64,
+): void {
+  if (n <= 0) return;
+  do {
     const zero = all<T>(0);
     const gradient = loadUpTo<T>(g, n, zero);
     const momentum = madd<T>(loadUpTo<T>(buf, n, zero), all<T>(keep), v128.mul<T>(gradient, all<T>(take)));
     storeUpTo<T>(buf, momentum, n);
     const direction = madd<T>(momentum, all<T>(look), v128.mul<T>(gradient, all<T>(own)));
     storeUpTo<T>(p, madd<T>(direction, all<T>(-lr), loadUpTo<T>(p, n, zero)), n);
-  }
+    n -= lanes<T>();
+    p += 16;
+    buf += 16;
+    g += 16;
+  } while (n > 0);
 }
 
 /** y ← y + α x for element strides of both; x may stand still. */
-export function addScaled<T>(rows: i32, cols: i32, y: usize, y0: i32, y1: i32, x: usize, x0: i32, x1: i32, alpha: f64): void {
+export function addScaled<T>(
+  rows: i32, cols: i32, y: usize, y0: i32, y1: i32, x: usize, x0: i32, x1: i32, alpha: f64,
+): void {
   const factor = all<T>(alpha);
   for (; rows > 0; rows--, y += bytesOf<T>(y0), x += bytesOf<T>(x0)) {
     let p = y;

@@ -1,5 +1,6 @@
 // Layer and batch normalisation with their gradients. Means and variances run in f64, the variance over x − mean.
-import { addWide, all, bytesOf, loadUpTo, storeUpTo, sumWide, wide } from './elementwise-lanes';
+// Loops test their end last, for the reason given at `unaryLoop` in elementwise.mjs.
+import { addWide, all, bytesOf, loadUpTo, storeUpTo, storeWide, sumWide, wide } from './elementwise-lanes';
 import { sumRow } from './reduce';
 import { lanes, madd } from './vector';
 
@@ -24,105 +25,138 @@ function squaresAround<T>(n: i32, x: usize, mean: f64): f64 {
   return sum;
 }
 
+/** 1/√(variance + ε), with the variance at an address. */
+// @ts-ignore: decorator
+@inline
+function scaleAt<T>(variance: usize, eps: f64): f64 {
+  return 1 / Math.sqrt(<f64>load<T>(variance) + eps);
+}
+
 // --- over rows ------------------------------------------------------------------------------------------------------
 
 /**
- * out ← (x − mean) · rstd · w + b over the last axis of x [rows, cols], where rstd = 1/√(variance + ε); mean and rstd
- * [rows] are kept for the gradient. w and b [cols] may be 0, for none.
+ * out ← x̂ · w + b over the last axis of x [rows, cols], where x̂ = (x − mean) / √(variance + ε); mean and variance (with
+ * 1/cols) [rows] are kept for the gradient. w and b [cols] may be 0, for none.
  */
-export function layerNorm<T>(rows: i32, cols: i32, x: usize, w: usize, b: usize, eps: f64, out: usize, mean: usize, rstd: usize): void {
-  for (; rows > 0; rows--, x += bytesOf<T>(cols), out += bytesOf<T>(cols), mean += sizeof<T>(), rstd += sizeof<T>()) {
+export function layerNorm<T>(
+  rows: i32, cols: i32, x: usize, w: usize, b: usize, eps: f64, out: usize, mean: usize, variance: usize,
+): void {
+  if (cols <= 0) return;
+  for (; rows > 0; rows--, x += bytesOf<T>(cols), out += bytesOf<T>(cols), mean += sizeof<T>(), variance += sizeof<T>()) {
     const m = sumRow<T>(cols, x) / <f64>cols;
-    const r = 1 / Math.sqrt(squaresAround<T>(cols, x, m) / <f64>cols + eps);
+    const s2 = squaresAround<T>(cols, x, m) / <f64>cols;
     store<T>(mean, <T>m);
-    store<T>(rstd, <T>r);
+    store<T>(variance, <T>s2);
     const shift = all<T>(m);
-    const factor = all<T>(r);
-    for (let n = cols, at: usize = 0; n > 0; n -= lanes<T>(), at += 16) {
+    const factor = all<T>(1 / Math.sqrt(s2 + eps));
+    let n = cols;
+    let at: usize = 0;
+    do {
       let y = v128.mul<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), factor);
       if (w) y = v128.mul<T>(y, loadUpTo<T>(w + at, n, factor));
       if (b) y = v128.add<T>(y, loadUpTo<T>(b + at, n, factor));
       storeUpTo<T>(out + at, y, n);
-    }
+      n -= lanes<T>();
+      at += 16;
+    } while (n > 0);
   }
 }
 
-/** out ← rstd (g − mean g − x̂ mean(g x̂)) where g = dy · w and x̂ = (x − mean) rstd. */
-export function layerNormBackward<T>(rows: i32, cols: i32, dy: usize, x: usize, w: usize, mean: usize, rstd: usize, out: usize): void {
+/** out ← (g − mean g − x̂ mean(g x̂)) / √(variance + ε) where g = dy · w. */
+export function layerNormBackward<T>(
+  rows: i32, cols: i32, dy: usize, x: usize, w: usize, eps: f64, mean: usize, variance: usize, out: usize,
+): void {
+  if (cols <= 0) return;
   const zero = all<T>(0);
-  for (; rows > 0; rows--, mean += sizeof<T>(), rstd += sizeof<T>()) {
+  for (; rows > 0; rows--, mean += sizeof<T>(), variance += sizeof<T>()) {
     const shift = v128.splat<T>(load<T>(mean));
-    const factor = v128.splat<T>(load<T>(rstd));
+    const factor = all<T>(scaleAt<T>(variance, eps));
     let s = f64x2.splat(0);
     let t = s;
-    for (let n = cols, at: usize = 0; n > 0; n -= lanes<T>(), at += 16) {
+    let n = cols;
+    let at: usize = 0;
+    do {
       let g = loadUpTo<T>(dy + at, n, zero);
       if (w) g = v128.mul<T>(g, loadUpTo<T>(w + at, n, zero));
       const normal = v128.mul<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), factor);
       s = addWide<T>(s, g);
       t = addWide<T>(t, v128.mul<T>(g, normal));
-    }
+      n -= lanes<T>();
+      at += 16;
+    } while (n > 0);
     const meanG = all<T>(sumWide(s) / <f64>cols);
     const meanGx = all<T>(sumWide(t) / <f64>cols);
-    for (let n = cols, at: usize = 0; n > 0; n -= lanes<T>(), at += 16) {
+    n = cols;
+    at = 0;
+    do {
       let g = loadUpTo<T>(dy + at, n, zero);
       if (w) g = v128.mul<T>(g, loadUpTo<T>(w + at, n, zero));
       const normal = v128.mul<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), factor);
       const centred = v128.sub<T>(v128.sub<T>(g, meanG), v128.mul<T>(normal, meanGx));
       storeUpTo<T>(out + at, v128.mul<T>(centred, factor), n);
-    }
+      n -= lanes<T>();
+      at += 16;
+    } while (n > 0);
     dy += bytesOf<T>(cols);
     x += bytesOf<T>(cols);
     out += bytesOf<T>(cols);
   }
 }
 
-/** dw ← Σ dy x̂ and db ← Σ dy over the rows, in f64; db may be 0. */
-export function layerNormWeights<T>(rows: i32, cols: i32, dy: usize, x: usize, mean: usize, rstd: usize, dw: usize, db: usize): void {
+/** dw ← Σ dy x̂ and, unless it is 0, db ← Σ dy over the rows, in f64. */
+export function layerNormWeights<T>(
+  rows: i32, cols: i32, dy: usize, x: usize, eps: f64, mean: usize, variance: usize, dw: usize, db: usize,
+): void {
   const row = bytesOf<T>(cols);
   let n = cols;
   for (; n > 0; ) {
-    // Four columns, or one.
-    const four = n >= 4;
+    // Eight columns, or one.
+    const eight = n >= 8;
     let w0 = f64x2.splat(0);
     let w1 = w0;
+    let w2 = w0;
+    let w3 = w0;
     let b0 = w0;
     let b1 = w0;
+    let b2 = w0;
+    let b3 = w0;
     let p = dy;
     let q = x;
     for (let i = 0; i < rows; i++, p += row, q += row) {
       const m = f64x2.splat(<f64>load<T>(mean + bytesOf<T>(i)));
-      const r = f64x2.splat(<f64>load<T>(rstd + bytesOf<T>(i)));
-      const g0 = four ? wide<T>(p, 0) : f64x2.splat(<f64>load<T>(p));
-      const x0 = four ? wide<T>(q, 0) : f64x2.splat(<f64>load<T>(q));
+      const r = f64x2.splat(scaleAt<T>(variance + bytesOf<T>(i), eps));
+      const g0 = eight ? wide<T>(p, 0) : f64x2.splat(<f64>load<T>(p));
+      const x0 = eight ? wide<T>(q, 0) : f64x2.splat(<f64>load<T>(q));
       w0 = madd<f64>(g0, f64x2.mul(f64x2.sub(x0, m), r), w0);
       b0 = f64x2.add(b0, g0);
-      if (four) {
-        const g1 = wide<T>(p, 1);
-        w1 = madd<f64>(g1, f64x2.mul(f64x2.sub(wide<T>(q, 1), m), r), w1);
-        b1 = f64x2.add(b1, g1);
-      }
+      if (!eight) continue;
+      const g1 = wide<T>(p, 1);
+      const g2 = wide<T>(p, 2);
+      const g3 = wide<T>(p, 3);
+      w1 = madd<f64>(g1, f64x2.mul(f64x2.sub(wide<T>(q, 1), m), r), w1);
+      w2 = madd<f64>(g2, f64x2.mul(f64x2.sub(wide<T>(q, 2), m), r), w2);
+      w3 = madd<f64>(g3, f64x2.mul(f64x2.sub(wide<T>(q, 3), m), r), w3);
+      b1 = f64x2.add(b1, g1);
+      b2 = f64x2.add(b2, g2);
+      b3 = f64x2.add(b3, g3);
     }
-    storeColumns<T>(dw, w0, w1, four);
-    if (db) storeColumns<T>(db, b0, b1, four);
-    const done = four ? 4 : 1;
+    if (eight) {
+      storeWide<T>(dw, w0, w1);
+      storeWide<T>(dw + bytesOf<T>(4), w2, w3);
+    } else store<T>(dw, <T>f64x2.extract_lane(w0, 0));
+    if (db) {
+      if (eight) {
+        storeWide<T>(db, b0, b1);
+        storeWide<T>(db + bytesOf<T>(4), b2, b3);
+      } else store<T>(db, <T>f64x2.extract_lane(b0, 0));
+      db += bytesOf<T>(eight ? 8 : 1);
+    }
+    const done = eight ? 8 : 1;
     n -= done;
     dy += bytesOf<T>(done);
     x += bytesOf<T>(done);
     dw += bytesOf<T>(done);
-    if (db) db += bytesOf<T>(done);
   }
-}
-
-/** Four sums, or the first. */
-// @ts-ignore: decorator
-@inline
-function storeColumns<T>(p: usize, low: v128, high: v128, four: bool): void {
-  if (!four) store<T>(p, <T>f64x2.extract_lane(low, 0));
-  else if (sizeof<T>() == 8) {
-    v128.store(p, low);
-    v128.store(p, high, 16);
-  } else v128.store(p, v128.shuffle<i64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2));
 }
 
 // --- over channels: x [outer, channels, inner] ------------------------------------------------------------------------
@@ -143,53 +177,76 @@ export function batchStats<T>(outer: i32, channels: i32, inner: i32, x: usize, m
 }
 
 /** out ← (x − mean) · w / √(variance + ε) + b in each channel; w and b [channels] may be 0, for none. */
-export function batchNorm<T>(outer: i32, channels: i32, inner: i32, x: usize, mean: usize, variance: usize, eps: f64, w: usize, b: usize, out: usize): void {
+export function batchNorm<T>(
+  outer: i32, channels: i32, inner: i32, x: usize, mean: usize, variance: usize, eps: f64, w: usize, b: usize,
+  out: usize,
+): void {
+  if (inner <= 0) return;
   for (; outer > 0; outer--)
     for (let c = 0; c < channels; c++, x += bytesOf<T>(inner), out += bytesOf<T>(inner)) {
       const at = bytesOf<T>(c);
-      const r = 1 / Math.sqrt(<f64>load<T>(variance + at) + eps);
+      const r = scaleAt<T>(variance + at, eps);
       const shift = v128.splat<T>(load<T>(mean + at));
       const factor = all<T>(w ? r * <f64>load<T>(w + at) : r);
       const bias = v128.splat<T>(b ? load<T>(b + at) : 0);
-      for (let n = inner, j: usize = 0; n > 0; n -= lanes<T>(), j += 16)
+      let n = inner;
+      let j: usize = 0;
+      do {
         storeUpTo<T>(out + j, madd<T>(v128.sub<T>(loadUpTo<T>(x + j, n, shift), shift), factor, bias), n);
+        n -= lanes<T>();
+        j += 16;
+      } while (n > 0);
     }
 }
 
 /**
- * dw ← Σ dy x̂ and db ← Σ dy in each channel, x̂ = (x − mean) rstd; and, unless `out` is 0,
- * out ← w rstd (dy − mean dy − x̂ mean(dy x̂)), or w rstd dy where mean and variance were given (`training` is 0).
+ * dw ← Σ dy x̂, db ← Σ dy and out ← w (dy − mean dy − x̂ mean(dy x̂)) / √(variance + ε) in each channel, or without the means
+ * where mean and variance were given (`training` is 0). Each of the three may be 0, for not wanted, and so may w.
  */
-export function batchNormBackward<T>(outer: i32, channels: i32, inner: i32, dy: usize, x: usize, mean: usize, variance: usize, eps: f64, w: usize, training: i32, out: usize, dw: usize, db: usize): void {
+export function batchNormBackward<T>(
+  outer: i32, channels: i32, inner: i32, dy: usize, x: usize, mean: usize, variance: usize, eps: f64, w: usize,
+  training: i32, out: usize, dw: usize, db: usize,
+): void {
+  if (inner <= 0) return;
   const next = bytesOf<T>(channels * inner);
   const count = <f64>outer * <f64>inner;
   const zero = all<T>(0);
   for (let c = 0; c < channels; c++, dy += bytesOf<T>(inner), x += bytesOf<T>(inner)) {
     const at = bytesOf<T>(c);
     const m = load<T>(mean + at);
-    const r = 1 / Math.sqrt(<f64>load<T>(variance + at) + eps);
+    const r = scaleAt<T>(variance + at, eps);
     const shift = v128.splat<T>(m);
     const factor = all<T>(r);
     let s = f64x2.splat(0);
     let t = s;
-    for (let i = 0, p = dy, q = x; i < outer; i++, p += next, q += next)
-      for (let n = inner, j: usize = 0; n > 0; n -= lanes<T>(), j += 16) {
+    for (let i = 0, p = dy, q = x; i < outer; i++, p += next, q += next) {
+      let n = inner;
+      let j: usize = 0;
+      do {
         const g = loadUpTo<T>(p + j, n, zero);
         s = addWide<T>(s, g);
         t = addWide<T>(t, v128.mul<T>(g, v128.mul<T>(v128.sub<T>(loadUpTo<T>(q + j, n, shift), shift), factor)));
-      }
-    store<T>(dw + at, <T>sumWide(t));
-    store<T>(db + at, <T>sumWide(s));
+        n -= lanes<T>();
+        j += 16;
+      } while (n > 0);
+    }
+    if (dw) store<T>(dw + at, <T>sumWide(t));
+    if (db) store<T>(db + at, <T>sumWide(s));
     if (!out) continue;
     const meanG = all<T>(training ? sumWide(s) / count : 0);
     const meanGx = all<T>(training ? (sumWide(t) / count) * r : 0);
-    const outer_ = all<T>(w ? r * <f64>load<T>(w + at) : r);
-    for (let i = 0, p = dy, q = x, o = out; i < outer; i++, p += next, q += next, o += next)
-      for (let n = inner, j: usize = 0; n > 0; n -= lanes<T>(), j += 16) {
+    const slope = all<T>(w ? r * <f64>load<T>(w + at) : r);
+    for (let i = 0, p = dy, q = x, o = out; i < outer; i++, p += next, q += next, o += next) {
+      let n = inner;
+      let j: usize = 0;
+      do {
         const centred = v128.mul<T>(v128.sub<T>(loadUpTo<T>(q + j, n, shift), shift), meanGx);
         const g = v128.sub<T>(v128.sub<T>(loadUpTo<T>(p + j, n, zero), meanG), centred);
-        storeUpTo<T>(o + j, v128.mul<T>(g, outer_), n);
-      }
+        storeUpTo<T>(o + j, v128.mul<T>(g, slope), n);
+        n -= lanes<T>();
+        j += 16;
+      } while (n > 0);
+    }
     out += bytesOf<T>(inner);
   }
 }

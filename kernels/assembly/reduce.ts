@@ -1,6 +1,6 @@
 // Reductions of a contiguous x [outer, length, inner] over its middle axis, into out [outer, inner]: `inner` is 1 for the
 // last axis, `outer` is 1 for the first. Sums of floats run in f64 and are rounded once.
-import { addWide, bytesOf, first, high, sumWide, wide } from './elementwise-lanes';
+import { bytesOf, first, high, storeWide, sumWide, wide } from './elementwise-lanes';
 import { lanes } from './vector';
 
 // --- sums -----------------------------------------------------------------------------------------------------------
@@ -64,17 +64,8 @@ function sumColumns<T>(length: i32, inner: i32, x: usize, out: usize): void {
       s2 = f64x2.add(s2, wide<T>(p, 2));
       s3 = f64x2.add(s3, wide<T>(p, 3));
     }
-    if (sizeof<T>() == 8) {
-      v128.store(out, s0);
-      v128.store(out, s1, 16);
-      v128.store(out, s2, 32);
-      v128.store(out, s3, 48);
-    } else {
-      v128.store64_lane(out, f32x4.demote_f64x2_zero(s0), 0);
-      v128.store64_lane(out, f32x4.demote_f64x2_zero(s1), 0, 8);
-      v128.store64_lane(out, f32x4.demote_f64x2_zero(s2), 0, 16);
-      v128.store64_lane(out, f32x4.demote_f64x2_zero(s3), 0, 24);
-    }
+    storeWide<T>(out, s0, s1);
+    storeWide<T>(out + bytesOf<T>(4), s2, s3);
   }
   for (; inner > 0; inner--, x += sizeof<T>(), out += sizeof<T>()) {
     let p = x;

@@ -38,47 +38,64 @@ function logOf(x: f64): f64 {
   return first<f64>(log<f64>(f64x2.splat(x)));
 }
 
-/** out ← a x + b over a row. */
+/** x ← factor x over a row. */
 // @ts-ignore: decorator
 @inline
-function scaleRow<T>(cols: i32, x: usize, factor: T, out: usize): void {
+function scaleRow<T>(cols: i32, x: usize, factor: T): void {
   const f = v128.splat<T>(factor);
-  for (; cols > 0; cols -= lanes<T>(), x += 16, out += 16)
-    storeUpTo<T>(out, v128.mul<T>(loadUpTo<T>(x, cols, f), f), cols);
+  do {
+    storeUpTo<T>(x, v128.mul<T>(loadUpTo<T>(x, cols, f), f), cols);
+    cols -= lanes<T>();
+    x += 16;
+  } while (cols > 0);
 }
 
 export function softmax<T>(rows: i32, cols: i32, x: usize, out: usize): void {
+  if (cols <= 0) return;
   for (; rows > 0; rows--, x += bytesOf<T>(cols), out += bytesOf<T>(cols)) {
     const sum = sumExp<T>(cols, x, shiftOf<T>(cols, x), out);
-    scaleRow<T>(cols, out, <T>(1 / sum), out);
+    scaleRow<T>(cols, out, <T>(1 / sum));
   }
 }
 
 export function logSoftmax<T>(rows: i32, cols: i32, x: usize, out: usize): void {
-  for (; rows > 0; rows--) {
+  if (cols <= 0) return;
+  for (; rows > 0; rows--, x += bytesOf<T>(cols), out += bytesOf<T>(cols)) {
     const m = shiftOf<T>(cols, x);
     const shift = v128.splat<T>(m);
     const logSum = v128.splat<T>(<T>logOf(sumExp<T>(cols, x, m, 0)));
-    for (let n = cols; n > 0; n -= lanes<T>(), x += 16, out += 16)
-      storeUpTo<T>(out, v128.sub<T>(v128.sub<T>(loadUpTo<T>(x, n, shift), shift), logSum), n);
-    // The last step went to the end of a vector.
-    x += bytesOf<T>(cols) - bytesOf<T>((cols + lanes<T>() - 1) & -lanes<T>());
-    out += bytesOf<T>(cols) - bytesOf<T>((cols + lanes<T>() - 1) & -lanes<T>());
+    let n = cols;
+    let at: usize = 0;
+    do {
+      storeUpTo<T>(out + at, v128.sub<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), logSum), n);
+      n -= lanes<T>();
+      at += 16;
+    } while (n > 0);
   }
 }
 
 /** out ← y (dy − Σ dy y). */
 export function softmaxBackward<T>(rows: i32, cols: i32, dy: usize, y: usize, out: usize): void {
+  if (cols <= 0) return;
   for (; rows > 0; rows--, dy += bytesOf<T>(cols), y += bytesOf<T>(cols), out += bytesOf<T>(cols)) {
     let dot = f64x2.splat(0);
     const zero = all<T>(0);
-    for (let n = cols, at: usize = 0; n > 0; n -= lanes<T>(), at += 16)
+    let n = cols;
+    let at: usize = 0;
+    do {
       dot = addWide<T>(dot, v128.mul<T>(loadUpTo<T>(dy + at, n, zero), loadUpTo<T>(y + at, n, zero)));
+      n -= lanes<T>();
+      at += 16;
+    } while (n > 0);
     const mean = v128.splat<T>(<T>sumWide(dot));
-    for (let n = cols, at: usize = 0; n > 0; n -= lanes<T>(), at += 16) {
+    n = cols;
+    at = 0;
+    do {
       const g = v128.sub<T>(loadUpTo<T>(dy + at, n, zero), mean);
       storeUpTo<T>(out + at, v128.mul<T>(loadUpTo<T>(y + at, n, zero), g), n);
-    }
+      n -= lanes<T>();
+      at += 16;
+    } while (n > 0);
   }
 }
 
@@ -115,7 +132,9 @@ export function crossEntropy<T>(rows: i32, cols: i32, x: usize, labels: usize, s
 }
 
 /** out ← scale (softmax(x) − 1 at the label). */
-export function crossEntropyBackward<T>(rows: i32, cols: i32, x: usize, labels: usize, stats: usize, scale: f64, out: usize): void {
+export function crossEntropyBackward<T>(
+  rows: i32, cols: i32, x: usize, labels: usize, stats: usize, scale: f64, out: usize,
+): void {
   if (cols <= 0) return;
   const factor = all<T>(scale);
   for (; rows > 0; rows--, x += bytesOf<T>(cols), labels += 4, stats += 2 * sizeof<T>(), out += bytesOf<T>(cols)) {

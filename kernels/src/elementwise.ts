@@ -8,7 +8,7 @@
  * that it covers exactly; otherwise they must not overlap.
  *
  * Accuracy: what IEEE 754 rounds correctly (+ − × ÷ √ and the exact ones) is so rounded. Functions are at most 4 ulp off
- * over the whole range, with NaN, ±∞, −0 and denormal results as Math has them; geluTanh is 4 + 2|u| ulp off where u is
+ * over the whole range, with NaN, ±∞, −0 and denormal results as Math has them; geluTanh is 4 + 3|u| ulp off where u is
  * the argument of its tanh, and the backward kernels of both gelus are off by at most 4 ulp of 1 + |slope|. The variant
  * `relaxed` fuses multiply and add inside of functions and optimizers: there its last bits differ.
  */

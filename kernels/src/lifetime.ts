@@ -40,9 +40,9 @@ export class Handle<R> {
 }
 
 export type TrackerOptions = {
-  /** Bytes of new resources that trigger a collection, defaults to 64 MB. */
+  /** Bytes of new resources that trigger a collection, defaults to 40 MB. */
   readonly budget?: number;
-  /** How many times the budget (of bytes and of handles) may grow while collections take too much time, defaults to 8. */
+  /** How many times the budget (of bytes and of handles) may grow while collections take too much time, defaults to 4. */
   readonly maxScale?: number;
   /** New handles that trigger a collection, defaults to 20,000. */
   readonly count?: number;
@@ -61,7 +61,7 @@ export type TrackerStats = {
 };
 
 /** Shares of the time that collections may take before the budget grows, and below which it shrinks again. */
-const [TOO_MUCH, LITTLE] = [0.1, 0.02];
+const [TOO_MUCH, LITTLE] = [0.15, 0.03];
 
 export class Tracker<R> {
   readonly #free: (resource: R, bytes: number) => void;
@@ -75,14 +75,16 @@ export class Tracker<R> {
   #registry: FinalizationRegistry<Entry<R>> | null = null;
   #scale = 1;
   #ended = performance.now();
+  /** Of the time since the last collection that the last ones took. */
+  #share = 0;
   #collections = 0;
   #milliseconds = 0;
 
   constructor(free: (resource: R, bytes: number) => void, o: TrackerOptions = {}) {
     this.#free = free;
-    this.#bytes = o.budget ?? 64e6;
+    this.#bytes = o.budget ?? 40e6;
     this.#count = o.count ?? 20_000;
-    this.#maxScale = o.maxScale ?? 8;
+    this.#maxScale = o.maxScale ?? 4;
     this.#given = o.collector;
   }
 
@@ -162,8 +164,10 @@ export class Tracker<R> {
     const ended = performance.now();
     this.#collections++;
     this.#milliseconds += ended - started;
-    const share = (ended - started) / (ended - this.#ended);
+    // Averaged, so that one slow collection on a busy machine does not double the memory for good.
+    this.#share += (0.3 * (ended - started)) / (ended - this.#ended) - 0.3 * this.#share;
     this.#ended = ended;
+    const share = this.#share;
     if (share > TOO_MUCH) this.#scale = Math.min(this.#maxScale, this.#scale * 2);
     else if (share < LITTLE) this.#scale = Math.max(1, this.#scale / 2);
   }

@@ -25,25 +25,28 @@ export type CrossEntropyBackwardExport = (
   ...x: [...[rows: number, cols: number, x: number, labels: number, stats: number], ...[scale: number, out: number]]
 ) => void;
 
-/** out ← (x − mean) · rstd · w + b in each row, rstd = 1/√(variance + ε); w, b [cols] may be 0; mean, rstd [rows] are written. */
+/**
+ * out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); w, b [cols] may be 0; mean and variance (with 1/cols)
+ * [rows] are written.
+ */
 export type LayerNormExport = (
   ...x: [
     ...[rows: number, cols: number, x: number, w: number, b: number, eps: number],
-    ...[out: number, mean: number, rstd: number],
+    ...[out: number, mean: number, variance: number],
   ]
 ) => void;
 /** out ← the gradient by x; w may be 0. */
 export type LayerNormBackwardExport = (
   ...x: [
-    ...[rows: number, cols: number, dy: number, x: number, w: number],
-    ...[mean: number, rstd: number, out: number],
+    ...[rows: number, cols: number, dy: number, x: number, w: number, eps: number],
+    ...[mean: number, variance: number, out: number],
   ]
 ) => void;
 /** dw, db [cols] ← the gradients by w and b; db may be 0. */
 export type LayerNormWeightsExport = (
   ...x: [
-    ...[rows: number, cols: number, dy: number, x: number],
-    ...[mean: number, rstd: number, dw: number, db: number],
+    ...[rows: number, cols: number, dy: number, x: number, eps: number],
+    ...[mean: number, variance: number, dw: number, db: number],
   ]
 ) => void;
 
@@ -59,8 +62,8 @@ export type BatchNormExport = (
   ]
 ) => void;
 /**
- * dw, db [channels] ← the gradients by w and b, and out, unless it is 0, ← that by x: through mean and variance as well
- * where `training` is 1. w may be 0.
+ * dw, db [channels] ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is
+ * 1. Each of the three may be 0, for not wanted, and so may w, for none.
  */
 export type BatchNormBackwardExport = (
   ...x: [

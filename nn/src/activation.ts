@@ -5,6 +5,10 @@ import { Module } from './module.ts';
 
 /** max(x, 0) */
 export class ReLU extends Module {
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return x.relu();
   }
@@ -20,12 +24,20 @@ export class GELU extends Module {
     this.#approximate = o.approximate ?? 'none';
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return x.gelu({ approximate: this.#approximate });
   }
 }
 
 export class Tanh extends Module {
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return x.tanh();
   }
@@ -33,6 +45,10 @@ export class Tanh extends Module {
 
 /** 1 / (1 + e^−x) */
 export class Sigmoid extends Module {
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return x.sigmoid();
   }

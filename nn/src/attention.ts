@@ -1,6 +1,6 @@
 /** Self-attention (Vaswani et al. 2017). */
 
-import { type DType, describe, type Generator, ShapeError, type Tensor } from '@otimes/core';
+import { type DType, describe, type Generator, owningIntermediates, ShapeError, type Tensor } from '@otimes/core';
 import { checkPositive } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { attentionWeights } from './functional.ts';
@@ -44,17 +44,23 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
     this.dropout = new Dropout(o.dropout ?? 0, o);
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor, mask?: Tensor): Tensor {
     const dModel = this.q.weight.shape[1]!;
     if (x.rank !== 3 || x.shape[2] !== dModel)
       throw new ShapeError(`MultiHeadAttention: expected an input [B, T, ${dModel}], got ${describe(x)}`);
     const [batch, length] = x.shape as [number, number, number];
-    // [B, T, dModel] → [B, heads, T, dHead]
-    const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
-    const [q, k, v] = [this.q, this.k, this.v].map(layer => split(layer.call(x)));
-    const weights = attentionWeights(q!, k!, mask && this.#mask(mask, batch, length));
-    const heads = this.dropout.call(weights).matmul(v!);
-    return this.o.call(heads.permute(0, 2, 1, 3).reshape([batch, length, dModel]));
+    return owningIntermediates(() => {
+      // [B, T, dModel] → [B, heads, T, dHead]
+      const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
+      const [q, k, v] = [this.q, this.k, this.v].map(layer => split(layer.call(x)));
+      const weights = attentionWeights(q!, k!, mask && this.#mask(mask, batch, length));
+      const heads = this.dropout.call(weights).matmul(v!);
+      return this.o.call(heads.permute(0, 2, 1, 3).reshape([batch, length, dModel]));
+    });
   }
 
   /** [T, T], or [B, 1, T, T] as it broadcasts over the heads. */

@@ -53,6 +53,10 @@ export class Conv2d extends Module {
     this.bias = o.bias === false ? null : new Parameter(uniform([cOut], -bound, bound, { rng, dtype }));
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return conv2d(x, this.weight, this.bias, this);
   }

@@ -16,6 +16,10 @@ export class Dropout extends Module {
     this.#rng = o.rng;
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return dropout(x, this.p, this.training, this.#rng);
   }

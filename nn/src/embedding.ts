@@ -18,6 +18,10 @@ export class Embedding extends Module {
     this.weight = new Parameter(normal([count, dim], 1, o));
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(indices: Tensor): Tensor {
     return embedding(indices, this.weight);
   }

@@ -23,6 +23,10 @@ export class Linear extends Module {
     this.bias = o.bias === false ? null : new Parameter(uniform([dOut], -bound, bound, o));
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return linear(x, this.weight, this.bias);
   }

@@ -1,6 +1,6 @@
 /** Module: a tree of layers with their parameters, forward hooks, and state by PyTorch's dotted names. */
 
-import { describe, type Handle, noGrad, type StateDict, type Tensor } from '@otimes/core';
+import { describe, type Handle, noGrad, type StateDict, Tensor } from '@otimes/core';
 import { Buffer, Parameter } from './parameter.ts';
 
 /** Any module, whatever it takes and returns. */
@@ -24,25 +24,37 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
-  #hooks: readonly { readonly hook: ForwardHook }[] = [];
+  #hooks: readonly { readonly hook: ForwardHook; readonly borrows: boolean }[] = [];
   #before: readonly { readonly hook: BeforeHook }[] = [];
 
   abstract forward(...inputs: Args): Result;
+
+  /**
+   * Whether this module may hold on to tensors of a forward pass. True unless a class says otherwise, as the layers here
+   * do: a container of such layers gives the tensors between them back with the graph, see `Sequential`.
+   */
+  keepsTensors(): boolean {
+    return true;
+  }
 
   /** `forward`, with the hooks before and after it. */
   call(...inputs: Args): Result {
     for (const { hook } of this.#before) hook(this, inputs);
     let output = this.forward(...inputs);
-    for (const { hook } of this.#hooks) {
+    for (const { hook, borrows } of this.#hooks) {
+      if (!borrows) for (const x of [...inputs, output]) if (x instanceof Tensor) x.keep();
       const replaced = hook(this, inputs, output);
       if (replaced !== undefined) output = replaced as Result;
     }
     return output;
   }
 
-  /** Runs `hook` after each `call`, in the order of registration. */
-  onForward(hook: ForwardHook): Handle {
-    const added = { hook };
+  /**
+   * Runs `hook` after each `call`, in the order of registration. What it sees is its own to keep, unless it `borrows`:
+   * then it promises to let go of tensors when backward has passed them.
+   */
+  onForward(hook: ForwardHook, { borrows = false }: { borrows?: boolean } = {}): Handle {
+    const added = { hook, borrows };
     this.#hooks = [...this.#hooks, added];
     return {
       remove: () => {

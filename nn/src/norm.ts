@@ -25,6 +25,10 @@ export class LayerNorm extends Module {
     this.bias = o.bias === false ? null : new Parameter(zeros(axes, { dtype }));
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.#eps);
   }
@@ -50,6 +54,10 @@ export class GroupNorm extends Module {
     this.#eps = o.eps ?? 1e-5;
     this.weight = new Parameter(ones([channels], { dtype }));
     this.bias = new Parameter(zeros([channels], { dtype }));
+  }
+
+  override keepsTensors(): boolean {
+    return false;
   }
 
   override forward(x: Tensor): Tensor {
@@ -98,6 +106,10 @@ export class BatchNorm2d extends Module {
     this.runningMean = new Buffer(zeros([channels], { dtype }));
     this.runningVar = new Buffer(ones([channels], { dtype }));
     this.numBatchesTracked = new Buffer(zeros([], { dtype: 'int32' }));
+  }
+
+  override keepsTensors(): boolean {
+    return false;
   }
 
   override forward(x: Tensor): Tensor {

@@ -24,6 +24,10 @@ export class MaxPool2d extends Pool2d {
     super('MaxPool2d', kernel, o);
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return maxPool2d(x, this.kernel, this);
   }
@@ -39,6 +43,10 @@ export class AvgPool2d extends Pool2d {
     this.countIncludePad = o.countIncludePad ?? true;
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return avgPool2d(x, this.kernel, this);
   }
@@ -46,6 +54,10 @@ export class AvgPool2d extends Pool2d {
 
 /** The mean of each plane: [N, C, H, W] → [N, C]. */
 export class GlobalAvgPool2d extends Module {
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return globalAvgPool2d(x);
   }

@@ -1,6 +1,6 @@
 /** Modules one after the other. */
 
-import type { Tensor } from '@otimes/core';
+import { owningIntermediates, type Tensor } from '@otimes/core';
 import { Module } from './module.ts';
 
 /** Calls its modules in order, each on the output of the one before. Their names are '0', '1', … */
@@ -12,8 +12,14 @@ export class Sequential extends Module {
     this.layers = layers;
   }
 
+  override keepsTensors(): boolean {
+    return this.layers.some(layer => layer.keepsTensors());
+  }
+
   override forward(x: Tensor): Tensor {
-    return this.layers.reduce((y, layer) => layer.call(y), x);
+    const run = () => this.layers.reduce((y, layer) => layer.call(y), x);
+    // What lies between layers that keep nothing reaches nobody else, but through hooks, which mark what they see.
+    return this.keepsTensors() ? run() : owningIntermediates(run);
   }
 
   protected override *members(): ReturnType<Module['members']> {
@@ -23,6 +29,10 @@ export class Sequential extends Module {
 
 /** [batch, …] → [batch, everything else]. */
 export class Flatten extends Module {
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
     return x.flatten(1);
   }

@@ -1,6 +1,6 @@
 /** The block that transformers are stacks of. */
 
-import type { DType, Generator, Tensor } from '@otimes/core';
+import { type DType, type Generator, owningIntermediates, type Tensor } from '@otimes/core';
 import { type ActivationName, activationClass } from './activation.ts';
 import { MultiHeadAttention } from './attention.ts';
 import { checkPositive } from './check.ts';
@@ -51,8 +51,16 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
     this.dropout = new Dropout(o.dropout ?? 0, o);
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   /** @param mask see `MultiHeadAttention` */
   override forward(x: Tensor, mask?: Tensor): Tensor {
+    return owningIntermediates(() => this.#forward(x, mask));
+  }
+
+  #forward(x: Tensor, mask?: Tensor): Tensor {
     const attend = (t: Tensor) => this.dropout.call(this.attention.call(t, mask));
     const think = (t: Tensor) => {
       const hidden = this.dropout.call(this.activation.call(this.linear1.call(t)));

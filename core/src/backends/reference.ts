@@ -1,7 +1,7 @@
 /** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
 
 import { type DType, isFloat, type TypedArray } from '../dtype.ts';
-import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
+import { broadcastStrides, contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
 import type { Region } from '../storage.ts';
 import type { Window } from '../window.ts';
 import type {
@@ -31,23 +31,13 @@ import {
 } from './rows.ts';
 import { BINARY, INT32, UNARY } from './scalar.ts';
 import { Slabs } from './slab.ts';
-import { lastStride, rowMajor, walkRows } from './walk.ts';
+import { lastStride, rowMajor, runStep, walkRows } from './walk.ts';
 
 const array = (x: Operand): TypedArray => x.storage.array;
 
 /** Where `x` walks when it is read with the shape `to`. */
 function pathTo(x: Operand, to: Shape) {
   return { strides: broadcastStrides('broadcast', x, to), offset: x.offset };
-}
-
-/**
- * The step of a single run through `x` that meets its elements as a result of `size` elements needs them: 1 where they
- * lie without gaps, 0 for one element; null where it takes more than one run.
- */
-function runStep(x: Layout, size: number): 0 | 1 | null {
-  const own = sizeOf(x.shape);
-  if (own === 1) return 0;
-  return own === size && isContiguous(x) ? 1 : null;
 }
 
 /** Elements before, along and after an axis: row-major index = (before · length + i) · after + j. */

@@ -1,7 +1,7 @@
 /** Walks over strided operands, a row of the last axis at a time. */
 
 import { allocateArray, type TypedArray } from '../dtype.ts';
-import { isContiguous, type Shape, sizeOf } from '../shape.ts';
+import { isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
 import type { Operand } from './backend.ts';
 
 /** An operand's way through its storage: strides along the axes of the walk, and where it starts. */
@@ -34,6 +34,16 @@ export function walkRows(
       index[axis] = 0;
     }
   }
+}
+
+/**
+ * The step of a single run through `x` that meets its elements as a result of `size` elements needs them: 1 where they
+ * lie without gaps, 0 for one element; null where it takes more than one run.
+ */
+export function runStep(x: Layout, size: number): 0 | 1 | null {
+  const own = sizeOf(x.shape);
+  if (own === 1) return 0;
+  return own === size && isContiguous(x) ? 1 : null;
 }
 
 /** The operand's step within a row. */

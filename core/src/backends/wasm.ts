@@ -6,15 +6,17 @@
  * Kernels never allocate.
  */
 
-import { createKernels, type Kernels, OutOfMemory } from '@otimes/kernels';
+import { createKernels, type Exports, type Kernels, OutOfMemory } from '@otimes/kernels';
 import { bytesPerElement, type DType, dtypeOfArray, isFloat, type TypedArray } from '../dtype.ts';
 import { OutOfMemoryError } from '../errors.ts';
-import { broadcastStrides, contiguousStrides, type Layout } from '../shape.ts';
+import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
 import { type Region, Storage } from '../storage.ts';
-import type { Operand } from './backend.ts';
+import type { BinaryKernel, MomentOptions, Operand, ReduceKernel, UnaryKernel } from './backend.ts';
+import { walkPlanes } from './planes.ts';
 import { ReferenceBackend } from './reference.ts';
 import { WasmRegion } from './region.ts';
-import { walkRows } from './walk.ts';
+import { copiesOf, tableOf } from './table.ts';
+import { runStep, walkRows } from './walk.ts';
 
 /** A backend with a memory of its own, or null where the host has no WebAssembly SIMD. */
 export function createWasmBackend(device = 'cpu'): WasmBackend | null {
@@ -24,10 +26,18 @@ export function createWasmBackend(device = 'cpu'): WasmBackend | null {
 
 export class WasmBackend extends ReferenceBackend {
   readonly kernels: Kernels;
+  readonly #unary: ReturnType<typeof unaryTable>;
+  readonly #binary: ReturnType<typeof binaryTable>;
+  readonly #other: ReturnType<typeof otherTable>;
+  readonly #copy: ReturnType<typeof copiesOf>;
 
   constructor(device: string, kernels: Kernels) {
     super(device);
     this.kernels = kernels;
+    this.#unary = unaryTable(kernels.exports);
+    this.#binary = binaryTable(kernels.exports);
+    this.#other = otherTable(kernels.exports);
+    this.#copy = copiesOf(kernels.exports);
   }
 
   override allocate(dtype: DType, size: number): TypedArray | Region {
@@ -45,8 +55,187 @@ export class WasmBackend extends ReferenceBackend {
     return memory;
   }
 
+  override read(x: Operand): TypedArray {
+    if (!(x.storage.memory instanceof WasmRegion) || !isContiguous(x)) return super.read(x);
+    return x.storage.array.slice(x.offset, x.offset + sizeOf(x.shape));
+  }
+
+  override fill(value: number, out: Operand): void {
+    if (!inMemory(out)) return super.fill(value, out);
+    this.#other.fill[out.dtype]!(sizeOf(out.shape), value, addressOf(out));
+  }
+
+  override assign(y: Operand, x: Operand): void {
+    if (!inMemory(y) || x.storage === y.storage) return super.assign(y, x);
+    const source = this.#resident(x);
+    const copy = this.#copy[x.dtype][y.dtype];
+    const [px, py] = [addressOf(source), addressOf(y)];
+    const [bx, by] = [bytesPerElement(x.dtype), bytesPerElement(y.dtype)];
+    const from = { strides: broadcastStrides('assign', source, y.shape), offset: 0 };
+    let failed = 0;
+    walkPlanes(y.shape, [from, { strides: y.strides, offset: 0 }], (rows, cols, _, at, { row, col }) => {
+      failed |= copy(rows, cols, px + at[0]! * bx, row[0]!, col[0]!, py + at[1]! * by, row[1]!, col[1]!);
+    });
+    // An element that int32 cannot hold: the plain loop finds it and says which.
+    if (failed) super.assign(y, x);
+  }
+
+  override unary(kernel: UnaryKernel, x: Operand, out: Operand): void {
+    const predicate = out.dtype === 'bool';
+    const run = this.#unary[kernel][predicate ? x.dtype : out.dtype];
+    if (run === undefined || !inMemory(out)) return super.unary(kernel, x, out);
+    const size = sizeOf(out.shape);
+    if (predicate || (x.dtype === out.dtype && isContiguous(x))) {
+      const source = this.#rowMajor(x);
+      run(size, addressOf(source), addressOf(out));
+      return;
+    }
+    this.assign(out, x);
+    run(size, addressOf(out), addressOf(out));
+  }
+
+  override binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void {
+    const run = this.#binary[kernel][a.dtype];
+    if (run === undefined || a.dtype !== b.dtype || !inMemory(out)) return super.binary(kernel, a, b, out);
+    const [left, right] = [this.#resident(a), this.#resident(b)];
+    const [pa, pb, pc] = [addressOf(left), addressOf(right), addressOf(out)];
+    const size = sizeOf(out.shape);
+    const [stepA, stepB] = [runStep(left, size), runStep(right, size)];
+    if (stepA !== null && stepB !== null) {
+      run(1, size, pa, 0, stepA, pb, 0, stepB, pc);
+      return;
+    }
+    const [bytes, bytesOut] = [bytesPerElement(a.dtype), bytesPerElement(out.dtype)];
+    walkPlanes(out.shape, [pathTo(left, out), pathTo(right, out)], (rows, cols, start, at, { row, col }) => {
+      const [p, q] = [pa + at[0]! * bytes, pb + at[1]! * bytes];
+      run(rows, cols, p, row[0]!, col[0]!, q, row[1]!, col[1]!, pc + start * bytesOut);
+    });
+  }
+
+  override where(condition: Operand, a: Operand, b: Operand, out: Operand): void {
+    if (a.dtype !== out.dtype || b.dtype !== out.dtype || !inMemory(out)) return super.where(condition, a, b, out);
+    const run = this.#other.where[out.dtype]!;
+    const [c, left, right] = [this.#resident(condition), this.#resident(a), this.#resident(b)];
+    const [pc, pa, pb, po] = [addressOf(c), addressOf(left), addressOf(right), addressOf(out)];
+    const bytes = bytesPerElement(out.dtype);
+    const paths = [pathTo(c, out), pathTo(left, out), pathTo(right, out)];
+    walkPlanes(out.shape, paths, (rows, cols, start, at, { row, col }) => {
+      const [p, q] = [pa + at[1]! * bytes, pb + at[2]! * bytes];
+      const to = po + start * bytes;
+      run(rows, cols, pc + at[0]!, row[0]!, col[0]!, p, row[1]!, col[1]!, q, row[2]!, col[2]!, to);
+    });
+  }
+
+  override reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
+    const run = this.#other[kernel][out.dtype];
+    const span = spanOf(x.shape, axes);
+    if (run === undefined || span === null || x.dtype !== out.dtype || !inMemory(out))
+      return super.reduce(kernel, x, axes, out);
+    const source = this.#rowMajor(x);
+    run(span.outer, span.length, span.inner, addressOf(source), addressOf(out));
+  }
+
+  override argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void {
+    const run = this.#other[kernel][x.dtype];
+    if (run === undefined || !inMemory(out)) return super.argReduce(kernel, x, axis, out);
+    const { outer, length, inner } = spanOf(x.shape, [axis])!;
+    const source = this.#rowMajor(x);
+    run(outer, length, inner, addressOf(source), addressOf(out));
+  }
+
+  override softmax(x: Operand, axis: number, out: Operand): void {
+    if (!this.#rowwise('softmax', x, axis, out)) super.softmax(x, axis, out);
+  }
+
+  override logSoftmax(x: Operand, axis: number, out: Operand): void {
+    if (!this.#rowwise('logSoftmax', x, axis, out)) super.logSoftmax(x, axis, out);
+  }
+
+  #rowwise(kernel: 'softmax' | 'logSoftmax', x: Operand, axis: number, out: Operand): boolean {
+    const { outer, length, inner } = spanOf(x.shape, [axis])!;
+    if (inner !== 1 || !inMemory(out)) return false;
+    const source = this.#rowMajor(x);
+    this.#other[kernel][x.dtype]!(outer, length, addressOf(source), addressOf(out));
+    return true;
+  }
+
+  override gather(x: Operand, axis: number, index: Operand, out: Operand): void {
+    if (!this.#indexed('gather', x.shape, axis, x, index, out)) super.gather(x, axis, index, out);
+  }
+
+  override scatterAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    if (!this.#indexed('scatterAdd', out.shape, axis, x, index, out)) super.scatterAdd(x, axis, index, out);
+  }
+
+  override indexSelect(x: Operand, axis: number, index: Operand, out: Operand): void {
+    if (!this.#indexed('indexSelect', x.shape, axis, x, index, out)) super.indexSelect(x, axis, index, out);
+  }
+
+  override indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    if (!this.#indexed('indexAdd', out.shape, axis, x, index, out)) super.indexAdd(x, axis, index, out);
+  }
+
+  /** Kernels over a shape `full` [outer, length, inner] whose middle axis is indexed; those that add start from 0. */
+  #indexed(
+    kernel: 'gather' | 'scatterAdd' | 'indexSelect' | 'indexAdd',
+    full: Shape,
+    axis: number,
+    x: Operand,
+    index: Operand,
+    out: Operand,
+  ): boolean {
+    const run = this.#other[kernel][x.dtype];
+    const elementwise = kernel === 'gather' || kernel === 'scatterAdd';
+    // An index that is smaller than the tensor along another axis has no such form.
+    const fits = !elementwise || index.shape.every((length, i) => i === axis || length === full[i]);
+    if (run === undefined || !fits || !inMemory(out)) return false;
+    const { outer, length, inner } = spanOf(full, [axis])!;
+    const [source, positions] = [this.#rowMajor(x), this.#rowMajor(index)];
+    if (kernel === 'scatterAdd' || kernel === 'indexAdd') this.fill(0, out);
+    const count = elementwise ? index.shape[axis]! : index.shape[0]!;
+    run(outer, length, inner, count, addressOf(source), addressOf(positions), addressOf(out));
+    return true;
+  }
+
+  override addScaled(y: Operand, x: Operand, alpha: number): void {
+    const run = this.#other.addScaled[y.dtype];
+    if (run === undefined || x.dtype !== y.dtype || !inMemory(y) || x.storage === y.storage)
+      return super.addScaled(y, x, alpha);
+    const source = this.#resident(x);
+    const [px, py] = [addressOf(source), addressOf(y)];
+    const bytes = bytesPerElement(y.dtype);
+    const from = { strides: broadcastStrides('addScaled', source, y.shape), offset: 0 };
+    walkPlanes(y.shape, [{ strides: y.strides, offset: 0 }, from], (rows, cols, _, at, { row, col }) =>
+      run(rows, cols, py + at[0]! * bytes, row[0]!, col[0]!, px + at[1]! * bytes, row[1]!, col[1]!, alpha),
+    );
+  }
+
+  override scale(y: Operand, beta: number): void {
+    const run = this.#other.scale[y.dtype];
+    if (run === undefined || !inMemory(y)) return super.scale(y, beta);
+    const [address, bytes] = [addressOf(y), bytesPerElement(y.dtype)];
+    walkPlanes(y.shape, [{ strides: y.strides, offset: 0 }], (rows, cols, _, at, { row, col }) =>
+      run(rows, cols, address + at[0]! * bytes, row[0]!, col[0]!, beta),
+    );
+  }
+
+  override moments(m: Operand, v: Operand, g: Operand, second: Operand | null, out: Operand, o: MomentOptions): void {
+    const run = this.#other.moments[m.dtype];
+    if (run === undefined || ![m, v, out].every(inMemory)) return super.moments(m, v, g, second, out, o);
+    const gradient = this.#rowMajor(g);
+    const squares = second === null ? null : this.#rowMajor(second);
+    const [pm, pv, pg, ps] = [
+      addressOf(m),
+      addressOf(v),
+      addressOf(gradient),
+      squares === null ? 0 : addressOf(squares),
+    ];
+    const { beta1, beta2, eps, correction1, correction2 } = o;
+    run(sizeOf(m.shape), pm, pv, pg, ps, beta1, beta2, eps, correction1, correction2, addressOf(out));
+  }
+
   override matmul(a: Operand, b: Operand, out: Operand): void {
-    if (!isFloat(out.dtype) || !(out.storage.memory instanceof WasmRegion)) {
+    if (!isFloat(out.dtype) || !inMemory(out)) {
       super.matmul(a, b, out);
       return;
     }
@@ -75,12 +264,36 @@ export class WasmBackend extends ReferenceBackend {
     walkRows(batch, [pathA, pathB], (entry, at) => run(batch.at(-1)!, at[0]!, aStep, at[1]!, bStep, entry));
   }
 
+  /** `x` in row-major order in this memory: itself if it lies so, else a copy. */
+  #rowMajor(x: Operand): Operand {
+    if (inMemory(x) && isContiguous(x)) return x;
+    const storage = new Storage(this, x.dtype, this.allocate(x.dtype, sizeOf(x.shape)));
+    const copy = { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
+    this.assign(copy, x);
+    return copy;
+  }
+
   /** `x` itself if it is in this memory, else a copy that is. */
   #resident(x: Operand): Operand {
-    if (x.storage.memory instanceof WasmRegion) return x;
+    if (inMemory(x)) return x;
     const storage = new Storage(this, x.dtype, this.store(this.read(x)));
     return { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
   }
+}
+
+/** Whether an operand is in WebAssembly memory; ndarrays that were taken in, and what a full heap left over, are not. */
+function inMemory(x: Operand): boolean {
+  return x.storage.memory instanceof WasmRegion;
+}
+
+const pathTo = (x: Operand, { shape }: Layout) => ({ strides: broadcastStrides('broadcast', x, shape), offset: 0 });
+
+/** A shape around the axes that are reduced or indexed: before, along and after. Null if they do not lie side by side. */
+function spanOf(shape: Shape, axes: readonly number[]): { outer: number; length: number; inner: number } | null {
+  const [first, last] = [axes[0] ?? shape.length, axes.at(-1) ?? shape.length - 1];
+  if (last - first + 1 !== axes.length) return null;
+  const [before, along, after] = [shape.slice(0, first), shape.slice(first, last + 1), shape.slice(last + 1)];
+  return { outer: sizeOf(before), length: sizeOf(along), inner: sizeOf(after) };
 }
 
 function orOutOfMemory<T>(dtype: DType, size: number, allocate: () => T): T {
@@ -91,6 +304,24 @@ function orOutOfMemory<T>(dtype: DType, size: number, allocate: () => T): T {
     throw new OutOfMemoryError(`allocate: no memory for ${size} elements of ${dtype}: ${error.message}`);
   }
 }
+
+const unaryTable = (exports: Exports) =>
+  tableOf(exports, [
+    ...(['neg', 'abs', 'sign', 'exp', 'expm1', 'log', 'log1p', 'sqrt', 'square', 'reciprocal', 'sin', 'cos'] as const),
+    ...(['tanh', 'sigmoid', 'relu', 'erf', 'floor', 'ceil', 'round', 'not', 'isFinite', 'isNaN'] as const),
+  ]);
+
+const binaryTable = (exports: Exports) =>
+  tableOf(exports, [
+    ...(['add', 'sub', 'mul', 'div', 'pow', 'maximum', 'minimum'] as const),
+    ...(['eq', 'ne', 'lt', 'le', 'gt', 'ge', 'and', 'or'] as const),
+  ]);
+
+const otherTable = (exports: Exports) =>
+  tableOf(exports, [
+    ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'softmax', 'logSoftmax'] as const),
+    ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'addScaled', 'scale', 'moments'] as const),
+  ]);
 
 /** Byte address of the first element of an operand in WebAssembly memory. */
 function addressOf(x: Operand): number {

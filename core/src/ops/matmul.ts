@@ -21,9 +21,18 @@ const matmulOp: Op<null> = defineOp<null>({
   forward: (backend, [a, b], out) => backend.matmul(a!, b!, out),
   backward: (gy, node) => [
     node.needs(0) ? matmul(gy, transpose(node.input(1))) : null,
-    node.needs(1) ? matmul(transpose(node.input(0)), gy) : null,
+    node.needs(1) ? rightGradient(node.input(0), node.input(1), gy) : null,
   ],
 });
+
+/**
+ * aᵀ · gy, laid out as `b` is: the gradient of the transpose of a weight comes out as the weight lies, and need not be
+ * copied.
+ */
+function rightGradient(a: Tensor, b: Tensor, gy: Tensor): Tensor {
+  const transposed = b.strides.at(-2) === 1 && b.strides.at(-1) !== 1;
+  return transposed ? transpose(matmul(transpose(gy), a)) : matmul(transpose(a), gy);
+}
 
 /**
  * a [..., M, K] · b [..., K, N] → [..., M, N]. Leading axes broadcast. A vector counts as a row on the left and as a

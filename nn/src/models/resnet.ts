@@ -3,7 +3,7 @@
  * of a bottleneck is at its 3×3 convolution ("ResNet v1.5").
  */
 
-import type { DType, Generator, Shape, Tensor } from '@otimes/core';
+import { type DType, type Generator, owningIntermediates, type Shape, type Tensor } from '@otimes/core';
 import { ReLU } from '../activation.ts';
 import { checkPositive } from '../check.ts';
 import { Conv2d } from '../conv.ts';
@@ -48,7 +48,15 @@ export class BasicBlock extends Module {
     this.downsample = shortcut(cIn, width, stride, o);
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
+    return owningIntermediates(() => this.#forward(x));
+  }
+
+  #forward(x: Tensor): Tensor {
     const y = this.relu.call(this.bn1.call(this.conv1.call(x)));
     const branch = this.bn2.call(this.conv2.call(y));
     return this.relu.call(branch.add(this.downsample?.call(x) ?? x));
@@ -79,7 +87,15 @@ export class Bottleneck extends Module {
     this.downsample = shortcut(cIn, cOut, stride, o);
   }
 
+  override keepsTensors(): boolean {
+    return false;
+  }
+
   override forward(x: Tensor): Tensor {
+    return owningIntermediates(() => this.#forward(x));
+  }
+
+  #forward(x: Tensor): Tensor {
     const y = this.relu.call(this.bn1.call(this.conv1.call(x)));
     const z = this.relu.call(this.bn2.call(this.conv2.call(y)));
     const branch = this.bn3.call(this.conv3.call(z));

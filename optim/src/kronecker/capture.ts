@@ -22,6 +22,9 @@ export interface Sink {
   consume(index: number, batch: number, sample: Sample | null): void;
 }
 
+/** Statistics are made inside backward, and no tensor of the forward pass is kept beyond it. */
+const BORROWS = { borrows: true };
+
 /** The input and output of a block in a forward pass. */
 type Passage = { readonly index: number; readonly input: Tensor; readonly output: Tensor };
 
@@ -71,7 +74,7 @@ export function capture(
       if (fisher !== 'empirical') passages.push(passage);
       else
         output.onGrad(gy => inBackward(() => handOver(passage, sink.needsSamples(index) ? [gy] : null, lossReduction)));
-    }),
+    }, BORROWS),
   );
   if (fisher !== 'empirical') {
     handles.push(
@@ -93,7 +96,7 @@ export function capture(
           entered = true;
           inBackward(() => estimate(seen, output));
         });
-      }),
+      }, BORROWS),
     );
   }
   return {

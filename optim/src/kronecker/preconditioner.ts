@@ -167,11 +167,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       return () => {
         throw new Error(`${this.constructor.name}: ${state.label} collected no second moments in this step`);
       };
-    const square = (kfe: Kfe) => exampleSquares(sample, kfe.UA, kfe.UG);
-    // The basis of a step that refreshes is not known yet: there the sample waits for it.
-    if (this.#refreshes() || state.kfe === null) return square;
-    const known = square(state.kfe);
-    return () => known;
+    if (!this.#refreshes() && state.kfe !== null) {
+      const known = exampleSquares(sample, state.kfe.UA, state.kfe.UG);
+      return () => known;
+    }
+    // The basis of a step that refreshes is not known yet: a copy of the sample waits for it, beyond backward.
+    const [a, gs] = [sample.a.clone(), sample.gs.map(g => g.clone())];
+    return kfe => exampleSquares({ a, gs }, kfe.UA, kfe.UG);
   }
 
   /**
