@@ -1,13 +1,13 @@
 /** The documentation is held to the code: its programs type-check and run, what it links to and names exists. */
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { law } from './helpers/law.ts';
+import { startNode } from './helpers/program.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const pages = [
@@ -44,9 +44,9 @@ for (const program of programs) writeFileSync(join(folder, fileOf(program)), pro
 const config = { extends: join(root, 'tsconfig.scripts.json'), include: ['*.ts'] };
 writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
 
-/** Runs node in the folder of the programs, without the environment that tap gives to its own processes. */
+/** Runs node in the folder of the programs. */
 function node(...args: string[]): Promise<{ code: number | null; output: string }> {
-  const child = spawn(process.execPath, args, { cwd: folder, env: { PATH: process.env.PATH } });
+  const child = startNode(args, folder);
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text: string) => {

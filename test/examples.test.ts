@@ -1,7 +1,6 @@
 /** The demo: its chart, pictures, table and verdict on runs made up here, and its promises about exit codes and output. */
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -15,6 +14,7 @@ import { parameterCount } from '../examples/digits/train.ts';
 import { chart } from '../examples/shared/chart.ts';
 import { percent, type Run, reached } from '../examples/shared/run.ts';
 import { isLive, styles } from '../examples/shared/terminal.ts';
+import { startNode } from './helpers/program.ts';
 
 const COLORS = ['#111111', '#225588', '#338833', '#cc5500'];
 
@@ -210,11 +210,9 @@ t.test('options: what is wrong is named', async () => {
 type Outcome = { code: number | null; stdout: string; stderr: string };
 
 function demo(...args: string[]): Promise<Outcome> {
-  // Without tap's own loaders, and in a pipe: what CI sees.
-  const { NODE_OPTIONS: _, ...env } = process.env;
   const node = ['--conditions=@otimes/source', '--import', 'tsx', resolve('examples/digits/main.ts'), ...args];
   return new Promise((done, failed) => {
-    const child = spawn(process.execPath, node, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = startNode(node);
     const outcome: Outcome = { code: null, stdout: '', stderr: '' };
     child.stdout.on('data', chunk => (outcome.stdout += chunk));
     child.stderr.on('data', chunk => (outcome.stderr += chunk));

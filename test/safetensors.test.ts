@@ -1,7 +1,6 @@
 /** The safetensors format: exactness, the bytes of the Rust library, hostile files, and saving without half-files. */
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,6 +18,7 @@ import {
 import { load, loadMetadata, save } from '@otimes/core/node';
 import fc from 'fast-check';
 import t from 'tap';
+import { startNode } from './helpers/program.ts';
 
 /** A file by its header's text, as it is (no padding added), and its data. */
 function file(header: string, data: ArrayLike<number> = [], length?: bigint): Uint8Array {
@@ -492,10 +492,7 @@ t.test('a process killed while it saves leaves a whole file', async t => {
     }`;
   const node = ['--conditions=@otimes/source', '--import', 'tsx', '--input-type=module', '--eval', program];
   for (const wait of [3, 20]) {
-    const child = spawn(process.execPath, node, {
-      env: { PATH: process.env.PATH },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = startNode(node);
     await once(child.stdout, 'data');
     await new Promise(resolve => setTimeout(resolve, wait));
     child.kill('SIGKILL');
