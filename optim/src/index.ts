@@ -6,6 +6,7 @@ export { clipGradNorm, clipGradValue } from './clip.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
 export type { Canonical, KroneckerBlock, Sharing } from './kronecker/block.ts';
+export type { Description } from './kronecker/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './kronecker/collector.ts';
 export { linearCollector } from './kronecker/collectors/linear.ts';
 export {
@@ -19,7 +20,6 @@ export type { FisherKind, FisherLoss } from './kronecker/fisher.ts';
 export { type Eigensolver, Kfe } from './kronecker/kfe.ts';
 export type { KroneckerOptions } from './kronecker/options.ts';
 export {
-  type Description,
   KroneckerPreconditioner,
   type Proposal,
 } from './kronecker/preconditioner.ts';

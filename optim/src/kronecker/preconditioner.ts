@@ -9,25 +9,13 @@ import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
-import type { KroneckerBlock, Sharing } from './block.ts';
 import { capture } from './capture.ts';
+import { checkClaims, type Description, describeClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
 import { exampleSquares, factors, type LossReduction, meanGradient, type Sample } from './factors.ts';
 import { defaultEigensolver, type Eigensolver, Kfe } from './kfe.ts';
 import { checkKroneckerOptions, type KroneckerOptions } from './options.ts';
 import { BlockState } from './state.ts';
-
-/** A row of `describe()`: a block, or parameters that none claims. */
-export type Description = {
-  readonly path: string;
-  /** 'rest' for unclaimed parameters. */
-  readonly collector: string;
-  /** [dOut, dIn] of a block, the homogeneous column included; the parameter's own shape under 'rest'. */
-  readonly shape: readonly number[];
-  /** 'reduce, G expanded' where G of 'reduce' vanished; null under 'rest'. */
-  readonly sharing: Sharing | 'reduce, G expanded' | null;
-  readonly parameters: readonly string[];
-};
 
 /** A step that a subclass proposes for a block, in parameter coordinates [dOut, dIn]. */
 export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor };
@@ -258,23 +246,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Description[] {
-    const pathOf = (p: Parameter) => this.#parameterPaths.get(p)!;
-    return [
-      ...this.#states.map(({ block, expandedG }) => ({
-        path: block.path,
-        collector: block.collector,
-        shape: [block.dOut, block.dIn],
-        sharing: expandedG ? ('reduce, G expanded' as const) : block.sharing,
-        parameters: block.parameters.map(pathOf),
-      })),
-      ...this.#unclaimed.map(p => ({
-        path: pathOf(p),
-        collector: 'rest',
-        shape: p.shape,
-        sharing: null,
-        parameters: [pathOf(p)],
-      })),
-    ];
+    return describeClaims(this.#states, this.#unclaimed, this.#parameterPaths);
   }
 
   /** The state of a block, for looking at factors, bases and moments. Throws where there is no such block. */
@@ -315,23 +287,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override toString(): string {
     return `${this.constructor.name} of ${this.#model.constructor.name}: ${this.#states.length} blocks`;
   }
-}
-
-/** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */
-function checkClaims(name: string, model: AnyModule, blocks: readonly KroneckerBlock[]): void {
-  const holders = new Map<Parameter, string[]>();
-  for (const [path, module] of model.namedModules())
-    for (const p of new Set(module.namedParameters({ recurse: false }).values()))
-      holders.set(p, [...(holders.get(p) ?? []), path]);
-  for (const { parameters } of blocks)
-    for (const p of parameters) {
-      const paths = holders.get(p) ?? [];
-      if (paths.length > 1)
-        throw new Error(
-          `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. It has no Kronecker block yet: ` +
-            'give them weights of their own, or leave the layer out with collectors of your own',
-        );
-    }
 }
 
 /** The largest magnitude tells: NaN wins in `max`. */

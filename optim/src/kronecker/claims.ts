@@ -1,0 +1,59 @@
+/** Who updates which parameter: the blocks that claim them, and the rest. */
+
+import type { AnyModule, Parameter } from '@otimes/nn';
+import type { KroneckerBlock, Sharing } from './block.ts';
+import type { BlockState } from './state.ts';
+
+/** A row of `describe()`: a block, or parameters that none claims. */
+export type Description = {
+  readonly path: string;
+  /** 'rest' for unclaimed parameters. */
+  readonly collector: string;
+  /** [dOut, dIn] of a block, the homogeneous column included; the parameter's own shape under 'rest'. */
+  readonly shape: readonly number[];
+  /** 'reduce, G expanded' where G of 'reduce' vanished; null under 'rest'. */
+  readonly sharing: Sharing | 'reduce, G expanded' | null;
+  readonly parameters: readonly string[];
+};
+
+/** A row for each block and for each parameter that none claims; `paths` has the parameters' names. */
+export function describeClaims(
+  states: readonly BlockState[],
+  unclaimed: readonly Parameter[],
+  paths: ReadonlyMap<Parameter, string>,
+): Description[] {
+  const pathOf = (p: Parameter) => paths.get(p)!;
+  return [
+    ...states.map(({ block, expandedG }) => ({
+      path: block.path,
+      collector: block.collector,
+      shape: [block.dOut, block.dIn],
+      sharing: expandedG ? ('reduce, G expanded' as const) : block.sharing,
+      parameters: block.parameters.map(pathOf),
+    })),
+    ...unclaimed.map(p => ({
+      path: pathOf(p),
+      collector: 'rest',
+      shape: p.shape,
+      sharing: null,
+      parameters: [pathOf(p)],
+    })),
+  ];
+}
+
+/** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */
+export function checkClaims(name: string, model: AnyModule, blocks: readonly KroneckerBlock[]): void {
+  const holders = new Map<Parameter, string[]>();
+  for (const [path, module] of model.namedModules())
+    for (const p of new Set(module.namedParameters({ recurse: false }).values()))
+      holders.set(p, [...(holders.get(p) ?? []), path]);
+  for (const { parameters } of blocks)
+    for (const p of parameters) {
+      const paths = holders.get(p) ?? [];
+      if (paths.length > 1)
+        throw new Error(
+          `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. It has no Kronecker block yet: ` +
+            'give them weights of their own, or leave the layer out with collectors of your own',
+        );
+    }
+}
