@@ -30,12 +30,13 @@ function bell<T>(z: v128, factor: v128): v128 {
   return expSum<T>(v128.mul<T>(v128.mul<T>(short, short), all<T>(-0.5)), v128.mul<T>(rest, all<T>(-0.5)), factor);
 }
 
-/** Φ(−z) e^(z²/2) for z ≥ 0, as P((z − k) / (z + k)) / (z + k): so written, P varies little. */
+/** Φ(−z) e^(z²/2), or z times that, for z ≥ 0, as P((z − k) / (z + k)) / (z + k): so written, P varies little. */
 // @ts-ignore: decorator
 @inline
-function mills<T>(z: v128): v128 {
+function mills<T>(z: v128, timesZ: bool): v128 {
   const u = v128.div<T>(all<T>(1), v128.add<T>(z, all<T>(sizeof<T>() == 4 ? 4 : 6)));
-  const v = madd<T>(v128.mul<T>(z, u), all<T>(2), all<T>(-1));
+  const zu = v128.mul<T>(z, u);
+  const v = madd<T>(zu, all<T>(2), all<T>(-1));
   let p: v128;
   if (sizeof<T>() == 4) {
     p = all<T>(-0.000131971668);
@@ -73,13 +74,13 @@ function mills<T>(z: v128): v128 {
     p = horner<T>(p, v, -0.7010090295908655);
     p = horner<T>(p, v, 0.7773517718933622);
   }
-  return v128.mul<T>(u, p);
+  return v128.mul<T>(timesZ ? zu : u, p);
 }
 
-/** x P(x²) for |x| < ½, else ±(1 − 2 Φ(−√2 |x|)). */
+/** erf x = x P(x²) for |x| < ½. */
 // @ts-ignore: decorator
 @inline
-export function erf<T>(x: v128): v128 {
+function erfNear0<T>(x: v128): v128 {
   const z2 = v128.mul<T>(x, x);
   let p: v128;
   if (sizeof<T>() == 4) {
@@ -99,19 +100,28 @@ export function erf<T>(x: v128): v128 {
     p = horner<T>(p, z2, -0.37612638903183465);
     p = horner<T>(p, z2, 1.1283791670955126);
   }
-  const near = v128.mul<T>(x, p);
-  const z = clip<T>(v128.mul<T>(x, all<T>(1.4142135623730951)));
-  const far = madd<T>(bell<T>(z, mills<T>(z)), all<T>(-2), all<T>(1));
-  return choose(v128.lt<T>(v128.abs<T>(x), all<T>(0.5)), near, withSign<T>(far, x));
+  return v128.mul<T>(x, p);
 }
 
-/** x Φ(x) = max(x, 0) − |x| Φ(−|x|); NaN for −∞, as the product with 0 is. */
+/** ±(1 − 2 Φ(−√2 |x|)) for |x| ≥ ½. */
+// @ts-ignore: decorator
+@inline
+export function erf<T>(x: v128): v128 {
+  const z = clip<T>(v128.mul<T>(x, all<T>(1.4142135623730951)));
+  const far = madd<T>(bell<T>(z, mills<T>(z, false)), all<T>(-2), all<T>(1));
+  return choose(v128.lt<T>(v128.abs<T>(x), all<T>(0.5)), erfNear0<T>(x), withSign<T>(far, x));
+}
+
+/** For |x| < ½, x (½ + ½ erf(x/√2)); else x Φ(x) = max(x, 0) − |x| Φ(−|x|); NaN for −∞, as the product with 0 is. */
 // @ts-ignore: decorator
 @inline
 export function gelu<T>(x: v128): v128 {
+  const half = all<T>(0.5);
+  const near = v128.mul<T>(x, madd<T>(erfNear0<T>(v128.mul<T>(x, all<T>(0.7071067811865476))), half, half));
   const z = clip<T>(x);
-  const below = bell<T>(z, v128.mul<T>(z, mills<T>(z)));
-  const y = choose(v128.lt<T>(x, all<T>(0)), v128.neg<T>(below), v128.sub<T>(x, below));
+  const below = bell<T>(z, mills<T>(z, true));
+  const far = choose(v128.lt<T>(x, all<T>(0)), v128.neg<T>(below), v128.sub<T>(x, below));
+  const y = choose(v128.lt<T>(v128.abs<T>(x), half), near, far);
   return choose(v128.eq<T>(x, all<T>(-Infinity)), all<T>(NaN), y);
 }
 
@@ -122,7 +132,7 @@ export function geluSlope<T>(x: v128): v128 {
   const z = clip<T>(x);
   const positive = v128.gt<T>(x, all<T>(0));
   // For x ≤ 0 the sum is Φ(−z) − z φ(z), else 1 less that.
-  const below = bell<T>(z, madd<T>(z, all<T>(-0.3989422804014327), mills<T>(z)));
+  const below = bell<T>(z, madd<T>(z, all<T>(-0.3989422804014327), mills<T>(z, false)));
   return choose(positive, v128.sub<T>(all<T>(1), below), below);
 }
 

@@ -8,11 +8,11 @@ import { panelOf } from './pack';
 import { lanes, shift, zero } from './vector';
 
 /** Steps of k, rows of A and bytes of a row of B that a block takes. */
-const KC: i32 = 256;
-const MC: i32 = 32 * MR;
+export const KC: i32 = 256;
+export const MC: i32 = 32 * MR;
 const NC_BYTES: i32 = 7680;
 /** A register block is two vectors wide. */
-const BLOCK_BYTES: i32 = 32;
+export const BLOCK_BYTES: i32 = 32;
 /** Operands of up to this many bytes are read where they are. */
 const SMALL: i64 = 32768;
 /** Up to so many rows are computed as dot products where B is contiguous along k. */
@@ -24,14 +24,14 @@ export function gemmScratch(): i32 {
 }
 
 /** `length` cut into equal parts of at most `most`, a multiple of `unit`: their length. */
-function part(length: i32, most: i32, unit: i32): i32 {
+export function part(length: i32, most: i32, unit: i32): i32 {
   if (length <= most) return max(length, 1);
   const parts = (length + most - 1) / most;
   return min(most, ((length + parts - 1) / parts + unit - 1) / unit * unit);
 }
 
 /** Moves `m` × `n` elements of a finished register block to c, with what the block would have done itself. */
-function edge<T>(m: i32, n: i32, block: usize, c: usize, cr: usize, from: usize, fr: usize, relu: bool): void {
+export function edge<T>(m: i32, n: i32, block: usize, c: usize, cr: usize, from: usize, fr: usize, relu: bool): void {
   for (let i = 0; i < m; i++) {
     for (let j = 0; j < n; j++) {
       const at = <usize>j << shift<T>();
@@ -59,7 +59,7 @@ function clipBlock<T>(m: i32, c: usize, cr: usize): void {
  * C ← A·B + from, all strides in bytes; `from` is 0 (nothing), C itself or a bias (fr = 0). With `lower`, blocks that lie
  * above the diagonal are left out.
  */
-function product<T>(
+export function product<T>(
   m: i32, n: i32, k: i32,
   a: usize, ar: usize, ac: usize,
   b: usize, br: usize, bc: usize,

@@ -1,6 +1,7 @@
 /** @otimes/kernels: WebAssembly SIMD kernels, the memory they work in and how long it lives. */
 
 export { collector } from './collector.ts';
+export type { ConvExports } from './conv.ts';
 export type { Element, ElementwiseExports, Float, Numeric } from './elementwise.ts';
 export { type Variant, variants } from './features.ts';
 export { type FloatType, type Gemm, type GemmExports, gemm, type Syrk, syrk } from './gemm.ts';

@@ -1,5 +1,6 @@
 /** From base64 to callable kernels: picks the variant, compiles it once and binds it to a memory. */
 
+import type { ConvExports } from './conv.ts';
 import type { ElementwiseExports } from './elementwise.ts';
 import { type Variant, variants } from './features.ts';
 import type { GemmExports } from './gemm.ts';
@@ -15,7 +16,7 @@ const SOURCE: Readonly<Record<Variant, string>> = { relaxed, simd };
 const modules = new Map<string, object>();
 
 /** The exported functions as they are: byte addresses, sizes in elements, nothing checked. */
-export type Exports = GemmExports & ElementwiseExports & ReduceExports;
+export type Exports = GemmExports & ElementwiseExports & ReduceExports & ConvExports;
 
 /** The functions of one variant over a memory, shared or not; null where no variant runs. Each is compiled once. */
 export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefined } = {}): Exports | null {
@@ -40,7 +41,7 @@ export type Kernels = {
   readonly exports: Exports;
   readonly memory: Memory;
   readonly heap: Heap;
-  /** Address of `exports.gemmScratch()` bytes. One thread at a time may use them. */
+  /** Address of `exports.convScratch()` bytes, which are enough for all. One thread at a time may use them. */
   readonly scratch: number;
 };
 
@@ -60,5 +61,5 @@ export function createKernels(o: KernelOptions = {}): Kernels | null {
   const exports = instantiate(memory.wasm, { variant });
   if (exports === null) return null;
   const heap = new Heap(memory, o.heap);
-  return { variant, exports, memory, heap, scratch: heap.pool.alloc(exports.gemmScratch()) };
+  return { variant, exports, memory, heap, scratch: heap.pool.alloc(exports.convScratch()) };
 }

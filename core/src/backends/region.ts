@@ -1,8 +1,9 @@
 /** A region of WebAssembly memory behind a storage. */
 
 import type { Block, Heap, Memory } from '@otimes/kernels';
-import type { DType, TypedArray } from '../dtype.ts';
+import { bytesPerElement, type DType, type TypedArray } from '../dtype.ts';
 import type { Region } from '../storage.ts';
+import type { Operand } from './backend.ts';
 
 /**
  * Keeps the block alive as long as a view of it can be reached: an ndarray that outlives its tensor holds nothing but
@@ -43,6 +44,18 @@ export class WasmRegion implements Region {
     this.#view = null;
     this.#heap.release(this.#block);
   }
+}
+
+/** Whether an operand is in WebAssembly memory; ndarrays that were taken in, and what a full heap left over, are not. */
+export function inMemory(x: Operand): boolean {
+  return x.storage.memory instanceof WasmRegion;
+}
+
+/** Byte address of the first element of an operand in WebAssembly memory. */
+export function addressOf(x: Operand): number {
+  const { memory } = x.storage;
+  if (!(memory instanceof WasmRegion)) throw new Error('address: an operand is not in WebAssembly memory');
+  return memory.pointer + x.offset * bytesPerElement(x.dtype);
 }
 
 function viewOf(memory: Memory, dtype: DType, pointer: number, size: number): TypedArray {

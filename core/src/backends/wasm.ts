@@ -13,10 +13,10 @@ import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Sh
 import { type Region, Storage } from '../storage.ts';
 import type { BinaryKernel, MomentOptions, Operand, ReduceKernel, UnaryKernel } from './backend.ts';
 import { walkPlanes } from './planes.ts';
-import { ReferenceBackend } from './reference.ts';
-import { WasmRegion } from './region.ts';
+import { addressOf, inMemory, WasmRegion } from './region.ts';
 import { copiesOf, tableOf } from './table.ts';
 import { runStep, walkRows } from './walk.ts';
+import { WasmLayerBackend } from './wasm-layers.ts';
 
 /** A backend with a memory of its own, or null where the host has no WebAssembly SIMD. */
 export function createWasmBackend(device = 'cpu'): WasmBackend | null {
@@ -24,16 +24,14 @@ export function createWasmBackend(device = 'cpu'): WasmBackend | null {
   return kernels === null ? null : new WasmBackend(device, kernels);
 }
 
-export class WasmBackend extends ReferenceBackend {
-  readonly kernels: Kernels;
+export class WasmBackend extends WasmLayerBackend {
   readonly #unary: ReturnType<typeof unaryTable>;
   readonly #binary: ReturnType<typeof binaryTable>;
   readonly #other: ReturnType<typeof otherTable>;
   readonly #copy: ReturnType<typeof copiesOf>;
 
   constructor(device: string, kernels: Kernels) {
-    super(device);
-    this.kernels = kernels;
+    super(device, kernels);
     this.#unary = unaryTable(kernels.exports);
     this.#binary = binaryTable(kernels.exports);
     this.#other = otherTable(kernels.exports);
@@ -86,7 +84,7 @@ export class WasmBackend extends ReferenceBackend {
     if (run === undefined || !inMemory(out)) return super.unary(kernel, x, out);
     const size = sizeOf(out.shape);
     if (predicate || (x.dtype === out.dtype && isContiguous(x))) {
-      const source = this.#rowMajor(x);
+      const source = this.rowMajor(x);
       run(size, addressOf(source), addressOf(out));
       return;
     }
@@ -129,17 +127,31 @@ export class WasmBackend extends ReferenceBackend {
   override reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
     const run = this.#other[kernel][out.dtype];
     const span = spanOf(x.shape, axes);
+    if (span === null && kernel === 'sum' && this.#sumChannels(x, axes, out)) return;
     if (run === undefined || span === null || x.dtype !== out.dtype || !inMemory(out))
       return super.reduce(kernel, x, axes, out);
-    const source = this.#rowMajor(x);
+    const source = this.rowMajor(x);
     run(span.outer, span.length, span.inner, addressOf(source), addressOf(out));
+  }
+
+  /** Sums over all axes but some side by side in the middle, as the gradient of a bias of channels. */
+  #sumChannels(x: Operand, axes: readonly number[], out: Operand): boolean {
+    const run = this.#other.sumChannels[out.dtype];
+    const kept = spanOf(
+      x.shape,
+      x.shape.flatMap((_, axis) => (axes.includes(axis) ? [] : [axis])),
+    );
+    if (run === undefined || kept === null || x.dtype !== out.dtype || !inMemory(out)) return false;
+    const source = this.rowMajor(x);
+    run(kept.outer, kept.length, kept.inner, addressOf(source), addressOf(out));
+    return true;
   }
 
   override argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void {
     const run = this.#other[kernel][x.dtype];
     if (run === undefined || !inMemory(out)) return super.argReduce(kernel, x, axis, out);
     const { outer, length, inner } = spanOf(x.shape, [axis])!;
-    const source = this.#rowMajor(x);
+    const source = this.rowMajor(x);
     run(outer, length, inner, addressOf(source), addressOf(out));
   }
 
@@ -154,7 +166,7 @@ export class WasmBackend extends ReferenceBackend {
   #rowwise(kernel: 'softmax' | 'logSoftmax', x: Operand, axis: number, out: Operand): boolean {
     const { outer, length, inner } = spanOf(x.shape, [axis])!;
     if (inner !== 1 || !inMemory(out)) return false;
-    const source = this.#rowMajor(x);
+    const source = this.rowMajor(x);
     this.#other[kernel][x.dtype]!(outer, length, addressOf(source), addressOf(out));
     return true;
   }
@@ -190,7 +202,7 @@ export class WasmBackend extends ReferenceBackend {
     const fits = !elementwise || index.shape.every((length, i) => i === axis || length === full[i]);
     if (run === undefined || !fits || !inMemory(out)) return false;
     const { outer, length, inner } = spanOf(full, [axis])!;
-    const [source, positions] = [this.#rowMajor(x), this.#rowMajor(index)];
+    const [source, positions] = [this.rowMajor(x), this.rowMajor(index)];
     if (kernel === 'scatterAdd' || kernel === 'indexAdd') this.fill(0, out);
     const count = elementwise ? index.shape[axis]! : index.shape[0]!;
     run(outer, length, inner, count, addressOf(source), addressOf(positions), addressOf(out));
@@ -222,8 +234,8 @@ export class WasmBackend extends ReferenceBackend {
   override moments(m: Operand, v: Operand, g: Operand, second: Operand | null, out: Operand, o: MomentOptions): void {
     const run = this.#other.moments[m.dtype];
     if (run === undefined || ![m, v, out].every(inMemory)) return super.moments(m, v, g, second, out, o);
-    const gradient = this.#rowMajor(g);
-    const squares = second === null ? null : this.#rowMajor(second);
+    const gradient = this.rowMajor(g);
+    const squares = second === null ? null : this.rowMajor(second);
     const [pm, pv, pg, ps] = [
       addressOf(m),
       addressOf(v),
@@ -264,26 +276,12 @@ export class WasmBackend extends ReferenceBackend {
     walkRows(batch, [pathA, pathB], (entry, at) => run(batch.at(-1)!, at[0]!, aStep, at[1]!, bStep, entry));
   }
 
-  /** `x` in row-major order in this memory: itself if it lies so, else a copy. */
-  #rowMajor(x: Operand): Operand {
-    if (inMemory(x) && isContiguous(x)) return x;
-    const storage = new Storage(this, x.dtype, this.allocate(x.dtype, sizeOf(x.shape)));
-    const copy = { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
-    this.assign(copy, x);
-    return copy;
-  }
-
   /** `x` itself if it is in this memory, else a copy that is. */
   #resident(x: Operand): Operand {
     if (inMemory(x)) return x;
     const storage = new Storage(this, x.dtype, this.store(this.read(x)));
     return { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
   }
-}
-
-/** Whether an operand is in WebAssembly memory; ndarrays that were taken in, and what a full heap left over, are not. */
-function inMemory(x: Operand): boolean {
-  return x.storage.memory instanceof WasmRegion;
 }
 
 const pathTo = (x: Operand, { shape }: Layout) => ({ strides: broadcastStrides('broadcast', x, shape), offset: 0 });
@@ -320,15 +318,8 @@ const binaryTable = (exports: Exports) =>
 const otherTable = (exports: Exports) =>
   tableOf(exports, [
     ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'softmax', 'logSoftmax'] as const),
-    ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'addScaled', 'scale', 'moments'] as const),
+    ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'addScaled', 'scale', 'moments', 'sumChannels'] as const),
   ]);
-
-/** Byte address of the first element of an operand in WebAssembly memory. */
-function addressOf(x: Operand): number {
-  const { memory } = x.storage;
-  if (!(memory instanceof WasmRegion)) throw new Error('address: an operand is not in WebAssembly memory');
-  return memory.pointer + x.offset * bytesPerElement(x.dtype);
-}
 
 /** The way through the batch axes of an operand of matmul, in elements from its first one. */
 function batchPath(x: Layout, batch: readonly number[]): { strides: readonly number[]; offset: number } {

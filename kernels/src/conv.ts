@@ -1,0 +1,40 @@
+/**
+ * Convolution and pooling, as the modules export them. Operands are row-major without gaps, and results overlap none of
+ * them. Sums of float32 run in float32. NOTE: the zeros around a plane are multiplied as its pixels are, so a weight, or
+ * for its gradient a gy, that is NaN or infinite makes a NaN there too.
+ */
+
+import type { Family, Float } from './elementwise.ts';
+
+/**
+ * Images x [n, c, h, w], weights [o, c/groups, kh, kw], results [n, o, ho, wo]; stride, padding and dilation in rows (y)
+ * and columns (x). `o` is not read where there are no weights.
+ */
+type Geometry = [
+  ...[n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number],
+  ...[sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number],
+];
+/** out ← what is asked for of two of x, weights and the result's gradient. */
+export type ConvExport = (...x: [...Geometry, a: number, b: number, out: number, scratch: number]) => void;
+/** Images to patches [n, ho·wo, c·kh·kw] or back. */
+export type PatchesExport = (...x: [...Geometry, x: number, out: number]) => void;
+
+/** Planes [planes, h, w] and [planes, ho, wo]. */
+type Windows = [
+  ...[planes: number, h: number, w: number, ho: number, wo: number],
+  ...[kh: number, kw: number, sy: number, sx: number, py: number, px: number],
+];
+export type MaxPoolIndexExport = (...x: [...Windows, x: number, out: number]) => void;
+/** The mean is taken of the whole window, zeros around the plane included, where `padded` is 1. */
+export type AvgPoolExport = (...x: [...Windows, padded: number, x: number, out: number]) => void;
+
+export type ConvExports = {
+  /** Bytes of scratch that each convolution needs; at least `gemmScratch()`. */
+  readonly convScratch: () => number;
+} & Family<'convForward', Float, ConvExport> & // (x, weights)
+  Family<'convInputGrad', Float, ConvExport> & // (gy, weights)
+  Family<'convWeightGrad', Float, ConvExport> & // (x, gy)
+  Family<'unfold' | 'fold', Float, PatchesExport> &
+  // int32: the row-major position in the plane of the first maximum of each window, or of its last NaN.
+  Family<'maxPoolIndex', Float, MaxPoolIndexExport> &
+  Family<'avgPool' | 'avgPoolGrad', Float, AvgPoolExport>;
