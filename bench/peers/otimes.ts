@@ -1,0 +1,144 @@
+/** The tasks in otimes. Bundled before it runs, as a user's build would do, and without tsx. */
+
+import { Generator, type Tensor, tensor } from '@otimes/core';
+import { eigh } from '@otimes/linalg';
+import {
+  type AnyModule,
+  Conv2d,
+  crossEntropy,
+  Flatten,
+  Linear,
+  MaxPool2d,
+  mlp,
+  mseLoss,
+  ReLU,
+  Sequential,
+  TransformerBlock,
+} from '@otimes/nn';
+import { Adam, EKFAC, KFAC, type Optimizer, STEVE } from '@otimes/optim';
+import ndarray from 'ndarray';
+import { BATCHES, BLOCK, gram, labels, noise } from './data.mjs';
+
+type Task = { run: () => number; units?: number };
+
+const of = (shape: number[], seed: number, scale = 1) =>
+  tensor(
+    noise(
+      shape.reduce((a, b) => a * b, 1),
+      seed,
+      scale,
+    ),
+    { shape },
+  );
+const batches = <T>(make: (seed: number) => T): T[] => Array.from({ length: BATCHES }, (_, i) => make(10 + i));
+
+function training(model: AnyModule, optimizer: Optimizer, data: [Tensor, Tensor][], lossOf: typeof crossEntropy): Task {
+  let step = 0;
+  const run = () => {
+    const [x, y] = data[step++ % BATCHES]!;
+    optimizer.zeroGrad();
+    const loss = lossOf(model.call(x) as Tensor, y);
+    loss.backward();
+    optimizer.step();
+    return loss.item();
+  };
+  return { run };
+}
+
+const adam = (model: AnyModule) => new Adam(model.parameters(), { lr: 1e-3 });
+const images = (batch: number, shape: number[], seed: number): [Tensor, Tensor] => [
+  of([batch, ...shape], seed, 3),
+  tensor(labels(batch, 10, seed + 50)),
+];
+
+export const tasks = {
+  sgemm({ n }: { n: number }): Task {
+    const [a, b] = [of([n, n], 1), of([n, n], 2)];
+    return {
+      run() {
+        const last = a.matmul(b).slice(-1).dataSync();
+        return last[0]! + last[n - 1]!;
+      },
+    };
+  },
+
+  add({ n, ops, backward }: { n: number; ops: number; backward: boolean }): Task {
+    const [x, y] = [of([n, n], 1), of([n, n], 2)];
+    if (backward) x.requiresGrad = true;
+    const run = () => {
+      let z = x;
+      for (let i = 0; i < ops; i++) z = z.add(y);
+      if (!backward) return z.dataSync()[0]!;
+      z.sum().backward();
+      const value = x.grad!.dataSync()[0]!;
+      x.grad = null;
+      return value;
+    };
+    return { run, units: ops };
+  },
+
+  mlp({ sizes, batch }: { sizes: number[]; batch: number }): Task {
+    const model = mlp(sizes, { rng: new Generator(0) });
+    const data = batches(seed => images(batch, [sizes[0]!], seed));
+    return training(model, adam(model), data, crossEntropy);
+  },
+
+  /** Regression with tanh: so small that only what a step costs beside arithmetic counts. */
+  tiny({ sizes, batch }: { sizes: number[]; batch: number }): Task {
+    const model = mlp(sizes, { activation: 'tanh', rng: new Generator(0) });
+    const data = batches((seed): [Tensor, Tensor] => [of([batch, sizes[0]!], seed), of([batch, sizes.at(-1)!], -seed)]);
+    return training(model, adam(model), data, mseLoss);
+  },
+
+  transformer(): Task {
+    const { d, heads, positions, batch } = BLOCK;
+    const model = new TransformerBlock(d, heads, { rng: new Generator(0) });
+    const shape = [batch, positions, d];
+    const data = batches((seed): [Tensor, Tensor] => [of(shape, seed, 3), of(shape, -seed, 3)]);
+    return training(model, adam(model), data, mseLoss);
+  },
+
+  cnn({ batch }: { batch: number }): Task {
+    const rng = new Generator(0);
+    const model = new Sequential(
+      new Conv2d(1, 16, 3, { padding: 1, rng }),
+      new ReLU(),
+      new MaxPool2d(2),
+      new Conv2d(16, 32, 3, { padding: 1, rng }),
+      new ReLU(),
+      new MaxPool2d(2),
+      new Flatten(),
+      new Linear(32 * 49, 10, { rng }),
+    );
+    return training(
+      model,
+      adam(model),
+      batches(seed => images(batch, [1, 28, 28], seed)),
+      crossEntropy,
+    );
+  },
+
+  eigh({ n }: { n: number }): Task {
+    const a = ndarray(gram(n), [n, n]);
+    return { run: () => eigh(a).values.get(n - 1) };
+  },
+
+  /** Ten steps, of which one updates the factors; the basis is computed once, in the warm-up. */
+  kronecker({ optimizer, sizes, batch }: { optimizer: string; sizes: number[]; batch: number }): Task {
+    const model = mlp(sizes, { rng: new Generator(0) });
+    const o = { lr: 1e-3, factorEvery: 10, refreshEvery: 1e9 };
+    const make: Record<string, () => Optimizer> = {
+      adam: () => adam(model),
+      kfac: () => new KFAC(model, { ...o, damping: 0.01 }),
+      ekfac: () => new EKFAC(model, { ...o, damping: 0.01 }),
+      steve: () => new STEVE(model, o),
+    };
+    const data = batches(seed => images(batch, [sizes[0]!], seed));
+    const { run } = training(model, make[optimizer]!(), data, crossEntropy);
+    const ten = () => {
+      for (let i = 0; i < 9; i++) run();
+      return run();
+    };
+    return { run: ten, units: 10 };
+  },
+};

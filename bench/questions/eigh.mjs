@@ -1,0 +1,11 @@
+/** What does a symmetric eigendecomposition with vectors cost, in float64? */
+
+export async function* rows({ compare }) {
+  for (const n of [64, 128, 256, 512])
+    yield {
+      question: `eigh float64, n = ${n}`,
+      unit: 'ms',
+      values: await compare('eigh', { n }, ['ml-matrix', 'NumPy'], { tolerance: 1e-6 }),
+      targets: { 'ml-matrix': 10, NumPy: 0.6 },
+    };
+}
