@@ -12,7 +12,7 @@ import {
   type StateDict,
   saveSafetensors,
   scope,
-  type Tensor,
+  Tensor,
   tensor,
   zeros,
 } from '@otimes/core';
@@ -193,6 +193,64 @@ law(t, 'remove undoes one registration, also of a hook that is there twice, also
   handles[0]!.remove();
   model.call(ones([1]));
   assert.equal(calls, 5);
+});
+
+law(t, 'between layers that keep nothing, tensors go with the graph; what a hook saw stays, unless it borrows', () => {
+  const passes = (register: (layer: Module, see: (x: unknown) => void) => void) => {
+    const seen: Tensor[] = [];
+    const model = new Sequential(new Linear(3, 4), new Tanh(), new Linear(4, 2));
+    register(model.layers[1]!, x => void (x instanceof Tensor && seen.push(x)));
+    const loss = model
+      .call(ones([2, 3]))
+      .square()
+      .sum();
+    assert.ok(
+      seen.every(x => !x.storage.released),
+      'before backward',
+    );
+    loss.backward();
+    const trained = seen.map(x => x.storage.released);
+    seen.length = 0;
+    noGrad(() => model.call(ones([2, 3])));
+    return [...trained, ...seen.map(x => x.storage.released)];
+  };
+  const [kept, gone] = [
+    [false, false],
+    [true, true],
+  ];
+  assert.deepEqual(
+    passes((layer, see) => layer.onForward((_, __, y) => see(y))),
+    kept,
+  );
+  assert.deepEqual(
+    passes((layer, see) => layer.onForward((_, __, y) => see(y), { borrows: true })),
+    gone,
+  );
+  assert.deepEqual(
+    passes((layer, see) => layer.beforeForward((_, [x]) => see(x))),
+    kept,
+  );
+  assert.deepEqual(
+    passes((layer, see) => layer.beforeForward((_, [x]) => see(x), { borrows: true })),
+    gone,
+  );
+});
+
+law(t, 'a container with a layer that may keep tensors releases none', () => {
+  class Memo extends Module {
+    last: { x: Tensor } | null = null;
+    override forward(x: Tensor): Tensor {
+      this.last = { x };
+      return x.mul(2);
+    }
+  }
+  const memo = new Memo();
+  const model = new Sequential(new Linear(3, 4), memo, new Tanh());
+  model
+    .call(ones([2, 3]))
+    .sum()
+    .backward();
+  assert.ok(Number.isFinite(memo.last!.x.sum().item()));
 });
 
 // --- state ---

@@ -25,7 +25,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
   #hooks: readonly { readonly hook: ForwardHook; readonly borrows: boolean }[] = [];
-  #before: readonly { readonly hook: BeforeHook }[] = [];
+  #before: readonly { readonly hook: BeforeHook; readonly borrows: boolean }[] = [];
 
   abstract forward(...inputs: Args): Result;
 
@@ -39,10 +39,13 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** `forward`, with the hooks before and after it. */
   call(...inputs: Args): Result {
-    for (const { hook } of this.#before) hook(this, inputs);
+    for (const { hook, borrows } of this.#before) {
+      if (!borrows) keepAll(inputs);
+      hook(this, inputs);
+    }
     let output = this.forward(...inputs);
     for (const { hook, borrows } of this.#hooks) {
-      if (!borrows) for (const x of [...inputs, output]) if (x instanceof Tensor) x.keep();
+      if (!borrows) keepAll([...inputs, output]);
       const replaced = hook(this, inputs, output);
       if (replaced !== undefined) output = replaced as Result;
     }
@@ -63,9 +66,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     };
   }
 
-  /** Runs `hook` before each `call`, in the order of registration. */
-  beforeForward(hook: BeforeHook): Handle {
-    const added = { hook };
+  /** Runs `hook` before each `call`, in the order of registration; `borrows` as for `onForward`. */
+  beforeForward(hook: BeforeHook, { borrows = false }: { borrows?: boolean } = {}): Handle {
+    const added = { hook, borrows };
     this.#before = [...this.#before, added];
     return {
       remove: () => {
@@ -180,6 +183,11 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
       for (const [path, target] of own) if (Object.hasOwn(state, path)) target.copy_(state[path]!);
     });
   }
+}
+
+/** What a hook sees is its own: no container releases it. */
+function keepAll(values: readonly unknown[]): void {
+  for (const x of values) if (x instanceof Tensor) x.keep();
 }
 
 function isMember(value: unknown): value is Parameter | Buffer | AnyModule {

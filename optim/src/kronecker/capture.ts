@@ -81,7 +81,7 @@ export function capture(
       // What layers that were called on their own left behind is no part of the pass that begins.
       model.beforeForward(() => {
         passages = [];
-      }),
+      }, BORROWS),
       model.onForward((_, __, output) => {
         const seen = passages;
         passages = [];
