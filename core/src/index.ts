@@ -42,7 +42,7 @@ export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/p
 export { concat, type Range, stack } from './ops/slice.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
-export type { Shape } from './shape.ts';
+export { type Shape, sameShape } from './shape.ts';
 export { owningIntermediates, type Region, scope, unscoped } from './storage.ts';
 export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

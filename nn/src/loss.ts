@@ -1,6 +1,15 @@
 /** Losses. `reduction` 'mean' (default) averages over the batch, 'sum' adds up. */
 
-import { checkIndex, DTypeError, defineOp, describe, owningIntermediates, ShapeError, type Tensor } from '@otimes/core';
+import {
+  checkIndex,
+  DTypeError,
+  defineOp,
+  describe,
+  owningIntermediates,
+  ShapeError,
+  sameShape,
+  type Tensor,
+} from '@otimes/core';
 
 export type Reduction = 'mean' | 'sum';
 
@@ -33,7 +42,7 @@ export function crossEntropy(
 
 /** Σ_c p_c log P_c, [batch, …]. */
 function expectProbabilities(logP: Tensor, p: Tensor): Tensor {
-  if (p.shape.some((length, i) => length !== logP.shape[i]) || !p.dtype.startsWith('float'))
+  if (!sameShape(p.shape, logP.shape) || !p.dtype.startsWith('float'))
     throw new ShapeError(`crossEntropy: expected probabilities like the logits, ${describe(logP)}, got ${describe(p)}`);
   return logP.mul(p).sum(1);
 }
@@ -41,7 +50,7 @@ function expectProbabilities(logP: Tensor, p: Tensor): Tensor {
 /** log P at the labels, [batch, …]. */
 function expectLabels(logP: Tensor, labels: Tensor): Tensor {
   const shape = logP.shape.filter((_, i) => i !== 1);
-  if (labels.rank !== shape.length || labels.shape.some((length, i) => length !== shape[i]))
+  if (!sameShape(labels.shape, shape))
     throw new ShapeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
   if (labels.dtype !== 'int32')
     throw new DTypeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
@@ -65,7 +74,7 @@ function reduce(x: Tensor, reduction: Reduction): Tensor {
 }
 
 function checkSame(name: string, x: Tensor, target: Tensor): void {
-  if (x.rank !== target.rank || x.shape.some((length, i) => length !== target.shape[i]))
+  if (!sameShape(x.shape, target.shape))
     throw new ShapeError(`${name}: expected a target like ${describe(x)}, got ${describe(target)}`);
 }
 

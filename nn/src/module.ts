@@ -1,6 +1,6 @@
 /** Module: a tree of layers with their parameters, forward hooks, and state by PyTorch's dotted names. */
 
-import { describe, type Handle, noGrad, type StateDict, Tensor } from '@otimes/core';
+import { describe, type Handle, noGrad, type StateDict, sameShape, Tensor } from '@otimes/core';
 import { Buffer, Parameter } from './parameter.ts';
 
 /** Any module, whatever it takes and returns. */
@@ -212,9 +212,5 @@ function relocated(value: Parameter | Buffer, device: string): Parameter | Buffe
 
 function fits(value: Tensor, target: Tensor): boolean {
   const floats = [value, target].every(x => x.dtype === 'float32' || x.dtype === 'float64');
-  return (
-    (floats || value.dtype === target.dtype) &&
-    value.rank === target.rank &&
-    value.shape.every((length, i) => length === target.shape[i])
-  );
+  return (floats || value.dtype === target.dtype) && sameShape(value.shape, target.shape);
 }

@@ -1,6 +1,6 @@
 /** State dicts of optimizers: numbers in tensors, and a reader that reports all that is wrong with one at once. */
 
-import { describe, type StateDict, type Tensor, tensor, unscoped, zeros } from '@otimes/core';
+import { describe, type StateDict, sameShape, type Tensor, tensor, unscoped, zeros } from '@otimes/core';
 
 /** A float64 scalar, the form in which numbers stand in a state dict. */
 export function scalar(value: number): Tensor {
@@ -35,11 +35,7 @@ export class StateReader {
   /** A copy of the tensor under `key`, which must be like `like`. */
   tensor(key: string, like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string }): Tensor {
     const value = this.#take(key);
-    const fits =
-      value !== null &&
-      value.dtype === like.dtype &&
-      value.rank === like.shape.length &&
-      value.shape.every((length, i) => length === like.shape[i]);
+    const fits = value !== null && value.dtype === like.dtype && sameShape(value.shape, like.shape);
     if (value !== null && !fits)
       this.#problems.push(`does not fit: ${key} expects ${describe(like)}, got ${describe(value)}`);
     return fits

@@ -48,13 +48,12 @@ export class WasmBackend extends WasmLayerBackend {
 
   override store(data: TypedArray): TypedArray | Region {
     const memory = this.allocate(dtypeOfArray(data), data.length);
-    if ('array' in memory) memory.array.set(data);
-    else memory.set(data);
+    ('array' in memory ? memory.array : memory).set(data);
     return memory;
   }
 
   override read(x: Operand): TypedArray {
-    if (!(x.storage.memory instanceof WasmRegion) || !isContiguous(x)) return super.read(x);
+    if (!inMemory(x) || !isContiguous(x)) return super.read(x);
     return x.storage.array.slice(x.offset, x.offset + sizeOf(x.shape));
   }
 
