@@ -787,6 +787,17 @@ t.test('bad input', t => {
     optimizer.step();
   });
 
+  law(t, 'a second backward pass is refused on steps that need no statistics as well', () => {
+    const { model, x, y } = net();
+    const optimizer = new STEVE(model, { factorDecay: 0, refreshEvery: 5 });
+    const backward = () => crossEntropy(model.call(x), y).backward();
+    backward();
+    optimizer.step();
+    optimizer.zeroGrad();
+    backward();
+    assert.throws(backward, /got a second backward pass before step\(\)/);
+  });
+
   law(t, 'detach() takes the hooks away: another optimizer may follow, and step() says what happened', () => {
     const { model, x, y } = net();
     const first = new KFAC(model);

@@ -134,10 +134,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
   #consume(state: BlockState, batch: number, sample: Sample | null): void {
-    if (sample === null) {
-      state.pending ??= { batch, factors: null, squares: this.#squares(state, null) };
-      return;
-    }
     if (state.pending !== null)
       throw new Error(
         `${this.constructor.name}: ${state.label} got a second backward pass before step(). A layer that is used twice ` +
@@ -145,7 +141,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       );
     state.pending = {
       batch,
-      factors: this.#collectsFactors(state) ? factors(sample, state.block.sharing) : null,
+      factors: sample !== null && this.#collectsFactors(state) ? factors(sample, state.block.sharing) : null,
       squares: this.#squares(state, sample),
     };
   }
