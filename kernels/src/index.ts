@@ -6,7 +6,15 @@ export type { Element, ElementwiseExports, Float, Numeric } from './elementwise.
 export { type Variant, variants } from './features.ts';
 export { type FloatType, type Gemm, type GemmExports, gemm, type Syrk, syrk } from './gemm.ts';
 export { Block, Heap, type HeapOptions } from './heap.ts';
-export { createKernels, type Exports, instantiate, type KernelOptions, type Kernels } from './instance.ts';
+export {
+  createKernels,
+  type Exports,
+  instantiate,
+  type KernelOptions,
+  Kernels,
+  type Layer,
+  type Override,
+} from './instance.ts';
 export { Handle, Tracker, type TrackerOptions, type TrackerStats } from './lifetime.ts';
 export { Memory, type MemoryOptions } from './memory.ts';
 export { OutOfMemory, Pool, type PoolStats } from './pool.ts';

@@ -35,15 +35,54 @@ export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefin
   return new wasm.Instance(module, { env: { memory } }).exports as Exports;
 }
 
+/** What may take the place of exports, lowest first: a higher layer is given what the lower ones left. */
+const LAYERS = ['threads', 'blas'] as const;
+export type Layer = (typeof LAYERS)[number];
+/** Exports in place of those of the same name and signature; `below` has what it covers. */
+export type Override = (below: Exports) => Partial<Exports>;
+
 /** Kernels, the heap that their operands live in, and the scratch memory that they work in. */
-export type Kernels = {
+export class Kernels {
   readonly variant: Variant;
-  readonly exports: Exports;
   readonly memory: Memory;
   readonly heap: Heap;
   /** Address of `exports.convScratch()` bytes, which are enough for all. One thread at a time may use them. */
   readonly scratch: number;
-};
+  readonly #compiled: Exports;
+  readonly #overrides = new Map<Layer, Override>();
+  readonly #bound: ((exports: Exports) => void)[] = [];
+  #exports: Exports;
+
+  constructor(variant: Variant, compiled: Exports, memory: Memory, heap: Heap) {
+    this.variant = variant;
+    this.memory = memory;
+    this.heap = heap;
+    this.scratch = heap.pool.alloc(compiled.convScratch());
+    this.#compiled = compiled;
+    this.#exports = compiled;
+  }
+
+  /** What to call. NOTE: changes with `override`; who keeps functions of it asks `bind` for them. */
+  get exports(): Exports {
+    return this.#exports;
+  }
+
+  /** Calls `take` with the exports now, and again whenever an override changes them. */
+  bind(take: (exports: Exports) => void): void {
+    this.#bound.push(take);
+    take(this.#exports);
+  }
+
+  /** Lets a layer replace exports (many threads, a native library); null takes its replacements back. */
+  override(layer: Layer, override: Override | null): void {
+    if (override === null) this.#overrides.delete(layer);
+    else this.#overrides.set(layer, override);
+    let exports = this.#compiled;
+    for (const name of LAYERS) exports = { ...exports, ...this.#overrides.get(name)?.(exports) };
+    this.#exports = this.#overrides.size === 0 ? this.#compiled : exports;
+    for (const take of this.#bound) take(this.#exports);
+  }
+}
 
 export type KernelOptions = {
   /** Defaults to the fastest that runs here. */
@@ -60,6 +99,5 @@ export function createKernels(o: KernelOptions = {}): Kernels | null {
   if (memory === null) return null;
   const exports = instantiate(memory.wasm, { variant });
   if (exports === null) return null;
-  const heap = new Heap(memory, o.heap);
-  return { variant, exports, memory, heap, scratch: heap.pool.alloc(exports.convScratch()) };
+  return new Kernels(variant, exports, memory, new Heap(memory, o.heap));
 }

@@ -16,12 +16,14 @@ import { tableOf } from './table.ts';
 
 export class WasmLayerBackend extends ReferenceBackend {
   readonly kernels: Kernels;
-  readonly #layer: ReturnType<typeof layerTable>;
+  #layer!: ReturnType<typeof layerTable>;
 
   constructor(device: string, kernels: Kernels) {
     super(device);
     this.kernels = kernels;
-    this.#layer = layerTable(kernels.exports);
+    kernels.bind(exports => {
+      this.#layer = layerTable(exports);
+    });
   }
 
   /** `x` in row-major order in this memory: itself if it lies so, else a copy. */

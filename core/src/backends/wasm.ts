@@ -25,17 +25,19 @@ export function createWasmBackend(device = 'cpu'): WasmBackend | null {
 }
 
 export class WasmBackend extends WasmLayerBackend {
-  readonly #unary: ReturnType<typeof unaryTable>;
-  readonly #binary: ReturnType<typeof binaryTable>;
-  readonly #other: ReturnType<typeof otherTable>;
-  readonly #copy: ReturnType<typeof copiesOf>;
+  #unary!: ReturnType<typeof unaryTable>;
+  #binary!: ReturnType<typeof binaryTable>;
+  #other!: ReturnType<typeof otherTable>;
+  #copy!: ReturnType<typeof copiesOf>;
 
   constructor(device: string, kernels: Kernels) {
     super(device, kernels);
-    this.#unary = unaryTable(kernels.exports);
-    this.#binary = binaryTable(kernels.exports);
-    this.#other = otherTable(kernels.exports);
-    this.#copy = copiesOf(kernels.exports);
+    kernels.bind(exports => {
+      this.#unary = unaryTable(exports);
+      this.#binary = binaryTable(exports);
+      this.#other = otherTable(exports);
+      this.#copy = copiesOf(exports);
+    });
   }
 
   override allocate(dtype: DType, size: number): TypedArray | Region {
