@@ -325,7 +325,8 @@ const saved: Record<string, [f: (x: Tensor) => Tensor, ...needed: ('input' | 'ou
   'mul by a constant': [x => x.mul(3)],
   mul: [x => x.mul(x), 'input'],
   square: [x => x.square(), 'input'],
-  relu: [x => x.relu(), 'input'],
+  relu: [x => x.relu(), 'output'],
+  gelu: [x => x.gelu(), 'input'],
   matmul: [x => x.matmul(x), 'input'],
   exp: [x => x.exp(), 'output'],
   tanh: [x => x.tanh(), 'output'],
@@ -759,3 +760,37 @@ for (const device of ['cpu', 'reference'])
       );
     }
   });
+
+// --- the memory of gradients ----------------------------------------------------------------------------------------
+
+law(t, 'a gradient that nobody has seen gives its memory back when it is let go; one that was read stays', () => {
+  const [w, v] = [2, 3].map(value => tensor([value], { requiresGrad: true }));
+  w!.mul(v!).sum().backward();
+  const unseen = w!.borrowGrad()!;
+  const seen = v!.grad!;
+  w!.grad = null;
+  v!.grad = null;
+  assert.throws(() => unseen.toArray(), /released/);
+  assert.deepEqual(seen.toArray(), [2]);
+});
+
+law(t, 'a gradient is kept that a hook saw, that the caller gave, or that another leaf has too', () => {
+  const [a, b] = [1, 2].map(value => tensor([value], { requiresGrad: true }));
+  const gy = tensor([5]);
+  a!.add(b!).backward(gy);
+  for (const x of [a!, b!]) x.grad = null;
+  assert.deepEqual(gy.toArray(), [5]);
+
+  let saw: Tensor | null = null;
+  a!.onGrad(g => {
+    saw = g;
+  });
+  a!.mul(b!).sum().backward();
+  a!.grad = null;
+  assert.deepEqual(saw!.toArray(), [2]);
+
+  const given = tensor([7]);
+  b!.grad = given;
+  b!.grad = null;
+  assert.deepEqual(given.toArray(), [7]);
+});

@@ -236,6 +236,20 @@ lawOfBoth('crossEntropy is −Σ logSoftmax at the labels, and its backward kern
   );
 });
 
+lawOfBoth('squaredError is Σ (a − b)², and its backward kernel half the derivative', bench => {
+  check(
+    fc.property(fc.nat(13), fc.nat(), (n, seed) => {
+      const [a, b] = [f64(n, seed), f64(n, seed + 1)];
+      const error = (x: Values) => run(bench, 'squaredError', 'f64', [n, x, b]).returned;
+      const expected = Array.from(a).reduce((sum, x, i) => sum + (x - b[i]!) ** 2, 0);
+      assert.ok(Math.abs(error(a) - expected) <= 1e-13 * expected, `${error(a)}, expected ${expected}`);
+      const da = one(run(bench, 'squaredErrorBackward', 'f64', [n, a, b, 0.25, { room: n }]));
+      const value = ([x]: readonly Values[]) => 0.125 * error(x!);
+      mustBeGradients([a], { value, gradients: [da] }, 'squaredError');
+    }),
+  );
+});
+
 lawOfBoth(
   'layerNorm has mean 0 and variance 1 before scale and shift; its backward kernels are the derivatives',
   bench => {
@@ -378,10 +392,18 @@ lawOfBoth('float32 rows: the same numbers as float64 within its rounding', bench
         const [m, v] = stats.results as [Values, Values];
         const back = [1, rows, cols, dy, x, m, v, 0.1, 0, 1, to, row, row];
         return [
-          ...[soft, logs, make(type, [loss.returned]), ...norm.results, m, v],
+          ...[
+            soft,
+            logs,
+            make(type, [loss.returned, run(bench, 'squaredError', type, [size, x, dy], at).returned]),
+            ...norm.results,
+            m,
+            v,
+          ],
           one(run(bench, 'softmaxBackward', type, [rows, cols, dy, soft, to], at)),
           one(run(bench, 'logSoftmaxBackward', type, [rows, cols, dy, logs, to], at)),
           one(run(bench, 'crossEntropyBackward', type, [rows, cols, x, labels, loss.results[0]!, 0.5, to], at)),
+          one(run(bench, 'squaredErrorBackward', type, [size, x, dy, 0.5, to], at)),
           one(run(bench, 'layerNormBackward', type, [rows, cols, dy, x, w, 0.1, mean, variance, to], at)),
           ...run(bench, 'layerNormWeights', type, [rows, cols, dy, x, 0.1, mean, variance, col, col], at).results,
           one(run(bench, 'batchNorm', type, [1, rows, cols, x, m, v, 0.1, 0, 0, to], at)),

@@ -1,5 +1,6 @@
 // The laws of @otimes/linalg. Properties run over random layouts (strides, offsets, dtypes) with fixed seeds; matrices
-// of integers make many of them exact. Oracles: the definition, cyclic Jacobi, ml-matrix.
+// of integers make many of them exact. Oracles: the definition, cyclic Jacobi, ml-matrix. What factorises is held to its
+// laws twice: with the WebAssembly kernels, and in plain TypeScript.
 import {
   cholesky,
   cholSolve,
@@ -10,7 +11,11 @@ import {
   kronMatvec,
   matmul,
   NotPositiveDefiniteError,
+  plainSolver,
   qr,
+  setSolver,
+  solve,
+  solveTriangular,
   unvec,
   vec,
 } from '@otimes/linalg';
@@ -55,6 +60,19 @@ function law<T>(on: Test, title: string, cases: fc.Arbitrary<T>, holds: (x: T) =
     fc.assert(fc.property(cases, holds), { seed: 20250601, numRuns });
     t.pass(`held in ${numRuns} cases`);
   });
+}
+
+/** A test of what has two implementations, with either. */
+function onEach(title: string, laws: (t: Test) => Promise<void>): void {
+  for (const [name, solver] of [
+    ['WebAssembly', null],
+    ['TypeScript', plainSolver],
+  ] as const)
+    t.test(`${title}: ${name}`, async t => {
+      setSolver(solver);
+      t.teardown(() => setSolver(null));
+      await laws(t);
+    });
 }
 
 /** Several sizes, then several arbitraries that depend on them. */
@@ -231,7 +249,7 @@ t.test('Kronecker products', async t => {
   );
 });
 
-t.test('Cholesky, solving, inverting', async t => {
+onEach('Cholesky, solving, inverting', async t => {
   law(
     t,
     'A = L Lᵀ with L lower triangular and a positive diagonal',
@@ -258,6 +276,20 @@ t.test('Cholesky, solving, inverting', async t => {
   );
   law(
     t,
+    'solve(A, b) is cholSolve of the factor, and solveTriangular with L, then with Lᵀ, is too',
+    sized(2, 0, (n, k) => fc.tuple(definiteMatrix(n, wide), matrix(n, k), vector(n))),
+    ([a, b, v]) => {
+      const l = cholesky(a);
+      for (const right of [b, v]) {
+        const x = cholSolve(l, right);
+        expectClose(solve(a, right), x, 1e-13);
+        expectClose(solveTriangular(l, solveTriangular(l, right), { transpose: true }), x, 1e-13);
+      }
+      expectClose(matmul(l, solveTriangular(l, b)), b, 1e-13);
+    },
+  );
+  law(
+    t,
     'A⁻¹ A = I, and A⁻¹ is exactly symmetric',
     sized(1, 0, n => definiteMatrix(n!, wide)),
     a => {
@@ -274,7 +306,15 @@ t.test('Cholesky, solving, inverting', async t => {
       const ml = new MlMatrix(nested(a));
       expectClose(cholesky(a), fromMl(new CholeskyDecomposition(ml).lowerTriangularMatrix), 1e-12);
       expectClose(inverse(a), fromMl(mlInverse(ml)), 1e-11);
-      expectClose(cholSolve(cholesky(a), b), fromMl(mlSolve(ml, new MlMatrix(nested(b)))), 1e-11);
+      const x = fromMl(mlSolve(ml, new MlMatrix(nested(b))));
+      expectClose(cholSolve(cholesky(a), b), x, 1e-11);
+      expectClose(solve(a, b), x, 1e-11);
+      // More columns, which are solved side by side.
+      const square = build(n, n, random(n + 2));
+      expectClose(matmul(a, solve(a, square)), square, 1e-11);
+      const upper = qr(square).r;
+      const y = solveTriangular(transpose(upper), matmul(upper, square), { transpose: true });
+      expectClose(matmul(upper, y), matmul(upper, square), 1e-11);
       t.pass(`n = ${n}`);
     }
   });
@@ -290,7 +330,7 @@ t.test('Cholesky, solving, inverting', async t => {
   });
 });
 
-t.test('QR', async t => {
+onEach('QR', async t => {
   law(
     t,
     'A = Q R, QᵀQ = I, R upper triangular with a non-negative diagonal, for tall, wide, empty and deficient A',
@@ -362,7 +402,7 @@ function expectEigen(a: NdArray, { values, vectors }: ReturnType<typeof eigh>, b
   for (let i = 1; i < n; i++) if (values.get(i - 1) > values.get(i)) throw new Error(`values fall at ${i}`);
 }
 
-t.test('the symmetric eigenproblem', async t => {
+onEach('the symmetric eigenproblem', async t => {
   const bound = (n: number) => 1e-13 * Math.sqrt(n);
   for (const [name, make] of Object.entries({ ...families, ...wideFamilies })) {
     t.test(`A V = V Λ and VᵀV = I, values as by Jacobi: ${name}`, async t => {
@@ -461,7 +501,7 @@ t.test('the symmetric eigenproblem', async t => {
   });
 });
 
-t.test('sizes 0 and 1', async t => {
+onEach('sizes 0 and 1', async t => {
   const empty = ndarray(new Float64Array(0), [0, 0]);
   const two = build(1, 1, () => 4);
   t.same(
@@ -479,7 +519,7 @@ t.test('sizes 0 and 1', async t => {
   );
 });
 
-t.test('errors say which operation, what it expects and what came', async t => {
+onEach('errors say which operation, what it expects and what came', async t => {
   const f64 = (rows: number, cols: number) => build(rows, cols, (i, j) => (i === j ? 1 : 0));
   const v3 = rowOf([1, 2, 3]);
   const spoiled = (x: number) => build(2, 3, (i, j) => (i === 1 && j === 2 ? x : 1));
@@ -514,6 +554,17 @@ t.test('errors say which operation, what it expects and what came', async t => {
     ],
     ['cholesky: expected a square matrix: float64[2,3]', () => cholesky(f64(2, 3))],
     ['cholSolve: expected a square factor: float64[2,3]', () => cholSolve(f64(2, 3), v3)],
+    ['solveTriangular: singular factor: float64[2,2] with 0 at [0,0]', () => solveTriangular(lopsided, f64(2, 2))],
+    ['solve: expected a square matrix: float64[2,3]', () => solve(f64(2, 3), v3)],
+    ['solve: matrix and right side differ in rows: float64[2,2] and float64[3]', () => solve(f64(2, 2), v3)],
+    ...[eigh, cholesky, inverse, qr].map((f): [string, () => unknown] => [
+      `${f.name}: precision 'float32' expects float32: float64[2,2]`,
+      () => f(f64(2, 2), { precision: 'float32' }),
+    ]),
+    [
+      "solve: precision 'float32' expects float32: float32[2,2] and float64[2,2]",
+      () => solve(toFloat32(f64(2, 2)), f64(2, 2), { precision: 'float32' }),
+    ],
     ['cholSolve: factor and right side differ in rows: float64[2,2] and float64[3]', () => cholSolve(f64(2, 2), v3)],
     ['cholSolve: singular factor: float64[2,2] with 0 at [0,0]', () => cholSolve(lopsided, f64(2, 2))],
     [

@@ -32,6 +32,13 @@ export function gram(n) {
   return a;
 }
 
+/** The same, positive definite. */
+export function definite(n) {
+  const a = gram(n);
+  for (let i = 0; i < n; i++) a[i * n + i] += 0.1;
+  return a;
+}
+
 /** How many batches the training tasks take turns with. */
 export const BATCHES = 8;
 /** The transformer block: features, heads, hidden features, positions, batch. */

@@ -1,7 +1,7 @@
 /** The tasks in otimes. Bundled before it runs, as a user's build would do, and without tsx. */
 
 import { Generator, type Tensor, tensor } from '@otimes/core';
-import { eigh } from '@otimes/linalg';
+import { cholesky, eigh, inverse, qr } from '@otimes/linalg';
 import {
   type AnyModule,
   Conv2d,
@@ -15,9 +15,9 @@ import {
   Sequential,
   TransformerBlock,
 } from '@otimes/nn';
-import { Adam, EKFAC, KFAC, type Optimizer, STEVE } from '@otimes/optim';
+import { Adam, EKFAC, KFAC, type Optimizer, type Route, STEVE } from '@otimes/optim';
 import ndarray from 'ndarray';
-import { BATCHES, BLOCK, gram, labels, noise } from './data.mjs';
+import { BATCHES, BLOCK, definite, gram, labels, noise } from './data.mjs';
 
 type Task = { run: () => number; units?: number };
 
@@ -51,6 +51,44 @@ const images = (batch: number, shape: number[], seed: number): [Tensor, Tensor] 
   tensor(labels(batch, 10, seed + 50)),
 ];
 
+type Problem = { model: AnyModule; data: [Tensor, Tensor][]; loss: typeof crossEntropy };
+
+const networks = {
+  mlp({ sizes, batch }: { sizes: number[]; batch: number }): Problem {
+    const model = mlp(sizes, { rng: new Generator(0) });
+    return { model, data: batches(seed => images(batch, [sizes[0]!], seed)), loss: crossEntropy };
+  },
+
+  transformer(): Problem {
+    const { d, heads, positions, batch } = BLOCK;
+    const model = new TransformerBlock(d, heads, { rng: new Generator(0) });
+    const shape = [batch, positions, d];
+    return {
+      model,
+      data: batches((seed): [Tensor, Tensor] => [of(shape, seed, 3), of(shape, -seed, 3)]),
+      loss: mseLoss,
+    };
+  },
+
+  cnn({ batch }: { batch: number }): Problem {
+    const rng = new Generator(0);
+    const model = new Sequential(
+      new Conv2d(1, 16, 3, { padding: 1, rng }),
+      new ReLU(),
+      new MaxPool2d(2),
+      new Conv2d(16, 32, 3, { padding: 1, rng }),
+      new ReLU(),
+      new MaxPool2d(2),
+      new Flatten(),
+      new Linear(32 * 49, 10, { rng }),
+    );
+    return { model, data: batches(seed => images(batch, [1, 28, 28], seed)), loss: crossEntropy };
+  },
+};
+
+type Network = keyof typeof networks;
+const SIZES = { mlp: { sizes: [784, 512, 256, 10], batch: 128 }, cnn: { batch: 64 }, transformer: {} };
+
 export const tasks = {
   sgemm({ n }: { n: number }): Task {
     const [a, b] = [of([n, n], 1), of([n, n], 2)];
@@ -78,9 +116,8 @@ export const tasks = {
   },
 
   mlp({ sizes, batch }: { sizes: number[]; batch: number }): Task {
-    const model = mlp(sizes, { rng: new Generator(0) });
-    const data = batches(seed => images(batch, [sizes[0]!], seed));
-    return training(model, adam(model), data, crossEntropy);
+    const { model, data, loss } = networks.mlp({ sizes, batch });
+    return training(model, adam(model), data, loss);
   },
 
   /** Regression with tanh: so small that only what a step costs beside arithmetic counts. */
@@ -91,31 +128,13 @@ export const tasks = {
   },
 
   transformer(): Task {
-    const { d, heads, positions, batch } = BLOCK;
-    const model = new TransformerBlock(d, heads, { rng: new Generator(0) });
-    const shape = [batch, positions, d];
-    const data = batches((seed): [Tensor, Tensor] => [of(shape, seed, 3), of(shape, -seed, 3)]);
-    return training(model, adam(model), data, mseLoss);
+    const { model, data, loss } = networks.transformer();
+    return training(model, adam(model), data, loss);
   },
 
   cnn({ batch }: { batch: number }): Task {
-    const rng = new Generator(0);
-    const model = new Sequential(
-      new Conv2d(1, 16, 3, { padding: 1, rng }),
-      new ReLU(),
-      new MaxPool2d(2),
-      new Conv2d(16, 32, 3, { padding: 1, rng }),
-      new ReLU(),
-      new MaxPool2d(2),
-      new Flatten(),
-      new Linear(32 * 49, 10, { rng }),
-    );
-    return training(
-      model,
-      adam(model),
-      batches(seed => images(batch, [1, 28, 28], seed)),
-      crossEntropy,
-    );
+    const { model, data, loss } = networks.cnn({ batch });
+    return training(model, adam(model), data, loss);
   },
 
   eigh({ n }: { n: number }): Task {
@@ -123,18 +142,45 @@ export const tasks = {
     return { run: () => eigh(a).values.get(n - 1) };
   },
 
-  /** Ten steps, of which one updates the factors; the basis is computed once, in the warm-up. */
-  kronecker({ optimizer, sizes, batch }: { optimizer: string; sizes: number[]; batch: number }): Task {
-    const model = mlp(sizes, { rng: new Generator(0) });
-    const o = { lr: 1e-3, factorEvery: 10, refreshEvery: 1e9 };
+  cholesky({ n }: { n: number }): Task {
+    const a = ndarray(definite(n), [n, n]);
+    return { run: () => cholesky(a).get(n - 1, n - 1) };
+  },
+
+  inverse({ n }: { n: number }): Task {
+    const a = ndarray(definite(n), [n, n]);
+    return { run: () => inverse(a).get(n - 1, n - 1) };
+  },
+
+  qr({ n }: { n: number }): Task {
+    const a = ndarray(definite(n), [n, n]);
+    return {
+      run() {
+        const { q, r } = qr(a);
+        return Math.abs(q.get(n - 1, n - 1)) + Math.abs(r.get(n - 1, n - 1));
+      },
+    };
+  },
+
+  /** Ten steps, of which one updates the factors; the bases are computed once, in the warm-up. */
+  kronecker({
+    optimizer,
+    network,
+    route = 'auto',
+  }: {
+    optimizer: string;
+    network: Network;
+    route?: Route | 'auto';
+  }): Task {
+    const { model, data, loss } = networks[network](SIZES[network] as never);
+    const o = { lr: 1e-3, factorEvery: 10, refreshEvery: 1e9, route };
     const make: Record<string, () => Optimizer> = {
       adam: () => adam(model),
       kfac: () => new KFAC(model, { ...o, damping: 0.01 }),
       ekfac: () => new EKFAC(model, { ...o, damping: 0.01 }),
       steve: () => new STEVE(model, o),
     };
-    const data = batches(seed => images(batch, [sizes[0]!], seed));
-    const { run } = training(model, make[optimizer]!(), data, crossEntropy);
+    const { run } = training(model, make[optimizer]!(), data, loss);
     const ten = () => {
       for (let i = 0; i < 9; i++) run();
       return run();

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const bench = dirname(here);
@@ -36,11 +36,11 @@ function pythonWith(module) {
 }
 
 /** otimes as a user's build would have it: one file, from the sources. */
-async function bundle() {
+async function bundle(name) {
   const { build } = await import('esbuild');
-  const outfile = join(bench, '.build', 'otimes.mjs');
+  const outfile = join(bench, '.build', `${name}.mjs`);
   await build({
-    entryPoints: [join(here, 'otimes.ts')],
+    entryPoints: [join(here, `${name}.ts`)],
     bundle: true,
     platform: 'node',
     format: 'esm',
@@ -58,7 +58,16 @@ export async function findPeers() {
   const found = new Map();
   const worker = join(here, 'worker.mjs');
   const { version } = JSON.parse(readFileSync(join(root, 'core', 'package.json'), 'utf8'));
-  found.set('otimes', { command: [process.execPath, worker, await bundle()], version });
+  found.set('otimes', { command: [process.execPath, worker, await bundle('otimes')], version });
+  const withBlas = await bundle('otimes-blas');
+  const { blas } = await import(pathToFileURL(withBlas).href).catch(error => ({ blas: error }));
+  if (blas instanceof Error) console.error(`otimes + BLAS is left out: ${blas.message}`);
+  else
+    found.set('otimes + BLAS', {
+      command: [process.execPath, worker, withBlas],
+      version,
+      blas: `${blas.library}: ${blas.config}`,
+    });
   for (const [name, folder] of Object.entries(PACKAGES)) {
     const manifest = join(bench, 'node_modules', folder, 'package.json');
     if (!existsSync(manifest)) continue;

@@ -1,21 +1,38 @@
 /**
- * How many of Adam's steps does a step of KFAC, EKFAC and STEVE cost between refreshes of the eigenbases? Factors are
- * updated every 10 steps. No peers: none has these optimizers.
+ * How many of Adam's steps does a step of KFAC, EKFAC and STEVE cost between refreshes of the eigenbases? Statistics are
+ * collected every 10 steps. No peers: none has these optimizers.
  */
 
-const ARGS = { sizes: [784, 512, 256, 10], batch: 128 };
+const NETWORKS = {
+  mlp: { name: 'MLP as above', most: 2.5 },
+  cnn: { name: 'CNN as above', most: 1.15 },
+  transformer: { name: 'transformer block as above', most: 1.6 },
+};
+const OPTIMIZERS = { KFAC: 'kfac', EKFAC: 'ekfac', STEVE: 'steve' };
 
 export async function* rows({ interleave }) {
-  const contender = optimizer => ({ peer: 'otimes', task: 'kronecker', args: { ...ARGS, optimizer } });
-  const names = { KFAC: 'kfac', EKFAC: 'ekfac', STEVE: 'steve' };
-  const all = Object.entries({ Adam: 'adam', ...names }).map(([name, optimizer]) => [name, contender(optimizer)]);
-  // A sample is at least ten steps, one of which updates the factors.
-  const ms = await interleave(Object.fromEntries(all), { sample: 1 });
-  for (const name of Object.keys(names))
-    yield {
-      question: `step of ${name} between refreshes, MLP as above`,
-      unit: 'ms',
-      values: { otimes: ms[name] },
-      note: `${(ms[name] / ms.Adam).toFixed(1)} × Adam's`,
-    };
+  const contender = (network, optimizer, more = {}) => ({
+    peer: 'otimes',
+    task: 'kronecker',
+    args: { network, optimizer, ...more },
+  });
+  for (const [network, { name, most }] of Object.entries(NETWORKS)) {
+    const all = Object.entries({ Adam: 'adam', ...OPTIMIZERS }).map(([label, optimizer]) => [
+      label,
+      contender(network, optimizer),
+    ]);
+    if (network === 'mlp') all.push(['STEVE, gradients projected', contender(network, 'steve', { route: 'gradient' })]);
+    // A sample is at least ten steps, one of which collects statistics.
+    const ms = await interleave(Object.fromEntries(all), { sample: 1 });
+    for (const [label] of all.slice(1)) {
+      const ratio = ms[label] / ms.Adam;
+      const limit = label.includes('projected') ? 4.5 : most;
+      yield {
+        question: `step of ${label} between refreshes, ${name}`,
+        unit: 'ms',
+        values: { otimes: ms[label] },
+        note: `${ratio.toFixed(2)} × Adam's${ratio > limit ? ` ✗ ${limit}` : ''}`,
+      };
+    }
+  }
 }

@@ -5,7 +5,7 @@
 
 import { full } from './create.ts';
 import { describe, GraphError, ShapeError } from './errors.ts';
-import { isRecording, type Node, withRecording } from './graph.ts';
+import { isRecording, Node, withRecording } from './graph.ts';
 import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
 import { sumTo } from './ops/reduce.ts';
@@ -16,14 +16,25 @@ import type { Tensor } from './tensor.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
 function reachable(y: Tensor): Node[] {
-  const found = new Set<Node>();
+  const found: Node[] = [];
   const open: Node[] = y.node === null ? [] : [y.node];
+  const search = Node.newSearch();
+  let last = Infinity;
+  let ordered = true;
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    if (found.has(node)) continue;
-    found.add(node);
-    for (const x of node.inputs) if (x.node !== null && !found.has(x.node)) open.push(x.node);
+    if (node.search === search) continue;
+    node.search = search;
+    found.push(node);
+    if (node.order > last) ordered = false;
+    last = node.order;
+    const { inputs } = node;
+    for (let i = 0; i < inputs.length; i++) {
+      const next = inputs[i]!.node;
+      if (next !== null && next.search !== search) open.push(next);
+    }
   }
-  return [...found].sort((a, b) => b.order - a.order);
+  // A chain comes in order, and most graphs are nearly one.
+  return ordered ? found : found.sort((a, b) => b.order - a.order);
 }
 
 /** The nodes among `nodes` (outputs first) through which `targets` influence the result. */
@@ -53,12 +64,13 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor {
   return cast(gy, y.dtype);
 }
 
-/** The gradients on their way, and the memory that the walk itself made for them: freed as soon as none needs it. */
-class Pending {
+/**
+ * The gradients on their way, and the memory that the walk itself made for them: freed as soon as none needs it. Storages
+ * count their uses themselves; a walk inside of another (from a hook) gives back what it counted.
+ */
+class Walk {
   // Intermediates are keyed by their node, so that no tensor is held longer than by the graph.
   readonly #gradients = new Map<Node | Tensor, Tensor>();
-  readonly #uses = new Map<Storage, number>();
-  readonly #own = new Set<Storage>();
   readonly #frees: boolean;
 
   /** @param frees whether memory is freed on the way; not while the walk itself is recorded */
@@ -70,16 +82,18 @@ class Pending {
     const gx = this.#gradients.get(key);
     if (gx === undefined) return undefined;
     this.#gradients.delete(key);
-    this.#uses.set(gx.storage, this.#uses.get(gx.storage)! - 1);
+    gx.storage.uses--;
     return gx;
   }
 
-  accumulate(key: Node | Tensor, gx: Tensor): void {
+  /** Whether this is the first gradient of `key` that is on its way. */
+  accumulate(key: Node | Tensor, gx: Tensor): boolean {
     const before = this.take(key);
     const sum = before === undefined ? gx : add(before, gx);
     this.#gradients.set(key, sum);
-    this.#uses.set(sum.storage, (this.#uses.get(sum.storage) ?? 0) + 1);
+    sum.storage.uses++;
     if (before !== undefined) this.#drop(before.storage);
+    return before === undefined;
   }
 
   /** Runs a rule. What it made and no gradient needs is freed, and so is `consumed`, if the walk made it. */
@@ -88,79 +102,85 @@ class Pending {
       rule();
       return;
     }
-    for (const storage of tracking(rule)) {
-      this.#own.add(storage);
-      this.#drop(storage);
+    const made = tracking(rule);
+    for (let i = 0; i < made.length; i++) {
+      made[i]!.owner = this;
+      this.#drop(made[i]!);
     }
     this.#drop(consumed.storage);
   }
 
-  /** Others hold this memory from now on. */
-  release(storage: Storage): void {
-    this.#own.delete(storage);
+  /** Others hold this memory from now on. Whether it was the walk's own. */
+  release(storage: Storage): boolean {
+    if (storage.owner !== this) return false;
+    storage.owner = null;
+    return true;
   }
 
   #drop(storage: Storage): void {
-    if ((this.#uses.get(storage) ?? 0) > 0 || !this.#own.delete(storage)) return;
-    this.#uses.delete(storage);
+    if (storage.uses > 0 || storage.owner !== this) return;
+    storage.owner = null;
     storage.release();
   }
 }
 
 /**
  * Propagates `gy` from `y` through `nodes` (outputs first) and calls `arrive` for every tensor on the way that `wants`
- * names, with its complete gradient. Hooks have run on it by then. Returns the memory that hooks have seen or given.
+ * names, with its complete gradient and whether the walk itself made that, so that nobody else holds it. Hooks have run
+ * on it by then. Returns the memory that hooks have seen or given.
  */
 function propagate(
   y: Tensor,
   gy: Tensor,
-  nodes: Iterable<Node>,
+  nodes: readonly Node[],
   wants: (x: Tensor) => boolean,
-  arrive: (x: Tensor, gx: Tensor) => void,
-): Set<Storage> {
-  const pending = new Pending(!isRecording());
-  const leaves = new Set<Tensor>(y.node === null ? [y] : []);
-  const hooked = new Set<Storage>();
+  arrive: (x: Tensor, gx: Tensor, own: boolean) => void,
+): Set<Storage> | null {
+  const walk = new Walk(!isRecording());
+  const leaves: Tensor[] = y.node === null ? [y] : [];
+  let hooked: Set<Storage> | null = null;
   const settle = (x: Tensor, complete: Tensor): Tensor => {
     let gx = complete;
     if (x.hasGradHooks) {
-      pending.release(complete.storage);
+      if (!x.gradHooksBorrow) walk.release(complete.storage);
       gx = x.runGradHooks(complete);
-      hooked.add(complete.storage).add(gx.storage);
+      if (!x.gradHooksBorrow || gx !== complete) {
+        hooked ??= new Set();
+        hooked.add(complete.storage).add(gx.storage);
+      }
     }
     if (wants(x)) {
-      pending.release(gx.storage);
-      arrive(x, gx);
+      const own = walk.release(gx.storage);
+      arrive(x, gx, own);
     }
     return gx;
   };
 
-  pending.accumulate(y.node ?? y, gy);
+  walk.accumulate(y.node ?? y, gy);
   for (const node of nodes) {
-    const complete = pending.take(node);
+    const complete = walk.take(node);
     if (complete === undefined) continue;
     const gout = settle(node.result, complete);
     const rule = () => {
       const gradients = node.gradients(gout);
-      node.inputs.forEach((x, i) => {
-        const gx = gradients[i];
-        if (gx === null || gx === undefined || !x.requiresGrad) return;
-        if (x.node === null) {
-          // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
-          if (!wants(x)) return;
-          leaves.add(x);
-        }
-        pending.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
-      });
+      const { inputs } = node;
+      for (let i = 0; i < inputs.length; i++) {
+        const [x, gx] = [inputs[i]!, gradients[i]];
+        if (gx === null || gx === undefined || !x.requiresGrad) continue;
+        // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
+        if (x.node === null && !wants(x)) continue;
+        const first = walk.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
+        if (first && x.node === null && x !== y) leaves.push(x);
+      }
     };
-    if (node.op.builtIn) pending.run(rule, gout);
+    if (node.op.builtIn) walk.run(rule, gout);
     else {
       // A rule from outside may keep what it sees.
-      pending.release(gout.storage);
+      walk.release(gout.storage);
       rule();
     }
   }
-  for (const leaf of leaves) settle(leaf, pending.take(leaf)!);
+  for (const leaf of leaves) settle(leaf, walk.take(leaf)!);
   return hooked;
 }
 
@@ -169,29 +189,53 @@ function propagate(
  * a scalar. Nothing is accumulated if the walk throws.
  */
 export function backward(y: Tensor, gy?: Tensor): void {
-  unscoped(() =>
-    withRecording(false, () => {
-      const start = seed(y, gy, 'backward');
-      const nodes = reachable(y);
-      const arrived: [Tensor, Tensor][] = [];
-      const taken = propagate(
-        y,
-        start,
-        nodes,
-        x => x.isLeaf,
-        (x, gx) => arrived.push([x, gx]),
-      );
-      // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
-      if (gy !== undefined) taken.add(gy.storage);
-      for (const [x, gx] of arrived) {
-        if (x.grad !== null) x.grad = add(x.grad, gx);
-        else x.grad = taken.has(gx.storage) || !gx.isContiguous ? clone(gx) : gx;
-        taken.add(x.grad.storage);
-      }
-      for (const node of nodes) node.free();
-    }),
-  );
+  const outer = pass;
+  pass = ++passes;
+  try {
+    unscoped(() => withRecording(false, () => accumulateGradients(y, gy)));
+  } finally {
+    pass = outer;
+  }
 }
+
+let passes = 0;
+let pass = 0;
+
+/** A number of the call of `backward` that is running, 0 outside of any: for hooks that tell passes apart. */
+export function backwardPass(): number {
+  return pass;
+}
+
+function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
+  const start = seed(y, gy, 'backward');
+  const nodes = reachable(y);
+  const leaves: Tensor[] = [];
+  const gradients: Tensor[] = [];
+  const owns: boolean[] = [];
+  const arrive = (x: Tensor, gx: Tensor, own: boolean) => {
+    leaves.push(x);
+    gradients.push(gx);
+    owns.push(own);
+  };
+  const hooked = propagate(y, start, nodes, isLeaf, arrive);
+  for (let i = 0; i < leaves.length; i++) {
+    const [x, gx] = [leaves[i]!, gradients[i]!];
+    // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
+    const { storage } = gx;
+    const shared = storage.owner === leaves || storage === gy?.storage || hooked?.has(storage);
+    const before = x.borrowGrad();
+    let g = gx;
+    if (before !== null) g = add(before, gx);
+    else if (shared || !gx.isContiguous) g = clone(gx);
+    if (g !== gx || owns[i]) x.receiveGrad(g);
+    else x.grad = g;
+    g.storage.owner = leaves;
+  }
+  for (const x of leaves) x.borrowGrad()!.storage.owner = null;
+  for (const node of nodes) node.free();
+}
+
+const isLeaf = (x: Tensor): boolean => x.isLeaf;
 
 /** Options of `grad`. */
 export type GradOptions = {

@@ -13,12 +13,15 @@ export interface Differentiable<A> {
 }
 
 let counter = 0;
+let searches = 0;
 
 /** One recorded operation. Inputs precede outputs, so descending `order` is a topological order of the backward pass. */
 export class Node<A = unknown> {
   readonly op: Differentiable<A>;
   readonly attrs: A;
   readonly order: number;
+  /** The last walk that met this node. */
+  search = 0;
   #inputs: readonly Tensor[] | null;
   #output: Tensor | null;
   readonly #versions: number[];
@@ -34,6 +37,11 @@ export class Node<A = unknown> {
     for (let i = 0; i < inputs.length; i++) versions[i] = inputs[i]!.storage.version;
     this.#versions = versions;
     this.#outputVersion = output.storage.version;
+  }
+
+  /** A number for a walk over the graph, to mark the nodes it has met; nothing else may walk until it is done. */
+  static newSearch(): number {
+    return ++searches;
   }
 
   /** The inputs, for shapes and for walking the graph. A rule that needs their values asks `input(i)`. */

@@ -2,7 +2,7 @@
 
 import './methods.ts';
 
-export { type GradOptions, grad } from './autograd.ts';
+export { backwardPass, type GradOptions, grad } from './autograd.ts';
 export type {
   Backend,
   BinaryKernel,
@@ -18,6 +18,7 @@ export type {
 export { ReferenceBackend } from './backends/reference.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
 export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
+export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';
 export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
 export { type DType, promote, type TypedArray } from './dtype.ts';
 export {
@@ -36,13 +37,24 @@ export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
 export { checkIndex, oneHot } from './ops/index.ts';
-export { adamMoments } from './ops/inplace.ts';
+export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
+export { gram, linear } from './ops/linear.ts';
+export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export { type Shape, sameShape } from './shape.ts';
-export { owningIntermediates, type Region, scope, unscoped } from './storage.ts';
+export {
+  type Deferred,
+  deferredStorage,
+  owningIntermediates,
+  type Region,
+  type Storage,
+  scope,
+  unscoped,
+} from './storage.ts';
 export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
+export { getThreads, setThreads } from './threads.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

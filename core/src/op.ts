@@ -15,6 +15,8 @@ export type ResultType = { readonly shape: Shape; readonly dtype: DType };
 export interface ComputeSpec<A> extends Differentiable<A> {
   /** The type of the result, or a clear error where the inputs do not fit. */
   shape(x: readonly Tensor[], attrs: A): ResultType;
+  /** True if `forward` may run while inputs are not computed yet (`Storage.defer`), and asks for those it reads. */
+  readonly acceptsDeferred?: boolean;
   /** Fills `out`, which is contiguous and may hold anything before. Inputs may have any strides. */
   forward(backend: Backend, x: readonly Tensor[], out: Tensor, attrs: A): void;
 }
@@ -48,9 +50,9 @@ export function defineOp<A>(
   return makeOp({ builtIn: true, ...spec });
 }
 
-/** `defineOp` for operations from outside of the library: their rules may keep tensors that they see. */
+/** `defineOp` for operations from outside of the library: their rules may keep tensors that they see, unless `builtIn`. */
 export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
-  return makeOp({ ...spec, builtIn: false });
+  return makeOp({ builtIn: false, ...spec });
 }
 
 function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
@@ -75,9 +77,12 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
 
   if ('transfer' in spec) return (x, attrs) => record(spec.transfer(x[0]!, attrs), x, attrs);
 
+  const settles = spec.acceptsDeferred !== true;
   return (x, attrs) => {
     const { shape, dtype } = spec.shape(x, attrs);
     const backend = x[0]!.storage.backend;
+    // Before `forward` reads any address, because computing what was deferred may collect memory.
+    if (settles) for (let i = 0; i < x.length; i++) x[i]!.storage.settle();
     for (let i = 1; i < x.length; i++)
       if (x[i]!.storage.backend !== backend)
         throw new DTypeError(

@@ -21,6 +21,14 @@ export interface Region {
   release(): void;
 }
 
+/** Elements that are computed when somebody asks for them. */
+export interface Deferred {
+  /** Makes the memory, or fills the one that there is and returns it. Runs outside of scopes and unrecorded. */
+  make(): TypedArray | Region;
+  /** Called when the storage is released or deferred again, whether anybody asked or not. */
+  readonly dispose?: () => void;
+}
+
 export class Storage {
   readonly backend: Backend;
   readonly dtype: DType;
@@ -31,18 +39,29 @@ export class Storage {
   kept = false;
   /** Owned by the graph: no tensor over it ever left the library, so it is released with the node that made it. */
   owned = false;
+  /** Gradients on their way through a backward pass that lie here. */
+  uses = 0;
+  /** What gives this memory back: a backward pass, for what it made itself; else null. */
+  owner: object | null = null;
+  /** Whether something outside of the library can write to the elements unseen: an ndarray over them. */
+  exposed = false;
+  /** For its maker: where the elements come from. */
+  origin: unknown = null;
   #memory: TypedArray | Region | null;
+  #deferred: Deferred | null = null;
+  #dispose: (() => void) | null = null;
 
-  constructor(backend: Backend, dtype: DType, memory: TypedArray | Region) {
+  constructor(backend: Backend, dtype: DType, memory: TypedArray | Region | null, size = sizeOfMemory(memory)) {
     this.backend = backend;
     this.dtype = dtype;
-    this.size = 'size' in memory ? memory.size : memory.length;
+    this.size = size;
     this.#memory = memory;
     if (scopes.length > 0) scopes[scopes.length - 1]!.push(this);
   }
 
   /** Where the elements are. Throws a ReleasedError once they were given back. */
   get memory(): TypedArray | Region {
+    if (this.#deferred !== null) this.settle();
     if (this.#memory === null)
       throw new ReleasedError(
         `read: this ${this.dtype} tensor of ${this.size} elements was released when its scope ended; ` +
@@ -58,13 +77,46 @@ export class Storage {
   }
 
   get released(): boolean {
-    return this.#memory === null;
+    return this.#memory === null && this.#deferred === null;
+  }
+
+  /** Leaves the elements to be computed when they are next asked for: whatever lies here now is out of date. */
+  defer(deferred: Deferred): void {
+    this.#dispose?.();
+    this.#deferred = deferred;
+    this.#dispose = deferred.dispose ?? null;
+  }
+
+  /** Computes what was deferred. */
+  settle(): void {
+    const deferred = this.#deferred;
+    if (deferred === null) return;
+    this.#deferred = null;
+    try {
+      this.#memory = unscoped(() => deferred.make());
+    } catch (error) {
+      this.#deferred = deferred;
+      throw error;
+    }
   }
 
   release(): void {
+    this.#dispose?.();
+    this.#dispose = null;
+    this.#deferred = null;
     if (this.#memory !== null && 'release' in this.#memory) this.#memory.release();
     this.#memory = null;
   }
+}
+
+const sizeOfMemory = (memory: TypedArray | Region | null): number =>
+  memory === null ? 0 : 'size' in memory ? memory.size : memory.length;
+
+/** A storage for `size` elements that have no memory until somebody asks for them. */
+export function deferredStorage(backend: Backend, dtype: DType, size: number, deferred: Deferred): Storage {
+  const storage = new Storage(backend, dtype, null, size);
+  storage.defer(deferred);
+  return storage;
 }
 
 /** A zero-filled storage for `size` elements. */
@@ -90,13 +142,17 @@ export function scope<T>(run: () => T): T {
     return result;
   } finally {
     scopes.pop();
-    const escaping = storagesIn(result);
-    const outer = scopes.at(-1);
-    for (const storage of created) {
-      if (storage.kept) continue;
-      if (escaping.has(storage)) outer?.push(storage);
-      else storage.release();
-    }
+    if (created.length > 0) settle(created, storagesIn(result));
+  }
+}
+
+/** Releases what a scope made, but for what is kept and what escapes to the scope around it. */
+function settle(created: readonly Storage[], escaping: ReadonlySet<Storage>): void {
+  const outer = scopes.at(-1);
+  for (const storage of created) {
+    if (storage.kept) continue;
+    if (escaping.has(storage)) outer?.push(storage);
+    else storage.release();
   }
 }
 

@@ -31,12 +31,13 @@ export class Tensor implements Layout {
   /** Index of the first element in the storage. */
   readonly offset: number;
   readonly dtype: DType;
-  /** The sum of gradients that `backward` calls have left on this leaf. */
-  grad: Tensor | null = null;
   /** The operation that made this tensor, if it was recorded. */
   node: Node | null = null;
+  #grad: Tensor | null = null;
+  /** Whether someone else may hold the gradient. */
+  #gradIsShared = false;
   #requiresGrad = false;
-  #hooks: readonly { hook: GradHook }[] | null = null;
+  #hooks: readonly { hook: GradHook; borrows: boolean }[] | null = null;
 
   constructor(storage: Storage, shape: Shape, strides: readonly number[], offset = 0) {
     this.storage = storage;
@@ -57,6 +58,30 @@ export class Tensor implements Layout {
     if (!on && this.node !== null)
       throw new GraphError('requiresGrad: can be switched off on leaves only; use detach() for the value alone');
     this.#requiresGrad = on;
+  }
+
+  /** The sum of gradients that `backward` calls have left on this leaf. Yours to keep, and settable. */
+  get grad(): Tensor | null {
+    this.#gradIsShared = true;
+    return this.#grad;
+  }
+
+  set grad(g: Tensor | null) {
+    // A gradient that nobody has seen is the bulk of what a training step leaves behind; its memory comes back now.
+    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared) this.#grad.storage.release();
+    this.#grad = g;
+    this.#gradIsShared = true;
+  }
+
+  /** `grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
+  borrowGrad(): Tensor | null {
+    return this.#grad;
+  }
+
+  /** Sets a gradient that nobody else holds. */
+  receiveGrad(g: Tensor): void {
+    this.grad = g;
+    this.#gradIsShared = false;
   }
 
   get device(): string {
@@ -80,13 +105,14 @@ export class Tensor implements Layout {
 
   /**
    * Calls `hook` with this tensor's gradient in each backward pass, once it is complete and before it flows on.
+   * What it sees is its own to keep, unless it `borrows`: then it promises to hold on to nothing.
    * Throws a GraphError on a tensor that does not require a gradient.
    */
-  onGrad(hook: GradHook): Handle {
+  onGrad(hook: GradHook, { borrows = false }: { borrows?: boolean } = {}): Handle {
     if (!this.#requiresGrad)
       throw new GraphError(`onGrad: ${describe(this)} does not require a gradient, so none will come`);
     // One registration is one object, so that removing it leaves others of the same function.
-    const registration = { hook };
+    const registration = { hook, borrows };
     this.#hooks = [...(this.#hooks ?? []), registration];
     return {
       remove: () => {
@@ -98,6 +124,11 @@ export class Tensor implements Layout {
 
   get hasGradHooks(): boolean {
     return this.#hooks !== null;
+  }
+
+  /** Whether all hooks only borrow what they see. */
+  get gradHooksBorrow(): boolean {
+    return this.#hooks === null || this.#hooks.every(({ borrows }) => borrows);
   }
 
   /** Runs the hooks on a complete gradient and returns what flows on. */
@@ -157,6 +188,7 @@ export class Tensor implements Layout {
    * see such writes.
    */
   ndarray(): ndarray.NdArray<TypedArray> {
+    this.storage.exposed = true;
     return ndarray(this.storage.array, [...this.shape], [...this.strides], this.offset);
   }
 

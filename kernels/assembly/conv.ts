@@ -119,8 +119,11 @@ function inputGrad<T>(gy: usize, w: usize, out: usize, scratch: usize): void {
     }
 }
 
-/** out (like w) ← gy patchesᵀ, summed over the images. */
-function weightGrad<T>(x: usize, gy: usize, out: usize, scratch: usize): void {
+/**
+ * out (like w) ← gy patchesᵀ, summed over the images: of the elements of each patch those in from … to − 1, or all where `to`
+ * is 0. The others are left alone, so that threads can share the work.
+ */
+function weightGrad<T>(x: usize, gy: usize, out: usize, scratch: usize, from: i32, to: i32): void {
   const share = channels / groups;
   const m = outputs / groups;
   const elements = share * kRows * kCols;
@@ -128,23 +131,24 @@ function weightGrad<T>(x: usize, gy: usize, out: usize, scratch: usize): void {
   const row = bytesOf<T>(elements);
   const gyRow = bytesOf<T>(positions);
   const own = pointwise();
+  const end = to > 0 ? to : elements;
   if (images == 0) memory.fill(out, 0, <usize>outputs * row);
   const tile = scratch + convScratch() - TILE;
   const most = own ? positions : part(positions, POSITIONS, 8);
   const kPart = own ? elements : part(elements, TILE / <i32>bytesOf<T>(most), 8);
   for (let group = 0; group < groups; group++)
-    for (let k = 0; k < elements; k += kPart)
+    for (let k = from; k < end; k += kPart)
       for (let image = 0; image < images; image++)
         for (let at = 0; at < positions; at += most) {
           const count = min(most, positions - at);
-          const ks = min(kPart, elements - k);
+          const ks = min(kPart, end - k);
           const planes = x + bytesOf<T>((image * channels + group * share) * rows * cols);
           if (!own) patchRows<T>(k, ks, at, count, planes, tile, false);
           const c = out + <usize>(group * m) * row + bytesOf<T>(k);
           product<T>(
             m, ks, count,
             gy + <usize>(image * outputs + group * m) * gyRow + bytesOf<T>(at), gyRow, sizeof<T>(),
-            own ? planes : tile, sizeof<T>(), bytesOf<T>(count),
+            own ? planes + bytesOf<T>(k * count) : tile, sizeof<T>(), bytesOf<T>(count),
             c, row,
             image + at > 0 ? c : 0, row, false, false, scratch,
           );
@@ -186,17 +190,19 @@ export function convInputGrad_f64(
 export function convWeightGrad_f32(
   n: i32, c: i32, h: i32, w: i32, o: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32,
   py: i32, px: i32, dy: i32, dx: i32, g: i32, x: usize, gy: usize, out: usize, scratch: usize,
+  from: i32, to: i32,
 ): void {
   geometry(n, c, h, w, o, kh, kw, ho, wo, sy, sx, py, px, dy, dx, g);
-  weightGrad<f32>(x, gy, out, scratch);
+  weightGrad<f32>(x, gy, out, scratch, from, to);
 }
 
 export function convWeightGrad_f64(
   n: i32, c: i32, h: i32, w: i32, o: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32,
   py: i32, px: i32, dy: i32, dx: i32, g: i32, x: usize, gy: usize, out: usize, scratch: usize,
+  from: i32, to: i32,
 ): void {
   geometry(n, c, h, w, o, kh, kw, ho, wo, sy, sx, py, px, dy, dx, g);
-  weightGrad<f64>(x, gy, out, scratch);
+  weightGrad<f64>(x, gy, out, scratch, from, to);
 }
 
 export function unfold_f32(

@@ -234,6 +234,7 @@ const INSTANCES = {
     crossEntropy: FLOATS,
     crossEntropyBackward: FLOATS,
   },
+  loss: { squaredError: FLOATS, squaredErrorBackward: FLOATS },
   norm: {
     layerNorm: FLOATS,
     layerNormBackward: FLOATS,

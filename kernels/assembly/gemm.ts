@@ -177,18 +177,56 @@ function syrk<T>(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, 
   const outer = <usize>ar << s;
   const inner = <usize>ac << s;
   product<T>(n, n, k, a, outer, inner, a, inner, outer, c, row, accumulate ? c : 0, row, false, true, scratch);
+  mirror<T>(n, c, row);
+}
+
+/** Copies what lies below the diagonal to above it, in vectors that are transposed 4 × 4 (f64: 2 × 2). */
+function mirror<T>(n: i32, c: usize, row: usize): void {
   const TILE = 32;
+  const whole = n / lanes<T>() * lanes<T>();
   for (let i0 = 0; i0 < n; i0 += TILE)
-    for (let j0 = 0; j0 <= i0; j0 += TILE)
-      for (let i = i0; i < min(i0 + TILE, n); i++) {
-        let from = c + <usize>i * row + (<usize>j0 << s);
-        let to = c + <usize>j0 * row + (<usize>i << s);
-        for (let j = j0; j < min(j0 + TILE, i); j++) {
-          store<T>(to, load<T>(from));
-          from += sizeof<T>();
-          to += row;
-        }
+    for (let j0 = 0; j0 <= i0; j0 += TILE) {
+      const iEnd = min(i0 + TILE, n);
+      const iWhole = min(iEnd, whole);
+      for (let j = j0; j < min(j0 + TILE, iEnd); j += lanes<T>()) {
+        let i = max(i0, j + lanes<T>());
+        if (j + lanes<T>() <= whole) for (; i < iWhole; i += lanes<T>()) mirrorBlock<T>(c, row, i, j);
+        // What no vector covers: the blocks on the diagonal, and the last rows.
+        for (let r = max(i0, j); r < min(iEnd, j + lanes<T>()); r++) mirrorRow<T>(c, row, r, j, r);
+        for (; i < iEnd; i++) mirrorRow<T>(c, row, i, j, min(j + lanes<T>(), i));
       }
+    }
+}
+
+/** Row i, columns j … end − 1. */
+function mirrorRow<T>(c: usize, row: usize, i: i32, j: i32, end: i32): void {
+  for (; j < end; j++)
+    store<T>(c + <usize>j * row + (<usize>i << shift<T>()), load<T>(c + <usize>i * row + (<usize>j << shift<T>())));
+}
+
+/** The block of as many rows as columns at (i, j). */
+// @ts-ignore: decorator
+@inline
+function mirrorBlock<T>(c: usize, row: usize, i: i32, j: i32): void {
+  const from = c + <usize>i * row + (<usize>j << shift<T>());
+  const to = c + <usize>j * row + (<usize>i << shift<T>());
+  const p = v128.load(from);
+  const q = v128.load(from + row);
+  if (sizeof<T>() == 8) {
+    v128.store(to, v128.shuffle<f64>(p, q, 0, 2));
+    v128.store(to + row, v128.shuffle<f64>(p, q, 1, 3));
+    return;
+  }
+  const r = v128.load(from + 2 * row);
+  const s = v128.load(from + 3 * row);
+  const pq = v128.shuffle<f32>(p, q, 0, 4, 1, 5);
+  const rs = v128.shuffle<f32>(r, s, 0, 4, 1, 5);
+  const PQ = v128.shuffle<f32>(p, q, 2, 6, 3, 7);
+  const RS = v128.shuffle<f32>(r, s, 2, 6, 3, 7);
+  v128.store(to, v128.shuffle<f64>(pq, rs, 0, 2));
+  v128.store(to + row, v128.shuffle<f64>(pq, rs, 1, 3));
+  v128.store(to + 2 * row, v128.shuffle<f64>(PQ, RS, 0, 2));
+  v128.store(to + 3 * row, v128.shuffle<f64>(PQ, RS, 1, 3));
 }
 
 export function sgemm(

@@ -11,6 +11,28 @@ function epsilon<T>(eps: f64): v128 {
   return all<T>(eps);
 }
 
+/** One vector of Adam's moments and the direction they give, see `momentsLoop`; `n` elements of it exist. */
+// @ts-ignore: decorator
+@inline
+function momentsAt<T>(
+  n: i32, m: usize, v: usize, g: usize, second: usize, keep1: v128, take1: v128, keep2: v128, take2: v128, e: v128,
+  scale1: v128, scale2: v128, tiny: v128, out: usize, p: usize, step: v128, keep: v128,
+): void {
+  const zero = all<T>(0);
+  const gradient = loadUpTo<T>(g, n, zero);
+  let square = v128.mul<T>(gradient, gradient);
+  if (second) square = loadUpTo<T>(second, n, zero);
+  const first = madd<T>(loadUpTo<T>(m, n, zero), keep1, v128.mul<T>(gradient, take1));
+  let variance = madd<T>(loadUpTo<T>(v, n, zero), keep2, v128.mul<T>(square, take2));
+  variance = v128.andnot(variance, v128.lt<T>(variance, tiny));
+  storeUpTo<T>(m, first, n);
+  storeUpTo<T>(v, variance, n);
+  const root = v128.sqrt<T>(v128.mul<T>(variance, scale2));
+  const direction = v128.div<T>(v128.mul<T>(first, scale1), v128.add<T>(root, e));
+  if (p) storeUpTo<T>(p, madd<T>(direction, step, v128.mul<T>(loadUpTo<T>(p, n, zero), keep)), n);
+  else storeUpTo<T>(out, direction, n);
+}
+
 /** Adam's moments and the direction they give, see `Backend.moments` in core; `p`, unless 0, takes −lr times it instead of `out`. */
 // @ts-ignore: decorator
 @inline
@@ -20,35 +42,18 @@ function momentsLoop<T>(
 ): void {
   const e = epsilon<T>(eps);
   const tiny = all<T>(sizeof<T>() == 4 ? 1e-36 : 1e-290);
-  if (n <= 0) return;
-  do {
-    const zero = all<T>(0);
-    const gradient = loadUpTo<T>(g, n, zero);
-    let square = v128.mul<T>(gradient, gradient);
-    if (second) {
-      square = loadUpTo<T>(second, n, zero);
-      second += 16;
-    }
-    const first = madd<T>(loadUpTo<T>(m, n, zero), all<T>(beta1), v128.mul<T>(gradient, all<T>(1 - beta1)));
-    let variance = madd<T>(loadUpTo<T>(v, n, zero), all<T>(beta2), v128.mul<T>(square, all<T>(1 - beta2)));
-    variance = v128.andnot(variance, v128.lt<T>(variance, tiny));
-    storeUpTo<T>(m, first, n);
-    storeUpTo<T>(v, variance, n);
-    const root = v128.sqrt<T>(v128.mul<T>(variance, all<T>(1 / correction2)));
-    const direction = v128.div<T>(v128.mul<T>(first, all<T>(1 / correction1)), v128.add<T>(root, e));
-    if (p) {
-      const kept = v128.mul<T>(loadUpTo<T>(p, n, zero), all<T>(keep));
-      storeUpTo<T>(p, madd<T>(direction, all<T>(-lr), kept), n);
-      p += 16;
-    } else {
-      storeUpTo<T>(out, direction, n);
-      out += 16;
-    }
-    n -= lanes<T>();
+  const keep1 = all<T>(beta1), take1 = all<T>(1 - beta1), keep2 = all<T>(beta2), take2 = all<T>(1 - beta2);
+  const scale1 = all<T>(1 / correction1), scale2 = all<T>(1 / correction2), step = all<T>(-lr), kept = all<T>(keep);
+  for (; n >= lanes<T>(); n -= lanes<T>()) {
+    momentsAt<T>(lanes<T>(), m, v, g, second, keep1, take1, keep2, take2, e, scale1, scale2, tiny, out, p, step, kept);
     m += 16;
     v += 16;
     g += 16;
-  } while (n > 0);
+    if (second) second += 16;
+    if (p) p += 16;
+    else out += 16;
+  }
+  if (n > 0) momentsAt<T>(n, m, v, g, second, keep1, take1, keep2, take2, e, scale1, scale2, tiny, out, p, step, kept);
 }
 
 /**

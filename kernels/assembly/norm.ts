@@ -103,11 +103,11 @@ export function layerNormBackward<T>(
   }
 }
 
-/** dw ← Σ dy x̂ and, unless it is 0, db ← Σ dy over the rows, in f64. */
+/** dw ← Σ dy x̂ and, unless it is 0, db ← Σ dy over the rows, in f64. `step`: elements from row to row, 0 for `cols`. */
 export function layerNormWeights<T>(
-  rows: i32, cols: i32, dy: usize, x: usize, eps: f64, mean: usize, variance: usize, dw: usize, db: usize,
+  rows: i32, cols: i32, dy: usize, x: usize, eps: f64, mean: usize, variance: usize, dw: usize, db: usize, step: i32,
 ): void {
-  const row = bytesOf<T>(cols);
+  const row = bytesOf<T>(step ? step : cols);
   let n = cols;
   for (; n > 0; ) {
     // Eight columns, or one.
@@ -160,10 +160,14 @@ export function layerNormWeights<T>(
 }
 
 // --- over channels: x [outer, channels, inner] ------------------------------------------------------------------------
+// Where a parameter `step` is not 0, these are some of the channels of arrays that lie so many elements from one `outer` to
+// the next: so threads share the work.
 
 /** The mean and the variance (with 1/n) of each channel. */
-export function batchStats<T>(outer: i32, channels: i32, inner: i32, x: usize, mean: usize, variance: usize): void {
-  const next = bytesOf<T>(channels * inner);
+export function batchStats<T>(
+  outer: i32, channels: i32, inner: i32, x: usize, mean: usize, variance: usize, step: i32,
+): void {
+  const next = bytesOf<T>(step ? step : channels * inner);
   const count = <f64>outer * <f64>inner;
   for (; channels > 0; channels--, x += bytesOf<T>(inner), mean += sizeof<T>(), variance += sizeof<T>()) {
     let s: f64 = 0;
@@ -205,10 +209,10 @@ export function batchNorm<T>(
  */
 export function batchNormBackward<T>(
   outer: i32, channels: i32, inner: i32, dy: usize, x: usize, mean: usize, variance: usize, eps: f64, w: usize,
-  training: i32, out: usize, dw: usize, db: usize,
+  training: i32, out: usize, dw: usize, db: usize, step: i32,
 ): void {
   if (inner <= 0) return;
-  const next = bytesOf<T>(channels * inner);
+  const next = bytesOf<T>(step ? step : channels * inner);
   const count = <f64>outer * <f64>inner;
   const zero = all<T>(0);
   for (let c = 0; c < channels; c++, dy += bytesOf<T>(inner), x += bytesOf<T>(inner)) {

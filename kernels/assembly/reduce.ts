@@ -1,5 +1,6 @@
 // Reductions of a contiguous x [outer, length, inner] over its middle axis, into out [outer, inner]: `inner` is 1 for the
-// last axis, `outer` is 1 for the first. Sums of floats run in f64 and are rounded once.
+// last axis, `outer` is 1 for the first. Sums of floats run in f64 and are rounded once. Where a parameter `step` is not 0, x
+// and out are some columns of wider arrays: so threads share the work.
 import { bytesOf, first, high, storeWide, sumWide, wide } from './elementwise-lanes';
 import { lanes } from './vector';
 
@@ -39,8 +40,7 @@ function sumRowInt(n: i32, x: usize): i32 {
 /** The sums of `inner` columns, eight side by side at a time. */
 // @ts-ignore: decorator
 @inline
-function sumColumns<T>(length: i32, inner: i32, x: usize, out: usize): void {
-  const row = bytesOf<T>(inner);
+function sumColumns<T>(length: i32, inner: i32, x: usize, out: usize, row: usize): void {
   for (; inner >= 8; inner -= 8, x += bytesOf<T>(8), out += bytesOf<T>(8)) {
     let p = x;
     if (isInteger<T>()) {
@@ -78,18 +78,22 @@ function sumColumns<T>(length: i32, inner: i32, x: usize, out: usize): void {
   }
 }
 
-/** Integers are summed modulo 2³². */
-export function sum<T>(outer: i32, length: i32, inner: i32, x: usize, out: usize): void {
-  for (; outer > 0; outer--, x += bytesOf<T>(length * inner), out += bytesOf<T>(inner)) {
-    if (inner != 1) sumColumns<T>(length, inner, x, out);
+/** Integers are summed modulo 2³². `step`: elements from row to row of x and of out, 0 for `inner`. */
+export function sum<T>(outer: i32, length: i32, inner: i32, x: usize, out: usize, step: i32): void {
+  if (step == 0) step = inner;
+  for (; outer > 0; outer--, x += bytesOf<T>(length * step), out += bytesOf<T>(step)) {
+    if (step != 1) sumColumns<T>(length, inner, x, out, bytesOf<T>(step));
     else if (isInteger<T>()) store<i32>(out, sumRowInt(length, x));
     else store<T>(out, <T>sumRow<T>(length, x));
   }
 }
 
-/** out[c] ← Σ x[a, c, b] over a and b: the gradient of what was added to every channel. */
-export function sumChannels<T>(outer: i32, channels: i32, inner: i32, x: usize, out: usize): void {
-  const next = bytesOf<T>(channels * inner);
+/**
+ * out[c] ← Σ x[a, c, b] over a and b: the gradient of what was added to every channel. `step`: elements from one a to the
+ * next, 0 for channels · inner.
+ */
+export function sumChannels<T>(outer: i32, channels: i32, inner: i32, x: usize, out: usize, step: i32): void {
+  const next = bytesOf<T>(step ? step : channels * inner);
   for (; channels > 0; channels--, x += bytesOf<T>(inner), out += sizeof<T>()) {
     let sum: f64 = 0;
     let p = x;

@@ -1,8 +1,86 @@
-/** The host where there is nothing to add: a browser, or another runtime without V8's flags. */
+/** The host where there is nothing to add but workers: a browser, or another runtime without V8's flags. See `Host`. */
 
 import type { Host } from './host.ts';
+
+/** What of a browser's globals we use, typed here because only TypeScript's DOM library declares it. */
+type Scope = {
+  readonly crossOriginIsolated?: boolean;
+  readonly document?: object;
+  readonly Worker?: new (
+    url: string,
+  ) => {
+    onmessage: (() => void) | null;
+    onerror: ((event: { message?: string; preventDefault?(): void }) => void) | null;
+    postMessage(data: object): void;
+    terminate(): void;
+  };
+};
+const scope = globalThis as Scope;
+
+/** Behind a worker's source. */
+const EPILOGUE = `
+onmessage = event => {
+  const next = start(event.data, () => postMessage('ready'));
+  if (next) onmessage = event => next(event.data);
+};`;
+
+function whyNoWorker(): string | null {
+  if (typeof SharedArrayBuffer === 'undefined' || scope.crossOriginIsolated !== true)
+    return (
+      'memory can be shared only on a page that is cross-origin isolated; serve it with the headers ' +
+      "'Cross-Origin-Opener-Policy: same-origin' and 'Cross-Origin-Embedder-Policy: require-corp'"
+    );
+  return scope.Worker === undefined ? 'no workers can be started from here' : null;
+}
 
 export const host: Host = {
   enableRelaxedSimd() {},
   makeCollector: () => null,
+  openBlas: () =>
+    Promise.reject(new Error('useBlas: native libraries need Node; here the WebAssembly kernels do the work')),
+
+  whyNoWorker,
+
+  whyOneThread() {
+    const why = whyNoWorker();
+    if (scope.document === undefined) return why;
+    // NOTE: so the memory of a page's main thread is not shared either, whose buffers some interfaces refuse.
+    if (why === null) return 'the main thread of a page may not wait for other threads; use otimes inside of a Worker';
+    return `${why}, and use otimes inside of a Worker`;
+  },
+
+  startWorker(source, data, stopped) {
+    const why = "a page's Content-Security-Policy must allow workers from blobs (worker-src blob:)";
+    const url = URL.createObjectURL(new Blob([source, EPILOGUE], { type: 'text/javascript' }));
+    try {
+      const worker = new scope.Worker!(url);
+      const ready = new Promise<void>((resolve, reject) => {
+        worker.onmessage = () => {
+          URL.revokeObjectURL(url);
+          resolve();
+        };
+        worker.onerror = event => {
+          event.preventDefault?.();
+          URL.revokeObjectURL(url);
+          stopped(`stopped (${event.message ?? 'no reason given'})`);
+          reject(new Error(`a worker did not start: ${event.message || `no reason given; ${why}`}`));
+        };
+      });
+      worker.postMessage(data);
+      return {
+        ready,
+        alive: () => true, // nothing tells
+        post: data => worker.postMessage(data),
+        async stop() {
+          worker.onerror = null;
+          worker.terminate();
+        },
+      };
+    } catch (error) {
+      URL.revokeObjectURL(url);
+      throw new Error(`a worker did not start: ${error instanceof Error ? error.message : error}; ${why}`, {
+        cause: error,
+      });
+    }
+  },
 };

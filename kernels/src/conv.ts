@@ -16,6 +16,10 @@ type Geometry = [
 ];
 /** out ← what is asked for of two of x, weights and the result's gradient. */
 export type ConvExport = (...x: [...Geometry, a: number, b: number, out: number, scratch: number]) => void;
+/** As `ConvExport`; only the elements from … to − 1 of each patch [c/groups, kh, kw], or all where `to` is 0 or left out. */
+export type ConvWeightGradExport = (
+  ...x: [...Geometry, a: number, b: number, out: number, scratch: number, from?: number, to?: number]
+) => void;
 /** Images to patches [n, ho·wo, c·kh·kw] or back. */
 export type PatchesExport = (...x: [...Geometry, x: number, out: number]) => void;
 
@@ -33,7 +37,7 @@ export type ConvExports = {
   readonly convScratch: () => number;
 } & Family<'convForward', Float, ConvExport> & // (x, weights)
   Family<'convInputGrad', Float, ConvExport> & // (gy, weights)
-  Family<'convWeightGrad', Float, ConvExport> & // (x, gy)
+  Family<'convWeightGrad', Float, ConvWeightGradExport> & // (x, gy)
   Family<'unfold' | 'fold', Float, PatchesExport> &
   // int32: the row-major position in the plane of the first maximum of each window, or of its last NaN.
   Family<'maxPoolIndex', Float, MaxPoolIndexExport> &

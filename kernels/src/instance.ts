@@ -1,38 +1,47 @@
-/** From base64 to callable kernels: picks the variant, compiles it once and binds it to a memory. */
+/** From packed bytes to callable kernels: picks the variant, compiles it once and binds it to a memory. */
 
 import type { ConvExports } from './conv.ts';
 import type { ElementwiseExports } from './elementwise.ts';
 import { type Variant, variants } from './features.ts';
 import type { GemmExports } from './gemm.ts';
-import { relaxed } from './generated/relaxed.gen.ts';
-import { simd } from './generated/simd.gen.ts';
+import { kernels as packed } from './generated/kernels.gen.ts';
 import { Heap, type HeapOptions } from './heap.ts';
 import { Memory, type MemoryOptions } from './memory.ts';
+import { unpack } from './packed.ts';
 import type { ReduceExports } from './reduce.ts';
 import { sharedVariant } from './shared.ts';
-import { decode, type WasmMemory, wasm } from './wasm.ts';
+import { type WasmMemory, wasm } from './wasm.ts';
 
-const SOURCE: Readonly<Record<Variant, string>> = { relaxed, simd };
 const modules = new Map<string, object>();
 
 /** The exported functions as they are: byte addresses, sizes in elements, nothing checked. */
 export type Exports = GemmExports & ElementwiseExports & ReduceExports & ConvExports;
 
-/** The functions of one variant over a memory, shared or not; null where no variant runs. Each is compiled once. */
-export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefined } = {}): Exports | null {
-  const variant = o.variant ?? variants()[0];
-  if (wasm === undefined || variant === undefined) return null;
-  // By its name, as `instanceof` fails between realms (test runners).
-  const shared = Object.prototype.toString.call(memory.buffer) === '[object SharedArrayBuffer]';
+/** By its name, as `instanceof` fails between realms (test runners). */
+const isShared = (memory: WasmMemory) => Object.prototype.toString.call(memory.buffer) === '[object SharedArrayBuffer]';
+
+/** The module of a variant for a memory, shared or not; compiled once. */
+export const moduleFor = (memory: WasmMemory, variant: Variant): object => compiled(variant, isShared(memory));
+
+/** The module of a variant for memories that are shared, or not; compiled once. */
+export function compiled(variant: Variant, shared: boolean): object {
+  if (wasm === undefined) throw new Error('kernels: there is no WebAssembly here');
   const key = `${variant} ${shared}`;
   let module = modules.get(key);
   if (module === undefined) {
-    const bytes = decode(SOURCE[variant]);
+    const bytes = unpack(packed, variant);
     // NOTE: synchronous. Chrome's main thread refused modules above 4 KB before version 114; there use a Worker.
     module = new wasm.Module(shared ? sharedVariant(bytes) : bytes);
     modules.set(key, module);
   }
-  return new wasm.Instance(module, { env: { memory } }).exports as Exports;
+  return module;
+}
+
+/** The functions of one variant over a memory, shared or not; null where no variant runs. Each is compiled once. */
+export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefined } = {}): Exports | null {
+  const variant = o.variant ?? variants()[0];
+  if (wasm === undefined || variant === undefined) return null;
+  return new wasm.Instance(moduleFor(memory, variant), { env: { memory } }).exports as Exports;
 }
 
 /** What may take the place of exports, lowest first: a higher layer is given what the lower ones left. */
@@ -48,7 +57,8 @@ export class Kernels {
   readonly heap: Heap;
   /** Address of `exports.convScratch()` bytes, which are enough for all. One thread at a time may use them. */
   readonly scratch: number;
-  readonly #compiled: Exports;
+  /** The exports that the module itself has. */
+  readonly compiled: Exports;
   readonly #overrides = new Map<Layer, Override>();
   readonly #bound: ((exports: Exports) => void)[] = [];
   #exports: Exports;
@@ -58,7 +68,7 @@ export class Kernels {
     this.memory = memory;
     this.heap = heap;
     this.scratch = heap.pool.alloc(compiled.convScratch());
-    this.#compiled = compiled;
+    this.compiled = compiled;
     this.#exports = compiled;
   }
 
@@ -77,9 +87,9 @@ export class Kernels {
   override(layer: Layer, override: Override | null): void {
     if (override === null) this.#overrides.delete(layer);
     else this.#overrides.set(layer, override);
-    let exports = this.#compiled;
+    let exports = this.compiled;
     for (const name of LAYERS) exports = { ...exports, ...this.#overrides.get(name)?.(exports) };
-    this.#exports = this.#overrides.size === 0 ? this.#compiled : exports;
+    this.#exports = this.#overrides.size === 0 ? this.compiled : exports;
     for (const take of this.#bound) take(this.#exports);
   }
 }

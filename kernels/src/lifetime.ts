@@ -46,6 +46,8 @@ export type TrackerOptions = {
   readonly maxScale?: number;
   /** New handles that trigger a collection, defaults to 20,000. */
   readonly count?: number;
+  /** Milliseconds of a clock, defaults to that of `performance`. */
+  readonly now?: () => number;
   /** The synchronous collection, defaults to the host's; null for a FinalizationRegistry. */
   readonly collector?: Collector | null;
 };
@@ -74,7 +76,8 @@ export class Tracker<R> {
   #entries: Entry<R>[] = [];
   #registry: FinalizationRegistry<Entry<R>> | null = null;
   #scale = 1;
-  #ended = performance.now();
+  readonly #now: () => number;
+  #ended: number;
   /** Of the time since the last collection that the last ones took. */
   #share = 0;
   #collections = 0;
@@ -86,6 +89,8 @@ export class Tracker<R> {
     this.#count = o.count ?? 20_000;
     this.#maxScale = o.maxScale ?? 4;
     this.#given = o.collector;
+    this.#now = o.now ?? (() => performance.now());
+    this.#ended = this.#now();
   }
 
   get stats(): TrackerStats {
@@ -146,7 +151,7 @@ export class Tracker<R> {
    * and no address was read: before a resource is made.
    */
   collect(survivor?: (handle: Handle<R>) => void): void {
-    const started = performance.now();
+    const started = this.#now();
     // NOTE: `pop`, so that nothing is left in the list: a stale slot of this frame may keep it alive (seen on Node 24).
     for (let handle = this.#fresh.pop(); handle !== undefined; handle = this.#fresh.pop()) {
       handle.entry = new Entry(handle);
@@ -161,7 +166,7 @@ export class Tracker<R> {
     }
     collect();
     this.#sweep(survivor);
-    const ended = performance.now();
+    const ended = this.#now();
     this.#collections++;
     this.#milliseconds += ended - started;
     // Averaged, so that one slow collection on a busy machine does not double the memory for good.

@@ -3,6 +3,7 @@
  * when asked for and good until the memory grows.
  */
 
+import { host } from '#host';
 import { PAGE, type WasmMemory, wasm } from './wasm.ts';
 
 const GIB = 2 ** 30;
@@ -17,7 +18,10 @@ export type MemoryOptions = {
   readonly initial?: number;
   /** Bytes at most, defaults to 4 GiB. */
   readonly maximum?: number;
-  /** A SharedArrayBuffer that worker threads can have too, defaults to false. */
+  /**
+   * A SharedArrayBuffer that worker threads can have too; defaults to true where there can be such threads. It must be so
+   * from the start. Measured: kernels, views and loops take the same time, `set` of a typed array 1.4 times as long.
+   */
   readonly shared?: boolean;
 };
 
@@ -40,7 +44,11 @@ export class Memory {
   }
 
   /** A memory as large as the system grants: half as much, and again, where it refuses. Null where it gives none. */
-  static create({ initial = GIB, maximum = 4 * GIB, shared = false }: MemoryOptions = {}): Memory | null {
+  static create({
+    initial = GIB,
+    maximum = 4 * GIB,
+    shared = host.whyOneThread() === null,
+  }: MemoryOptions = {}): Memory | null {
     if (wasm === undefined) return null;
     const pages = (bytes: number) => Math.max(1, Math.ceil(bytes / PAGE));
     const most = Math.min(pages(maximum), 65536);

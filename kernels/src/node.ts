@@ -1,8 +1,19 @@
-/** What Node adds to the host: V8's flags, and with them a synchronous garbage collection. See `Host`. */
+/** What Node adds to the host: V8's flags, and with them a synchronous garbage collection; worker threads, and native libraries. See `Host`. */
 
 import { setFlagsFromString } from 'node:v8';
 import { createContext, runInNewContext, Script } from 'node:vm';
+import { Worker } from 'node:worker_threads';
+import { openBlas } from './blas/library.ts';
 import type { Host } from './host.ts';
+
+/** In front of a worker's source. NOTE: `exit` is emitted by process.exit, not by Worker.terminate. */
+const PRELUDE = `
+const { parentPort } = require('node:worker_threads');
+parentPort.once('message', data => {
+  process.on('exit', code => failed(data, 'process.exit(' + code + ')'));
+  const next = start(data, () => parentPort.postMessage('ready'));
+  if (next) parentPort.on('message', next);
+});`;
 
 export const host: Host = {
   enableRelaxedSimd() {
@@ -21,6 +32,48 @@ export const host: Host = {
     return () => {
       nothing.runInContext(context);
       gc();
+    };
+  },
+
+  openBlas,
+
+  whyOneThread: () => null,
+  whyNoWorker: () => null,
+
+  startWorker(source, data, stopped) {
+    // Nothing of the program's own flags and environment: a loader would be loaded by every worker.
+    const worker = new Worker(source + PRELUDE, { eval: true, execArgv: [], env: {} });
+    let stopping = false;
+    const end = (how: string) => {
+      if (!stopping) stopped(how);
+    };
+    const ready = new Promise<void>((resolve, reject) => {
+      worker.once('message', () => {
+        // Only since now; until then the program waits for it.
+        if (!stopping) worker.unref();
+        worker.performance.eventLoopUtilization();
+        resolve();
+      });
+      worker.once('error', error => {
+        end(`stopped (${error.message})`);
+        reject(new Error(`a worker thread did not start: ${error.message}`, { cause: error }));
+      });
+      worker.once('exit', code => {
+        end(`stopped (exit code ${code})`);
+        reject(new Error(`a worker thread did not start (exit code ${code})`));
+      });
+    });
+    worker.postMessage(data);
+    return {
+      ready,
+      // NOTE: events come only when the event loop runs. This asks the thread itself, which answers −1 once it has stopped
+      // (and 0 before its loop began, which the call at 'ready' rules out, and until this thread's loop has run since then).
+      alive: () => worker.threadId !== -1 && worker.performance.eventLoopUtilization().idle >= 0,
+      post: data => worker.postMessage(data),
+      async stop() {
+        stopping = true;
+        await worker.terminate();
+      },
     };
   },
 };

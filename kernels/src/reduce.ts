@@ -11,6 +11,10 @@ import type { Element, Family, Float, Numeric } from './elementwise.ts';
 
 /** out [outer, inner] ← x [outer, length, inner] reduced. */
 export type ReduceExport = (outer: number, length: number, inner: number, x: number, out: number) => void;
+/** The same of some columns or channels of wider arrays: `step` elements lie from row to row, or from one `outer` to the next. */
+export type PartialReduceExport = (
+  ...x: [...[outer: number, length: number, inner: number, x: number, out: number], step?: number]
+) => void;
 /** A function of each row. */
 export type RowsExport = (rows: number, cols: number, x: number, out: number) => void;
 /** out ← the gradient by the argument, from that of the result and the result y. */
@@ -24,6 +28,11 @@ export type CrossEntropyExport = (rows: number, cols: number, x: number, labels:
 export type CrossEntropyBackwardExport = (
   ...x: [...[rows: number, cols: number, x: number, labels: number, stats: number], ...[scale: number, out: number]]
 ) => void;
+
+/** Returns Σ (a − b)² over n elements. */
+export type SquaredErrorExport = (n: number, a: number, b: number) => number;
+/** out ← scale · (a − b). */
+export type SquaredErrorBackwardExport = (n: number, a: number, b: number, scale: number, out: number) => void;
 
 /**
  * out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); w, b [cols] may be 0; mean and variance (with 1/cols)
@@ -42,17 +51,25 @@ export type LayerNormBackwardExport = (
     ...[mean: number, variance: number, out: number],
   ]
 ) => void;
-/** dw, db [cols] ← the gradients by w and b; db may be 0. */
+/** dw, db [cols] ← the gradients by w and b; db may be 0. Rows lie `step` elements apart, by default `cols`. */
 export type LayerNormWeightsExport = (
   ...x: [
     ...[rows: number, cols: number, dy: number, x: number, eps: number],
     ...[mean: number, variance: number, dw: number, db: number],
+    step?: number,
   ]
 ) => void;
 
-/** mean, variance (with 1/n) [channels] ← those of x [outer, channels, inner]. */
+/**
+ * mean, variance (with 1/n) [channels] ← those of x [outer, channels, inner], of which the next `outer` lies `step` elements
+ * on, by default channels · inner.
+ */
 export type BatchStatsExport = (
-  ...x: [...[outer: number, channels: number, inner: number], ...[x: number, mean: number, variance: number]]
+  ...x: [
+    ...[outer: number, channels: number, inner: number],
+    ...[x: number, mean: number, variance: number],
+    step?: number,
+  ]
 ) => void;
 /** out ← (x − mean) · w / √(variance + ε) + b in each channel; w, b [channels] may be 0. */
 export type BatchNormExport = (
@@ -63,12 +80,13 @@ export type BatchNormExport = (
 ) => void;
 /**
  * dw, db [channels] ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is
- * 1. Each of the three may be 0, for not wanted, and so may w, for none.
+ * 1. Each of the three may be 0, for not wanted, and so may w, for none. `step` as in `batchStats`, for dy, x and out.
  */
 export type BatchNormBackwardExport = (
   ...x: [
     ...[outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number],
     ...[eps: number, w: number, training: number, out: number, dw: number, db: number],
+    step?: number,
   ]
 ) => void;
 
@@ -79,15 +97,18 @@ export type IndexExport = (
 
 export type ReduceExports =
   // NaN wins in max and min.
-  Family<'sum' | 'max' | 'min', Numeric, ReduceExport> &
+  Family<'sum', Numeric, PartialReduceExport> &
+    Family<'max' | 'min', Numeric, ReduceExport> &
     // int32 indices of the first largest or smallest; NaN counts as that.
     Family<'argmax' | 'argmin', Numeric, ReduceExport> &
     // out [channels] ← x [outer, channels, inner] summed over both others.
-    Family<'sumChannels', Float, ReduceExport> &
+    Family<'sumChannels', Float, PartialReduceExport> &
     Family<'softmax' | 'logSoftmax', Float, RowsExport> &
     Family<'softmaxBackward' | 'logSoftmaxBackward', Float, RowsBackwardExport> &
     Family<'crossEntropy', Float, CrossEntropyExport> &
     Family<'crossEntropyBackward', Float, CrossEntropyBackwardExport> &
+    Family<'squaredError', Float, SquaredErrorExport> &
+    Family<'squaredErrorBackward', Float, SquaredErrorBackwardExport> &
     Family<'layerNorm', Float, LayerNormExport> &
     Family<'layerNormBackward', Float, LayerNormBackwardExport> &
     Family<'layerNormWeights', Float, LayerNormWeightsExport> &

@@ -19,8 +19,3 @@ export interface WasmApi {
 export const PAGE = 65536;
 
 export const wasm: WasmApi | undefined = (globalThis as { WebAssembly?: WasmApi }).WebAssembly;
-
-/** The bytes of a module that build.mjs wrote as base64. */
-export function decode(base64: string): Uint8Array {
-  return Uint8Array.from(atob(base64), c => c.charCodeAt(0));
-}

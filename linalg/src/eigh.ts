@@ -1,18 +1,21 @@
-// The symmetric eigenproblem in four steps: scale, reduce to tridiagonal form, divide and conquer, transform back.
+// The symmetric eigenproblem: scaled on the way in, sorted and with definite signs on the way out.
 
 import ndarray, { type NdArray } from 'ndarray';
-import { divideAndConquer } from './divide.ts';
-import { applyReflectors } from './householder.ts';
+import { eighKernel } from './kernels.ts';
 import {
   type AnyNdArray,
+  converted,
+  expectPrecision,
   normalise,
-  output,
+  type PrecisionOptions,
+  type Real,
   type RealDtype,
   type RealNdArray,
   readSymmetric,
   resultDtype,
+  zeros,
 } from './ndarray.ts';
-import { tridiagonalise } from './tridiagonal.ts';
+import { replaced, solver } from './solver.ts';
 
 /** values [n], ascending and always float64; vectors [n, n], column j belonging to values[j]. */
 export type Eigen = { values: NdArray<Float64Array>; vectors: RealNdArray };
@@ -20,30 +23,36 @@ export type Eigen = { values: NdArray<Float64Array>; vectors: RealNdArray };
 /**
  * Eigendecomposition of a real symmetric matrix: a [n, n] = V diag(values) Vᵀ with V orthogonal.
  *
- * Works in float64 whatever the dtype, after scaling to max|a| near 1, and is accurate relative to ‖a‖: eigenvalues
- * smaller than 1e-16 ‖a‖ are rounding, possibly negative. Signs: in each vector the first entry whose magnitude is
- * within 1e-6 of the largest is positive.
+ * By Householder tridiagonalisation and divide and conquer (Cuppen 1981, Gu & Eisenstat 1995), after scaling to max|a|
+ * near 1, in float64 whatever the dtype (see `precision`). Accurate relative to ‖a‖: eigenvalues smaller than
+ * 1e-16 ‖a‖ are rounding, possibly negative. Signs: in each vector the first entry whose magnitude is within 1e-6 of the
+ * largest is positive.
  *
  * Throws when `a` is not square, has an entry that is not finite, or is not symmetric; asymmetry up to 1e-6 of max|a|
  * for float32 and 1e-12 otherwise counts as rounding and is averaged away.
  */
-export function eigh(a: AnyNdArray): Eigen {
+export function eigh(a: AnyNdArray, { precision = 'float64' }: PrecisionOptions = {}): Eigen {
+  expectPrecision('eigh', precision, a);
+  const found = replaced(a.shape[0]).eigh === undefined ? eighKernel(a, precision) : null;
+  if (found !== null) {
+    const { values, vectors } = found;
+    return { values: ndarray(values, [values.length]), vectors: ndarray(vectors, [...a.shape]) };
+  }
   const { rows: n, data } = readSymmetric('eigh', a);
   const scale = normalise(data);
-  const { diagonal, offDiagonal, reflectors } = tridiagonalise(n, data);
-  const { values, rows } = divideAndConquer(diagonal, offDiagonal);
-  // Eigenvectors of a are H₀ … H₍n₋₂₎ times those of the tridiagonal matrix.
-  applyReflectors(reflectors, 0, n - 1, rows, 0, n, 'descending');
+  const rows = converted(data, precision);
+  const values = zeros(n, precision);
+  solver().eigh(n, rows, values);
   return eigenOutput(values, rows, scale, resultDtype(a));
 }
 
 /** Sorts, undoes the scaling, fixes signs and turns eigenvectors from rows of `rows` [n, n] into columns. */
-export function eigenOutput(values: Float64Array, rows: Float64Array, scale: number, dtype: RealDtype): Eigen {
+export function eigenOutput(values: Real, rows: Real, scale: number, dtype: RealDtype): Eigen {
   const n = values.length;
   const order = Array.from(values.keys()).sort((i, j) => values[i]! - values[j]!);
   const sorted = Float64Array.from(order, i => values[i]! * scale);
   const signs = order.map(i => signOf(rows.subarray(i * n, (i + 1) * n)));
-  const columns = new Float64Array(n * n);
+  const columns = zeros(n * n, dtype);
   // In tiles, or every write would be another cache line.
   const TILE = 16;
   for (let j = 0; j < n; j += TILE) {
@@ -52,12 +61,16 @@ export function eigenOutput(values: Float64Array, rows: Float64Array, scale: num
       for (let l = j; l < end; l++) columns[i * n + l] = signs[l]! * rows[order[l]! * n + i]!;
     }
   }
-  return { values: ndarray(sorted, [n]), vectors: output(columns, [n, n], dtype) };
+  return { values: ndarray(sorted, [n]), vectors: ndarray(columns, [n, n]) };
 }
 
-function signOf(vector: Float64Array): 1 | -1 {
+function signOf(vector: Real): 1 | -1 {
   let largest = 0;
-  for (let i = 0; i < vector.length; i++) largest = Math.max(largest, Math.abs(vector[i]!));
-  const leading = vector.find(x => Math.abs(x) >= largest * (1 - 1e-6)) ?? 0;
-  return leading < 0 ? -1 : 1;
+  for (let i = 0; i < vector.length; i++) {
+    const x = Math.abs(vector[i]!);
+    if (x > largest) largest = x;
+  }
+  const bound = largest * (1 - 1e-6);
+  for (let i = 0; i < vector.length; i++) if (Math.abs(vector[i]!) >= bound) return vector[i]! < 0 ? -1 : 1;
+  return 1;
 }

@@ -9,29 +9,15 @@ import {
   type Generator,
   owningIntermediates,
   rand,
-  ShapeError,
   type Tensor,
   where,
 } from '@otimes/core';
 
-export { batchNorm, batchNormEval, groupNorm, layerNorm } from '@otimes/core';
-
-/** x [..., in] · weightᵀ [in, out] + bias [out]. */
-export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
-  if (x.rank === 0 || x.shape.at(-1) !== weight.shape[1])
-    throw new ShapeError(`linear: expected an input [..., ${weight.shape[1]}], got ${describe(x)}`);
-  return owningIntermediates(() => {
-    const y = x.matmul(weight.transpose());
-    return bias === null ? y : y.add(bias);
-  });
-}
+export { batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
-  return owningIntermediates(() => {
-    const y = convolution(x, weight, o);
-    return bias === null ? y : y.add(bias.reshape([-1, 1, 1]));
-  });
+  return convolution(x, weight, { ...o, bias });
 }
 
 /** Zeroes elements with probability `p` and scales the rest by 1/(1−p), when `training`. */

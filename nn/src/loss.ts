@@ -5,9 +5,11 @@ import {
   DTypeError,
   defineOp,
   describe,
+  labelCrossEntropy,
   owningIntermediates,
   ShapeError,
   sameShape,
+  squaredError,
   type Tensor,
 } from '@otimes/core';
 
@@ -31,6 +33,8 @@ export function crossEntropy(
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new RangeError(`crossEntropy: expected 0 ≤ labelSmoothing ≤ 1, got ${labelSmoothing}`);
   const classes = logits.shape[1]!;
+  if (labelSmoothing === 0 && logits.rank === 2 && targets.rank === 1)
+    return owningIntermediates(() => hardCrossEntropy(logits, targets, reduction));
   return owningIntermediates(() => {
     const logP = logits.logSoftmax(1);
     const fit = logP.rank === targets.rank ? expectProbabilities : expectLabels;
@@ -45,6 +49,12 @@ function expectProbabilities(logP: Tensor, p: Tensor): Tensor {
   if (!sameShape(p.shape, logP.shape) || !p.dtype.startsWith('float'))
     throw new ShapeError(`crossEntropy: expected probabilities like the logits, ${describe(logP)}, got ${describe(p)}`);
   return logP.mul(p).sum(1);
+}
+
+/** The common case, as one kernel. */
+function hardCrossEntropy(logits: Tensor, labels: Tensor, reduction: Reduction): Tensor {
+  const floating = logits.dtype.startsWith('float') ? logits : logits.astype('float32');
+  return labelCrossEntropy(floating, labels, scaleOf(reduction, labels.size));
 }
 
 /** log P at the labels, [batch, …]. */
@@ -63,11 +73,16 @@ function mix(likelihood: Tensor, sumOfAll: Tensor, epsilon: number, classes: num
 }
 
 function reduce(x: Tensor, reduction: Reduction): Tensor {
+  return x.sum().mul(scaleOf(reduction, x.size));
+}
+
+/** The factor of a sum over `count` losses. */
+function scaleOf(reduction: Reduction, count: number): number {
   switch (reduction) {
     case 'mean':
-      return x.mean();
+      return 1 / count;
     case 'sum':
-      return x.sum();
+      return 1;
     default:
       throw new RangeError(`loss: expected reduction 'mean' or 'sum', got '${String(reduction satisfies never)}'`);
   }
@@ -85,7 +100,10 @@ export function mseLoss(
   { reduction = 'mean' }: { reduction?: Reduction } = {},
 ): Tensor {
   checkSame('mseLoss', prediction, target);
-  return owningIntermediates(() => reduce(prediction.sub(target).square(), reduction));
+  const scale = scaleOf(reduction, prediction.size);
+  if (prediction.dtype === target.dtype && prediction.dtype.startsWith('float'))
+    return squaredError(prediction, target, scale);
+  return owningIntermediates(() => prediction.sub(target).square().sum().mul(scale));
 }
 
 /** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). An op of its own, because the derivatives of max and |·| are wrong at 0. */

@@ -29,6 +29,24 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   abstract forward(...inputs: Args): Result;
 
+  /** What `call` runs in the place of `forward`, if anything. */
+  #substitute: ((...inputs: Args) => Result) | null = null;
+
+  /**
+   * Lets `call` run `forward` elsewhere: by an optimizer that keeps the weights in another basis, say. It must compute the
+   * same function. Throws if somebody else does so already.
+   */
+  substitute(forward: (...inputs: Args) => Result): Handle {
+    if (this.#substitute !== null)
+      throw new Error(`${this.constructor.name}: its forward pass is substituted already; remove that one first`);
+    this.#substitute = forward;
+    return {
+      remove: () => {
+        if (this.#substitute === forward) this.#substitute = null;
+      },
+    };
+  }
+
   /**
    * Whether this module may hold on to tensors of a forward pass. True unless a class says otherwise, as the layers here
    * do: a container of such layers gives the tensors between them back with the graph, see `Sequential`.
@@ -43,7 +61,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
       if (!borrows) keepAll(inputs);
       hook(this, inputs);
     }
-    let output = this.forward(...inputs);
+    let output = this.#substitute === null ? this.forward(...inputs) : this.#substitute(...inputs);
     for (const { hook, borrows } of this.#hooks) {
       if (!borrows) keepAll([...inputs, output]);
       const replaced = hook(this, inputs, output);

@@ -1,6 +1,6 @@
 /** Adam (Kingma & Ba 2015, Algorithm 1) and AdamW (Loshchilov & Hutter 2019), as in torch.optim. */
 
-import { adamMoments, type Tensor } from '@otimes/core';
+import { adamMoments, adamStep, type Tensor } from '@otimes/core';
 import { checkRange } from './check.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
@@ -32,16 +32,25 @@ function check(name: string, o: Options): void {
   checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
 }
 
-/** Updates the moments by `g`; m̂ / (√v̂ + ε). */
-function direction(g: Tensor, state: ParameterState, { betas: [beta1, beta2], eps, amsgrad }: Options): Tensor {
+/** Updates the moments by `g`, then p ← keep p − lr m̂ / (√v̂ + ε). */
+function step(p: Tensor, g: Tensor, state: ParameterState, o: Options & { lr: number }, keep: number): void {
+  const { lr, betas, eps, amsgrad } = o;
   const [m, v] = [state.slot('m'), state.slot('v')];
+  const [beta1, beta2] = betas;
   const correction1 = 1 - beta1 ** state.step;
   const correction2 = 1 - beta2 ** state.step;
-  const step = adamMoments(m, v, g, null, { beta1, beta2, eps, correction1, correction2 });
-  if (!amsgrad) return step;
-  const vMax = state.slot('vMax');
-  vMax.copy_(vMax.maximum(v));
-  return m.div(correction1).div(vMax.div(correction2).sqrt().add(eps));
+  if (!amsgrad && p.isContiguous) {
+    adamStep(p, m, v, g, { beta1, beta2, eps, correction1, correction2, lr, keep });
+    return;
+  }
+  let direction = adamMoments(m, v, g, null, { beta1, beta2, eps, correction1, correction2 });
+  if (amsgrad) {
+    const vMax = state.slot('vMax');
+    vMax.copy_(vMax.maximum(v));
+    direction = m.div(correction1).div(vMax.div(correction2).sqrt().add(eps));
+  }
+  if (keep !== 1) p.scale_(keep);
+  p.addScaled_(direction, -lr);
 }
 
 const slotNames = ({ amsgrad }: Options): readonly string[] => (amsgrad ? ['m', 'v', 'vMax'] : ['m', 'v']);
@@ -57,7 +66,7 @@ export class Adam extends GradientOptimizer<Options> {
   }
 
   protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {
-    p.addScaled_(direction(withL2(g, p, o.weightDecay), state, o), -o.lr);
+    step(p, withL2(g, p, o.weightDecay), state, o, 1);
   }
 }
 
@@ -72,7 +81,6 @@ export class AdamW extends GradientOptimizer<Options> {
   }
 
   protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {
-    p.scale_(1 - o.lr * o.weightDecay);
-    p.addScaled_(direction(g, state, o), -o.lr);
+    step(p, g, state, o, 1 - o.lr * o.weightDecay);
   }
 }

@@ -1,10 +1,13 @@
 /** Limits on gradients, between `backward` and `step`. */
 
-import { describe, type Tensor } from '@otimes/core';
+import { describe, scope, type Tensor } from '@otimes/core';
 
 /** The gradients there are, each once, with the position of their parameters. */
 function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
-  return [...new Set(parameters)].flatMap((p, i) => (p.grad === null ? [] : [{ i, g: p.grad }]));
+  return [...new Set(parameters)].flatMap((p, i) => {
+    const g = p.borrowGrad();
+    return g === null ? [] : [{ i, g }];
+  });
 }
 
 /**
@@ -17,7 +20,7 @@ function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
   if (!(maxNorm >= 0)) throw new RangeError(`clipGradNorm: expected a maxNorm ≥ 0, got ${maxNorm}`);
   const found = gradients(parameters);
-  const norms = found.map(({ g }) => g.norm().item());
+  const norms = found.map(({ g }) => scope(() => g.norm().item()));
   const total = Math.hypot(...norms);
   const bad = found[norms.findIndex(norm => !Number.isFinite(norm))];
   if (bad !== undefined)
@@ -33,5 +36,5 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): num
 /** Limits every element of the gradients to [−clipValue, clipValue], in place. */
 export function clipGradValue(parameters: Iterable<Tensor>, clipValue: number): void {
   if (!(clipValue >= 0)) throw new RangeError(`clipGradValue: expected a clipValue ≥ 0, got ${clipValue}`);
-  for (const { g } of gradients(parameters)) g.copy_(g.clamp(-clipValue, clipValue));
+  for (const { g } of gradients(parameters)) scope(() => g.copy_(g.clamp(-clipValue, clipValue)));
 }

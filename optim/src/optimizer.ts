@@ -44,7 +44,8 @@ export class ParameterState {
   slot(name: string, initial = 0): Tensor {
     let value = this.slots.get(name);
     if (value === undefined) {
-      value = full(this.#like.shape, initial, { dtype: this.#like.dtype, device: this.#like.device });
+      // Kept, because an update that runs in a scope makes it.
+      value = full(this.#like.shape, initial, { dtype: this.#like.dtype, device: this.#like.device }).keep();
       this.slots.set(name, value);
     }
     return value;
@@ -115,14 +116,11 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
           const now = { ...options, lr: this.lr * lrRatio };
           for (const p of parameters) {
             const state = this.#states[i++]!;
-            if (p.grad === null) continue;
+            const g = p.borrowGrad();
+            if (g === null) continue;
             state.step++;
-            const g = p.grad;
             // Its temporaries are given back at once; what stays is in the state.
-            scope(() => {
-              this.update(p, g, state, now);
-              for (const value of state.slots.values()) value.keep();
-            });
+            scope(() => this.update(p, g, state, now));
           }
         }
       }),

@@ -1,6 +1,6 @@
 /** Stochastic gradient descent with momentum (Sutskever et al. 2013), as torch.optim.SGD. */
 
-import type { Tensor } from '@otimes/core';
+import { sgdStep, type Tensor } from '@otimes/core';
 import { checkRange } from './check.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
@@ -47,6 +47,12 @@ export class SGD extends GradientOptimizer<Options> {
       return;
     }
     const buf = state.slot('buf');
+    const [keep, take] = state.step === 1 ? [0, 1] : [o.momentum, 1 - o.dampening];
+    const [look, own] = o.nesterov ? [o.momentum, 1] : [1, 0];
+    if (p.isContiguous) {
+      sgdStep(p, buf, g, { lr: o.lr, keep, take, look, own });
+      return;
+    }
     if (state.step === 1) buf.copy_(g);
     else buf.scale_(o.momentum).addScaled_(g, 1 - o.dampening);
     p.addScaled_(o.nesterov ? g.add(buf.mul(o.momentum)) : buf, -o.lr);

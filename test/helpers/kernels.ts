@@ -41,7 +41,7 @@ const FILES = {
   copy: 'copy fill moments adam sgd addScaled scale indexSelect indexAdd gather scatterAdd'.split(' '),
   reduce: (
     'sum sumChannels max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
-    'crossEntropyBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'
+    'crossEntropyBackward squaredError squaredErrorBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'
   ).split(' '),
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold maxPoolIndex avgPool avgPoolGrad'.split(' '),
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),

@@ -7,16 +7,20 @@ import {
   fold,
   globalAvgPool2d,
   grad,
+  gram,
   groupNorm,
+  labelCrossEntropy,
   layerNorm,
+  linear,
   maxPool2d,
   promote,
+  squaredError,
   type Tensor,
   unfold,
   zeros,
 } from '@otimes/core';
 import fc from 'fast-check';
-import { distinct, length, real, shape } from '../arbitraries/tensor.ts';
+import { distinct, integers, length, real, shape } from '../arbitraries/tensor.ts';
 import { build, type Dense, type Index, indices } from '../helpers/dense.ts';
 import type { OpEntry, Use } from './ops.ts';
 
@@ -139,6 +143,18 @@ const convolutions: OpEntry[] = [
     ],
     run: (x, w) => conv2d(x, w, o),
     naive: (x, w) => contract(g, ['x', x], ['w', w], 'y'),
+  })),
+  convolution('conv2d with a bias', (g, o) => ({
+    inputs: [
+      { shape: g.x, domain: real },
+      { shape: g.w, domain: real },
+      { shape: [g.w[0]!], domain: real },
+    ],
+    run: (x, w, bias) => conv2d(x, w, { ...o, bias }),
+    naive: (x, w, bias) => {
+      const y = contract(g, ['x', x], ['w', w], 'y');
+      return build(g.y, index => y.at(index) + bias.at([index[1]!]));
+    },
   })),
   convolution('conv2d: the gradient of the input', (g, o) => ({
     inputs: [
@@ -412,6 +428,122 @@ const grouped = fc
     run: (x, weight, bias) => groupNorm(x, groups, weight, bias, EPS),
   }));
 
+// --- fused operations -----------------------------------------------------------------------------------------------
+
+const linears: OpEntry = {
+  name: 'linear',
+  ...floats,
+  use: fc
+    .tuple(shape({ maxLength: 2 }), length({ maxLength: 4 }), length({ maxLength: 4 }), fc.boolean())
+    .map(([lead, inputs, outputs, biased]) => ({
+      inputs: [
+        { shape: [...lead, inputs], domain: real },
+        { shape: [outputs, inputs], domain: real },
+        ...(biased ? [{ shape: [outputs], domain: real }] : []),
+      ],
+      run: (x, w, b) => linear(x, w, b ?? null),
+      naive: (x, w, b) =>
+        build([...lead, outputs], index => {
+          const row = indices([inputs]).map(([k]) => x.at([...index.slice(0, -1), k!]) * w.at([index.at(-1)!, k!]));
+          return sum(row) + (b?.at([index.at(-1)!]) ?? 0);
+        }),
+    })),
+};
+
+const grams: OpEntry = {
+  name: 'gram',
+  ...floats,
+  use: fc.tuple(length({ maxLength: 5 }), length({ maxLength: 5 })).map(([m, n]) => ({
+    inputs: [{ shape: [m, n], domain: real }],
+    run: gram,
+    naive: x => build([n, n], ([i, j]) => sum(indices([m]).map(([k]) => x.at([k!, i!]) * x.at([k!, j!])))),
+  })),
+};
+
+const SLOPES: Record<string, (x: number) => number> = {
+  relu: x => Number(x > 0),
+  tanh: x => 1 - Math.tanh(x) ** 2,
+  sigmoid: x => 1 / (2 + Math.exp(x) + Math.exp(-x)),
+};
+
+/** The gradients of activations are kernels of their own where they are not differentiated again. */
+const slopes: OpEntry[] = Object.entries(SLOPES).map(([name, slope]) => ({
+  name: `${name}: the gradient`,
+  ...floats,
+  differentiable: false,
+  use: shape().map(s => ({
+    inputs: [
+      { shape: s, domain: real },
+      { shape: s, domain: real },
+    ],
+    run: (...operands) => {
+      const [gy, x] = leaves(...operands);
+      const y = x![name as 'relu' | 'tanh' | 'sigmoid']();
+      return grad(y, [x!], { gy: gy!.detach() })[0]!;
+    },
+    naive: (gy, x) => build(s, index => gy.at(index) * slope(x.at(index))),
+  })),
+}));
+
+const logits = fc
+  .tuple(length({ maxLength: 4 }), fc.integer({ min: 1, max: 5 }), fc.constantFrom(1, 0.25))
+  .map(([rows, classes, scale]) => ({
+    scale,
+    x: [rows, classes],
+    inputs: [
+      { shape: [rows, classes], domain: real },
+      { shape: [rows], domain: integers(0, classes), dtype: 'int32' as const },
+    ],
+  }));
+
+/** softmax(x) of a row. */
+function probabilities(x: Dense, row: number): number[] {
+  const powers = indices([x.shape[1]!]).map(([c]) => Math.exp(x.at([row, c!])));
+  return powers.map(p => p / sum(powers));
+}
+
+const losses: OpEntry[] = [
+  {
+    name: 'labelCrossEntropy',
+    ...floats,
+    use: logits.map(({ x: [rows], inputs, scale }) => ({
+      inputs,
+      run: (x, labels) => labelCrossEntropy(x, labels, scale),
+      naive: (x, labels) =>
+        build([], () => scale * sum(indices([rows!]).map(([r]) => -Math.log(probabilities(x, r!)[labels.at([r!])]!)))),
+    })),
+  },
+  {
+    name: 'labelCrossEntropy: the gradient',
+    ...floats,
+    differentiable: false,
+    use: logits.map(({ x: s, inputs, scale }) => ({
+      inputs,
+      run: (x, labels) => {
+        const [leaf] = leaves(x);
+        return grad(labelCrossEntropy(leaf!, labels, scale).mul(3), [leaf!])[0]!;
+      },
+      naive: (x, labels) =>
+        build(s, ([r, c]) => 3 * scale * (probabilities(x, r!)[c!]! - Number(labels.at([r!]) === c))),
+    })),
+  },
+  {
+    name: 'squaredError',
+    ...floats,
+    use: fc.tuple(shape(), fc.constantFrom(1, 0.25)).map(([s, scale]) => ({
+      inputs: [
+        { shape: s, domain: real },
+        { shape: s, domain: real },
+      ],
+      run: (a, b) => {
+        const dtype = promote(a.dtype, b.dtype);
+        return squaredError(a.astype(dtype), b.astype(dtype), scale);
+      },
+      naive: (a, b) => build([], () => scale * sum(indices(s).map(index => (a.at(index) - b.at(index)) ** 2))),
+    })),
+  },
+];
+
 export const layerEntries: readonly OpEntry[] = [
   ...convolutions,
   ...patches,
@@ -419,4 +551,8 @@ export const layerEntries: readonly OpEntry[] = [
   ...normalisation('layerNorm', layers),
   ...normalisation('batchNorm', batches),
   ...normalisation('groupNorm', grouped),
+  linears,
+  grams,
+  ...slopes,
+  ...losses,
 ];

@@ -35,12 +35,17 @@ export type UnaryKernel =
   | 'sigmoid'
   | 'relu'
   | 'erf'
+  | 'gelu'
+  | 'geluTanh'
   | 'floor'
   | 'ceil'
   | 'round'
   | 'not'
   | 'isFinite'
   | 'isNaN';
+
+/** Functions whose gradient is one kernel. */
+export type UnaryGradKernel = 'relu' | 'tanh' | 'sigmoid' | 'gelu' | 'geluTanh';
 
 export type BinaryKernel =
   | 'add'
@@ -71,6 +76,18 @@ export type MomentOptions = {
   readonly correction2: number;
 };
 
+/** A whole step of Adam: p ← keep · p − lr · direction; keep is 1, or 1 − lr · weightDecay in AdamW. */
+export type AdamOptions = MomentOptions & { readonly lr: number; readonly keep: number };
+
+/** A step of SGD with momentum; see `Backend.sgd`. */
+export type SgdOptions = {
+  readonly lr: number;
+  readonly keep: number;
+  readonly take: number;
+  readonly look: number;
+  readonly own: number;
+};
+
 /** Where the kernel of a convolution goes; `groups` splits input and output channels into independent convolutions. */
 export type ConvGeometry = Window & { readonly groups: number };
 
@@ -79,8 +96,8 @@ export type ConvGeometry = Window & { readonly groups: number };
  * one form Σ gy·w·x, differentiated by gy, by x and by w. `out` has the shape of what is asked for.
  */
 export interface ConvKernels {
-  /** out (y) ← x ∗ w */
-  convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void;
+  /** out (y) ← x ∗ w + bias [O] */
+  convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void;
   /** out (like x) ← the gradient of Σ gy · (x ∗ w) by x */
   convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void;
   /** out (like w) ← the gradient of Σ gy · (x ∗ w) by w */
@@ -130,7 +147,22 @@ export interface NormKernels {
   normalizeWeightGrad(gy: Operand, x: Operand, eps: number, mean: Operand, variance: Operand, out: Operand): void;
 }
 
-export interface Backend extends ConvKernels, PoolKernels, NormKernels {
+/** Losses over a batch, each one number. `scale` is 1 over a count for a mean; `gy` is the gradient of the loss, a scalar. */
+export interface LossKernels {
+  /**
+   * out ← scale · Σ over the rows of −log softmax(x)[label], for x [N, C] and int32 labels [N]. `stats` [N, 2], contiguous,
+   * takes what `crossEntropyGrad` needs of the forward pass.
+   */
+  crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void;
+  /** out (like x) ← gy · scale · (softmax(x) − 1 at the label) */
+  crossEntropyGrad(gy: Operand, x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void;
+  /** out ← scale · Σ (a − b)² */
+  squaredError(a: Operand, b: Operand, scale: number, out: Operand): void;
+  /** out ← gy · scale · (a − b) */
+  squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void;
+}
+
+export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKernels {
   /** The name that `Tensor.device` shows and `to` takes. */
   readonly device: string;
   /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
@@ -148,6 +180,8 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels {
   /** out ← value everywhere. */
   fill(value: number, out: Operand): void;
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void;
+  /** out ← gy · f′, where `a` is the argument of f for gelu and geluTanh, and the result for the others. */
+  unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void;
   /** `a` and `b` broadcast to the shape of `out`. Comparisons take them in their common dtype. */
   binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void;
   /** out ← condition ? a : b, all three broadcast to the shape of `out`. */
@@ -159,9 +193,17 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels {
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
   softmax(x: Operand, axis: number, out: Operand): void;
   logSoftmax(x: Operand, axis: number, out: Operand): void;
+  /** out ← the gradient by the argument of `softmax` from that of its result and the result y: y (gy − Σ gy y). */
+  softmaxGrad(gy: Operand, y: Operand, axis: number, out: Operand): void;
+  /** The same for `logSoftmax`: gy − exp(y) Σ gy. */
+  logSoftmaxGrad(gy: Operand, y: Operand, axis: number, out: Operand): void;
 
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. */
   matmul(a: Operand, b: Operand, out: Operand): void;
+  /** out [N, N] ← xᵀ x for x [M, N], exactly symmetric. */
+  gram(x: Operand, out: Operand): void;
+  /** out [..., M] ← x [..., K] · weightᵀ + bias, for a weight [M, K] and a bias [M]. */
+  linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void;
 
   /** out[…, i, …] ← x[…, index[…, i, …], …] along `axis`; index has the shape of `out`. */
   gather(x: Operand, axis: number, index: Operand, out: Operand): void;
@@ -184,4 +226,8 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels {
    * v below 1e-36 in float32 (1e-290 in float64) is set to 0, so that no arithmetic on denormal numbers follows.
    */
   moments(m: Operand, v: Operand, g: Operand, second: Operand | null, out: Operand, options: MomentOptions): void;
+  /** `moments` with g², then p ← keep p − lr · direction; p, m and v are contiguous. */
+  adam(p: Operand, m: Operand, v: Operand, g: Operand, options: AdamOptions): void;
+  /** In place: buf ← keep buf + take g;  p ← p − lr (look buf + own g); p and buf are contiguous. */
+  sgd(p: Operand, buf: Operand, g: Operand, options: SgdOptions): void;
 }

@@ -9,12 +9,14 @@ export type Steps = { readonly row: readonly number[]; readonly col: readonly nu
 /**
  * Merges axes along which every operand goes on evenly, and calls `plane(rows, cols, start, at, steps)` for each plane of the
  * last two axes that remain: mostly there is one. `start` is the row-major index of its first element, `at[k]` where
- * operand k stands there.
+ * operand k stands there. With `anyOrder` the rows are the longest other axis and `start` is of no use: fewer planes, for
+ * kernels that take strides for all operands.
  */
 export function walkPlanes(
   shape: Shape,
   paths: readonly Path[],
   plane: (rows: number, cols: number, start: number, at: readonly number[], steps: Steps) => void,
+  anyOrder = false,
 ): void {
   const lengths: number[] = [];
   const strides: number[][] = paths.map(() => []);
@@ -33,8 +35,9 @@ export function walkPlanes(
   }
   const cols = lengths.pop() ?? 1;
   const col = strides.map(s => s.pop() ?? 0);
-  const rows = lengths.pop() ?? 1;
-  const row = strides.map(s => s.pop() ?? 0);
+  const at = anyOrder ? lengths.lastIndexOf(Math.max(...lengths)) : lengths.length - 1;
+  const rows = at < 0 ? 1 : lengths.splice(at, 1)[0]!;
+  const row = strides.map(s => (at < 0 ? 0 : s.splice(at, 1)[0]!));
   // Each plane is a "row" of length 1 of the walk over the axes outside of it.
   const outer = paths.map((p, k) => ({ strides: [...strides[k]!, 0], offset: p.offset }));
   walkRows([...lengths, 1], outer, (entry, at) => plane(rows, cols, entry * rows * cols, at, { row, col }));

@@ -2,19 +2,23 @@
 
 import { type DType, isFloat, type TypedArray } from '../dtype.ts';
 import { broadcastStrides, contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
-import type { Region } from '../storage.ts';
+import { type Region, Storage } from '../storage.ts';
 import type { Window } from '../window.ts';
 import type {
+  AdamOptions,
   Backend,
   BinaryKernel,
   ConvGeometry,
   MomentOptions,
   Operand,
   ReduceKernel,
+  SgdOptions,
+  UnaryGradKernel,
   UnaryKernel,
 } from './backend.ts';
 import { int32Product, packed, product } from './product.ts';
 import * as conv from './reference-conv.ts';
+import * as loss from './reference-loss.ts';
 import * as norm from './reference-norm.ts';
 import * as pool from './reference-pool.ts';
 import {
@@ -29,7 +33,7 @@ import {
   type UpdateLoop,
   unaryLoop,
 } from './rows.ts';
-import { BINARY, INT32, UNARY } from './scalar.ts';
+import { BINARY, INT32, UNARY, UNARY_GRAD } from './scalar.ts';
 import { Slabs } from './slab.ts';
 import { lastStride, rowMajor, runStep, walkRows } from './walk.ts';
 
@@ -44,6 +48,22 @@ function pathTo(x: Operand, to: Shape) {
 function around(shape: Shape, axis: number): { before: number; length: number; after: number } {
   return { before: sizeOf(shape.slice(0, axis)), length: shape[axis]!, after: sizeOf(shape.slice(axis + 1)) };
 }
+
+/** The fields alone, so that some can be replaced. */
+const asOperand = ({ storage, dtype, shape, strides, offset }: Operand): Operand => ({
+  storage,
+  dtype,
+  shape,
+  strides,
+  offset,
+});
+
+/** A bias [O] as it broadcasts to images [N, O, H, W]. */
+export const perChannel = (bias: Operand): Operand => ({
+  ...asOperand(bias),
+  shape: [bias.shape[0]!, 1, 1],
+  strides: [bias.strides[0]!, 0, 0],
+});
 
 export class ReferenceBackend implements Backend {
   readonly device: string;
@@ -78,6 +98,12 @@ export class ReferenceBackend implements Backend {
     const exact = out.dtype === 'int32' ? INT32.unary[kernel] : undefined;
     const loop = FAST_UNARY[kernel] ?? unaryLoop(exact ?? UNARY[kernel]);
     loop(rowMajor(x), array(out));
+  }
+
+  unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void {
+    const [p, q, target] = [rowMajor(gy), rowMajor(a), array(out)];
+    const f = UNARY_GRAD[kernel];
+    for (let i = 0; i < p.length; i++) target[i] = f(p[i]!, q[i]!);
   }
 
   binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void {
@@ -123,7 +149,7 @@ export class ReferenceBackend implements Backend {
     const stepOut = lastStride(path.strides);
     if (acc.length === 1 && isContiguous(x)) loop(data, x.offset, 1, acc, 0, 0, sizeOf(x.shape));
     else walkRows(x.shape, [x, path], (_, at) => loop(data, at[0]!, stepX, acc, at[1]!, stepOut, length));
-    array(out).set(acc);
+    array(out).set(acc, out.offset);
   }
 
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void {
@@ -150,6 +176,48 @@ export class ReferenceBackend implements Backend {
 
   logSoftmax(x: Operand, axis: number, out: Operand): void {
     this.#normalise(x, axis, out, (value, max, sum) => value - max - Math.log(sum));
+  }
+
+  softmaxGrad(gy: Operand, y: Operand, axis: number, out: Operand): void {
+    this.#slopes(
+      gy,
+      y,
+      axis,
+      out,
+      (g, p) => g * p,
+      (g, p, dot) => p * (g - dot),
+    );
+  }
+
+  logSoftmaxGrad(gy: Operand, y: Operand, axis: number, out: Operand): void {
+    this.#slopes(
+      gy,
+      y,
+      axis,
+      out,
+      g => g,
+      (g, logP, sum) => g - Math.exp(logP) * sum,
+    );
+  }
+
+  /** out ← f(gy, y, Σ term(gy, y)), the sum along an axis. */
+  #slopes(
+    gy: Operand,
+    y: Operand,
+    axis: number,
+    out: Operand,
+    term: (g: number, y: number) => number,
+    f: (g: number, y: number, sum: number) => number,
+  ): void {
+    const [p, q, target] = [rowMajor(gy), rowMajor(y), array(out)];
+    const { before, length, after } = around(y.shape, axis);
+    for (let b = 0; b < before; b++)
+      for (let j = 0; j < after; j++) {
+        const at = b * length * after + j;
+        let sum = 0;
+        for (let i = 0; i < length; i++) sum += term(p[at + i * after]!, q[at + i * after]!);
+        for (let i = 0; i < length; i++) target[at + i * after] = f(p[at + i * after]!, q[at + i * after]!, sum);
+      }
   }
 
   /** Calls `f(value, max, Σ exp(value − max))` along an axis. */
@@ -200,6 +268,25 @@ export class ReferenceBackend implements Backend {
         multiply(m, n, k, left, right, array(out), entry * m * n);
       },
     );
+  }
+
+  gram(x: Operand, out: Operand): void {
+    const [m, n] = x.shape as [number, number];
+    this.matmul({ ...asOperand(x), shape: [n, m], strides: [x.strides[1]!, x.strides[0]!] }, x, out);
+  }
+
+  linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
+    const [m, n] = weight.shape as [number, number];
+    const transposed = { ...asOperand(weight), shape: [n, m], strides: [weight.strides[1]!, weight.strides[0]!] };
+    // A vector counts as one row.
+    const row = { shape: [1, m], strides: [0, 1] };
+    const isVector = x.shape.length === 1;
+    this.matmul(
+      isVector ? { ...asOperand(x), shape: [1, n], strides: [0, x.strides[0]!] } : x,
+      transposed,
+      isVector ? { ...asOperand(out), ...row } : out,
+    );
+    if (bias !== null) this.addScaled(out, bias, 1);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
@@ -305,8 +392,46 @@ export class ReferenceBackend implements Backend {
     }
   }
 
-  convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+  adam(p: Operand, m: Operand, v: Operand, g: Operand, options: AdamOptions): void {
+    const direction = this.#like(p);
+    this.moments(m, v, g, null, direction, options);
+    if (options.keep !== 1) this.scale(p, options.keep);
+    this.addScaled(p, direction, -options.lr);
+  }
+
+  sgd(p: Operand, buf: Operand, g: Operand, { lr, keep, take, look, own }: SgdOptions): void {
+    const [value, momentum, gradient] = [rowMajor(p), rowMajor(buf), rowMajor(g)];
+    for (let i = 0; i < value.length; i++) {
+      momentum[i] = keep * momentum[i]! + take * gradient[i]!;
+      value[i]! -= lr * (look * momentum[i]! + own * gradient[i]!);
+    }
+  }
+
+  /** Memory of its own like that of `x`. */
+  #like({ dtype, shape }: Operand): Operand {
+    const storage = new Storage(this, dtype, this.allocate(dtype, sizeOf(shape)));
+    return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+  }
+
+  crossEntropy(...operands: Parameters<typeof loss.crossEntropy>): void {
+    loss.crossEntropy(...operands);
+  }
+
+  crossEntropyGrad(...operands: Parameters<typeof loss.crossEntropyGrad>): void {
+    loss.crossEntropyGrad(...operands);
+  }
+
+  squaredError(...operands: Parameters<typeof loss.squaredError>): void {
+    loss.squaredError(...operands);
+  }
+
+  squaredErrorGrad(...operands: Parameters<typeof loss.squaredErrorGrad>): void {
+    loss.squaredErrorGrad(...operands);
+  }
+
+  convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
     conv.convForward(x, w, out, geometry);
+    if (bias !== null) this.addScaled(out, perChannel(bias), 1);
   }
 
   convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {

@@ -1,6 +1,6 @@
 /** The scalar functions behind the elementwise kernels of the reference backend. */
 
-import type { BinaryKernel, UnaryKernel } from './backend.ts';
+import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from './backend.ts';
 
 /**
  * The error function to double precision. |x| < 3: the series of Abramowitz & Stegun 7.1.6, all terms positive.
@@ -24,6 +24,26 @@ export function erf(x: number): number {
   for (let k = 60; k > 0; k--) fraction = a + k / 2 / fraction;
   return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * fraction));
 }
+
+const ROOT = Math.sqrt(2 / Math.PI);
+const cubic = (x: number) => ROOT * (x + 0.044715 * x ** 3);
+/** The cumulative normal distribution Φ. */
+const phi = (x: number) => 0.5 * (1 + erf(x * Math.SQRT1_2));
+/** x by its density, which beats every x from 40 on. */
+const bell = (x: number) => (Math.abs(x) > 40 ? 0 : (x * Math.exp(-0.5 * x * x)) / Math.sqrt(2 * Math.PI));
+
+/** The gradient of a function from that of its result, and its argument (gelu, geluTanh) or result. */
+export const UNARY_GRAD: Record<UnaryGradKernel, (gy: number, a: number) => number> = {
+  relu: (gy, y) => (y > 0 ? gy : 0),
+  tanh: (gy, y) => gy * (1 - y * y),
+  sigmoid: (gy, y) => gy * (y * (1 - y)),
+  gelu: (gy, x) => gy * (phi(x) + bell(x)),
+  geluTanh(gy, x) {
+    if (Math.abs(x) > 40) return x > 0 ? gy : 0 * gy;
+    const t = Math.tanh(cubic(x));
+    return gy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * ROOT * (1 + 3 * 0.044715 * x * x));
+  },
+};
 
 /** Half to even, as NumPy and PyTorch round. */
 function roundHalfEven(x: number): number {
@@ -53,6 +73,8 @@ export const UNARY: Record<UnaryKernel, (x: number) => number> = {
   },
   relu: x => Math.max(x, 0),
   erf,
+  gelu: x => x * phi(x),
+  geluTanh: x => 0.5 * x * (1 + Math.tanh(cubic(x))),
   floor: Math.floor,
   ceil: Math.ceil,
   round: roundHalfEven,

@@ -10,7 +10,7 @@ import { contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts
 import { Storage } from '../storage.ts';
 import { type Window, windowsIn } from '../window.ts';
 import type { ConvGeometry, Operand } from './backend.ts';
-import { ReferenceBackend } from './reference.ts';
+import { perChannel, ReferenceBackend } from './reference.ts';
 import { addressOf, inMemory } from './region.ts';
 import { tableOf } from './table.ts';
 
@@ -45,12 +45,13 @@ export class WasmLayerBackend extends ReferenceBackend {
 
   // --- convolution and pooling ----------------------------------------------------------------------------------------
 
-  override convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+  override convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
     const run = this.#layer.convForward[out.dtype];
-    if (run === undefined || !inMemory(out)) return super.convForward(x, w, out, geometry);
+    if (run === undefined || !inMemory(out)) return super.convForward(x, w, bias, out, geometry);
     const [images, weights] = [this.rowMajor(x), this.rowMajor(w)];
     const sizes = convSizes(x.shape, w.shape, out.shape, geometry);
     run(...sizes, addressOf(images), addressOf(weights), addressOf(out), this.kernels.scratch);
+    if (bias !== null) this.binary('add', out, perChannel(bias), out);
   }
 
   override convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
@@ -174,8 +175,19 @@ export class WasmLayerBackend extends ReferenceBackend {
     out: Operand,
   ): void {
     const groups = groupsOf(x.shape, mean.shape);
-    if (groups === null || !groups.takes(out.shape) || ![out, mean, variance].every(inMemory))
+    if (groups === null || ![out, mean, variance].every(inMemory))
       return super.normalizeWeightGrad(gy, x, eps, mean, variance, out);
+    if (!groups.takes(out.shape)) {
+      // Group norm: rows have their statistics, channels their weights. x̂ again, times gy, summed to the weight's shape.
+      if (groups.kind !== 'rows') return super.normalizeWeightGrad(gy, x, eps, mean, variance, out);
+      const [source, normal] = [this.rowMajor(x), this.#empty(x)];
+      const [px, pn, pm, pv] = [addressOf(source), addressOf(normal), addressOf(mean), addressOf(variance)];
+      this.#layer.layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
+      this.binary('mul', normal, gy, normal);
+      const lead = x.shape.length - out.shape.length;
+      const axes = x.shape.flatMap((n, i) => (i < lead || out.shape[i - lead] !== n ? [i] : []));
+      return this.reduce('sum', normal, axes, out);
+    }
     const [grads, source] = [this.rowMajor(gy), this.rowMajor(x)];
     const [pg, px] = [addressOf(grads), addressOf(source)];
     const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];

@@ -11,7 +11,16 @@ import { bytesPerElement, type DType, dtypeOfArray, isFloat, type TypedArray } f
 import { OutOfMemoryError } from '../errors.ts';
 import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
 import { type Region, Storage } from '../storage.ts';
-import type { BinaryKernel, MomentOptions, Operand, ReduceKernel, UnaryKernel } from './backend.ts';
+import type {
+  AdamOptions,
+  BinaryKernel,
+  MomentOptions,
+  Operand,
+  ReduceKernel,
+  SgdOptions,
+  UnaryGradKernel,
+  UnaryKernel,
+} from './backend.ts';
 import { walkPlanes } from './planes.ts';
 import { addressOf, inMemory, WasmRegion } from './region.ts';
 import { copiesOf, tableOf } from './table.ts';
@@ -27,6 +36,7 @@ export function createWasmBackend(device = 'cpu'): WasmBackend | null {
 export class WasmBackend extends WasmLayerBackend {
   #unary!: ReturnType<typeof unaryTable>;
   #binary!: ReturnType<typeof binaryTable>;
+  #slope!: ReturnType<typeof slopeTable>;
   #other!: ReturnType<typeof otherTable>;
   #copy!: ReturnType<typeof copiesOf>;
 
@@ -35,6 +45,7 @@ export class WasmBackend extends WasmLayerBackend {
     kernels.bind(exports => {
       this.#unary = unaryTable(exports);
       this.#binary = binaryTable(exports);
+      this.#slope = slopeTable(exports);
       this.#other = otherTable(exports);
       this.#copy = copiesOf(exports);
     });
@@ -72,9 +83,14 @@ export class WasmBackend extends WasmLayerBackend {
     const [bx, by] = [bytesPerElement(x.dtype), bytesPerElement(y.dtype)];
     const from = { strides: broadcastStrides('assign', source, y.shape), offset: 0 };
     let failed = 0;
-    walkPlanes(y.shape, [from, { strides: y.strides, offset: 0 }], (rows, cols, _, at, { row, col }) => {
-      failed |= copy(rows, cols, px + at[0]! * bx, row[0]!, col[0]!, py + at[1]! * by, row[1]!, col[1]!);
-    });
+    walkPlanes(
+      y.shape,
+      [from, { strides: y.strides, offset: 0 }],
+      (rows, cols, _, at, { row, col }) => {
+        failed |= copy(rows, cols, px + at[0]! * bx, row[0]!, col[0]!, py + at[1]! * by, row[1]!, col[1]!);
+      },
+      true,
+    );
     // An element that int32 cannot hold: the plain loop finds it and says which.
     if (failed) super.assign(y, x);
   }
@@ -91,6 +107,13 @@ export class WasmBackend extends WasmLayerBackend {
     }
     this.assign(out, x);
     run(size, addressOf(out), addressOf(out));
+  }
+
+  override unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void {
+    const run = this.#slope[`${kernel}Backward`][out.dtype];
+    if (run === undefined || !inMemory(out)) return super.unaryGrad(kernel, gy, a, out);
+    const [grads, at] = [this.rowMajor(gy), this.rowMajor(a)];
+    run(sizeOf(out.shape), addressOf(grads), addressOf(at), addressOf(out));
   }
 
   override binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void {
@@ -172,6 +195,67 @@ export class WasmBackend extends WasmLayerBackend {
     return true;
   }
 
+  override softmaxGrad(gy: Operand, y: Operand, axis: number, out: Operand): void {
+    if (!this.#rowwiseGrad('softmaxBackward', gy, y, axis, out)) super.softmaxGrad(gy, y, axis, out);
+  }
+
+  override logSoftmaxGrad(gy: Operand, y: Operand, axis: number, out: Operand): void {
+    if (!this.#rowwiseGrad('logSoftmaxBackward', gy, y, axis, out)) super.logSoftmaxGrad(gy, y, axis, out);
+  }
+
+  #rowwiseGrad(
+    kernel: 'softmaxBackward' | 'logSoftmaxBackward',
+    gy: Operand,
+    y: Operand,
+    axis: number,
+    out: Operand,
+  ): boolean {
+    const { outer, length, inner } = spanOf(y.shape, [axis])!;
+    if (inner !== 1 || !inMemory(out)) return false;
+    const [grads, results] = [this.rowMajor(gy), this.rowMajor(y)];
+    this.#other[kernel][y.dtype]!(outer, length, addressOf(grads), addressOf(results), addressOf(out));
+    return true;
+  }
+
+  override crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void {
+    if (!inMemory(stats)) return super.crossEntropy(x, labels, stats, scale, out);
+    const [logits, index] = [this.rowMajor(x), this.rowMajor(labels)];
+    const [rows, classes] = x.shape as [number, number];
+    const run = this.#other.crossEntropy[x.dtype]!;
+    const loss = run(rows, classes, addressOf(logits), addressOf(index), addressOf(stats));
+    out.storage.array[out.offset] = scale * loss;
+  }
+
+  override crossEntropyGrad(
+    gy: Operand,
+    x: Operand,
+    labels: Operand,
+    stats: Operand,
+    scale: number,
+    out: Operand,
+  ): void {
+    if (!inMemory(stats) || !inMemory(out)) return super.crossEntropyGrad(gy, x, labels, stats, scale, out);
+    const [logits, index] = [this.rowMajor(x), this.rowMajor(labels)];
+    const [rows, classes] = x.shape as [number, number];
+    const factor = scale * scalarOf(gy);
+    const run = this.#other.crossEntropyBackward[x.dtype]!;
+    run(rows, classes, addressOf(logits), addressOf(index), addressOf(stats), factor, addressOf(out));
+  }
+
+  override squaredError(a: Operand, b: Operand, scale: number, out: Operand): void {
+    const [left, right] = [this.rowMajor(a), this.rowMajor(b)];
+    const sum = this.#other.squaredError[a.dtype]!(sizeOf(a.shape), addressOf(left), addressOf(right));
+    out.storage.array[out.offset] = scale * sum;
+  }
+
+  override squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void {
+    if (!inMemory(out)) return super.squaredErrorGrad(gy, a, b, scale, out);
+    const [left, right] = [this.rowMajor(a), this.rowMajor(b)];
+    const factor = scale * scalarOf(gy);
+    const run = this.#other.squaredErrorBackward[a.dtype]!;
+    run(sizeOf(a.shape), addressOf(left), addressOf(right), factor, addressOf(out));
+  }
+
   override gather(x: Operand, axis: number, index: Operand, out: Operand): void {
     if (!this.#indexed('gather', x.shape, axis, x, index, out)) super.gather(x, axis, index, out);
   }
@@ -218,8 +302,12 @@ export class WasmBackend extends WasmLayerBackend {
     const [px, py] = [addressOf(source), addressOf(y)];
     const bytes = bytesPerElement(y.dtype);
     const from = { strides: broadcastStrides('addScaled', source, y.shape), offset: 0 };
-    walkPlanes(y.shape, [{ strides: y.strides, offset: 0 }, from], (rows, cols, _, at, { row, col }) =>
-      run(rows, cols, py + at[0]! * bytes, row[0]!, col[0]!, px + at[1]! * bytes, row[1]!, col[1]!, alpha),
+    walkPlanes(
+      y.shape,
+      [{ strides: y.strides, offset: 0 }, from],
+      (rows, cols, _, at, { row, col }) =>
+        run(rows, cols, py + at[0]! * bytes, row[0]!, col[0]!, px + at[1]! * bytes, row[1]!, col[1]!, alpha),
+      true,
     );
   }
 
@@ -227,8 +315,11 @@ export class WasmBackend extends WasmLayerBackend {
     const run = this.#other.scale[y.dtype];
     if (run === undefined || !inMemory(y)) return super.scale(y, beta);
     const [address, bytes] = [addressOf(y), bytesPerElement(y.dtype)];
-    walkPlanes(y.shape, [{ strides: y.strides, offset: 0 }], (rows, cols, _, at, { row, col }) =>
-      run(rows, cols, address + at[0]! * bytes, row[0]!, col[0]!, beta),
+    walkPlanes(
+      y.shape,
+      [{ strides: y.strides, offset: 0 }],
+      (rows, cols, _, at, { row, col }) => run(rows, cols, address + at[0]! * bytes, row[0]!, col[0]!, beta),
+      true,
     );
   }
 
@@ -245,6 +336,45 @@ export class WasmBackend extends WasmLayerBackend {
     ];
     const { beta1, beta2, eps, correction1, correction2 } = o;
     run(sizeOf(m.shape), pm, pv, pg, ps, beta1, beta2, eps, correction1, correction2, addressOf(out));
+  }
+
+  override adam(p: Operand, m: Operand, v: Operand, g: Operand, o: AdamOptions): void {
+    const run = this.#other.adam[p.dtype];
+    if (run === undefined || !inMemory(p) || !inMemory(m) || !inMemory(v)) return super.adam(p, m, v, g, o);
+    const gradient = this.rowMajor(g);
+    const [pm, pv, pg, pp] = [addressOf(m), addressOf(v), addressOf(gradient), addressOf(p)];
+    run(sizeOf(p.shape), pm, pv, pg, o.beta1, o.beta2, o.eps, o.correction1, o.correction2, pp, o.lr, o.keep);
+  }
+
+  override sgd(p: Operand, buf: Operand, g: Operand, o: SgdOptions): void {
+    const run = this.#other.sgd[p.dtype];
+    if (run === undefined || !inMemory(p) || !inMemory(buf)) return super.sgd(p, buf, g, o);
+    const gradient = this.rowMajor(g);
+    const [pp, pb, pg] = [addressOf(p), addressOf(buf), addressOf(gradient)];
+    run(sizeOf(p.shape), pp, pb, pg, o.lr, o.keep, o.take, o.look, o.own);
+  }
+
+  override gram(x: Operand, out: Operand): void {
+    if (!inMemory(out)) return super.gram(x, out);
+    const rows = this.#resident(x);
+    const { exports, scratch } = this.kernels;
+    const [m, n] = x.shape as [number, number];
+    const product = out.dtype === 'float32' ? exports.ssyrk : exports.dsyrk;
+    product(n, m, addressOf(rows), rows.strides[1]!, rows.strides[0]!, addressOf(out), n, 0, scratch);
+  }
+
+  override linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
+    if (!inMemory(out)) return super.linear(x, weight, bias, out);
+    // Many rows against one matrix are one product: the rows must lie at equal distances.
+    const rows = x.shape.length === 2 ? this.#resident(x) : this.rowMajor(x);
+    const [w, b] = [this.#resident(weight), bias && this.rowMajor(bias)];
+    const { exports, scratch } = this.kernels;
+    const product = out.dtype === 'float32' ? exports.sgemm : exports.dgemm;
+    const [n, k] = weight.shape as [number, number];
+    const m = k === 0 ? sizeOf(out.shape) / Math.max(1, n) : sizeOf(x.shape) / k;
+    const [xRow, xColumn] = x.shape.length === 2 ? [rows.strides[0]!, rows.strides[1]!] : [k, 1];
+    const [px, pw, pb, po] = [addressOf(rows), addressOf(w), b === null ? 0 : addressOf(b), addressOf(out)];
+    product(m, n, k, px, xRow, xColumn, pw, w.strides[1]!, w.strides[0]!, po, n, pb, 0, 0, 1, 0, 0, 0, scratch);
   }
 
   override matmul(a: Operand, b: Operand, out: Operand): void {
@@ -285,6 +415,9 @@ export class WasmBackend extends WasmLayerBackend {
   }
 }
 
+/** The element of a tensor of one. */
+const scalarOf = (x: Operand): number => x.storage.array[x.offset]!;
+
 const pathTo = (x: Operand, { shape }: Layout) => ({ strides: broadcastStrides('broadcast', x, shape), offset: 0 });
 
 /** A shape around the axes that are reduced or indexed: before, along and after. Null if they do not lie side by side. */
@@ -307,7 +440,20 @@ function orOutOfMemory<T>(dtype: DType, size: number, allocate: () => T): T {
 const unaryTable = (exports: Exports) =>
   tableOf(exports, [
     ...(['neg', 'abs', 'sign', 'exp', 'expm1', 'log', 'log1p', 'sqrt', 'square', 'reciprocal', 'sin', 'cos'] as const),
-    ...(['tanh', 'sigmoid', 'relu', 'erf', 'floor', 'ceil', 'round', 'not', 'isFinite', 'isNaN'] as const),
+    ...([
+      'tanh',
+      'sigmoid',
+      'relu',
+      'erf',
+      'gelu',
+      'geluTanh',
+      'floor',
+      'ceil',
+      'round',
+      'not',
+      'isFinite',
+      'isNaN',
+    ] as const),
   ]);
 
 const binaryTable = (exports: Exports) =>
@@ -316,9 +462,14 @@ const binaryTable = (exports: Exports) =>
     ...(['eq', 'ne', 'lt', 'le', 'gt', 'ge', 'and', 'or'] as const),
   ]);
 
+const slopeTable = (exports: Exports) =>
+  tableOf(exports, ['reluBackward', 'tanhBackward', 'sigmoidBackward', 'geluBackward', 'geluTanhBackward']);
+
 const otherTable = (exports: Exports) =>
   tableOf(exports, [
     ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'softmax', 'logSoftmax'] as const),
+    ...(['softmaxBackward', 'logSoftmaxBackward', 'crossEntropy', 'crossEntropyBackward'] as const),
+    ...(['squaredError', 'squaredErrorBackward', 'adam', 'sgd'] as const),
     ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'addScaled', 'scale', 'moments', 'sumChannels'] as const),
   ]);
 

@@ -11,6 +11,7 @@ import type { Shape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { checkImages, type Pair, pairOf, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
 import { cast } from './cast.ts';
+import { sum } from './reduce.ts';
 
 /** Where the kernel goes, and the shapes of input, weight and output. */
 type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: Shape };
@@ -18,10 +19,11 @@ type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: S
 const convForward: Op<Conv> = defineOp<Conv>({
   name: 'conv2d',
   shape: ([x], { y }) => ({ shape: y, dtype: x!.dtype }),
-  forward: (backend, [x, w], out, attrs) => backend.convForward(x!, w!, out, attrs),
+  forward: (backend, [x, w, bias], out, attrs) => backend.convForward(x!, w!, bias ?? null, out, attrs),
   backward: (gy, node) => [
     node.needs(0) ? convInputGrad([gy, node.input(1)], node.attrs) : null,
     node.needs(1) ? convWeightGrad([node.input(0), gy], node.attrs) : null,
+    node.inputs.length === 3 && node.needs(2) ? sum(gy, [0, 2, 3]) : null,
   ],
 });
 
@@ -45,8 +47,11 @@ const convWeightGrad: Op<Conv> = defineOp<Conv>({
   ],
 });
 
-/** `groups` (default 1) splits input and output channels into as many independent convolutions. */
-export type ConvOptions = WindowOptions & { groups?: number };
+/**
+ * `groups` (default 1) splits input and output channels into as many independent convolutions; `bias` [O] (default none)
+ * is added to each output channel.
+ */
+export type ConvOptions = WindowOptions & { groups?: number; bias?: Tensor | null };
 
 /**
  * y[n, o, i, j] = Σ_{c, p, q} w[o, c, p, q] · x[n, c, i·stride + p·dilation − padding, …], with zeros around x.
@@ -75,8 +80,13 @@ export function conv2d(x: Tensor, w: Tensor, o: ConvOptions = {}): Tensor {
     );
   const window = windowOf('conv2d', [kh, kw], o);
   const y = [images, outputs, ...windowsIn('conv2d', [rows, columns], window)];
-  const dtype = promote(x.dtype, w.dtype);
-  return convForward([cast(x, dtype), cast(w, dtype)], { ...window, groups, x: x.shape, w: w.shape, y });
+  const { bias = null } = o;
+  if (bias !== null && (bias.rank !== 1 || bias.shape[0] !== outputs || !isFloat(bias.dtype)))
+    throw new ShapeError(`conv2d: expected a floating bias [${outputs}], got ${describe(bias)}`);
+  const inputs = bias === null ? [x, w] : [x, w, bias];
+  const dtype = inputs.map(t => t.dtype).reduce(promote);
+  const operands = inputs.map(t => cast(t, dtype));
+  return convForward(operands, { ...window, groups, x: x.shape, w: w.shape, y });
 }
 
 type Patches = Window & { readonly images: Shape; readonly patches: Shape };

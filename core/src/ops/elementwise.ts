@@ -1,6 +1,6 @@
 /** Elementwise operations: functions of one tensor, and of two that broadcast. Every gradient stands beside its function. */
 
-import type { BinaryKernel, UnaryKernel } from '../backends/backend.ts';
+import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backends/backend.ts';
 import { full } from '../create.ts';
 import { type DType, promote, toFloat } from '../dtype.ts';
 import { DTypeError, describe } from '../errors.ts';
@@ -47,12 +47,11 @@ export const log1p = defineUnary('log1p', toFloat, (gy, node) => [div(gy, add(no
 export const sqrt = defineUnary('sqrt', toFloat, (gy, node) => [div(gy, mul(node.output, 2))]);
 export const sin = defineUnary('sin', toFloat, (gy, node) => [mul(gy, cos(node.input(0)))]);
 export const cos = defineUnary('cos', toFloat, (gy, node) => [neg(mul(gy, sin(node.input(0))))]);
-export const tanh = defineUnary('tanh', toFloat, (gy, node) => [mul(gy, sub(1, square(node.output), node.output))]);
-export const sigmoid = defineUnary('sigmoid', toFloat, (gy, node) => {
-  const y = node.output;
-  return [mul(gy, mul(y, sub(1, y, y)))];
-});
-export const relu = defineUnary('relu', same, (gy, node) => [where(gt(node.input(0), 0), gy, 0)]);
+export const tanh = defineUnary('tanh', toFloat, (gy, node) => [unaryGrad.tanh([gy, node.output], null)]);
+export const sigmoid = defineUnary('sigmoid', toFloat, (gy, node) => [unaryGrad.sigmoid([gy, node.output], null)]);
+export const relu = defineUnary('relu', same, (gy, node) => [unaryGrad.relu([gy, node.output], null)]);
+const exactGelu = defineUnary('gelu', toFloat, (gy, node) => [unaryGrad.gelu([gy, node.input(0)], null)]);
+const tanhGelu = defineUnary('geluTanh', toFloat, (gy, node) => [unaryGrad.geluTanh([gy, node.input(0)], null)]);
 /** The error function; its derivative is 2/√π · exp(−x²). */
 export const erf = defineUnary('erf', toFloat, (gy, node) => [
   mul(gy, mul(exp(neg(square(node.input(0)))), 2 / Math.sqrt(Math.PI))),
@@ -60,6 +59,49 @@ export const erf = defineUnary('erf', toFloat, (gy, node) => [
 export const logicalNot = defineUnary('not', bool, null);
 export const finite = defineUnary('isFinite', bool, null);
 export const nan = defineUnary('isNaN', bool, null);
+
+/**
+ * gy · f′(x) as one kernel. The gradient by gy is the same kernel again; that by `a` (f's result, or its argument) needs
+ * the derivative of f′, written as a function of `a`; null where that is 0.
+ */
+function defineUnaryGrad(kernel: UnaryGradKernel, slopeOfSlope: ((a: Tensor) => Tensor) | null): Op<null> {
+  const op: Op<null> = defineOp<null>({
+    name: `${kernel}Grad`,
+    shape: ([, a]) => a!,
+    forward: (backend, [gy, a], out) => backend.unaryGrad(kernel, gy!, a!, out),
+    backward(ggx, node) {
+      const a = node.input(1);
+      return [
+        node.needs(0) ? op([ggx, a], null) : null,
+        node.needs(1) && slopeOfSlope !== null ? mul(mul(ggx, node.input(0)), slopeOfSlope(a)) : null,
+      ];
+    },
+  });
+  return op;
+}
+
+const unaryGrad: Record<UnaryGradKernel, Op<null>> = {
+  relu: defineUnaryGrad('relu', null),
+  tanh: defineUnaryGrad('tanh', y => mul(y, -2)),
+  sigmoid: defineUnaryGrad('sigmoid', y => sub(1, mul(y, 2), y)),
+  // f′ = Φ + x φ, so f″ = φ (2 − x²).
+  gelu: defineUnaryGrad('gelu', x => {
+    const density = mul(exp(mul(square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+    return mul(density, sub(2, square(x), x));
+  }),
+  // f = ½ x (1 + t), t = tanh u, so f″ = (1 − t²) (u′ + ½ x (u″ − 2 t u′²)).
+  geluTanh: defineUnaryGrad('geluTanh', x => {
+    const t = tanh(cubic(x));
+    const first = mul(add(mul(square(x), 3 * CUBE), 1), ROOT);
+    const second = mul(x, 6 * CUBE * ROOT);
+    const curve = sub(second, mul(mul(t, square(first)), 2));
+    return mul(sub(1, square(t), x), add(first, mul(mul(x, 0.5), curve)));
+  }),
+};
+
+const [ROOT, CUBE] = [Math.sqrt(2 / Math.PI), 0.044715];
+/** The argument u of the tanh in the approximation of gelu. */
+const cubic = (x: Tensor) => mul(mul(x, add(mul(square(x), CUBE), 1)), ROOT);
 
 // --- two tensors ----------------------------------------------------------------------------------------------------
 
@@ -213,9 +255,5 @@ export function clamp(x: Tensor, min = -Infinity, max = Infinity): Tensor {
  * ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))).
  */
 export function gelu(x: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor {
-  const inner =
-    approximate === 'tanh'
-      ? tanh(mul(mul(x, add(mul(square(x), 0.044715), 1)), Math.sqrt(2 / Math.PI)))
-      : erf(mul(x, Math.SQRT1_2));
-  return mul(mul(x, 0.5), add(inner, 1));
+  return approximate === 'tanh' ? tanhGelu(x) : exactGelu(x);
 }

@@ -1,6 +1,6 @@
 /** Writing into tensors: how optimizers update parameters and running averages. Nothing here is recorded. */
 
-import type { MomentOptions } from '../backends/backend.ts';
+import type { AdamOptions, MomentOptions, SgdOptions } from '../backends/backend.ts';
 import { empty } from '../create.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
@@ -13,17 +13,26 @@ import type { Tensor } from '../tensor.ts';
  * instead of using new ones.
  */
 function target(op: string, y: Tensor, ...sources: readonly Tensor[]): void {
-  if (isRecording() && y.requiresGrad)
-    throw new GraphError(`${op}: ${describe(y)} requires a gradient; change it inside noGrad(() => …)`);
-  for (const x of sources) {
-    if (isRecording() && x.requiresGrad)
-      throw new GraphError(`${op}: would lose the gradient of ${describe(x)}; use its detach(), or noGrad(() => …)`);
-    if (x.storage.backend !== y.storage.backend)
-      throw new DTypeError(`${op}: expected tensors on one device, got ${y.device} and ${x.device}`);
-  }
+  for (const x of sources) writable(op, y, x);
+  if (sources.length === 0) writable(op, y, y);
   if (y.size > 0 && y.strides.some((stride, i) => stride === 0 && y.shape[i]! > 1))
     throw new ShapeError(`${op}: ${describe(y)} repeats elements (expand), so a write to one is a write to several`);
   y.storage.version++;
+}
+
+/** Throws where writing `x` to `y` would lose a gradient, or they lie on two devices. */
+function writable(op: string, y: Tensor, x: Tensor): void {
+  if (isRecording()) {
+    if (y.requiresGrad)
+      throw new GraphError(`${op}: ${describe(y)} requires a gradient; change it inside noGrad(() => …)`);
+    if (x.requiresGrad)
+      throw new GraphError(`${op}: would lose the gradient of ${describe(x)}; use its detach(), or noGrad(() => …)`);
+  }
+  if (x.storage.backend !== y.storage.backend)
+    throw new DTypeError(`${op}: expected tensors on one device, got ${y.device} and ${x.device}`);
+  // Before a kernel reads any address, because computing what was deferred may collect memory.
+  y.storage.settle();
+  x.storage.settle();
 }
 
 function checkFits(op: string, y: Tensor, x: Tensor): void {
@@ -70,4 +79,32 @@ export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | nu
   const out = empty(m.shape, { dtype: m.dtype, device: m.device });
   m.storage.backend.moments(m, v, g, second, out, o);
   return out;
+}
+
+/** A tensor that a fused update of `p` by `g` writes to: like p, floating and contiguous. */
+function updated(op: string, p: Tensor, x: Tensor, g: Tensor): void {
+  checkLike(op, p, x);
+  if (!isFloat(x.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(x)}`);
+  if (!x.isContiguous) throw new ShapeError(`${op}: expected a tensor without gaps, got ${describe(x)}`);
+  writable(op, x, g);
+  x.storage.version++;
+}
+
+function checkLike(op: string, p: Tensor, x: Tensor): void {
+  if (!sameShape(x.shape, p.shape) || x.dtype !== p.dtype)
+    throw new ShapeError(`${op}: expected tensors like p, ${describe(p)}, got ${describe(x)}`);
+}
+
+/** A whole step of Adam (or AdamW) in place, by one kernel: `adamMoments`, then p ← keep p − lr · direction. */
+export function adamStep(p: Tensor, m: Tensor, v: Tensor, g: Tensor, o: AdamOptions): void {
+  checkLike('adamStep', p, g);
+  for (const x of [p, m, v]) updated('adamStep', p, x, g);
+  p.storage.backend.adam(p, m, v, g, o);
+}
+
+/** A step of SGD with momentum in place, by one kernel: buf ← keep buf + take g;  p ← p − lr (look buf + own g). */
+export function sgdStep(p: Tensor, buf: Tensor, g: Tensor, o: SgdOptions): void {
+  checkLike('sgdStep', p, g);
+  for (const x of [p, buf]) updated('sgdStep', p, x, g);
+  p.storage.backend.sgd(p, buf, g, o);
 }

@@ -8,7 +8,8 @@ import type { Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { reshape, squeeze, transpose, unsqueeze } from './view.ts';
 
-const matmulOp: Op<null> = defineOp<null>({
+/** The product of two operands of at least two axes and one dtype. */
+export const matmulOp: Op<null> = defineOp<null>({
   name: 'matmul',
   shape: ([a, b]) => ({
     shape: [

@@ -3,11 +3,11 @@
 import type { DType } from '../dtype.ts';
 import { isFloat, toFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
-import { defineOp, notDifferentiable } from '../op.ts';
+import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
-import { div, eq, exp, mul, sqrt, square, sub, where } from './elementwise.ts';
+import { div, eq, exp, mul, neg, sqrt, square, sub, where } from './elementwise.ts';
 import { expand, flatten, reshape } from './view.ts';
 
 /** Axes to reduce; all of them if undefined. Negative ones count from the end. */
@@ -134,10 +134,21 @@ const softmaxOp = defineOp<number>({
   name: 'softmax',
   shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
   forward: (backend, [x], out, axis) => backend.softmax(x!, axis, out),
-  backward(gy, node) {
-    const y = node.output;
-    const weighted = mul(gy, y);
-    return [sub(weighted, mul(y, sum(weighted, node.attrs, { keepdim: true })))];
+  backward: (gy, node) => [softmaxGrad([gy, node.output], node.attrs)],
+});
+
+/** Bilinear in gy and quadratic in y; the gradient by gy is the same map again. */
+const softmaxGrad: Op<number> = defineOp<number>({
+  name: 'softmaxGrad',
+  shape: ([, y]) => y!,
+  forward: (backend, [gy, y], out, axis) => backend.softmaxGrad(gy!, y!, axis, out),
+  backward(ggx, node) {
+    const [gy, y] = [node.input(0), node.input(1)];
+    const dot = (t: Tensor) => sum(t, node.attrs, { keepdim: true });
+    return [
+      node.needs(0) ? softmaxGrad([ggx, y], node.attrs) : null,
+      node.needs(1) ? sub(mul(ggx, sub(gy, dot(mul(gy, y)))), mul(gy, dot(mul(ggx, y)))) : null,
+    ];
   },
 });
 
@@ -145,7 +156,21 @@ const logSoftmaxOp = defineOp<number>({
   name: 'logSoftmax',
   shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
   forward: (backend, [x], out, axis) => backend.logSoftmax(x!, axis, out),
-  backward: (gy, node) => [sub(gy, mul(exp(node.output), sum(gy, node.attrs, { keepdim: true })))],
+  backward: (gy, node) => [logSoftmaxGrad([gy, node.output], node.attrs)],
+});
+
+const logSoftmaxGrad: Op<number> = defineOp<number>({
+  name: 'logSoftmaxGrad',
+  shape: ([, y]) => y!,
+  forward: (backend, [gy, y], out, axis) => backend.logSoftmaxGrad(gy!, y!, axis, out),
+  backward(ggx, node) {
+    const p = exp(node.input(1));
+    const dot = (t: Tensor) => sum(t, node.attrs, { keepdim: true });
+    return [
+      node.needs(0) ? sub(ggx, dot(mul(ggx, p))) : null,
+      node.needs(1) ? neg(mul(mul(ggx, p), dot(node.input(0)))) : null,
+    ];
+  },
 });
 
 /** exp(x) / Σ exp(x) along `axis` (default the last), computed without overflow. */

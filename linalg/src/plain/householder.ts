@@ -1,6 +1,6 @@
 // Householder reflectors H = I − τ v vᵀ with v₀ = 1, stored one a row, and their blocked application. Shared by qr and
 // eigh. Golub & Van Loan, Matrix Computations (4th ed.), §5.1; compact WY: Schreiber & Van Loan (1989), §5.1.7.
-import { block, gemm, transposed } from './gemm.ts';
+import { block, gemm, transposed } from '../gemm.ts';
 
 /** Reflectors applied at once. */
 const NB = 32;

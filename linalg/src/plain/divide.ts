@@ -1,7 +1,7 @@
 // Divide and conquer for the symmetric tridiagonal eigenproblem: Cuppen (1981), Gu & Eisenstat (1995); deflation as in
 // LAPACK's dlaed2. The matrix is torn into two halves plus a rank-one coupling, and a merge diagonalises D + ρ z zᵀ.
 // Factors in training are of low rank more often than not, and there deflation saves most of the work.
-import { block, gemm } from './gemm.ts';
+import { block, gemm } from '../gemm.ts';
 import { EPS, implicitQL, rotateRows } from './ql.ts';
 import { solveSecular } from './secular.ts';
 

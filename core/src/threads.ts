@@ -1,0 +1,48 @@
+/** On how many threads the device 'cpu' computes. */
+
+import { Threads } from '@otimes/kernels';
+import { getBackend } from './backends/registry.ts';
+import { WasmBackend } from './backends/wasm.ts';
+
+/** Made at the first call; by backend, as the device may be registered anew. */
+const threadsOf = new WeakMap<WasmBackend, Threads>();
+
+function cpuThreads(): Threads | null {
+  const backend = getBackend('cpu');
+  if (!(backend instanceof WasmBackend)) return null;
+  let threads = threadsOf.get(backend);
+  if (threads === undefined) {
+    threads = new Threads(backend.kernels);
+    threadsOf.set(backend, threads);
+  }
+  return threads;
+}
+
+let warned = false;
+
+/**
+ * Lets the device 'cpu' compute on `n` threads, this one among them; 1 by default. Await it: it resolves to the number in use
+ * once the workers are ready, and until then all runs on one thread. Results are the same to the last bit for every n.
+ * Workers sleep between calls and do not keep the program alive.
+ *
+ * Where threads cannot share memory (a page that is not cross-origin isolated, a page's main thread, no WebAssembly SIMD) it
+ * resolves to 1 and says why on the console, once. Throws a RangeError unless n is a whole number from 1 to 64; rejects with
+ * an Error where a worker does not start. If one stops later, operations that would use it throw an Error until the next
+ * setThreads.
+ */
+export async function setThreads(n: number): Promise<number> {
+  const threads = cpuThreads();
+  if (threads !== null) return threads.set(n);
+  if (!Number.isInteger(n) || n < 1)
+    throw new RangeError(`setThreads: the number of threads is a whole number of at least 1, got ${n}`);
+  if (n > 1 && !warned) {
+    warned = true;
+    console.warn(`otimes: setThreads(${n}): one thread is used, as the device 'cpu' has no WebAssembly SIMD here`);
+  }
+  return 1;
+}
+
+/** The number of threads that the device 'cpu' computes on now. */
+export function getThreads(): number {
+  return cpuThreads()?.count ?? 1;
+}

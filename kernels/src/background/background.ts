@@ -1,0 +1,202 @@
+/**
+ * Eigendecompositions in a worker, while the thread that asks goes on. That thread's event loop may stand still for good (a
+ * synchronous training loop), so it never waits for a message: it looks at the job, which lies in memory that both share.
+ */
+
+import { host as ownHost } from '#host';
+import { type Variant, variants } from '../features.ts';
+import type { Host, HostWorker } from '../host.ts';
+import { compiled } from '../instance.ts';
+import { linalgModule } from '../linalg.ts';
+import { layoutOf, type Message, STATUS, type Start, TEXT, WORKER } from './worker.ts';
+
+/** Milliseconds after which a sleeping thread looks whether the worker lives. */
+const TICK = 100;
+
+export type BackgroundOptions = {
+  /** Where workers come from, defaults to what this package was bundled for. */
+  readonly host?: Host;
+  /** Milliseconds after which a worker that has not started yet is not waited for, defaults to 10,000. */
+  readonly late?: number;
+  /**
+   * Milliseconds after which an [n, n] is given up, as the host cannot always tell whether a worker lives. Defaults to 15
+   * seconds and some hundred times what it takes on an idle machine (measured: 0.25 s for n = 1024).
+   */
+  readonly patience?: (n: number) => number;
+};
+
+export type JobStatus = keyof typeof STATUS;
+const NAMES = Object.keys(STATUS) as JobStatus[];
+
+/** A symmetric matrix [n, n] and, once it is done, its eigenvalues and the eigenvectors in columns. */
+export class EighJob {
+  readonly n: number;
+  /** Where all of it lies. */
+  readonly buffer: ArrayBufferLike;
+  /** Row-major, of one type. The worker only reads the matrix. */
+  readonly matrix: Float32Array | Float64Array;
+  readonly vectors: Float32Array | Float64Array;
+  /** Ascending. */
+  readonly values: Float64Array;
+  readonly #words: Int32Array;
+  #since: number | null = null;
+
+  /** @param buffer of `bytes(n, dtype)`, shared if a worker is to see it */
+  constructor(n: number, dtype: 'float32' | 'float64', buffer: ArrayBufferLike) {
+    const square = (at: number) =>
+      dtype === 'float32' ? new Float32Array(buffer, at, n * n) : new Float64Array(buffer, at, n * n);
+    const at = layoutOf(n, dtype === 'float32' ? 4 : 8);
+    this.n = n;
+    this.buffer = buffer;
+    this.matrix = square(at.matrix);
+    this.vectors = square(at.vectors);
+    this.values = new Float64Array(this.buffer, at.values, n);
+    this.#words = new Int32Array(this.buffer, 0, 1);
+    Atomics.store(this.#words, 0, STATUS.waiting);
+  }
+
+  /** Bytes of the buffer of such a job. */
+  static bytes(n: number, dtype: 'float32' | 'float64'): number {
+    return layoutOf(n, dtype === 'float32' ? 4 : 8).end;
+  }
+
+  get status(): JobStatus {
+    return NAMES[Atomics.load(this.#words, 0)]!;
+  }
+
+  /** Whether the worker has come to an end with it. */
+  get finished(): boolean {
+    const { status } = this;
+    return status !== 'waiting' && status !== 'running' && status !== 'taken';
+  }
+
+  /** What the worker said when it failed. */
+  get reason(): string {
+    const { text } = layoutOf(this.n, this.matrix.BYTES_PER_ELEMENT);
+    return String.fromCharCode(...new Uint16Array(this.buffer, text, TEXT)).replace(/\0.*$/s, '');
+  }
+
+  /** Takes it away from the worker; false if that has begun. */
+  claim(): boolean {
+    return Atomics.compareExchange(this.#words, 0, STATUS.waiting, STATUS.taken) === STATUS.waiting;
+  }
+
+  /** Sleeps until the status is another, for a tenth of a second at most. NOTE: a page's main thread may not; it comes back at once. */
+  sleep(status: JobStatus): void {
+    try {
+      Atomics.wait(this.#words, 0, STATUS[status], TICK);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+    }
+  }
+
+  /** Milliseconds since somebody first asked. */
+  get age(): number {
+    this.#since ??= performance.now();
+    return performance.now() - this.#since;
+  }
+
+  /** What to post to the worker. */
+  message(tolerance: number): Message {
+    const { buffer, matrix, n } = this;
+    const single = matrix.BYTES_PER_ELEMENT === 4;
+    return { ...layoutOf(n, matrix.BYTES_PER_ELEMENT), buffer, n, single, tolerance };
+  }
+}
+
+/** A worker from its start to its end. */
+export class EighWorker {
+  readonly #worker: HostWorker;
+  readonly #started = new Int32Array(new SharedArrayBuffer(4));
+  readonly #since = performance.now();
+  readonly #late: number;
+  readonly #patience: (n: number) => number;
+  #reason: string | null = null;
+
+  /** Throws an Error where there can be none. */
+  constructor(variant: Variant, { host, late, patience }: Required<BackgroundOptions>) {
+    this.#late = late;
+    this.#patience = patience;
+    const data: Start = {
+      kernels: compiled(variant, false),
+      linalg: linalgModule(variant),
+      started: this.#started.buffer,
+    };
+    this.#worker = host.startWorker(WORKER, data, how => {
+      this.#reason ??= how;
+    });
+    this.#worker.ready.catch(() => {}); // told to the callback too
+  }
+
+  /** Whether it has ever run. */
+  get started(): boolean {
+    return Atomics.load(this.#started, 0) === 1;
+  }
+
+  /** Why it is not to be counted on, as it never ran; null where it has, or may yet. */
+  get missing(): string | null {
+    if (this.started) return null;
+    if (this.#reason !== null) return `a worker did not start: it ${this.#reason}`;
+    if (performance.now() - this.#since < this.#late) return null;
+    return (
+      `a worker has not started within ${this.#late / 1000} seconds; ` +
+      'browsers start one only while the program awaits something'
+    );
+  }
+
+  /** How it ended, null while nothing says that it has. */
+  get ended(): string | null {
+    if (this.#reason === null && this.started && !this.#worker.alive()) this.#reason = 'stopped';
+    return this.#reason;
+  }
+
+  /** Gives itself up if a running job takes longer than any should. */
+  check(job: EighJob): void {
+    if (job.age > this.#patience(job.n)) void this.stop('made no progress and was given up');
+  }
+
+  post(job: EighJob, tolerance: number): void {
+    this.#worker.post(job.message(tolerance));
+  }
+
+  /** Ends it; `reason` is what its jobs will say. */
+  async stop(reason = 'stopped'): Promise<void> {
+    this.#reason ??= reason;
+    await this.#worker.stop();
+  }
+}
+
+/** The worker of a process, from the first job on; a new one where it has stopped. */
+export class Background {
+  readonly #o: Required<BackgroundOptions>;
+  #worker: EighWorker | null = null;
+  #refusal: string | null = null;
+
+  constructor(o: BackgroundOptions = {}) {
+    this.#o = { host: ownHost, late: 10_000, patience: n => 15_000 + 4e-5 * n ** 3, ...o };
+  }
+
+  /** Why nothing can run in the background here, and what to do about it; null where it can. */
+  why(): string | null {
+    if (variants().length === 0) return 'there is no WebAssembly with SIMD';
+    return this.#o.host.whyNoWorker() ?? this.#refusal ?? this.#worker?.missing ?? null;
+  }
+
+  /** Hands a shared job to the worker and returns that, or null where none can be started. `tolerance` is as in `symmetrise`. */
+  post(job: EighJob, tolerance: number): EighWorker | null {
+    if (this.#worker === null || this.#worker.ended !== null)
+      try {
+        this.#worker = new EighWorker(variants()[0]!, this.#o);
+      } catch (error) {
+        this.#refusal = error instanceof Error ? error.message : String(error);
+        return null;
+      }
+    this.#worker.post(job, tolerance);
+    return this.#worker;
+  }
+
+  /** Ends the worker, if there is one. */
+  async stop(): Promise<void> {
+    await this.#worker?.stop();
+  }
+}

@@ -1,0 +1,163 @@
+// eigh in a worker thread while the caller goes on, by the same kernels and so to the same last bit.
+
+import { Background, EighJob, type EighWorker } from '@otimes/kernels';
+import ndarray from 'ndarray';
+import { type Eigen, eigh } from './eigh.ts';
+import { describe, fail } from './errors.ts';
+import { eighKernel } from './kernels.ts';
+import {
+  type AnyNdArray,
+  type Real,
+  type RealDtype,
+  type RealNdArray,
+  resultDtype,
+  rowMajor,
+  symmetryTolerance,
+} from './ndarray.ts';
+
+/** A decomposition that is under way. */
+export type BackgroundEigh = {
+  /** The matrix as it was, only to be read. */
+  readonly matrix: RealNdArray;
+  /**
+   * What `eigh` returns, or null while it is not there; with `wait` it returns when it is. Throws what `eigh` throws, and an
+   * Error where the worker has stopped.
+   */
+  take(wait: boolean): Eigen | null;
+  /** Lets the memory of matrix and results be used again: neither may be read after it. */
+  release(): void;
+};
+
+/** Bytes of released memory that are kept for the next jobs. */
+const KEEP = 256 * 2 ** 20;
+
+/** Shared buffers of jobs by their size. */
+class Buffers {
+  readonly #free = new Map<number, ArrayBufferLike[]>();
+  #bytes = 0;
+
+  take(bytes: number): ArrayBufferLike {
+    const buffer = this.#free.get(bytes)?.pop();
+    if (buffer === undefined) return new SharedArrayBuffer(bytes);
+    this.#bytes -= bytes;
+    return buffer;
+  }
+
+  give(buffer: ArrayBufferLike): void {
+    const bytes = buffer.byteLength;
+    if (this.#bytes + bytes > KEEP) return;
+    this.#bytes += bytes;
+    const free = this.#free.get(bytes);
+    if (free === undefined) this.#free.set(bytes, [buffer]);
+    else free.push(buffer);
+  }
+}
+
+let background = new Background();
+let buffers = new Buffers();
+let warned = false;
+
+/** Takes the place of the process's worker; returns that. For tests. */
+export function replaceBackground(by: Background): Background {
+  const before = background;
+  background = by;
+  buffers = new Buffers();
+  warned = false;
+  return before;
+}
+
+/** Says once that there is no worker. */
+function warn(why: string): void {
+  if (!warned)
+    console.warn(`otimes: decompositions do not run in the background but when their results are asked for, as ${why}`);
+  warned = true;
+}
+
+/**
+ * Begins to decompose a symmetric matrix [n, n] in a worker thread, which is started at the first call, serves all of the
+ * process one after the other, and does not keep it alive. The matrix is copied. Results are those of `eigh` to the last bit,
+ * as the kernels compute them: what `setSolver` was given has no part in it.
+ *
+ * `take` looks into shared memory, so that it works in a program that never awaits. Where it is to wait for what the worker
+ * has not begun with, it computes that itself. A page's main thread, which may not sleep, waits by looking again and again.
+ * Where there is no shared memory, no worker or no SIMD, one warning says why and `take` computes.
+ */
+export function eighInBackground(a: AnyNdArray): BackgroundEigh {
+  const data = rowMajor('eigh', a);
+  const [n = 0, cols] = a.shape;
+  if (n !== cols) fail('eigh', 'expected a square matrix', describe(a));
+  const dtype = resultDtype(a);
+  const why = background.why();
+  const bytes = EighJob.bytes(n, dtype);
+  const job = new EighJob(n, dtype, why === null ? buffers.take(bytes) : new ArrayBuffer(bytes));
+  job.matrix.set(data);
+  const worker = why === null ? background.post(job, symmetryTolerance(a)) : null;
+  return new Pending(job, worker, dtype);
+}
+
+class Pending implements BackgroundEigh {
+  readonly matrix: RealNdArray;
+  readonly #job: EighJob;
+  readonly #worker: EighWorker | null;
+  readonly #dtype: RealDtype;
+  #result: Eigen | null = null;
+  #released = false;
+
+  constructor(job: EighJob, worker: EighWorker | null, dtype: RealDtype) {
+    this.#job = job;
+    this.#worker = worker;
+    this.#dtype = dtype;
+    this.matrix = this.#square(job.matrix);
+  }
+
+  #square(data: Real): RealNdArray {
+    return ndarray(data, [this.#job.n, this.#job.n]);
+  }
+
+  take(wait: boolean): Eigen | null {
+    if (this.#released) throw new Error('eighInBackground: take() after release()');
+    const [job, worker] = [this.#job, this.#worker];
+    while (this.#result === null) {
+      const { status } = job;
+      if (status === 'done')
+        this.#result = { values: ndarray(job.values, [job.n]), vectors: this.#square(job.vectors) };
+      else if (status === 'taken') this.#result = this.#here();
+      else if (status === 'waiting' && this.#mayTake(wait) && job.claim()) continue;
+      else if (status === 'waiting' || status === 'running') {
+        // The worker may have finished since, and stopped after it.
+        const ended = worker?.ended ?? null;
+        if (ended !== null && job.status === status) throw new Error(`eigh: the worker in the background ${ended}`);
+        if (status === 'running') worker?.check(job);
+        if (!wait) return null;
+        job.sleep(status);
+      } else this.#fail(status);
+    }
+    return this.#result;
+  }
+
+  /** Whether nobody else will do it, or waiting would be idle. */
+  #mayTake(wait: boolean): boolean {
+    const missing = this.#worker === null ? background.why() : this.#worker.missing;
+    if (missing !== null) warn(missing);
+    return wait || this.#worker === null || missing !== null;
+  }
+
+  #here(): Eigen {
+    const found = eighKernel(this.matrix, 'float64');
+    if (found === null) return eigh(this.matrix); // which throws, or does without kernels
+    return { values: ndarray(found.values, [found.values.length]), vectors: this.#square(found.vectors) };
+  }
+
+  #fail(status: 'refused' | 'diverged' | 'failed'): never {
+    if (status === 'failed') throw new Error(`eigh: the worker in the background failed: ${this.#job.reason}`);
+    if (status === 'refused') eigh(this.matrix); // throws, and says what is wrong with it
+    throw new Error(`eigh: divide and conquer did not converge: ${this.#dtype}[${this.matrix.shape}]`);
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    // NOTE: where the worker has not finished with the buffer, a message with it may be under way: then it is not used again.
+    if (!this.#job.claim() && this.#job.finished) buffers.give(this.#job.buffer);
+  }
+}
