@@ -1,4 +1,7 @@
-/** The demo: its chart, pictures, table and verdict on runs made up here, and its promises about exit codes and output. */
+/**
+ * The demo: its chart, pictures, table and verdict on runs made up here, and its promises about exit codes and output. And
+ * what the other examples promise.
+ */
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -209,8 +212,10 @@ t.test('options: what is wrong is named', async () => {
 
 type Outcome = { code: number | null; stdout: string; stderr: string };
 
-function demo(...args: string[]): Promise<Outcome> {
-  const node = ['--conditions=@otimes/source', '--import', 'tsx', resolve('examples/digits/main.ts'), ...args];
+const demo = (...args: string[]): Promise<Outcome> => program('digits', ...args);
+
+function program(example: string, ...args: string[]): Promise<Outcome> {
+  const node = ['--conditions=@otimes/source', '--import', 'tsx', resolve(`examples/${example}/main.ts`), ...args];
   return new Promise((done, failed) => {
     const child = startNode(node);
     const outcome: Outcome = { code: null, stdout: '', stderr: '' };
@@ -263,3 +268,14 @@ t.test('demo with an option that does not exist: usage on stderr, exit code 2', 
   assert.match(wrong.stderr, /--sped[\s\S]*Usage: npm run demo/);
   assert.equal(wrong.stdout, '');
 });
+
+t.test(
+  'custom-collector: STEVE finds the multiplication table of the quaternions through a collector from outside',
+  async () => {
+    const { code, stdout, stderr } = await program('custom-collector');
+    assert.equal(code, 0, stderr);
+    assert.equal(stderr, '');
+    assert.match(stdout, /^bilinear: a block of 4 × 16, trained by STEVE\n/);
+    assert.match(stdout, /^ {3}k {3}j {2}-i {2}-1$/m);
+  },
+);

@@ -4,7 +4,7 @@ import type { Tensor } from '@otimes/core';
 import { checkChoice } from './check.ts';
 import { KFAC, KFAC_OPTIONS, type KFACOptions } from './kfac.ts';
 import { batchSquares } from './kronecker/factors.ts';
-import type { Kfe } from './kronecker/kfe.ts';
+import type { Rotation } from './kronecker/kfe.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { BlockState } from './kronecker/state.ts';
 
@@ -26,26 +26,41 @@ export class EKFAC extends KFAC {
     super(model, o, EKFAC_OPTIONS);
     this.secondMoment = o.secondMoment ?? 'example';
     this.usesExampleSquares = this.secondMoment === 'example';
+    this.usesBatch = this.secondMoment === 'batch';
   }
 
   protected override readonly usesExampleSquares: boolean;
+
+  protected override readonly usesBatch: boolean;
 
   protected override get slotNames(): readonly string[] {
     return [...super.slotNames, 'S'];
   }
 
-  protected override refreshed(state: BlockState, _before: Kfe | null): void {
-    state.slots.set('S', state.kfe!.eigenvalues());
+  protected override needsExampleSquares(state: BlockState): boolean {
+    return this.usesExampleSquares && (this.isStatisticsStep || this.isRefreshStep(state));
   }
 
-  protected override curvature(state: BlockState, basis: Kfe, projected: Tensor): Tensor {
-    const { batch, squares } = state.pending!;
-    const s = this.usesExampleSquares ? squares(basis) : batchSquares(projected, batch);
+  protected override refreshed(state: BlockState, rotation: Rotation | null): void {
+    super.refreshed(state, rotation);
+    state.slots.set('S', state.kfe!.eigenvalues().clone());
+  }
+
+  protected override curvature(state: BlockState, D: Tensor): Tensor {
+    const S = state.slots.get('S')!;
+    const s = this.#secondMoments(state, D);
     const alpha = this.factorDecay;
-    const S = state.slots
-      .get('S')!
-      .scale_(alpha)
-      .addScaled_(s, 1 - alpha);
-    return S.add(this.damping);
+    if (s !== null) S.scale_(alpha).addScaled_(s, 1 - alpha);
+    return this.damped(S);
+  }
+
+  /** Null on steps that measure none. */
+  #secondMoments(state: BlockState, D: Tensor): Tensor | null {
+    if (!this.usesExampleSquares) return batchSquares(D, state.statistics!.batch);
+    return state.statistics?.hasSamples ? this.exampleSquares(state) : null;
+  }
+
+  protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {
+    return { lambda: this.damping, mean: state.slots.get('S')!.mean().item() };
   }
 }

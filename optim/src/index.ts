@@ -5,10 +5,13 @@ export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
-export type { Canonical, KroneckerBlock, Sharing } from './kronecker/block.ts';
+export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './kronecker/block.ts';
 export type { Description } from './kronecker/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './kronecker/collector.ts';
+export { attentionCollector } from './kronecker/collectors/attention.ts';
+export { conv2dCollector } from './kronecker/collectors/conv2d.ts';
 export { linearCollector } from './kronecker/collectors/linear.ts';
+export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './kronecker/collectors/weight.ts';
 export {
   exampleSquares,
   type Factors,
@@ -23,7 +26,9 @@ export {
   KroneckerPreconditioner,
   type Proposal,
 } from './kronecker/preconditioner.ts';
-export { BlockState } from './kronecker/state.ts';
+export type { BlockReport, Phase, Report } from './kronecker/report.ts';
+export type { Route } from './kronecker/route.ts';
+export { type BlockOptions, BlockState } from './kronecker/state.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { RMSprop, type RMSpropOptions } from './rmsprop.ts';

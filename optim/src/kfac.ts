@@ -2,7 +2,7 @@
 
 import type { Tensor } from '@otimes/core';
 import { checkChoice, checkKnown, checkRange } from './check.ts';
-import { type Kfe, outer } from './kronecker/kfe.ts';
+import { outer, type Rotation, rotate } from './kronecker/kfe.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
 import { KroneckerPreconditioner, type Proposal } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';
@@ -20,7 +20,7 @@ export type KFACOptions = KroneckerOptions & {
   momentum?: number;
   /** The update looks ahead along the momentum. Default false. */
   nesterov?: boolean;
-  /** κ: updates shrink together by min(1, √(κ / (lr² Σ ⟨update, D⟩))). Default: none. */
+  /** κ: updates shrink together by min(1, √(κ / Σ lr² ⟨update, D⟩)), lr being the block's. Default: none. */
   klClip?: number;
 };
 
@@ -54,6 +54,7 @@ export class KFAC extends KroneckerPreconditioner {
   readonly momentum: number;
   readonly nesterov: boolean;
   readonly klClip: number | null;
+  readonly #damped = new WeakMap<Tensor, { damping: number; version: number; sum: Tensor }>();
 
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: KFACOptions = {}, known: object = KFAC_OPTIONS) {
@@ -70,26 +71,45 @@ export class KFAC extends KroneckerPreconditioner {
   }
 
   protected override readonly usesExampleSquares: boolean = false;
+  protected override readonly usesBatch: boolean = false;
 
   protected override get slotNames(): readonly string[] {
     return this.momentum === 0 ? [] : ['momentum'];
   }
 
-  protected override refreshed(_state: BlockState, _before: Kfe | null): void {}
+  /** The momentum is a sum of updates and turns as they do. */
+  protected override refreshed(state: BlockState, rotation: Rotation | null): void {
+    const momentum = state.slots.get('momentum');
+    if (momentum !== undefined && rotation !== null) state.slots.set('momentum', rotate(momentum, rotation));
+  }
 
-  protected override direction(state: BlockState, kfe: Kfe, D: Tensor): Tensor {
-    const projected = kfe.project(D);
-    return kfe.unproject(projected.div(this.curvature(state, kfe, projected)));
+  protected override direction(state: BlockState, D: Tensor): Tensor {
+    return D.div(this.curvature(state, D));
   }
 
   /** The damped curvature in each coordinate of the basis, [dOut, dIn]. */
-  protected curvature(_state: BlockState, kfe: Kfe, _projected: Tensor): Tensor {
-    if (this.dampingSplit === 'eigen') return kfe.eigenvalues().add(this.damping);
+  protected curvature({ kfe }: BlockState, _D: Tensor): Tensor {
+    const { sA, sG } = kfe!;
+    if (this.dampingSplit === 'eigen') return this.damped(kfe!.eigenvalues());
     const root = Math.sqrt(this.damping);
-    const ratio = Math.sqrt(kfe.sA.mean().item() / kfe.sG.mean().item());
+    const ratio = Math.sqrt(sA.mean().item() / sG.mean().item());
     // A factor of zeros means a gradient of zeros, which every split maps to zero.
     const pi = ratio > 0 && ratio < Infinity ? ratio : 1;
-    return outer(kfe.sG.add(root / pi), kfe.sA.add(pi * root));
+    return outer(sG.add(root / pi), sA.add(pi * root));
+  }
+
+  /** curvature + λ, computed once for each that there is. */
+  protected damped(curvature: Tensor): Tensor {
+    const known = this.#damped.get(curvature);
+    const version = curvature.storage.version;
+    if (known?.damping === this.damping && known.version === version) return known.sum;
+    const sum = curvature.add(this.damping).keep();
+    this.#damped.set(curvature, { damping: this.damping, version, sum });
+    return sum;
+  }
+
+  protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {
+    return { lambda: this.damping, mean: state.kfe!.eigenvalues().mean().item() };
   }
 
   protected override finish(proposals: readonly Proposal[]): void {
@@ -100,8 +120,12 @@ export class KFAC extends KroneckerPreconditioner {
     }
   }
 
+  /** Inner products are the same in every orthonormal basis. */
   #klScale(proposals: readonly Proposal[], kappa: number): number {
-    const inner = proposals.reduce((sum, { update, gradient }) => sum + update.mul(gradient).sum().item(), 0);
+    const inner = proposals.reduce(
+      (sum, { state, update, gradient }) => sum + state.lrRatio ** 2 * update.mul(gradient).sum().item(),
+      0,
+    );
     return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));
   }
 

@@ -4,10 +4,10 @@
  * the counter starts at 1, and running averages, batch second moments and carried moments are the defaults.
  */
 
-import { adamMoments, type Tensor, zeros } from '@otimes/core';
+import { adamMoments, adamStep, type Tensor, zeros } from '@otimes/core';
 import { Adam, checkBetas } from './adam.ts';
 import { checkChoice, checkKnown, checkRange } from './check.ts';
-import type { Kfe } from './kronecker/kfe.ts';
+import { type Rotation, rotate, rotateSquares } from './kronecker/kfe.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';
@@ -72,40 +72,55 @@ export class STEVE extends KroneckerPreconditioner {
   }
 
   protected override readonly usesExampleSquares: boolean;
+  protected override readonly usesBatch = false;
 
   protected override get slotNames(): readonly string[] {
     return ['m', 'v'];
   }
 
   /** m ← RGᵀ m RA, v ← (RG∘RG)ᵀ v (RA∘RA) with RA = UA_oldᵀ UA_new and RG alike. */
-  protected override refreshed(state: BlockState, before: Kfe | null): void {
-    const { block, slots } = state;
-    const { UA, UG } = state.kfe!;
-    if (before === null || this.onRefresh === 'zero') {
-      for (const name of this.slotNames)
-        slots.set(name, zeros([block.dOut, block.dIn], { dtype: UA.dtype, device: UA.device }));
+  protected override refreshed(state: BlockState, rotation: Rotation | null): void {
+    const { block, slots, kfe } = state;
+    const { dtype, device } = kfe!.sA;
+    if (rotation === null || this.onRefresh === 'zero') {
+      for (const name of this.slotNames) slots.set(name, zeros([block.dOut, block.dIn], { dtype, device }));
       state.count = 0;
       return;
     }
-    const [RA, RG] = [before.UA.transpose().matmul(UA), before.UG.transpose().matmul(UG)];
-    slots.set('m', RG.transpose().matmul(slots.get('m')!).matmul(RA));
-    slots.set('v', RG.square().transpose().matmul(slots.get('v')!).matmul(RA.square()));
+    // What null directions of the new basis would get is rounding noise, as their gradients are.
+    slots.set('m', this.#masked(state, rotate(slots.get('m')!, rotation)));
+    slots.set('v', rotateSquares(slots.get('v')!, rotation));
   }
 
-  protected override direction(state: BlockState, kfe: Kfe, D: Tensor): Tensor {
+  #masked({ kfe }: BlockState, x: Tensor): Tensor {
+    return kfe!.maskNull(x, this.nullTolerance ?? (x.dtype === 'float32' ? 1e-6 : 1e-14));
+  }
+
+  /** Adam's constants at the block's next count. */
+  #next(state: BlockState) {
     const [beta1, beta2] = this.betas;
-    const projected = kfe.project(D);
-    const second = this.usesExampleSquares ? state.pending!.squares(kfe) : null;
     state.count++;
-    const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
     const [correction1, correction2] = [1 - beta1 ** state.count, 1 - beta2 ** state.count];
-    let normalised = adamMoments(m, v, projected, second, { beta1, beta2, eps: this.eps, correction1, correction2 });
-    if (this.nesterov) {
-      // β₁ m̂ of the next step, with the current gradient in place of the unknown one (Dozat 2016).
-      const ahead = m.mul(beta1 / (1 - beta1 ** (state.count + 1))).add(projected.mul((1 - beta1) / correction1));
-      normalised = ahead.div(v.div(correction2).sqrt().add(this.eps));
-    }
-    const tolerance = this.nullTolerance ?? (D.dtype === 'float32' ? 1e-6 : 1e-14);
-    return kfe.unproject(kfe.maskNull(normalised, tolerance));
+    return { beta1, beta2, eps: this.eps, correction1, correction2 };
+  }
+
+  protected override direction(state: BlockState, gradient: Tensor): Tensor {
+    const D = this.#masked(state, gradient);
+    const second = this.usesExampleSquares ? this.exampleSquares(state) : null;
+    const o = this.#next(state);
+    const { beta1, correction1, correction2 } = o;
+    const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
+    const normalised = adamMoments(m, v, D, second, o);
+    if (!this.nesterov) return normalised;
+    // β₁ m̂ of the next step, with the current gradient in place of the unknown one (Dozat 2016).
+    const ahead = m.mul(beta1 / (1 - beta1 ** (state.count + 1))).add(D.mul((1 - beta1) / correction1));
+    return ahead.div(v.div(correction2).sqrt().add(this.eps));
+  }
+
+  protected override stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number): boolean {
+    if (this.nesterov || this.usesExampleSquares) return false;
+    const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
+    adamStep(weight, m, v, this.#masked(state, D), { ...this.#next(state), lr, keep });
+    return true;
   }
 }

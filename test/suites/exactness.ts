@@ -1,24 +1,57 @@
 // Exact Fisher and Gauss–Newton blocks by brute force: one backward pass an example and an output, dense matrices.
 import { eye, grad, noGrad, type Tensor, zeros } from '@otimes/core';
 import { vec } from '@otimes/linalg';
-import { crossEntropy, type Module, mseLoss } from '@otimes/nn';
-import type { BlockState } from '@otimes/optim';
+import { crossEntropy, Module, mseLoss } from '@otimes/nn';
+import { type BlockState, EKFAC, type KroneckerOptions, type KroneckerPreconditioner } from '@otimes/optim';
 
 export type Loss = 'crossEntropy' | 'mse';
 
-/** The loss of a batch, the mean over its examples. */
-export const lossOf = (loss: Loss, z: Tensor, y: Tensor): Tensor =>
-  loss === 'crossEntropy' ? crossEntropy(z, y) : mseLoss(z, y);
+/** A model with a batch. */
+export type Net = { model: Module; x: Tensor; y: Tensor; loss: Loss };
+
+/** Averages over the positions of [batch, shared, features]. */
+export class Pool extends Module {
+  readonly #how: 'mean' | 'sum';
+  constructor(how: 'mean' | 'sum') {
+    super();
+    this.#how = how;
+  }
+  override forward(x: Tensor): Tensor {
+    return this.#how === 'mean' ? x.mean(1) : x.sum(1);
+  }
+}
+
+/** The loss of a batch, the mean over its examples or the sum. */
+export const lossOf = (loss: Loss, z: Tensor, y: Tensor, reduction: 'mean' | 'sum' = 'mean'): Tensor =>
+  loss === 'crossEntropy' ? crossEntropy(z, y, { reduction }) : mseLoss(z, y, { reduction });
+
+/** The states of all blocks of an optimizer. */
+export const blocksOf = (optimizer: KroneckerPreconditioner): BlockState[] =>
+  optimizer
+    .describe()
+    .filter(({ collector }) => collector !== 'rest')
+    .map(({ path }) => optimizer.inspect(path));
+
+/** The states of all blocks after one step on one batch that changes nothing. */
+export function statistics({ model, x, y, loss }: Net, o: KroneckerOptions = {}): BlockState[] {
+  const optimizer = new EKFAC(model, { lr: 0, factorDecay: 0, ...o });
+  optimizer.zeroGrad();
+  lossOf(loss, model.call(x), y, o.lossReduction).backward();
+  optimizer.step();
+  optimizer.detach();
+  return blocksOf(optimizer);
+}
 
 /** Columns of a matrix stacked, as a plain array. */
 export const vectorised = (m: Tensor): number[] => Array.from(vec(m.ndarray()).data);
 
-/** [dW | db] of a block from gradients of its parameters. */
+/** [dW | db] of a block from gradients of its parameters, for a convolution with the axes of a patch in one row. */
 export function gradientMatrix(gradients: readonly Tensor[]): Tensor {
-  const [W, b] = gradients;
-  const [rows, columns] = W!.shape as [number, number];
-  const D = zeros([rows, columns + (b === undefined ? 0 : 1)], { dtype: W!.dtype });
-  D.narrow(1, 0, columns).copy_(W!);
+  const [weight, b] = gradients;
+  const W = weight!.flatten(1);
+  const [rows, columns] = W.shape as [number, number];
+  const D = zeros([rows, columns + (b === undefined ? 0 : 1)], { dtype: W.dtype });
+  D.narrow(1, 0, columns).copy_(W);
   if (b !== undefined) D.narrow(1, columns, 1).copy_(b.unsqueeze(1));
   return D;
 }

@@ -8,6 +8,7 @@ import {
   type StateDict,
   saveSafetensors,
   scope,
+  type Tensor,
   zeros,
 } from '@otimes/core';
 import { crossEntropy, Linear, type Module, Sequential, Tanh } from '@otimes/nn';
@@ -29,22 +30,32 @@ export const firstOrder: readonly OptimizerCase[] = [
   { name: 'NAdam', make: m => new NAdam(m.parameters(), { lr: 0.05 }) },
 ];
 
-const newModel = (seed = 1): Sequential => {
-  const o = { dtype: 'float64', rng: new Generator(seed) } as const;
-  return new Sequential(new Linear(5, 4, o), new Tanh(), new Linear(4, 3, o));
+/** What is trained: a model that a seed makes, and labelled batches. */
+export type Task<M extends Module = Module> = {
+  model: (o: { dtype: 'float64'; rng: Generator }) => M;
+  batches: readonly { x: Tensor; y: Tensor }[];
 };
 
-const data = new Generator(7);
-const batches = Array.from({ length: 4 }, () => ({
-  x: randn([6, 5], { dtype: 'float64', rng: data }),
-  y: randint(0, 3, [6], { rng: data }),
-}));
+/** Batches of 6 examples of some shape, in 3 classes. */
+export function labelled(shape: readonly number[], seed = 7): Task['batches'] {
+  const rng = new Generator(seed);
+  return Array.from({ length: 4 }, () => ({
+    x: randn([6, ...shape], { dtype: 'float64', rng }),
+    y: randint(0, 3, [6], { rng }),
+  }));
+}
+
+const mlp: Task<Sequential> = {
+  model: o => new Sequential(new Linear(5, 4, o), new Tanh(), new Linear(4, 3, o)),
+  batches: labelled([5]),
+};
+const { batches } = mlp;
 
 /** Steps `from` … `to`−1 of a training run; the loss before the last of them. */
-async function train(model: Module, optimizer: Optimizer, from: number, to: number): Promise<number> {
+async function train(model: Module, optimizer: Optimizer, from: number, to: number, on = batches): Promise<number> {
   let last = Number.NaN;
   for (let i = from; i < to; i++) {
-    const { x, y } = batches[i % batches.length]!;
+    const { x, y } = on[i % on.length]!;
     optimizer.zeroGrad();
     const loss = crossEntropy(model.call(x), y);
     loss.backward();
@@ -62,27 +73,34 @@ const expectSame = (actual: StateDict, expected: StateDict): void =>
   assert.deepStrictEqual(plain(actual), plain(expected));
 const throughFile = (state: StateDict): StateDict => loadSafetensors(saveSafetensors(state));
 
-export function optimizerLaws(t: Test, { name, make }: OptimizerCase): void {
-  const start = (seed?: number) => {
-    const model = newModel(seed);
-    return { model, optimizer: make(model) };
-  };
+/** A model with its optimizer. */
+function begin<M extends Module>({ model: build }: Task<M>, make: OptimizerCase['make'], seed = 1) {
+  const model = build({ dtype: 'float64', rng: new Generator(seed) });
+  return { model, optimizer: make(model) };
+}
 
+export function resumptionLaw<M extends Module>(t: Test, { name, make }: OptimizerCase, task: Task<M>): void {
   law(t, `${name}: save, load, go on = the uninterrupted run, bit for bit`, async () => {
-    const whole = start();
-    await train(whole.model, whole.optimizer, 0, 9);
+    const whole = begin(task, make);
+    await train(whole.model, whole.optimizer, 0, 9, task.batches);
     for (const cut of [0, 1, 4, 6]) {
-      const first = start();
-      await train(first.model, first.optimizer, 0, cut);
-      const second = start(2);
-      await train(second.model, second.optimizer, 0, 2);
+      const first = begin(task, make);
+      await train(first.model, first.optimizer, 0, cut, task.batches);
+      const second = begin(task, make, 2);
+      await train(second.model, second.optimizer, 0, 2, task.batches);
       second.model.loadStateDict(throughFile(first.model.stateDict()));
       second.optimizer.loadStateDict(throughFile(first.optimizer.stateDict()));
-      await train(second.model, second.optimizer, cut, 9);
+      await train(second.model, second.optimizer, cut, 9, task.batches);
       expectSame(second.model.stateDict(), whole.model.stateDict());
       expectSame(second.optimizer.stateDict(), whole.optimizer.stateDict());
     }
   });
+}
+
+export function optimizerLaws(t: Test, { name, make }: OptimizerCase): void {
+  const start = () => begin(mlp, make);
+
+  resumptionLaw(t, { name, make }, mlp);
 
   law(t, `${name}: a state dict is a copy, before and after loading`, async () => {
     const { model, optimizer } = start();

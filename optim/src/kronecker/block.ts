@@ -1,7 +1,7 @@
 /** A block: one weight matrix whose Fisher block is approximated by A ⊗ G. What a collector hands over. */
 
 import type { Tensor } from '@otimes/core';
-import type { AnyModule, Parameter } from '@otimes/nn';
+import type { AnyModule, Module, Parameter } from '@otimes/nn';
 
 /** How the positions that share a weight enter the factors (Eschenhagen et al. 2023, §3). */
 export type Sharing = 'expand' | 'reduce';
@@ -11,6 +11,15 @@ export type Sharing = 'expand' | 'reduce';
  * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut].
  */
 export type Canonical = { readonly a: Tensor; readonly g: Tensor };
+
+/** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */
+export type AffineLayer = {
+  readonly module: Module;
+  /** [dOut, inputs] */
+  readonly weight: Parameter;
+  /** [dOut], or null where there is none. */
+  readonly bias: Parameter | null;
+};
 
 export interface KroneckerBlock {
   /** Dotted path of the layer in the model, '' for the model itself. */
@@ -26,6 +35,9 @@ export interface KroneckerBlock {
   readonly dOut: number;
   /** Columns of the gradient matrix, the homogeneous one included, and the size of A. */
   readonly dIn: number;
+
+  /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
+  readonly layer?: AffineLayer | undefined;
 
   /** The tap's input and output gradient in canonical form. Scales nothing. */
   canonical(input: Tensor, gy: Tensor): Canonical;

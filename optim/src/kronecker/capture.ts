@@ -1,9 +1,19 @@
 /** Capture: hooks on a model that hand each block's input and output gradients on, as soon as backward has them. */
 
-import { type Generator, grad, type Handle, isRecording, noGrad, Tensor, unscoped } from '@otimes/core';
+import {
+  backwardPass,
+  type Generator,
+  grad,
+  type Handle,
+  isRecording,
+  noGrad,
+  scope,
+  Tensor,
+  unscoped,
+} from '@otimes/core';
 import type { AnyModule } from '@otimes/nn';
 import type { KroneckerBlock } from './block.ts';
-import { type LossReduction, perExample, type Sample } from './factors.ts';
+import type { LossReduction, Sample } from './factors.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
 export type CaptureOptions = {
@@ -14,12 +24,17 @@ export type CaptureOptions = {
   readonly rng: Generator;
 };
 
+/** What a step needs of a block: nothing, the number of examples, or activations and gradients. */
+export type Need = 'nothing' | 'batch' | 'samples';
+
 /** Where statistics go. */
 export interface Sink {
-  /** Whether this step uses the block's activations and gradients; where not, only the batch size is handed over. */
-  needsSamples(index: number): boolean;
-  /** Statistics of block `index`, with gradients of ONE example's loss. Runs inside backward, without recording. */
-  consume(index: number, batch: number, sample: Sample | null): void;
+  need(index: number): Need;
+  /**
+   * Statistics of block `index` in backward pass number `pass`; a second call with the same number is another use of the
+   * layer. `sample` is null where only the number of examples is needed. Runs inside backward, without recording.
+   */
+  consume(index: number, pass: number, batch: number, sample: Sample | null): void;
 }
 
 /** Statistics are made inside backward, and no tensor of the forward pass is kept beyond it. */
@@ -29,8 +44,9 @@ const BORROWS = { borrows: true };
 type Passage = { readonly index: number; readonly input: Tensor; readonly output: Tensor };
 
 /**
- * Registers the hooks. They keep nothing that the graph does not hold anyway; forward passes under noGrad, and those
- * that no backward follows, leave no trace.
+ * Registers the hooks. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
+ * backward follows, and `grad`, whose gradients are for looking at, leave no trace. Where a step needs nothing, they do
+ * nothing.
  */
 export function capture(
   model: AnyModule,
@@ -40,26 +56,28 @@ export function capture(
 ): Handle {
   let passages: Passage[] = [];
 
-  const handOver = ({ index, input }: Passage, gys: readonly Tensor[] | null, reduction: LossReduction) => {
+  const handOver = ({ index, input }: Passage, pass: number, gys: readonly Tensor[] | null) => {
     const batch = input.rank < 2 ? 1 : input.shape[0]!;
-    if (gys === null) return sink.consume(index, batch, null);
+    if (gys === null) return sink.consume(index, pass, batch, null);
     const canonical = gys.map(gy => blocks[index]!.canonical(input, gy));
-    sink.consume(index, batch, { a: canonical[0]!.a, gs: canonical.map(c => perExample(c, reduction)) });
+    sink.consume(index, pass, batch, { a: canonical[0]!.a, gs: canonical.map(({ g }) => g) });
   };
-  const inBackward = (run: () => void) => unscoped(() => noGrad(run));
+  // What is made on the way is given back at once; what the statistics hold is kept.
+  const inBackward = (run: () => void) => unscoped(() => noGrad(() => scope(run)));
 
   /** Propagates the Fisher's own gradients from the model's output to the blocks that it depends on. */
   const estimate = (seen: readonly Passage[], output: Tensor) => {
     if (fisher === 'empirical' || loss === undefined) return;
+    const needs = seen.map(passage => sink.need(passage.index));
     const outputs = seen.map(passage => passage.output);
-    const sampled = seen.some(passage => sink.needsSamples(passage.index));
+    const sampled = needs.includes('samples');
     const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), lossReduction, rng) : [];
     const passes = seeds.map(gy => grad(output, outputs, { gy, allowUnused: true }));
+    const pass = backwardPass();
     for (const [i, passage] of seen.entries()) {
       const gys = passes.flatMap(gradients => gradients[i] ?? []);
-      // These are gradients of single examples already: no mean is to be undone.
-      if (!sampled) handOver(passage, null, 'sum');
-      else if (gys.length > 0) handOver(passage, gys, 'sum');
+      if (needs[i] === 'batch') handOver(passage, pass, null);
+      else if (needs[i] === 'samples' && gys.length > 0) handOver(passage, pass, gys);
     }
   };
 
@@ -70,10 +88,15 @@ export function capture(
       if (!(input instanceof Tensor) || !(output instanceof Tensor))
         throw new TypeError(`${block.collector} collector: '${block.path}' must map one tensor to one tensor`);
       if (!output.requiresGrad) return;
+      const need = sink.need(index);
+      if (need === 'nothing') return;
       const passage = { index, input: input.detach(), output };
       if (fisher !== 'empirical') passages.push(passage);
       else
-        output.onGrad(gy => inBackward(() => handOver(passage, sink.needsSamples(index) ? [gy] : null, lossReduction)));
+        output.onGrad(gy => {
+          if (backwardPass() === 0) return;
+          inBackward(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
+        }, BORROWS);
     }, BORROWS),
   );
   if (fisher !== 'empirical') {
@@ -92,10 +115,10 @@ export function capture(
         let entered = false;
         output.onGrad(() => {
           // The passes below start at this output too and come by here again.
-          if (entered) return;
+          if (entered || backwardPass() === 0) return;
           entered = true;
           inBackward(() => estimate(seen, output));
-        });
+        }, BORROWS);
       }, BORROWS),
     );
   }

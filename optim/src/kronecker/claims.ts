@@ -2,6 +2,7 @@
 
 import type { AnyModule, Parameter } from '@otimes/nn';
 import type { KroneckerBlock, Sharing } from './block.ts';
+import type { Route } from './route.ts';
 import type { BlockState } from './state.ts';
 
 /** A row of `describe()`: a block, or parameters that none claims. */
@@ -14,6 +15,10 @@ export type Description = {
   /** 'reduce, G expanded' where G of 'reduce' vanished; null under 'rest'. */
   readonly sharing: Sharing | 'reduce, G expanded' | null;
   readonly parameters: readonly string[];
+  /** How the gradient comes into the basis, from the first step on; null under 'rest'. */
+  readonly route: Route | null;
+  /** Sides that are larger than `maxFactorDim` and stay at the identity. */
+  readonly identity: readonly ('A' | 'G')[];
 };
 
 /** A row for each block and for each parameter that none claims; `paths` has the parameters' names. */
@@ -24,12 +29,14 @@ export function describeClaims(
 ): Description[] {
   const pathOf = (p: Parameter) => paths.get(p)!;
   return [
-    ...states.map(({ block, expandedG }) => ({
+    ...states.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
       path: block.path,
       collector: block.collector,
       shape: [block.dOut, block.dIn],
-      sharing: expandedG ? ('reduce, G expanded' as const) : block.sharing,
+      sharing: expandedG ? ('reduce, G expanded' as const) : sharing,
       parameters: block.parameters.map(pathOf),
+      route,
+      identity: [...(identityA ? (['A'] as const) : []), ...(identityG ? (['G'] as const) : [])],
     })),
     ...unclaimed.map(p => ({
       path: pathOf(p),
@@ -37,6 +44,8 @@ export function describeClaims(
       shape: p.shape,
       sharing: null,
       parameters: [pathOf(p)],
+      route: null,
+      identity: [],
     })),
   ];
 }

@@ -2,6 +2,8 @@
 
 import type { AnyModule } from '@otimes/nn';
 import type { KroneckerBlock, Sharing } from './block.ts';
+import { attentionCollector } from './collectors/attention.ts';
+import { conv2dCollector } from './collectors/conv2d.ts';
 import { linearCollector } from './collectors/linear.ts';
 
 export type CollectorOptions = {
@@ -20,7 +22,7 @@ export interface Collector {
 }
 
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
-export const defaultCollectors: readonly Collector[] = [linearCollector];
+export const defaultCollectors: readonly Collector[] = [attentionCollector, conv2dCollector, linearCollector];
 
 /** All blocks of a model, asking the collectors module by module from the root down. */
 export function collectBlocks(

@@ -6,19 +6,19 @@
  * gradient matrix of example b, and D = 1/B Σ_b D_b that of the batch.
  */
 
-import type { Tensor } from '@otimes/core';
-import type { Canonical, Sharing } from './block.ts';
+import { concat, gram, type Tensor } from '@otimes/core';
+import type { Sharing } from './block.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
 
 /**
- * One batch as the optimizer uses it. `gs` holds one output gradient per backward pass: one for the empirical and the
- * sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
+ * One use of a layer in a backward pass. `gs` holds one output gradient as it arrived for each source: one for the
+ * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
 export type Sample = { readonly a: Tensor; readonly gs: readonly Tensor[] };
 
-/** A [dIn, dIn] and G [dOut, dOut]. */
+/** A [dIn, dIn] and G [dOut, dOut]; a side that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
   readonly A: Tensor;
   readonly G: Tensor;
@@ -26,9 +26,168 @@ export type Factors = {
   readonly expandedG: boolean;
 };
 
-/** The gradient of one example's loss: backward under a mean loss delivers 1/B of it. */
-export function perExample({ a, g }: Canonical, reduction: LossReduction): Tensor {
-  return reduction === 'mean' ? g.mul(a.shape[0]!) : g;
+/** Below this ratio of traces G of 'reduce' counts as 0: Σ_t ∂L/∂k_t of an attention's key projection is, exactly. */
+const VANISHED = 1e-8;
+
+/** What a block's statistics are made for. */
+export type StatisticsOptions = {
+  readonly sharing: Sharing;
+  /** Sides that stay at the identity: of them only the trace is taken. */
+  readonly identityA: boolean;
+  readonly identityG: boolean;
+  readonly wantsFactors: boolean;
+  /** Whether `exampleSquares` will be asked for, in a basis that is known only later. */
+  readonly keepsSamples: boolean;
+};
+
+/**
+ * Sums over the backward passes of one step. Passes are micro-batches of one batch: the losses are to be scaled so that
+ * their sum is the loss of all examples. Uses of a layer within one pass are further shared positions.
+ *
+ * expand: A = 1/(BT) Σ_bt a aᵀ, G = 1/B Σ_bt g gᵀ (for T = 1 Martens & Grosse 2015, eq. 1). reduce: A = 1/B Σ_b ā āᵀ with
+ * ā = mean_t a, G = 1/B Σ_b s sᵀ with s = Σ_t g (Eschenhagen et al. 2023, §3). Several gradients add up in G.
+ */
+export class Statistics {
+  readonly #o: StatisticsOptions;
+  #pass = -1;
+  #batch = 0;
+  #rows = 0;
+  #A: Tensor | null = null;
+  #G: Tensor | null = null;
+  #expandedG: Tensor | null = null;
+  /** 'reduce' with several positions: sums over the positions of the current pass, and how many there were. */
+  #open: { a: Tensor; gs: Tensor[]; positions: number } | null = null;
+  #vanished = true;
+  #samples: Sample[][] = [];
+  #passBatch = 0;
+  #result: Factors | null = null;
+
+  constructor(o: StatisticsOptions) {
+    this.#o = o;
+  }
+
+  /** Examples of all passes. */
+  get batch(): number {
+    return this.#batch;
+  }
+
+  /** Whether samples were kept, for `exampleSquares`. */
+  get hasSamples(): boolean {
+    return this.#samples.some(uses => uses.length > 0);
+  }
+
+  /** Counts a pass of which nothing but the number of examples is needed. */
+  count(pass: number, batch: number, label: string): void {
+    if (pass === this.#pass) {
+      if (batch !== this.#passBatch)
+        throw new Error(
+          `${label} was used for ${this.#passBatch} and for ${batch} examples in one backward pass; its uses must be of the ` +
+            'same examples',
+        );
+      return;
+    }
+    this.#close();
+    this.#pass = pass;
+    this.#passBatch = batch;
+    this.#batch += batch;
+    this.#samples.push([]);
+  }
+
+  add(pass: number, sample: Sample, label: string): void {
+    this.count(pass, sample.a.shape[0]!, label);
+    if (this.#o.keepsSamples) {
+      const copy = (x: Tensor) => x.clone().keep();
+      this.#samples.at(-1)!.push({ a: copy(sample.a), gs: sample.gs.map(copy) });
+    }
+    if (!this.#o.wantsFactors) return;
+    if (this.#o.sharing === 'reduce') this.#addReduced(sample);
+    else this.#addExpanded(sample);
+  }
+
+  #addExpanded({ a, gs }: Sample): void {
+    const [batch, shared, dIn] = a.shape as [number, number, number];
+    this.#A = plus(this.#A, squares(a.reshape([batch * shared, dIn]), this.#o.identityA));
+    this.#rows += batch * shared;
+    for (const g of gs) this.#G = plus(this.#G, this.#expanded(g));
+  }
+
+  #expanded(g: Tensor): Tensor {
+    return squares(g.reshape([-1, g.shape[2]!]), this.#o.identityG);
+  }
+
+  #addReduced({ a, gs }: Sample): void {
+    const [sumA, sumGs] = [a.sum(1).keep(), gs.map(g => g.sum(1).keep())];
+    // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
+    for (const [i, g] of gs.entries()) {
+      const whole = g.square().sum().item();
+      if (sumGs[i]!.square().sum().item() > VANISHED * whole) this.#vanished = false;
+      else if (whole > 0) this.#expandedG = plus(this.#expandedG, this.#expanded(g));
+    }
+    if (this.#open === null) this.#open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
+    else {
+      this.#open.a.addScaled_(sumA, 1);
+      for (const [i, s] of sumGs.entries()) this.#open.gs[i]!.addScaled_(s, 1);
+      this.#open.positions += a.shape[1]!;
+    }
+  }
+
+  /** Ends the pass whose sums over positions are open. */
+  #close(): void {
+    if (this.#open === null) return;
+    const { a, gs, positions } = this.#open;
+    this.#A = plus(this.#A, squares(a.mul(1 / positions), this.#o.identityA));
+    this.#rows += a.shape[0]!;
+    for (const s of gs) this.#G = plus(this.#G, squares(s, this.#o.identityG));
+    this.#open = null;
+  }
+
+  /** The factors of all passes together, which are then over; `scale` is that of `gradientScale`. Null where none were collected. */
+  factors(scale: number): Factors | null {
+    if (this.#result !== null) return this.#result;
+    this.#close();
+    if (this.#A === null || this.#G === null) return null;
+    const expandedG = this.#expandedG !== null && this.#vanished;
+    this.#result = {
+      A: this.#A.scale_(1 / this.#rows),
+      G: (expandedG ? this.#expandedG! : this.#G).scale_(scale ** 2 / this.#batch),
+      expandedG,
+    };
+    return this.#result;
+  }
+
+  /**
+   * The second moments of the examples' gradients in a basis: s = 1/B Σ_b (UGᵀ D_b UA)², elementwise, [dOut, dIn]
+   * (George et al. 2018, eq. 11). Null bases are identities.
+   */
+  exampleSquares(UA: Tensor | null, UG: Tensor | null, scale: number): Tensor {
+    const passes = this.#samples.filter(uses => uses.length > 0);
+    if (passes.length === 0) throw new Error('exampleSquares: no samples were kept');
+    return sumOf(passes.map(uses => squaresIn(joined(uses), UA, UG))).mul(scale ** 2 / this.#batch);
+  }
+}
+
+/** The factors of one batch, from gradients of ONE example's loss. */
+export function factors(sample: Sample, sharing: Sharing): Factors {
+  return of(sample, { sharing, wantsFactors: true, keepsSamples: false }).factors(1)!;
+}
+
+/** The second moments of one batch in the bases UA and UG, from gradients of ONE example's loss. */
+export function exampleSquares(sample: Sample, UA: Tensor, UG: Tensor): Tensor {
+  return of(sample, { sharing: 'expand', wantsFactors: false, keepsSamples: true }).exampleSquares(UA, UG, 1);
+}
+
+function of(sample: Sample, o: Pick<StatisticsOptions, 'sharing' | 'wantsFactors' | 'keepsSamples'>): Statistics {
+  const statistics = new Statistics({ ...o, identityA: false, identityG: false });
+  statistics.add(0, sample, 'sample');
+  return statistics;
+}
+
+/**
+ * What the output gradients of an empirical Fisher lack to be those of one example's loss: backward under a mean loss
+ * delivers 1/batch of them.
+ */
+export function gradientScale(batch: number, reduction: LossReduction): number {
+  return reduction === 'mean' ? batch : 1;
 }
 
 /** The gradient matrix of the mean loss, whichever loss was differentiated. */
@@ -36,69 +195,52 @@ export function meanGradient(D: Tensor, batch: number, reduction: LossReduction)
   return reduction === 'mean' ? D : D.mul(1 / batch);
 }
 
-/** Below this ratio of traces G of 'reduce' counts as 0: Σ_t ∂L/∂k_t of an attention's key projection is, exactly. */
-const VANISHED = 1e-8;
-
-/**
- * expand: A = 1/(BT) Σ_bt a aᵀ, G = 1/B Σ_bt g gᵀ (for T = 1 Martens & Grosse 2015, eq. 1). reduce: A = 1/B Σ_b ā āᵀ with
- * ā = mean_t a, G = 1/B Σ_b s sᵀ with s = Σ_t g (Eschenhagen et al. 2023, §3). Several gradients add up in G.
- */
-export function factors({ a, gs }: Sample, sharing: Sharing): Factors {
-  const [batch, shared, dIn] = a.shape as [number, number, number];
-  if (sharing === 'reduce' && shared > 1) {
-    const G = sumOf(gs.map(g => gram(g.sum(1)))).mul(1 / batch);
-    const size = gs.reduce((total, g) => total + g.square().sum().item(), 0) / batch;
-    const vanished = trace(G) <= VANISHED * size;
-    return {
-      A: gram(a.mean(1)).mul(1 / batch),
-      G: vanished ? expandedG(gs, batch) : G,
-      expandedG: vanished,
-    };
-  }
-  return {
-    A: gram(a.reshape([batch * shared, dIn])).mul(1 / (batch * shared)),
-    G: expandedG(gs, batch),
-    expandedG: false,
-  };
-}
-
-function expandedG(gs: readonly Tensor[], batch: number): Tensor {
-  return sumOf(gs.map(g => gram(g.reshape([-1, g.shape[2]!])))).mul(1 / batch);
-}
-
-/**
- * The second moments of the examples' gradients in a basis: s = 1/B Σ_b (UGᵀ D_b UA)², elementwise, [dOut, dIn]
- * (George et al. 2018, eq. 11).
- */
-export function exampleSquares({ a, gs }: Sample, UA: Tensor, UG: Tensor): Tensor {
-  const [batch, shared] = a.shape as [number, number];
-  const aTilde = a.matmul(UA);
-  const squares = gs.map(g => {
-    const gTilde = g.matmul(UG);
-    // Without sharing D_b has rank one, and its squares are products of squares.
-    if (shared === 1) return gTilde.squeeze(1).square().transpose().matmul(aTilde.squeeze(1).square());
-    return gTilde.transpose(1, 2).matmul(aTilde).square().sum(0);
-  });
-  return sumOf(squares).mul(1 / batch);
-}
-
-/** The same from the batch's gradient D̃ alone: B D̃², as if examples were independent with mean 0. */
+/** B D̃², as if examples were independent with mean 0: second moments from the batch's gradient alone. */
 export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
 
-/** xᵀ x of the rows of x. */
-function gram(x: Tensor): Tensor {
-  return x.transpose().matmul(x);
+/** Σ_b (UGᵀ D_b UA)² for the gradients of one pass. */
+function squaresIn({ a, gs }: Sample, UA: Tensor | null, UG: Tensor | null): Tensor {
+  const aTilde = UA === null ? a : a.matmul(UA);
+  const squares = gs.map(g => {
+    const gTilde = UG === null ? g : g.matmul(UG);
+    // Without sharing D_b has rank one, and its squares are products of squares.
+    if (a.shape[1] === 1) return gTilde.squeeze(1).square().transpose().matmul(aTilde.squeeze(1).square());
+    return gTilde.transpose(1, 2).matmul(aTilde).square().sum(0);
+  });
+  return sumOf(squares);
 }
+
+/** Several uses as one with all their positions. */
+function joined(uses: readonly Sample[]): Sample {
+  if (uses.length === 1) return uses[0]!;
+  return {
+    a: concat(
+      uses.map(({ a }) => a),
+      1,
+    ),
+    gs: uses[0]!.gs.map((_, i) =>
+      concat(
+        uses.map(({ gs }) => gs[i]!),
+        1,
+      ),
+    ),
+  };
+}
+
+/** xᵀ x of the rows of x [rows, n], or for a side at the identity its mean eigenvalue, tr(xᵀ x) / n. */
+function squares(x: Tensor, identity: boolean): Tensor {
+  return identity
+    ? x
+        .square()
+        .sum()
+        .mul(1 / x.shape[1]!)
+    : gram(x);
+}
+
+const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? term.keep() : sum.addScaled_(term, 1));
 
 function sumOf(terms: readonly Tensor[]): Tensor {
   return terms.reduce((sum, term) => sum.add(term));
-}
-
-function trace(m: Tensor): number {
-  let sum = 0;
-  const { array } = m.storage;
-  for (let i = 0; i < m.shape[0]!; i++) sum += array[m.offset + i * (m.strides[0]! + m.strides[1]!)]!;
-  return sum;
 }

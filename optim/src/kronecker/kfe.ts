@@ -1,6 +1,6 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { scope, type Tensor, tensor, where } from '@otimes/core';
+import { full, scope, type Tensor, tensor, where } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 
@@ -10,38 +10,54 @@ export type Eigensolver = (matrix: ndarray.NdArray) => { values: ndarray.NdArray
 /** `eigh` of @otimes/linalg; float64 inside. */
 export const defaultEigensolver: Eigensolver = eigh;
 
-/** Both bases, eigenvectors in columns, and the eigenvalues, clamped to ≥ 0, in the dtype of the factors. */
+/** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0. */
+export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor };
+
+/** How the coordinates of one basis become those of another: UA_oldᵀ UA_new and UG alike; null where nothing turns. */
+export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null };
+
+/** Both bases and the eigenvalues, in the dtype of the factors. */
 export class Kfe {
-  readonly UA: Tensor;
-  readonly UG: Tensor;
+  readonly UA: Tensor | null;
+  readonly UG: Tensor | null;
   readonly sA: Tensor;
   readonly sG: Tensor;
+  #eigenvalues: Tensor | null = null;
+  #alive: { tolerance: number; mask: Tensor | null } | null = null;
 
-  constructor({ UA, UG, sA, sG }: { UA: Tensor; UG: Tensor; sA: Tensor; sG: Tensor }) {
-    this.UA = UA;
-    this.UG = UG;
-    this.sA = sA;
-    this.sG = sG;
+  constructor(A: Decomposition, G: Decomposition) {
+    this.UA = A.U;
+    this.UG = G.U;
+    this.sA = A.s;
+    this.sG = G.s;
   }
 
-  static of(A: Tensor, G: Tensor, solve: Eigensolver): Kfe {
-    const [a, g] = [decompose(A, solve), decompose(G, solve)];
-    return new Kfe({ UA: a.vectors, sA: a.values, UG: g.vectors, sG: g.values });
+  /** @param sizes [dOut, dIn], for sides that are given by their mean eigenvalue */
+  static of(A: Tensor, G: Tensor, solve: Eigensolver, [dOut, dIn]: readonly [number, number]): Kfe {
+    return new Kfe(decompose(A, solve, dIn), decompose(G, solve, dOut));
   }
 
   /** D̃ = UGᵀ D UA for D [dOut, dIn]. */
   project(D: Tensor): Tensor {
-    return scope(() => this.UG.transpose().matmul(D).matmul(this.UA));
+    return between(this.UG?.transpose() ?? null, D, this.UA);
   }
 
   /** D = UG D̃ UAᵀ. */
   unproject(projected: Tensor): Tensor {
-    return scope(() => this.UG.matmul(projected).matmul(this.UA.transpose()));
+    return between(this.UG, projected, this.UA?.transpose() ?? null);
+  }
+
+  /** From the coordinates of this basis to those of `next`. */
+  rotationTo(next: Kfe): Rotation {
+    const turn = (from: Tensor | null, to: Tensor | null) =>
+      from === null || to === null ? null : from.transpose().matmul(to);
+    return { RA: turn(this.UA, next.UA), RG: turn(this.UG, next.UG) };
   }
 
   /** sG sAᵀ: the eigenvalues of A ⊗ G as a matrix [dOut, dIn]. */
   eigenvalues(): Tensor {
-    return outer(this.sG, this.sA);
+    this.#eigenvalues ??= outer(this.sG, this.sA).keep();
+    return this.#eigenvalues;
   }
 
   /**
@@ -49,9 +65,34 @@ export class Kfe {
    * eigenvalue is rounding noise, and a normalised update would amplify the noise to full length.
    */
   maskNull(projected: Tensor, tolerance: number): Tensor {
-    const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
-    return where(alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)), projected, 0);
+    if (this.#alive?.tolerance !== tolerance) {
+      const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
+      const mask = alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)).keep();
+      const all = mask.astype('float32').sum().item() === mask.size;
+      this.#alive = { tolerance, mask: all ? null : mask };
+    }
+    const { mask } = this.#alive!;
+    return mask === null ? projected : where(mask, projected, 0);
   }
+}
+
+/** RGᵀ X RA: a matrix in the coordinates of the old basis in those of the new one. */
+export function rotate(X: Tensor, { RA, RG }: Rotation): Tensor {
+  return between(RG?.transpose() ?? null, X, RA);
+}
+
+/** (RG∘RG)ᵀ V (RA∘RA): what variances V become if the coordinates were uncorrelated. */
+export function rotateSquares(V: Tensor, { RA, RG }: Rotation): Tensor {
+  return between(RG?.square().transpose() ?? null, V, RA?.square() ?? null);
+}
+
+/** left · X · right, null for an identity; a new tensor also where both are. */
+function between(left: Tensor | null, X: Tensor, right: Tensor | null): Tensor {
+  if (left === null && right === null) return X.clone();
+  return scope(() => {
+    const half = left === null ? X : left.matmul(X);
+    return right === null ? half : half.matmul(right);
+  });
 }
 
 /** The matrix x yᵀ. */
@@ -59,8 +100,15 @@ export function outer(x: Tensor, y: Tensor): Tensor {
   return x.unsqueeze(1).mul(y);
 }
 
-function decompose(factor: Tensor, solve: Eigensolver): { values: Tensor; vectors: Tensor } {
+/** Of a side that is given by its mean eigenvalue alone: that stands for a multiple of the identity. */
+export function decomposeMean(mean: Tensor, size: number): Decomposition {
+  return { U: null, s: full([size], mean.item(), { dtype: mean.dtype, device: mean.device }) };
+}
+
+function decompose(factor: Tensor, solve: Eigensolver, size: number): Decomposition {
+  if (factor.rank === 0) return decomposeMean(factor, size);
   const { values, vectors } = solve(factor.to('cpu').astype('float64').ndarray());
   const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
-  return { values: back(values).clamp(0), vectors: back(vectors) };
+  // A copy, because tensors over ndarrays share memory with whoever else has the array.
+  return { U: back(vectors).clone(), s: back(values).clamp(0) };
 }

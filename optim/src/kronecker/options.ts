@@ -2,13 +2,15 @@
 
 import type { Generator } from '@otimes/core';
 import type { Parameter } from '@otimes/nn';
-import { checkChoice, checkLr, checkRange } from '../check.ts';
+import { checkChoice, checkKnown, checkLr, checkRange } from '../check.ts';
 import type { Optimizer } from '../optimizer.ts';
 import type { Sharing } from './block.ts';
 import type { Collector } from './collector.ts';
 import type { LossReduction } from './factors.ts';
 import type { FisherKind, FisherLoss } from './fisher.ts';
 import type { Eigensolver } from './kfe.ts';
+import { ROUTES, type Route } from './route.ts';
+import type { BlockOptions } from './state.ts';
 
 export type { AnyModule, Parameter } from '@otimes/nn';
 
@@ -20,12 +22,36 @@ export type KroneckerOptions = {
   weightDecay?: number;
   /** The eigenbasis is recomputed every so many steps, the first included. Default 10. */
   refreshEvery?: number;
+  /**
+   * 'sync' (default): within the step. 'background': in a worker while training goes on in the old basis; the first basis is
+   * computed at once. A decomposition that fails leaves the old basis, warns, and is counted in `report()`.
+   */
+  refresh?: 'sync' | 'background';
+  /**
+   * With 'background': the new basis takes over exactly so many steps after its factors were copied, waiting for it where it
+   * is late. Runs then repeat bit for bit. Default null: as soon as it is there.
+   */
+  refreshLag?: number | null;
+  /** Blocks refresh on different steps, spread over the period, so that no step bears them all. Default false. */
+  stagger?: boolean;
   /** α, the weight of the OLD running average of the factors; 0 takes the current batch alone. Default 0.9. */
   factorDecay?: number;
-  /** The factors are updated every so many steps, and on steps that refresh. Default 1. */
+  /** The factors, and EKFAC's second moments, are updated every so many steps, and on steps that refresh. Default 1. */
   factorEvery?: number;
+  /**
+   * A side of a block that is larger than this is left at the identity, times its mean eigenvalue (as SOAP does, Vyas et al.
+   * 2025); `describe()` says where. Default: none is.
+   */
+  maxFactorDim?: number;
   /** How shared positions enter the factors; by default the collector decides ('expand' for Linear). */
   sharing?: Sharing;
+  /** Options of blocks, by their path or that of a module above them; the longest path that fits counts. */
+  overrides?: Readonly<Record<string, BlockOptions>>;
+  /**
+   * Which way gradients take into the basis: 'auto' (default) is the cheapest for each block; see `Route`. A block for which
+   * the way does not exist takes 'gradient'.
+   */
+  route?: Route | 'auto';
   /** Which Fisher the factors estimate. Default 'empirical'; the other two need `loss`. */
   fisher?: FisherKind;
   /** The loss, for 'sampled' and 'ggn'. */
@@ -36,7 +62,7 @@ export type KroneckerOptions = {
   collectors?: readonly Collector[];
   /** The optimizer of the parameters that no collector claims. */
   rest?: (unclaimed: Parameter[]) => Optimizer;
-  /** Decomposes the factors. Default: `eigh` of @otimes/linalg, float64 inside. */
+  /** Decomposes the factors. Default: `eigh` of @otimes/linalg, float64 inside. Not with 'background'. */
   eigensolver?: Eigensolver;
   /** Draws labels for fisher 'sampled'. Default: a generator with seed 0. */
   rng?: Generator;
@@ -47,9 +73,15 @@ export const KRONECKER_OPTIONS = {
   lr: true,
   weightDecay: true,
   refreshEvery: true,
+  refresh: true,
+  refreshLag: true,
+  stagger: true,
   factorDecay: true,
   factorEvery: true,
+  maxFactorDim: true,
   sharing: true,
+  overrides: true,
+  route: true,
   fisher: true,
   loss: true,
   lossReduction: true,
@@ -59,17 +91,21 @@ export const KRONECKER_OPTIONS = {
   rng: true,
 } satisfies Record<keyof KroneckerOptions, true>;
 
+const BLOCK_OPTIONS = { lr: true, sharing: true, skip: true } satisfies Record<keyof BlockOptions, true>;
+
 /** Throws for values out of range. */
 export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
   if (o.lr !== undefined) checkLr(name, o.lr);
   if (o.weightDecay !== undefined) checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
   if (o.factorDecay !== undefined) checkRange(name, 'factorDecay', o.factorDecay, 0, 1);
-  for (const period of ['refreshEvery', 'factorEvery'] as const) {
-    const value = o[period];
-    if (value !== undefined && !(Number.isInteger(value) && value >= 1))
-      throw new RangeError(`${name}: expected ${period} to be an integer ≥ 1, got ${value}`);
+  for (const count of ['refreshEvery', 'factorEvery', 'maxFactorDim', 'refreshLag'] as const) {
+    const value = o[count];
+    if (value !== undefined && value !== null && !(Number.isInteger(value) && value >= 1))
+      throw new RangeError(`${name}: expected ${count} to be an integer ≥ 1, got ${value}`);
   }
+  checkChoice(name, 'refresh', o.refresh, ['sync', 'background']);
   checkChoice(name, 'sharing', o.sharing, ['expand', 'reduce']);
+  checkChoice(name, 'route', o.route, ['auto', ...ROUTES]);
   checkChoice(name, 'fisher', o.fisher, ['empirical', 'sampled', 'ggn']);
   checkChoice(name, 'loss', o.loss, ['crossEntropy', 'mse']);
   checkChoice(name, 'lossReduction', o.lossReduction, ['mean', 'sum']);
@@ -77,4 +113,29 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
     throw new TypeError(
       `${name}: fisher '${o.fisher}' needs the option loss: 'crossEntropy' or 'mse', to know the predictive distribution`,
     );
+  if (o.refreshLag != null && o.refresh !== 'background')
+    throw new TypeError(`${name}: refreshLag needs refresh: 'background'`);
+  if (o.refreshLag != null && o.refreshLag > (o.refreshEvery ?? 10))
+    throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${o.refreshLag} > ${o.refreshEvery ?? 10}`);
+  if (o.refresh === 'background' && o.eigensolver !== undefined)
+    throw new TypeError(`${name}: refresh: 'background' decomposes in a worker, where no eigensolver of yours can go`);
+  for (const [path, own] of Object.entries(o.overrides ?? {})) {
+    const where = `${name}: overrides['${path}']`;
+    checkKnown(where, own, BLOCK_OPTIONS);
+    if (own.lr !== undefined) checkLr(where, own.lr);
+    checkChoice(where, 'sharing', own.sharing, ['expand', 'reduce']);
+  }
+}
+
+/** The options for a path: those of the longest path at or above it. */
+export function optionsAt(overrides: Readonly<Record<string, BlockOptions>>, path: string): BlockOptions {
+  let best: string | null = null;
+  for (const key of Object.keys(overrides))
+    if (isAtOrBelow(path, key) && (best === null || key.length > best.length)) best = key;
+  return best === null ? {} : overrides[best]!;
+}
+
+/** Whether a module's path is `above` or leads through it. */
+export function isAtOrBelow(path: string, above: string): boolean {
+  return above === '' || path === above || path.startsWith(`${above}.`);
 }

@@ -4,39 +4,73 @@
  * is changed before everything is known to be sound. What to do with a gradient in the eigenbasis is the subclass's.
  */
 
-import { Generator, type Handle, noGrad, type StateDict, type Tensor, tensor, unscoped } from '@otimes/core';
+import {
+  Generator,
+  type Handle,
+  isRecording,
+  noGrad,
+  type StateDict,
+  scope,
+  Tensor,
+  tensor,
+  unscoped,
+} from '@otimes/core';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
-import { capture } from './capture.ts';
+import { affineIn, type BasisGradient, basisGradient } from './affine.ts';
+import { startDecomposition } from './background.ts';
+import type { AffineLayer } from './block.ts';
+import { capture, type Need } from './capture.ts';
 import { checkClaims, type Description, describeClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
-import { exampleSquares, factors, type LossReduction, meanGradient, type Sample } from './factors.ts';
-import { defaultEigensolver, type Eigensolver, Kfe } from './kfe.ts';
-import { checkKroneckerOptions, type KroneckerOptions } from './options.ts';
-import { BlockState } from './state.ts';
+import { type Factors, gradientScale, type LossReduction, meanGradient, type Sample, Statistics } from './factors.ts';
+import { defaultEigensolver, type Eigensolver, Kfe, type Rotation, rotate } from './kfe.ts';
+import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
+import { type Report, reportBlock, Stopwatch } from './report.ts';
+import { cheapestRoute, type Route } from './route.ts';
+import { BlockState, type RefreshJob } from './state.ts';
 
-/** A step that a subclass proposes for a block, in parameter coordinates [dOut, dIn]. */
+/** A step that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
 export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor };
+
+/** A block with a gradient: in the basis it was computed in, or in parameter coordinates. */
+type Active = {
+  readonly state: BlockState;
+  readonly inBasis: BasisGradient | null;
+  readonly raw: Tensor;
+  readonly fresh: Factors | null;
+};
+
+/** The running averages of a block. */
+type Averages = Pick<Factors, 'expandedG'> & { readonly A: Tensor; readonly G: Tensor };
 
 export abstract class KroneckerPreconditioner extends Optimizer {
   readonly weightDecay: number;
   readonly refreshEvery: number;
   readonly factorDecay: number;
   readonly factorEvery: number;
+  readonly refresh: 'sync' | 'background';
+  readonly refreshLag: number | null;
+  readonly stagger: boolean;
+  readonly #route: Route | 'auto';
   readonly #model: AnyModule;
   readonly #lossReduction: LossReduction;
+  readonly #fisherIsLoss: boolean;
   readonly #solve: Eigensolver;
   readonly #rng: Generator;
   readonly #unclaimed: readonly Parameter[];
   readonly #rest: Optimizer | null;
   readonly #restRatio: number;
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
-  readonly #hooks: Handle;
+  readonly #handles: readonly Handle[];
+  readonly #watch = new Stopwatch();
+  readonly #refreshes = { done: 0, failed: 0, lastError: null as string | null };
   #states: BlockState[];
   #lr: number;
   #steps = 0;
+  #observes = false;
   #detached = false;
 
   constructor(
@@ -53,7 +87,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.refreshEvery = o.refreshEvery ?? 10;
     this.factorDecay = o.factorDecay ?? 0.9;
     this.factorEvery = o.factorEvery ?? 1;
+    this.refresh = o.refresh ?? 'sync';
+    this.refreshLag = o.refreshLag ?? null;
+    this.stagger = o.stagger ?? false;
+    this.#route = o.route ?? 'auto';
     this.#lossReduction = o.lossReduction ?? 'mean';
+    this.#fisherIsLoss = (o.fisher ?? 'empirical') === 'empirical';
     this.#solve = o.eigensolver ?? defaultEigensolver;
     this.#rng = o.rng ?? new Generator(0);
 
@@ -63,10 +102,23 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       trainable.map(([, p]) => p),
     );
     this.#parameterPaths = new Map(trainable.map(([path, p]) => [p, path]));
-    const blocks = collectBlocks(model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
+    const overrides = o.overrides ?? {};
+    const all = collectBlocks(model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
+    for (const key of Object.keys(overrides))
+      if (!all.some(({ path }) => isAtOrBelow(path, key)))
+        throw new Error(
+          `${name}: overrides: there is no block at or below '${key}', only ${all.map(({ path }) => `'${path}'`).join(', ')}`,
+        );
+    const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
     checkClaims(name, model, blocks);
     const claimed = new Set(blocks.flatMap(block => block.parameters));
-    this.#states = blocks.map(block => new BlockState(block));
+    this.#states = blocks.map(block => {
+      const { lr, sharing } = optionsAt(overrides, block.path);
+      if (lr !== undefined && lr !== 0 && this.#lr === 0)
+        throw new RangeError(`${name}: a block cannot have lr ${lr} beside an optimizer's lr of 0`);
+      const lrRatio = lr === undefined || this.#lr === 0 ? 1 : lr / this.#lr;
+      return new BlockState(block, { sharing, lrRatio, ...(o.maxFactorDim && { maxFactorDim: o.maxFactorDim }) });
+    });
     this.#unclaimed = trainable.map(([, p]) => p).filter(p => !claimed.has(p));
     const makeRest = o.rest ?? ((parameters: Parameter[]) => defaults.rest(parameters, this.#lr));
     this.#rest = this.#unclaimed.length === 0 ? null : makeRest([...this.#unclaimed]);
@@ -78,22 +130,36 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       lossReduction: this.#lossReduction,
       rng: this.#rng,
     };
-    this.#hooks = capture(model, blocks, options, {
-      needsSamples: index => this.#collectsFactors(this.#states[index]!) || this.usesExampleSquares,
-      consume: (index, batch, sample) => this.#consume(this.#states[index]!, batch, sample),
+    // First what may be refused: then no hook is left behind.
+    const substitutes = this.#substitutes(blocks.map(({ layer }) => layer));
+    const hooks = capture(model, blocks, options, {
+      need: index => this.#need(this.#states[index]!, index),
+      consume: (index, pass, batch, sample) =>
+        this.#watch.time('statistics', () => this.#consume(index, pass, batch, sample)),
     });
+    this.#handles = [hooks, ...substitutes];
   }
 
-  /** True if `direction` asks for `state.pending.squares` on every step. */
+  /** True if `direction` asks for `exampleSquares`, on the steps that `needsExampleSquares` names. */
   protected abstract readonly usesExampleSquares: boolean;
+  /** True if `direction` asks for the number of examples. */
+  protected abstract readonly usesBatch: boolean;
   /** Names of the tensors [dOut, dIn] that a subclass keeps in `state.slots` from a block's first step on. */
   protected abstract get slotNames(): readonly string[];
-  /** Called after a block's basis was recomputed; `before` is the old one, null at the first time. */
-  protected abstract refreshed(state: BlockState, before: Kfe | null): void;
-  /** The update in parameter coordinates for the block's gradient D [dOut, dIn] of the mean loss. */
-  protected abstract direction(state: BlockState, kfe: Kfe, D: Tensor): Tensor;
+  /** Called after a block's basis changed; `rotation` leads from the old one, null at the first time. */
+  protected abstract refreshed(state: BlockState, rotation: Rotation | null): void;
+  /** The update for the block's gradient D̃ [dOut, dIn] of the mean loss, both in the coordinates of `state.kfe`. */
+  protected abstract direction(state: BlockState, D: Tensor): Tensor;
   /** A last word on all blocks' updates together (clipping, momentum). */
   protected finish(_proposals: readonly Proposal[]): void {}
+  /** Does the step of `direction` on a weight in the basis at once, W̃ ← keep W̃ − lr · direction, if it can. */
+  protected stepInBasis(_state: BlockState, _D: Tensor, _weight: Tensor, _lr: number, _keep: number): boolean {
+    return false;
+  }
+  /** λ and the mean curvature that it is added to, for reports. */
+  protected dampingOf(_state: BlockState): { lambda: number; mean: number } | null {
+    return null;
+  }
 
   override get lr(): number {
     return this.#lr;
@@ -111,54 +177,116 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return this.#steps;
   }
 
-  /** Removes the hooks from the model. Call it before another Kronecker optimizer takes over; `step` throws after it. */
+  /**
+   * Removes the hooks from the model and writes all parameters. Call it before another Kronecker optimizer takes over;
+   * `step` throws after it.
+   */
   detach(): void {
-    this.#hooks.remove();
+    for (const state of this.#states) state.settle();
+    for (const handle of this.#handles) handle.remove();
     this.#detached = true;
   }
 
   override zeroGrad(): void {
     for (const p of this.#parameterPaths.keys()) p.grad = null;
-    for (const state of this.#states) state.pending = null;
+    for (const state of this.#states) state.statistics = null;
   }
 
-  #refreshes(): boolean {
-    return this.#steps % this.refreshEvery === 0;
+  // --- forward and backward ---------------------------------------------------------------------------------------------
+
+  /** Lets layers that can be turned run in their bases, on the routes that want it. */
+  #substitutes(layers: readonly BlockState['block']['layer'][]): Handle[] {
+    const handles: Handle[] = [];
+    try {
+      for (const [index, layer] of layers.entries())
+        if (layer !== undefined) handles.push(this.#substitute(layer, index));
+      return handles;
+    } catch (error) {
+      for (const handle of handles) handle.remove();
+      throw error;
+    }
+  }
+
+  #substitute(layer: AffineLayer, index: number): Handle {
+    const { module, weight, bias } = layer;
+    const features = weight.shape[1];
+    const own = [...module.namedParameters({ recurse: false })].filter(([, p]) => p === weight || p === bias);
+    // Somebody may put other parameters there, `to` another device say.
+    const isAsItWas = () => own.every(([name, p]) => Reflect.get(module, name) === p);
+    return module.substitute((x: Tensor): Tensor => {
+      const state = this.#states[index]!;
+      if (!isRecording() || !weight.requiresGrad || !(x instanceof Tensor) || x.rank < 2) return module.forward(x);
+      const rows = x.size / x.shape[x.rank - 1]!;
+      const fits = x.shape[x.rank - 1] === features && x.dtype === weight.dtype && x.device === weight.device;
+      if (!fits || !(rows > 0) || !isAsItWas()) return module.forward(x);
+      state.rows = rows;
+      state.needsInputGrad = x.requiresGrad;
+      if (state.route === 'gradient' || !state.turnable) return module.forward(x);
+      return affineIn(state.frame(), layer, x);
+    });
+  }
+
+  /** Whether a block's basis is due at this step. Staggered blocks share the period evenly. */
+  #isDue(state: BlockState, index: number): boolean {
+    if (state.kfe === null) return true;
+    const offset = this.stagger ? Math.floor((index * this.refreshEvery) / this.#states.length) : 0;
+    return (this.#steps - offset) % this.refreshEvery === 0;
   }
 
   /** Every so many steps, when a refresh needs them, and for a block that backward reaches for the first time. */
-  #collectsFactors(state: BlockState): boolean {
+  #collectsFactors(state: BlockState, index: number): boolean {
     const due = this.factorDecay > 0 && this.#steps % this.factorEvery === 0;
-    return due || this.#refreshes() || state.A === null;
+    return due || this.#isDue(state, index) || state.A === null;
+  }
+
+  /** Whether this step updates what comes from statistics. */
+  protected get isStatisticsStep(): boolean {
+    return this.#steps % this.factorEvery === 0;
+  }
+
+  /** Whether this step decomposes the block's factors. */
+  protected isRefreshStep(state: BlockState): boolean {
+    return this.#isDue(state, this.#states.indexOf(state));
+  }
+
+  /** Whether `direction` will ask for the examples' squares of a block in this step. */
+  protected needsExampleSquares(_state: BlockState): boolean {
+    return this.usesExampleSquares;
+  }
+
+  #need(state: BlockState, index: number): Need {
+    if (this.#collectsFactors(state, index) || this.needsExampleSquares(state)) return 'samples';
+    return this.usesBatch || this.#lossReduction === 'sum' ? 'batch' : 'nothing';
   }
 
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
-  #consume(state: BlockState, batch: number, sample: Sample | null): void {
-    if (state.pending !== null)
-      throw new Error(
-        `${this.constructor.name}: ${state.label} got a second backward pass before step(). A layer that is used twice ` +
-          'in one forward pass and gradients accumulated over several are not supported yet; zeroGrad() forgets the first',
-      );
-    state.pending = {
-      batch,
-      factors: sample !== null && this.#collectsFactors(state) ? factors(sample, state.block.sharing) : null,
-      squares: this.#squares(state, sample),
-    };
+  #consume(index: number, pass: number, batch: number, sample: Sample | null): void {
+    const state = this.#states[index]!;
+    state.statistics ??= new Statistics({
+      sharing: state.sharing,
+      identityA: state.identityA,
+      identityG: state.identityG,
+      wantsFactors: this.#collectsFactors(state, index),
+      keepsSamples: this.needsExampleSquares(state),
+    });
+    const label = `${this.constructor.name}: ${state.label}`;
+    if (sample === null) state.statistics.count(pass, batch, label);
+    else state.statistics.add(pass, sample, label);
   }
 
-  #squares(state: BlockState, sample: Sample | null): (kfe: Kfe) => Tensor {
-    if (!this.usesExampleSquares || sample === null)
-      return () => {
-        throw new Error(`${this.constructor.name}: ${state.label} collected no second moments in this step`);
-      };
-    if (!this.#refreshes() && state.kfe !== null) {
-      const known = exampleSquares(sample, state.kfe.UA, state.kfe.UG);
-      return () => known;
-    }
-    // The basis of a step that refreshes is not known yet: a copy of the sample waits for it, beyond backward.
-    const [a, gs] = [sample.a.clone(), sample.gs.map(g => g.clone())];
-    return kfe => exampleSquares({ a, gs }, kfe.UA, kfe.UG);
+  #scale(statistics: Statistics): number {
+    return this.#fisherIsLoss ? gradientScale(statistics.batch, this.#lossReduction) : 1;
   }
+
+  /** The second moments of the examples' gradients in the block's basis, [dOut, dIn]. */
+  protected exampleSquares(state: BlockState): Tensor {
+    const { statistics, kfe } = state;
+    if (statistics === null)
+      throw new Error(`${this.constructor.name}: ${state.label} collected no second moments in this step`);
+    return statistics.exampleSquares(kfe!.UA, kfe!.UG, this.#scale(statistics));
+  }
+
+  // --- a step -----------------------------------------------------------------------------------------------------------
 
   /**
    * One step: check statistics and gradients, average the factors, refresh the bases if it is time, compute all updates,
@@ -168,40 +296,202 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (this.#detached) throw new Error(`${this.constructor.name}: step() after detach(), which removed the hooks`);
     unscoped(() =>
       noGrad(() => {
-        const active = this.#states.flatMap(state => {
-          const gradient = state.block.gradient();
-          return gradient === null ? [] : [{ state, raw: gradient }];
-        });
-        const checked = active.map(({ state, raw }) => this.#checked(state, raw));
-        const averages = checked.map(({ state }) => this.#averaged(state));
-        const refresh = this.#refreshes();
-        const bases = checked.map(({ state }, i) => {
-          const { A, G } = averages[i]!;
-          return refresh || state.kfe === null ? Kfe.of(A, G, this.#solve) : state.kfe;
-        });
-        // From here on nothing can fail for reasons of data.
-        const proposals = checked.map(({ state, gradient }, i): Proposal => {
-          const before = state.kfe;
-          Object.assign(state, averages[i]);
-          state.kfe = bases[i]!;
-          if (before !== state.kfe) this.refreshed(state, before);
-          return { state, gradient, update: this.direction(state, state.kfe, gradient) };
-        });
-        this.finish(proposals);
-        for (const { state, update } of proposals) {
-          if (this.weightDecay > 0) for (const p of state.block.parameters) p.scale_(1 - this.#lr * this.weightDecay);
-          state.block.add(update, -this.#lr);
-        }
-        this.#stepRest(active[0]?.state.pending?.batch ?? 1);
-        for (const state of this.#states) state.pending = null;
+        scope(() => this.#stepBlocks());
+        this.#watch.time('rest', () => this.#stepRest());
+        for (const state of this.#states) state.statistics = null;
         this.#steps++;
       }),
     );
   }
 
+  #stepBlocks(): void {
+    const active = this.#states.flatMap((state, index) => this.#active(state, index) ?? []);
+    const bases = this.#watch.time('refresh', () =>
+      active.map(block => this.#basis(block, this.#states.indexOf(block.state))),
+    );
+    // From here on nothing can fail for reasons of data.
+    this.#watch.time('precondition', () => {
+      const proposals = active.flatMap((block, i) => this.#propose(block, bases[i]!) ?? []);
+      this.finish(proposals);
+      const decayed = new Set<Parameter>();
+      for (const { state, gradient, update } of proposals) {
+        if (this.#observes) state.cosine = cosine(gradient, update);
+        this.#apply(state, update, decayed);
+      }
+      for (const { state } of active) state.keep();
+    });
+  }
+
+  /** The block's gradient and fresh factors, if they are there and finite; null for a block without a gradient. */
+  #active(state: BlockState, index: number): Active | null {
+    const { layer } = state.block;
+    const origin = layer === undefined ? null : basisGradient(layer);
+    const { kfe, statistics } = state;
+    const inBasis = origin !== null && origin.frame.UA === kfe?.UA && origin.frame.UG === kfe.UG ? origin : null;
+    if (state.block.parameters.every(p => p.borrowGrad() === null)) return null;
+    const name = this.constructor.name;
+    const without = state.block.parameters.filter(p => p.borrowGrad() === null);
+    if (without.length > 0)
+      throw new Error(
+        `${name}: ${state.label} has gradients for some of its parameters, but none for ` +
+          `${without.map(p => `'${this.#parameterPaths.get(p)}'`).join(', ')}. A block steps as a whole: freeze a part of ` +
+          'it before the optimizer is made',
+      );
+    if (statistics === null && this.#need(state, index) !== 'nothing')
+      throw new Error(
+        `${name}: ${state.label} has a gradient but no statistics. Make the optimizer before the forward pass, and run ` +
+          'the model and its layers through call(), which runs the hooks',
+      );
+    const raw = inBasis?.D ?? state.block.gradient();
+    if (raw === null) return null;
+    const fresh = statistics === null ? null : statistics.factors(this.#scale(statistics));
+    for (const [what, value] of Object.entries({ 'factor A': fresh?.A, 'factor G': fresh?.G, gradient: raw }))
+      if (value !== undefined && !isAllFinite(value))
+        throw new RangeError(
+          `${name}: the ${what} of ${state.label} has NaN or infinite elements; no parameter was changed. ` +
+            'Look for a diverging loss or bad input in the last batch',
+        );
+    return { state, inBasis, raw, fresh };
+  }
+
+  /** The running averages as they will be with this step's factors in them. */
+  #averaged({ state, fresh }: Active): Averages {
+    const { A, G, expandedG } = state;
+    if (A === null || G === null) return fresh!;
+    if (fresh === null) return { A, G, expandedG };
+    const alpha = this.factorDecay;
+    const blend = (old: Tensor, now: Tensor) => (alpha === 0 ? now : old.mul(alpha).addScaled_(now, 1 - alpha));
+    return { A: blend(A, fresh.A), G: blend(G, fresh.G), expandedG: fresh.expandedG };
+  }
+
+  /** Takes this step's factors into the running averages, in place. */
+  #average({ state, fresh }: Active): void {
+    if (fresh === null) return;
+    const { A, G } = state;
+    const alpha = this.factorDecay;
+    state.expandedG = fresh.expandedG;
+    if (A === null || G === null || alpha === 0) Object.assign(state, { A: fresh.A, G: fresh.G });
+    else {
+      A.scale_(alpha).addScaled_(fresh.A, 1 - alpha);
+      G.scale_(alpha).addScaled_(fresh.G, 1 - alpha);
+    }
+  }
+
+  /** The basis for this step: a new one where it is due or came in from the background, else the old one. */
+  #basis(block: Active, index: number): Kfe {
+    const { state } = block;
+    const sizes = [state.block.dOut, state.block.dIn] as const;
+    const due = this.#isDue(state, index);
+    if (this.refresh === 'sync' || state.kfe === null) {
+      if (!due) return state.kfe!;
+      const { A, G } = this.#averaged(block);
+      return Kfe.of(A, G, this.#solve, sizes);
+    }
+    const arrived = this.#arrived(state);
+    if (due && state.job === null) {
+      const { A, G } = this.#averaged(block);
+      state.job = this.#start(state, A, G, this.#steps);
+    }
+    return arrived ?? state.kfe;
+  }
+
+  #start(state: BlockState, A: Tensor, G: Tensor, step: number): RefreshJob {
+    return startDecomposition(A, G, [state.block.dOut, state.block.dIn], step);
+  }
+
+  /** What the background has for a block, at the step where it is due. */
+  #arrived(state: BlockState): Kfe | null {
+    const { job } = state;
+    if (job === null) return null;
+    if (this.refreshLag !== null && this.#steps < job.step + this.refreshLag) return null;
+    try {
+      const kfe = job.take(this.refreshLag !== null);
+      if (kfe !== null) state.job = null;
+      return kfe;
+    } catch (error) {
+      state.job = null;
+      this.#refreshes.failed++;
+      this.#refreshes.lastError = `${state.label}: ${error instanceof Error ? error.message : String(error)}`;
+      console.warn(
+        `${this.constructor.name}: a decomposition in the background failed and the old basis stays: ` +
+          this.#refreshes.lastError,
+      );
+      return null;
+    }
+  }
+
+  /** Takes over averages and basis, and computes the update; null where the step was made at once. */
+  #propose(block: Active, basis: Kfe): Proposal | null {
+    const { state, inBasis, raw } = block;
+    const before = state.kfe;
+    this.#average(block);
+    let gradient: Tensor;
+    if (before === basis) {
+      gradient = inBasis?.D ?? basis.project(raw);
+      this.#reconsider(state, inBasis !== null);
+    } else {
+      state.settle();
+      const rotation = before === null ? null : before.rotationTo(basis);
+      gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
+      state.kfe = basis;
+      this.#refreshes.done++;
+      this.refreshed(state, rotation);
+      this.#chooseRoute(state);
+    }
+    if (this.#lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
+    if (state.route === 'resident' && state.turnable && !this.#observes) {
+      const lr = this.#lr * state.lrRatio;
+      const weight = state.resident();
+      if (this.stepInBasis(state, gradient, weight, lr, 1 - lr * this.weightDecay)) {
+        // With a learning rate of 0 the parameters are what they were, to the last bit.
+        if (lr !== 0) state.deferParameters();
+        return null;
+      }
+    }
+    return { state, gradient, update: this.direction(state, gradient) };
+  }
+
+  #chooseRoute(state: BlockState): void {
+    const { dOut, dIn } = state.block;
+    const { rows, needsInputGrad } = state;
+    if (!state.turnable || rows === 0 || state.misses > 1) state.route = 'gradient';
+    else state.route = this.#route === 'auto' ? cheapestRoute({ dOut, dIn, rows, needsInputGrad }) : this.#route;
+  }
+
+  /** Gives a route up that does not pay: a layer that is used twice, or whose gradients are clipped or accumulated. */
+  #reconsider(state: BlockState, arrivedInBasis: boolean): void {
+    if (state.route === 'gradient') return;
+    state.misses = arrivedInBasis ? 0 : state.misses + 1;
+    if (state.misses <= 1 && state.turnable) return;
+    state.settle();
+    state.route = 'gradient';
+  }
+
+  /** Parameters ← (1 − lr · weightDecay) parameters − lr · update, in whichever coordinates they are kept. */
+  #apply(state: BlockState, update: Tensor, decayed: Set<Parameter>): void {
+    const lr = this.#lr * state.lrRatio;
+    const keep = 1 - lr * this.weightDecay;
+    if (lr === 0) return;
+    if (state.route === 'resident' && state.turnable) {
+      const weight = state.resident();
+      if (keep !== 1) weight.scale_(keep);
+      weight.addScaled_(update, -lr);
+      state.deferParameters();
+      return;
+    }
+    // Once a step: the groups of a convolution share their parameters.
+    for (const p of state.block.parameters) {
+      if (keep === 1 || decayed.has(p)) continue;
+      p.scale_(keep);
+      decayed.add(p);
+    }
+    state.block.add(state.kfe!.unproject(update), -lr);
+  }
+
   /** The rest sees gradients of the mean loss, as the blocks do. */
-  #stepRest(batch: number): void {
+  #stepRest(): void {
     if (this.#rest === null) return;
+    const batch = this.#states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
     const summed = new Map(this.#lossReduction === 'sum' ? this.#unclaimed.map(p => [p, p.grad]) : []);
     try {
       for (const [p, g] of summed) p.grad = g === null ? null : meanGradient(g, batch, 'sum');
@@ -211,34 +501,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     }
   }
 
-  /** The block's gradient of the mean loss, if it and the statistics are there and finite. */
-  #checked(state: BlockState, raw: Tensor): { state: BlockState; gradient: Tensor } {
-    const name = this.constructor.name;
-    const { pending } = state;
-    if (pending === null)
-      throw new Error(
-        `${name}: ${state.label} has a gradient but no statistics. Make the optimizer before the forward pass, and run ` +
-          'the model and its layers through call(), which runs the hooks',
-      );
-    const fresh = pending.factors;
-    for (const [what, value] of Object.entries({ 'factor A': fresh?.A, 'factor G': fresh?.G, gradient: raw }))
-      if (value !== undefined && !isAllFinite(value))
-        throw new RangeError(
-          `${name}: the ${what} of ${state.label} has NaN or infinite elements; no parameter was changed. ` +
-            'Look for a diverging loss or bad input in the last batch',
-        );
-    return { state, gradient: meanGradient(raw, pending.batch, this.#lossReduction) };
-  }
-
-  /** The running averages with this step's factors in them. */
-  #averaged({ A, G, expandedG, pending }: BlockState): { A: Tensor; G: Tensor; expandedG: boolean } {
-    const fresh = pending?.factors;
-    if (A === null || G === null) return { A: fresh!.A, G: fresh!.G, expandedG: fresh!.expandedG };
-    if (!fresh) return { A, G, expandedG };
-    const alpha = this.factorDecay;
-    const blend = (old: Tensor, now: Tensor) => (alpha === 0 ? now : old.mul(alpha).add(now.mul(1 - alpha)));
-    return { A: blend(A, fresh.A), G: blend(G, fresh.G), expandedG: fresh.expandedG };
-  }
+  // --- looking at it -----------------------------------------------------------------------------------------------------
 
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Description[] {
@@ -255,6 +518,24 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return state;
   }
 
+  /** Lets steps also record the angle between gradient and update, for `report()`; it costs a few passes over both. */
+  observe(on = true): void {
+    this.#observes = on;
+  }
+
+  /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
+  report(): Report {
+    const inFlight = this.#states.filter(({ job }) => job !== null).length;
+    return {
+      steps: this.#steps,
+      blocks: this.#states.map(state => noGrad(() => reportBlock(state, state.kfe && this.dampingOf(state)))),
+      refreshes: { ...this.#refreshes, inFlight },
+      milliseconds: { ...this.#watch.milliseconds },
+    };
+  }
+
+  // --- saving ------------------------------------------------------------------------------------------------------------
+
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
     const state: StateDict = { lr: scalar(this.#lr), steps: scalar(this.#steps), rng: tensor(this.#rng.getState()) };
@@ -267,17 +548,26 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const reader = new StateReader(this.constructor.name, saved);
     const [lr, steps] = [reader.number('lr'), reader.number('steps')];
     const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' });
-    const states = this.#states.map(({ block }) => BlockState.load(block, reader, this.slotNames));
+    const jobs: (() => void)[] = [];
+    const states = this.#states.map(state =>
+      state.load(reader, this.slotNames, (loaded, A, G, step) => {
+        jobs.push(() => {
+          loaded.job = this.#start(loaded, A, G, step);
+        });
+      }),
+    );
     const rest = reader.section('rest.');
     if (this.#rest === null && Object.keys(rest).length > 0)
       reader.problem('unexpected: rest.…, no parameter is unclaimed');
     reader.finish();
     // The rest goes first: if it refuses, nothing has been taken over yet.
     this.#rest?.loadStateDict(rest);
+    for (const state of this.#states) state.settle();
     this.#lr = lr;
     this.#steps = steps;
     this.#rng.setState(rng.dataSync());
     this.#states = states;
+    for (const start of jobs) start();
   }
 
   override toString(): string {
@@ -285,7 +575,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 }
 
-/** The largest magnitude tells: NaN wins in `max`. */
+/** A sum tells, unless finite elements overflow in it; then the largest magnitude does: NaN wins in `max`. */
 function isAllFinite(x: Tensor): boolean {
-  return Number.isFinite(x.abs().max().item());
+  return Number.isFinite(x.sum().item()) || Number.isFinite(x.abs().max().item());
+}
+
+function cosine(x: Tensor, y: Tensor): number {
+  return x.mul(y).sum().item() / (x.norm().item() * y.norm().item());
 }

@@ -1,36 +1,79 @@
 /** What a Kronecker optimizer remembers of a block, and how that is saved. */
 
-import type { StateDict, Tensor } from '@otimes/core';
+import { concat, noGrad, type StateDict, type Storage, scope, type Tensor, unscoped } from '@otimes/core';
 import { type StateReader, scalar } from '../state-dict.ts';
-import type { KroneckerBlock } from './block.ts';
-import type { Factors } from './factors.ts';
+import { biasPart, type Frame, weightPart } from './affine.ts';
+import type { KroneckerBlock, Sharing } from './block.ts';
+import type { Statistics } from './factors.ts';
 import { Kfe } from './kfe.ts';
+import { ROUTES, type Route } from './route.ts';
 
-/** The statistics of the current step, from the backward pass just run. */
-export type Pending = {
-  readonly batch: number;
-  /** Null on steps that do not update the factors. */
-  readonly factors: Factors | null;
-  /** Second moments of the examples in a basis. Throws on steps that collected no samples. */
-  readonly squares: (kfe: Kfe) => Tensor;
+/** What a user may set for some blocks alone; see `KroneckerOptions.overrides`. */
+export type BlockOptions = {
+  /** In the place of the optimizer's, and in proportion to it where a schedule changes that. */
+  lr?: number;
+  /** How shared positions enter the factors. */
+  sharing?: Sharing;
+  /** Leaves the parameters to the rest optimizer. */
+  skip?: boolean;
+};
+
+/** The weight of a resident layer in the basis, and which values of the parameters it was made of. */
+type Resident = { readonly weight: Tensor; versions: readonly number[] };
+
+/** Factors that are being decomposed elsewhere. */
+export type RefreshJob = {
+  readonly A: Tensor;
+  readonly G: Tensor;
+  /** The step that started it. */
+  readonly step: number;
+  /** The new basis if it is there, null if it is not; with `wait` only then. Throws what the decomposition threw. */
+  take(wait: boolean): Kfe | null;
 };
 
 export class BlockState {
   readonly block: KroneckerBlock;
-  /** Running averages of the factors. */
+  readonly sharing: Sharing;
+  /** The block's learning rate over the optimizer's. */
+  readonly lrRatio: number;
+  /** Sides that stay at the identity. */
+  readonly identityA: boolean;
+  readonly identityG: boolean;
+  /** Running averages of the factors; of a side at the identity its mean eigenvalue. */
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** True if G is that of 'expand' because that of 'reduce' vanished. */
   expandedG = false;
   kfe: Kfe | null = null;
-  pending: Pending | null = null;
-  /** Tensors of the optimizer itself, [dOut, dIn] in the coordinates of `kfe` unless it says otherwise. */
+  /** The statistics of the current step. */
+  statistics: Statistics | null = null;
+  route: Route = 'gradient';
+  /** Rows of the last forward pass, and whether its input needed a gradient. */
+  rows = 0;
+  needsInputGrad = false;
+  /** Tensors of the optimizer itself, [dOut, dIn] in the coordinates of `kfe`. */
   readonly slots = new Map<string, Tensor>();
   /** Moment updates since the slots were last set to zero. */
   count = 0;
+  job: RefreshJob | null = null;
+  /** Steps in a row on which the gradient did not come in the basis although the route says so. */
+  misses = 0;
+  /** The cosine between the gradient and the update of the last step that was observed. */
+  cosine: number | null = null;
+  #resident: Resident | null = null;
+  /** Saved weight in the basis, until it is known whether the parameters are those it belongs to. */
+  #saved: Tensor | null = null;
 
-  constructor(block: KroneckerBlock) {
+  constructor(
+    block: KroneckerBlock,
+    o: { sharing?: Sharing | undefined; lrRatio?: number; maxFactorDim?: number } = {},
+  ) {
+    const { sharing = block.sharing, lrRatio = 1, maxFactorDim = Infinity } = o;
     this.block = block;
+    this.sharing = sharing;
+    this.lrRatio = lrRatio;
+    this.identityA = block.dIn > maxFactorDim;
+    this.identityG = block.dOut > maxFactorDim;
   }
 
   /** For messages: `linear 'layers.0'`. */
@@ -38,30 +81,159 @@ export class BlockState {
     return `${this.block.collector} '${this.block.path}'`;
   }
 
+  /** The same block with nothing remembered. */
+  blank(): BlockState {
+    const { block, sharing, lrRatio } = this;
+    const state = new BlockState(block, { sharing, lrRatio });
+    return Object.assign(state, { identityA: this.identityA, identityG: this.identityG });
+  }
+
+  /** Marks everything that outlives a step. */
+  keep(): void {
+    const { UA = null, UG = null, sA = null, sG = null } = this.kfe ?? {};
+    for (const x of [this.A, this.G, UA, UG, sA, sG, ...this.slots.values()]) x?.keep();
+  }
+
+  // --- the resident weight ---------------------------------------------------------------------------------------------
+
+  get #storages(): readonly Storage[] {
+    const { weight, bias } = this.block.layer!;
+    return bias === null ? [weight.storage] : [weight.storage, bias.storage];
+  }
+
+  /** Whether the layer can be computed in a basis: nobody can write to its weights unseen. */
+  get turnable(): boolean {
+    const { layer } = this.block;
+    return (
+      layer !== undefined &&
+      this.kfe?.UA != null &&
+      this.kfe.UG !== null &&
+      this.#storages.every(storage => !storage.exposed)
+    );
+  }
+
+  /** The frame that the layer runs in, with W̃ brought up to date if it is resident and somebody wrote to the weights. */
+  frame(): Frame {
+    const { UA, UG } = this.kfe!;
+    const frame = { UA: UA!, UG: UG!, resident: null };
+    return this.route === 'resident' ? { ...frame, resident: this.resident() } : frame;
+  }
+
+  /** W̃ of the parameters as they are. */
+  resident(): Tensor {
+    const storages = this.#storages;
+    const known = this.#resident;
+    if (known?.versions.every((version, i) => version === storages[i]!.version)) return known.weight;
+    const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#parameters()))));
+    this.#resident = { weight, versions: storages.map(storage => storage.version) };
+    return weight;
+  }
+
+  /** [W | b] */
+  #parameters(): Tensor {
+    const { weight, bias } = this.block.layer!;
+    return bias === null ? weight.detach() : concatColumns(weight.detach(), bias.detach());
+  }
+
+  /** The saved W̃, if the parameters are what it gives back, bit for bit: then the run goes on as it would have. */
+  #restored(): Tensor | null {
+    const saved = this.#saved;
+    this.#saved = null;
+    if (saved === null) return null;
+    const { weight, bias } = this.block.layer!;
+    const frame = { UA: this.kfe!.UA!, UG: this.kfe!.UG!, resident: saved };
+    const same = (p: Tensor, value: Tensor) => p.ne(value).astype('float32').sum().item() === 0;
+    const fits =
+      same(weight.detach(), weightPart(saved, frame, weight.shape[1]!)) &&
+      (bias === null || same(bias.detach(), biasPart(saved, frame)));
+    return fits ? saved : null;
+  }
+
+  /** After W̃ changed: the parameters are computed from it when somebody reads them. */
+  deferParameters(): void {
+    const resident = this.#resident!;
+    const { weight, bias } = this.block.layer!;
+    const frame: Frame = { UA: this.kfe!.UA!, UG: this.kfe!.UG!, resident: resident.weight };
+    const fill = (p: Tensor, value: () => Tensor) => {
+      p.storage.version++;
+      p.storage.defer({
+        make: () => {
+          noGrad(() => scope(() => p.storage.backend.assign(p, value())));
+          return p.storage.memory;
+        },
+      });
+    };
+    fill(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
+    if (bias !== null) fill(bias, () => biasPart(resident.weight, frame));
+    resident.versions = this.#storages.map(storage => storage.version);
+  }
+
+  /** Writes the parameters and forgets W̃: before its basis or its route changes. */
+  settle(): void {
+    if (this.#resident === null) return;
+    for (const storage of this.#storages) storage.settle();
+    this.#resident = null;
+  }
+
+  // --- saving ------------------------------------------------------------------------------------------------------------
+
   save(into: StateDict): void {
     const prefix = `blocks.${this.block.path}.`;
     if (this.A === null || this.G === null) return;
-    into[`${prefix}count`] = scalar(this.count);
+    const write = (name: string, value: Tensor | null) => {
+      if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
+    };
+    for (const name of ['count', 'rows', 'misses'] as const) into[`${prefix}${name}`] = scalar(this[name]);
     into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
-    const tensors = { A: this.A, G: this.G, ...this.kfe };
-    for (const [name, value] of Object.entries(tensors)) into[`${prefix}${name}`] = value.detach().clone();
-    for (const [name, value] of this.slots) into[`${prefix}${name}`] = value.detach().clone();
+    into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
+    into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
+    const { UA = null, UG = null, sA = null, sG = null } = this.kfe ?? {};
+    for (const [name, value] of Object.entries({ A: this.A, G: this.G, UA, UG, sA, sG })) write(name, value);
+    for (const [name, value] of this.slots) write(name, value);
+    if (this.route === 'resident') write('W', this.#saved ?? this.resident());
+    if (this.job === null) return;
+    into[`${prefix}job.step`] = scalar(this.job.step);
+    write('job.A', this.job.A);
+    write('job.G', this.job.G);
   }
 
-  /** The saved state of `block`; problems are left with the reader. */
-  static load(block: KroneckerBlock, reader: StateReader, slotNames: readonly string[]): BlockState {
-    const state = new BlockState(block);
-    const prefix = `blocks.${block.path}.`;
+  /**
+   * The saved state of this state's block; problems are left with the reader.
+   *
+   * @param start is told of a decomposition that was under way
+   */
+  load(
+    reader: StateReader,
+    slotNames: readonly string[],
+    start: (state: BlockState, A: Tensor, G: Tensor, step: number) => void,
+  ): BlockState {
+    const state = this.blank();
+    const prefix = `blocks.${this.block.path}.`;
     if (!reader.has(`${prefix}count`)) return state;
-    const { dtype } = block.parameters[0]!;
-    const [a, g] = [block.dIn, block.dOut];
+    const { dtype } = this.block.parameters[0]!;
+    const [a, g] = [this.block.dIn, this.block.dOut];
     const read = (name: string, shape: readonly number[]) => reader.tensor(prefix + name, { shape, dtype });
+    const [shapeA, shapeG] = [this.identityA ? [] : [a, a], this.identityG ? [] : [g, g]];
     state.count = reader.number(`${prefix}count`);
+    state.rows = reader.number(`${prefix}rows`);
+    state.misses = reader.number(`${prefix}misses`);
     state.expandedG = reader.number(`${prefix}expandedG`) !== 0;
-    state.A = read('A', [a, a]);
-    state.G = read('G', [g, g]);
-    state.kfe = new Kfe({ UA: read('UA', [a, a]), UG: read('UG', [g, g]), sA: read('sA', [a]), sG: read('sG', [g]) });
+    state.needsInputGrad = reader.number(`${prefix}needsInputGrad`) !== 0;
+    state.route = ROUTES[reader.number(`${prefix}route`)] ?? 'gradient';
+    state.A = read('A', shapeA);
+    state.G = read('G', shapeG);
+    state.kfe = new Kfe(
+      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a]) },
+      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g]) },
+    );
     for (const name of slotNames) state.slots.set(name, read(name, [g, a]));
+    if (state.route === 'resident') state.#saved = read('W', [g, a]);
+    if (reader.has(`${prefix}job.step`))
+      start(state, read('job.A', shapeA), read('job.G', shapeG), reader.number(`${prefix}job.step`));
     return state;
   }
+}
+
+function concatColumns(W: Tensor, b: Tensor): Tensor {
+  return concat([W, b.unsqueeze(1)], 1);
 }

@@ -1,64 +1,44 @@
 /** The collector of `Linear`: rows of the input are `a`, rows of the output gradient are `g`; further axes share. */
 
-import { concat, ones, type Tensor } from '@otimes/core';
-import { type AnyModule, Linear, type Parameter } from '@otimes/nn';
-import type { Canonical, KroneckerBlock, Sharing } from '../block.ts';
+import type { Tensor } from '@otimes/core';
+import { Linear } from '@otimes/nn';
+import type { AffineLayer, Canonical } from '../block.ts';
 import type { Collector } from '../collector.ts';
+import { WeightBlock, type WeightBlockOptions } from './weight.ts';
 
 /** Claims every Linear whose weight requires a gradient; `sharing` defaults to 'expand'. */
 export const linearCollector: Collector = {
   name: 'linear',
-  collect(module: AnyModule, path, { sharing = 'expand' }) {
+  collect(module, path, { sharing = 'expand' }) {
     if (!(module instanceof Linear)) return null;
-    return module.weight.requiresGrad ? [new LinearBlock(module, path, sharing)] : [];
+    return linearBlocks(module, { collector: 'linear', path, sharing });
   },
 };
 
-class LinearBlock implements KroneckerBlock {
-  readonly collector = linearCollector.name;
-  readonly path: string;
-  readonly sharing: Sharing;
-  readonly tap: Linear;
-  readonly parameters: readonly Parameter[];
-  readonly dOut: number;
-  readonly dIn: number;
-  readonly #weight: Parameter;
-  /** Null where there is none, and where it is frozen: then the block has no homogeneous column. */
-  readonly #bias: Parameter | null;
+/** The block of a Linear, none if its weight is frozen. */
+export function linearBlocks(module: Linear, o: WeightBlockOptions): LinearBlock[] {
+  return module.weight.requiresGrad ? [new LinearBlock(module, o)] : [];
+}
 
-  constructor(module: Linear, path: string, sharing: Sharing) {
-    this.tap = module;
-    this.path = path;
-    this.sharing = sharing;
-    this.#weight = module.weight;
-    this.#bias = module.bias?.requiresGrad ? module.bias : null;
-    this.parameters = this.#bias === null ? [this.#weight] : [this.#weight, this.#bias];
-    this.dOut = module.weight.shape[0]!;
-    this.dIn = module.weight.shape[1]! + this.parameters.length - 1;
+class LinearBlock extends WeightBlock<Linear> {
+  readonly layer: AffineLayer | undefined;
+
+  constructor(module: Linear, o: WeightBlockOptions) {
+    super(module, o);
+    const { weight, bias } = module;
+    // A class of its own may compute something else, and a frozen bias is no part of the block.
+    const plain = module.forward === Linear.prototype.forward && (bias === null || bias.requiresGrad);
+    this.layer = plain ? { module, weight, bias } : undefined;
   }
 
-  canonical(input: Tensor, gy: Tensor): Canonical {
+  override canonical(input: Tensor, gy: Tensor): Canonical {
     // [dIn] alone is a batch of one; [batch, dIn] shares nothing; the axes between batch and features share.
+    const features = input.shape.at(-1)!;
     const batch = input.rank === 1 ? 1 : input.shape[0]!;
-    const shared = input.rank <= 2 ? 1 : input.size / (batch * input.shape.at(-1)!);
-    const x = input.reshape([batch, shared, input.shape.at(-1)!]);
-    const one = ones([batch, shared, 1], { dtype: x.dtype, device: x.device });
+    const shared = input.rank <= 2 ? 1 : input.size / (batch * features);
     return {
-      a: this.#bias === null ? x : concat([x, one], 2),
+      a: this.homogeneous(input.reshape([batch, shared, features])),
       g: gy.reshape([batch, shared, this.dOut]),
     };
-  }
-
-  gradient(): Tensor | null {
-    const weight = this.#weight.grad;
-    if (weight === null) return null;
-    const bias = this.#bias?.grad;
-    return bias ? concat([weight, bias.unsqueeze(1)], 1) : weight;
-  }
-
-  add(update: Tensor, scale: number): void {
-    const inputs = this.#weight.shape[1]!;
-    this.#weight.addScaled_(update.narrow(1, 0, inputs), scale);
-    this.#bias?.addScaled_(update.narrow(1, inputs, 1).squeeze(1), scale);
   }
 }

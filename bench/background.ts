@@ -1,0 +1,83 @@
+/**
+ * What does a refresh of the eigenbases add to a step, within it and in the background? STEVE on an MLP 784-512-256-10 with
+ * 128 examples, a refresh every 50 steps; mean step over whole periods. CPU time is that of the training thread alone (Linux;
+ * elsewhere wall-clock time), so that what else runs on the machine counts less.
+ *
+ *   npm run bench bench/background.ts [rounds]      rounds of 50 steps each, 5 by default
+ */
+
+import { readFileSync } from 'node:fs';
+import { Generator, randint, randn, type Tensor } from '@otimes/core';
+import { crossEntropy, mlp } from '@otimes/nn';
+import { STEVE } from '@otimes/optim';
+
+const EVERY = 50;
+const rounds = Number(process.argv[2] ?? 5);
+
+/** Milliseconds that this thread has run. */
+function cpu(): number {
+  try {
+    return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
+  } catch {
+    return performance.now();
+  }
+}
+
+const options = {
+  none: { refreshEvery: 1e9 },
+  sync: { refreshEvery: EVERY },
+  background: { refreshEvery: EVERY, refresh: 'background' },
+} as const;
+
+const contenders = Object.entries(options).map(([name, o]) => {
+  const rng = new Generator(1);
+  const model = mlp([784, 512, 256, 10], { rng });
+  const optimizer = new STEVE(model, { lr: 1e-3, ...o });
+  const batches = Array.from(
+    { length: 8 },
+    () => [randn([128, 784], { rng }), randint(0, 10, [128], { rng })] as const,
+  );
+  const step = () => {
+    const [x, y] = batches[optimizer.steps % batches.length]!;
+    optimizer.zeroGrad();
+    const loss = crossEntropy(model.call(x) as Tensor, y);
+    loss.backward();
+    optimizer.step();
+  };
+  for (let i = 0; i < EVERY; i++) step();
+  return { name, step, optimizer, wall: [] as number[], cpu: [] as number[], slowest: [] as number[] };
+});
+
+for (let round = 0; round < rounds; round++)
+  for (const { step, wall, cpu: own, slowest } of contenders) {
+    const [start, used] = [performance.now(), cpu()];
+    let worst = 0;
+    for (let i = 0; i < EVERY; i++) {
+      const before = performance.now();
+      step();
+      worst = Math.max(worst, performance.now() - before);
+    }
+    wall.push((performance.now() - start) / EVERY);
+    own.push((cpu() - used) / EVERY);
+    slowest.push(worst);
+  }
+
+const median = (x: readonly number[]) => [...x].sort((a, b) => a - b)[x.length >> 1]!;
+const base = contenders[0]!;
+const cell = (x: number, digits = 2) => x.toFixed(digits).padStart(10);
+console.log(
+  `ms, medians of ${rounds} periods of ${EVERY} steps     wall       CPU   over none (CPU)   slowest step   refreshes`,
+);
+for (const { name, wall, cpu: own, slowest, optimizer } of contenders) {
+  const { done, failed } = optimizer.report().refreshes;
+  const over = `${((median(own) / median(base.cpu) - 1) * 100).toFixed(1)} %`;
+  console.log(
+    `${name.padEnd(36)} ${cell(median(wall))}${cell(median(own))} ${over.padStart(17)} ${cell(median(slowest), 0).padStart(14)} ${String(`${done}${failed ? `, ${failed} failed` : ''}`).padStart(11)}`,
+  );
+}
+for (const { name, optimizer } of contenders)
+  console.log(
+    `${name}: ms a step of each phase: ${Object.entries(optimizer.report().milliseconds)
+      .map(([phase, ms]) => `${phase} ${(ms / optimizer.steps).toFixed(2)}`)
+      .join(', ')}`,
+  );

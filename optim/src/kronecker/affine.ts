@@ -1,0 +1,171 @@
+/**
+ * An affine layer y = x Wᵀ + b whose gradient comes out of backward in the eigenbasis: D̃ = UGᵀ [dW | db] UA = g̃ᵀ ã with
+ * ã = [x, 1] UA and g̃ = gy UG, so that nobody has to project it.
+ *
+ * Two ways to compute the layer itself. In parameter coordinates as always ('activations'). Or 'resident': the weight is
+ * kept as W̃ = UGᵀ [W | b] UA, and y = (ã W̃ᵀ) UGᵀ. Both are the same function in exact arithmetic.
+ *
+ * The operation has the parameters themselves as inputs, and gives them gradients that are computed when somebody reads
+ * them: `weight.grad` is dW for everyone, and costs its two products only where it is looked at.
+ */
+
+import {
+  type Deferred,
+  deferredStorage,
+  defineOp,
+  isRecording,
+  linear,
+  noGrad,
+  type Op,
+  scope,
+  Tensor,
+  unscoped,
+} from '@otimes/core';
+import type { AffineLayer } from './block.ts';
+
+/** A basis as a layer uses it: both sides turn. */
+export type Frame = {
+  /** [dIn, dIn], the homogeneous coordinate last where the layer has a bias. */
+  readonly UA: Tensor;
+  /** [dOut, dOut] */
+  readonly UG: Tensor;
+  /** W̃ [dOut, dIn] of a resident layer, else null. */
+  readonly resident: Tensor | null;
+};
+
+/** D̃ of one backward pass, and how to get back from it. Freed when no gradient needs it any more. */
+export class BasisGradient {
+  readonly D: Tensor;
+  readonly frame: Frame;
+  #holders = 0;
+
+  constructor(D: Tensor, frame: Frame) {
+    this.D = D;
+    this.frame = frame;
+  }
+
+  /** A gradient tensor of that shape that is computed as `of(D̃)` when it is read. */
+  lazily(shape: readonly number[], of: (D: Tensor, frame: Frame) => Tensor): Tensor {
+    this.#holders++;
+    const { storage } = this.D;
+    const size = shape.reduce((product, n) => product * n, 1);
+    const deferred: Deferred = {
+      make: () => noGrad(() => scope(() => of(this.D, this.frame).contiguous())).storage.memory,
+      dispose: () => {
+        if (--this.#holders === 0) storage.release();
+      },
+    };
+    const lazy = deferredStorage(storage.backend, storage.dtype, size, deferred);
+    lazy.origin = this;
+    return new Tensor(lazy, shape, shape.length === 1 ? [1] : [shape[1]!, 1]);
+  }
+}
+
+/**
+ * D̃ of the gradients that a layer's parameters have, if they are what one backward pass left and nothing else: not
+ * accumulated, not clipped, not replaced. Else null.
+ */
+export function basisGradient({ weight, bias }: AffineLayer): BasisGradient | null {
+  const origin = originOf(weight.borrowGrad());
+  if (origin === null || (bias !== null && originOf(bias.borrowGrad()) !== origin)) return null;
+  return origin;
+}
+
+/** Where the elements of a gradient come from that nobody wrote to, and that is no other view of them. */
+function originOf(g: Tensor | null): BasisGradient | null {
+  if (g === null) return null;
+  const { origin, version, exposed } = g.storage;
+  return origin instanceof BasisGradient && version === 0 && !exposed && g.isContiguous ? origin : null;
+}
+
+/** `inputs` is ã [rows, dIn] between forward and backward. */
+type Attrs = { readonly frame: Frame; inputs: Tensor | null };
+
+const asRows = (x: Tensor): Tensor => (x.rank === 2 ? x : x.reshape([-1, x.shape[x.rank - 1]!]));
+
+/** [x, 1] UA without making [x, 1]. */
+function turned(x: Tensor, UA: Tensor): Tensor {
+  const features = x.shape[x.rank - 1]!;
+  const [main, last] = [UA.narrow(0, 0, features), UA.narrow(0, features, UA.shape[0]! - features)];
+  return linear(asRows(x), main.transpose(), last.shape[0] === 0 ? null : last.reshape([-1]));
+}
+
+const affineOp: Op<Attrs> = defineOp<Attrs>({
+  name: 'linear in the eigenbasis',
+  builtIn: true,
+  acceptsDeferred: true,
+  shape: ([x, W]) => ({ shape: [...x!.shape.slice(0, -1), W!.shape[0]!], dtype: x!.dtype }),
+
+  forward(backend, [x, W, b], out, attrs) {
+    const { UA, UG, resident } = attrs.frame;
+    x!.storage.settle();
+    if (resident === null) {
+      W!.storage.settle();
+      b?.storage.settle();
+      backend.linear(x!, W!, b ?? null, out);
+      return;
+    }
+    // Outside of scopes, since ã lives until backward and not with what is made around it.
+    unscoped(() =>
+      noGrad(() => {
+        attrs.inputs = turned(x!, UA);
+        const hidden = linear(attrs.inputs, resident);
+        const { storage, dtype, offset } = out;
+        const rows = { storage, dtype, offset, shape: [hidden.shape[0]!, UG.shape[0]!], strides: [UG.shape[0]!, 1] };
+        backend.linear(hidden, UG, null, rows);
+        hidden.storage.release();
+      }),
+    );
+  },
+
+  backward(gy, node) {
+    // Its values are needed for x's gradient alone, as in parameter coordinates.
+    const [x, W] = [node.inputs[0]!, node.needs(0) ? node.input(1) : node.inputs[1]!];
+    const hasBias = node.inputs.length === 3;
+    const rows = asRows(gy);
+    if (isRecording())
+      return [
+        rows.matmul(W).reshape(x.shape),
+        rows.transpose().matmul(asRows(node.input(0))),
+        hasBias ? rows.sum(0) : null,
+      ];
+    const { attrs } = node;
+    const { UA, UG, resident } = attrs.frame;
+    const features = W.shape[1]!;
+    const turnedRows = rows.matmul(UG);
+    // Kept apart from what this pass frees: the optimizer takes it.
+    const D = unscoped(() => {
+      const inputs = attrs.inputs ?? turned(node.input(0), UA);
+      attrs.inputs = null;
+      const product = turnedRows.transpose().matmul(inputs);
+      inputs.storage.release();
+      return product;
+    });
+    const gradient = new BasisGradient(D, attrs.frame);
+    let gx: Tensor | null = null;
+    if (node.needs(0)) {
+      const back = UA.narrow(0, 0, features).transpose();
+      gx = (resident === null ? rows.matmul(W) : turnedRows.matmul(resident).matmul(back)).reshape(x.shape);
+    }
+    return [
+      gx,
+      gradient.lazily(W.shape, (D, frame) => weightPart(D, frame, features)),
+      hasBias ? gradient.lazily([W.shape[0]!], biasPart) : null,
+    ];
+  },
+});
+
+/** The columns of UG D̃ UAᵀ that belong to the weight. */
+export function weightPart(D: Tensor, { UA, UG }: Frame, features: number): Tensor {
+  return UG.matmul(D).matmul(UA.narrow(0, 0, features).transpose());
+}
+
+/** Its last column, that of the bias. */
+export function biasPart(D: Tensor, { UA, UG }: Frame): Tensor {
+  return UG.matmul(D.matmul(UA.narrow(0, UA.shape[0]! - 1, 1).transpose())).reshape([-1]);
+}
+
+/** The layer's output for x [..., inputs], computed in `frame`. */
+export function affineIn(frame: Frame, { weight, bias }: AffineLayer, x: Tensor): Tensor {
+  return affineOp(bias === null ? [x, weight] : [x, weight, bias], { frame, inputs: null });
+}

@@ -1,0 +1,21 @@
+/**
+ * The collector of `MultiHeadAttention`: its projections q, k, v and o as four blocks, shared by the tokens.
+ *
+ * NOTE: softmax ignores what is added to all keys alike, so Σ_t ∂L/∂k_t = 0 and reduce's G of k is rounding noise. The
+ * factors then take expand's G for that block, and `describe()` says so (docs/math.md, decision 6).
+ */
+
+import { MultiHeadAttention } from '@otimes/nn';
+import type { Collector } from '../collector.ts';
+import { linearBlocks } from './linear.ts';
+
+/** Claims every MultiHeadAttention; `sharing` defaults to 'reduce'. */
+export const attentionCollector: Collector = {
+  name: 'attention',
+  collect(module, path, { sharing = 'reduce' }) {
+    if (!(module instanceof MultiHeadAttention)) return null;
+    return (['q', 'k', 'v', 'o'] as const).flatMap(name =>
+      linearBlocks(module[name], { collector: 'attention', path: path === '' ? name : `${path}.${name}`, sharing }),
+    );
+  },
+};

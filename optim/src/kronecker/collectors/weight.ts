@@ -1,0 +1,75 @@
+/** What all layers y = W a + b have in common, wherever a comes from: the matrix [dW | db] and the homogeneous 1. */
+
+import { concat, ones, type Tensor } from '@otimes/core';
+import type { AnyModule, Parameter } from '@otimes/nn';
+import type { Canonical, KroneckerBlock, Sharing } from '../block.ts';
+
+/** A layer with a weight [rows, …], whose further axes in row-major order are those of a, and a bias [rows]. */
+export type WeightLayer = AnyModule & { readonly weight: Parameter; readonly bias: Parameter | null };
+
+export type WeightBlockOptions = {
+  readonly collector: string;
+  readonly path: string;
+  readonly sharing: Sharing;
+  /** The rows of weight and bias that are the block's, [first, end); default all. */
+  readonly rows?: readonly [number, number];
+};
+
+export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlock {
+  readonly collector: string;
+  readonly path: string;
+  readonly sharing: Sharing;
+  readonly tap: M;
+  readonly parameters: readonly Parameter[];
+  readonly dOut: number;
+  readonly dIn: number;
+  /** The first of the block's rows. */
+  protected readonly first: number;
+  readonly #weight: Parameter;
+  /** Null where there is none, and where it is frozen: then the block has no homogeneous column. */
+  readonly #bias: Parameter | null;
+
+  constructor(module: M, { collector, path, sharing, rows = [0, module.weight.shape[0]!] }: WeightBlockOptions) {
+    this.collector = collector;
+    this.path = path;
+    this.sharing = sharing;
+    this.tap = module;
+    this.#weight = module.weight;
+    this.#bias = module.bias?.requiresGrad ? module.bias : null;
+    this.parameters = this.#bias === null ? [this.#weight] : [this.#weight, this.#bias];
+    this.first = rows[0];
+    this.dOut = rows[1] - rows[0];
+    this.dIn = this.#weight.size / this.#weight.shape[0]! + this.parameters.length - 1;
+  }
+
+  abstract canonical(input: Tensor, gy: Tensor): Canonical;
+
+  /** x [batch, shared, inputs] as the block's `a`: with the homogeneous 1 last where the block includes a bias. */
+  protected homogeneous(x: Tensor): Tensor {
+    if (this.#bias === null) return x;
+    return concat([x, ones([x.shape[0]!, x.shape[1]!, 1], { dtype: x.dtype, device: x.device })], 2);
+  }
+
+  gradient(): Tensor | null {
+    const weight = this.#weight.borrowGrad();
+    if (weight === null) return null;
+    const dW = asMatrix(this.#rows(weight));
+    const bias = this.#bias?.borrowGrad();
+    return bias ? concat([dW, this.#rows(bias).unsqueeze(1)], 1) : dW;
+  }
+
+  add(update: Tensor, scale: number): void {
+    const weight = this.#rows(this.#weight);
+    const inputs = weight.size / this.dOut;
+    const dW = update.narrow(1, 0, inputs);
+    weight.addScaled_(weight.rank === 2 ? dW : dW.reshape(weight.shape), scale);
+    if (this.#bias !== null) this.#rows(this.#bias).addScaled_(update.narrow(1, inputs, 1).squeeze(1), scale);
+  }
+
+  /** The block's rows of the weight or bias, or of its gradient; a view. */
+  #rows(x: Tensor): Tensor {
+    return this.dOut === x.shape[0] ? x : x.narrow(0, this.first, this.dOut);
+  }
+}
+
+const asMatrix = (x: Tensor): Tensor => (x.rank === 2 ? x : x.flatten(1));
