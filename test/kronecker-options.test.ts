@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { Generator, noGrad, randn, stack, type Tensor } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
-import { type AnyModule, crossEntropy, Linear, Module, mseLoss, Sequential, Tanh } from '@otimes/nn';
+import { type AnyModule, Conv2d, crossEntropy, Linear, Module, mseLoss, Sequential, Tanh } from '@otimes/nn';
 import {
   type Eigensolver,
   EKFAC,
@@ -384,6 +384,11 @@ t.test('options of single blocks', t => {
       'an unknown path lists those there are',
       () => new STEVE(nested(), { overrides: { '0.1': { lr: 1 } } }),
       /STEVE: overrides: there is no block at or below '0.1', only '0.0', '0.2', '1'/,
+    ],
+    [
+      'a group of a convolution is not skipped without the others, whose weight it shares',
+      () => new STEVE(new Conv2d(4, 4, 1, { groups: 2 }), { overrides: { 'groups.1': { skip: true } } }),
+      /STEVE: overrides: 'groups\.1' cannot be skipped alone, because other blocks share its parameters/,
     ],
     [
       'half a name is no path',

@@ -14,13 +14,12 @@ type Side = {
   release(): void;
 };
 
-/** @param sizes [dOut, dIn], as in `Kfe.of`, which finds the same to the last bit */
-export function startDecomposition(
-  A: Tensor,
-  G: Tensor,
-  [dOut, dIn]: readonly [number, number],
-  step: number,
-): RefreshJob {
+/**
+ * @param sizes [dOut, dIn], as in `Kfe.of`, which finds the same to the last bit
+ * @returns a job whose A and G can be read until it was taken
+ */
+export function startDecomposition(A: Tensor, G: Tensor, sizes: readonly [number, number], step: number): RefreshJob {
+  const [dOut, dIn] = sizes;
   const [left, right] = [start(A, dIn), start(G, dOut)];
   let kfe: Kfe | null = null;
   return {

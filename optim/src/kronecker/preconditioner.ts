@@ -112,6 +112,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
     checkClaims(name, model, blocks);
     const claimed = new Set(blocks.flatMap(block => block.parameters));
+    for (const { path, parameters } of all)
+      if (optionsAt(overrides, path).skip && parameters.some(p => claimed.has(p)))
+        throw new Error(
+          `${name}: overrides: '${path}' cannot be skipped alone, because other blocks share its parameters: skip the layer`,
+        );
     this.#states = blocks.map(block => {
       const { lr, sharing } = optionsAt(overrides, block.path);
       if (lr !== undefined && lr !== 0 && this.#lr === 0)
