@@ -91,22 +91,24 @@ export function eighInBackground(a: AnyNdArray): BackgroundEigh {
   const bytes = EighJob.bytes(n, dtype);
   const job = new EighJob(n, dtype, why === null ? buffers.take(bytes) : new ArrayBuffer(bytes));
   job.matrix.set(data);
-  const worker = why === null ? background.post(job, symmetryTolerance(a)) : null;
-  return new Pending(job, worker, dtype);
+  const tolerance = symmetryTolerance(a);
+  return new Pending(job, why === null ? background.post(job, tolerance) : null, dtype, tolerance);
 }
 
 class Pending implements BackgroundEigh {
   readonly matrix: RealNdArray;
   readonly #job: EighJob;
-  readonly #worker: EighWorker | null;
   readonly #dtype: RealDtype;
+  readonly #tolerance: number;
+  #worker: EighWorker | null;
   #result: Eigen | null = null;
   #released = false;
 
-  constructor(job: EighJob, worker: EighWorker | null, dtype: RealDtype) {
+  constructor(job: EighJob, worker: EighWorker | null, dtype: RealDtype, tolerance: number) {
     this.#job = job;
     this.#worker = worker;
     this.#dtype = dtype;
+    this.#tolerance = tolerance;
     this.matrix = this.#square(job.matrix);
   }
 
@@ -116,7 +118,7 @@ class Pending implements BackgroundEigh {
 
   take(wait: boolean): Eigen | null {
     if (this.#released) throw new Error('eighInBackground: take() after release()');
-    const [job, worker] = [this.#job, this.#worker];
+    const job = this.#job;
     while (this.#result === null) {
       const { status } = job;
       if (status === 'done')
@@ -124,10 +126,16 @@ class Pending implements BackgroundEigh {
       else if (status === 'taken') this.#result = this.#here();
       else if (status === 'waiting' && this.#mayTake(wait) && job.claim()) continue;
       else if (status === 'waiting' || status === 'running') {
-        // The worker may have finished since, and stopped after it.
-        const ended = worker?.ended ?? null;
-        if (ended !== null && job.status === status) throw new Error(`eigh: the worker in the background ${ended}`);
-        if (status === 'running') worker?.check(job);
+        const worker = this.#worker!;
+        worker.check();
+        const { ended } = worker;
+        // The worker may have come to it since, and stopped after that.
+        if (ended !== null && job.status !== status) continue;
+        if (ended !== null && status === 'running') throw new Error(`eigh: the worker in the background ${ended}`);
+        if (ended !== null) {
+          this.#worker = background.post(job, this.#tolerance);
+          continue;
+        }
         if (!wait) return null;
         job.sleep(status);
       } else this.#fail(status);

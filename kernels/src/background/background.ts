@@ -19,8 +19,9 @@ export type BackgroundOptions = {
   /** Milliseconds after which a worker that has not started yet is not waited for, defaults to 10,000. */
   readonly late?: number;
   /**
-   * Milliseconds after which an [n, n] is given up, as the host cannot always tell whether a worker lives. Defaults to 15
-   * seconds and some hundred times what it takes on an idle machine (measured: 0.25 s for n = 1024).
+   * Milliseconds without progress after which a worker is given up that was given matrices up to [n, n], as the host cannot
+   * always tell whether one lives. Defaults to 15 seconds and some hundred times what such a matrix takes on an idle machine
+   * (measured: 0.25 s for n = 1024).
    */
   readonly patience?: (n: number) => number;
 };
@@ -39,7 +40,6 @@ export class EighJob {
   /** Ascending. */
   readonly values: Float64Array;
   readonly #words: Int32Array;
-  #since: number | null = null;
 
   /** @param buffer of `bytes(n, dtype)`, shared if a worker is to see it */
   constructor(n: number, dtype: 'float32' | 'float64', buffer: ArrayBufferLike) {
@@ -81,19 +81,13 @@ export class EighJob {
     return Atomics.compareExchange(this.#words, 0, STATUS.waiting, STATUS.taken) === STATUS.waiting;
   }
 
-  /** Sleeps until the status is another, for a tenth of a second at most. NOTE: a page's main thread may not; it comes back at once. */
+  /** Sleeps until the status is another, for a tenth of a second at most. A page's main thread may not: it comes back at once. */
   sleep(status: JobStatus): void {
     try {
       Atomics.wait(this.#words, 0, STATUS[status], TICK);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
     }
-  }
-
-  /** Milliseconds since somebody first asked. */
-  get age(): number {
-    this.#since ??= performance.now();
-    return performance.now() - this.#since;
   }
 
   /** What to post to the worker. */
@@ -107,11 +101,15 @@ export class EighJob {
 /** A worker from its start to its end. */
 export class EighWorker {
   readonly #worker: HostWorker;
-  readonly #started = new Int32Array(new SharedArrayBuffer(4));
+  readonly #words = new Int32Array(new SharedArrayBuffer(8));
   readonly #since = performance.now();
   readonly #late: number;
   readonly #patience: (n: number) => number;
   #reason: string | null = null;
+  #largest = 0;
+  /** Messages that it had begun with when that was last another number, and when that was. */
+  #begun = 0;
+  #moved = 0;
 
   /** Throws an Error where there can be none. */
   constructor(variant: Variant, { host, late, patience }: Required<BackgroundOptions>) {
@@ -120,7 +118,7 @@ export class EighWorker {
     const data: Start = {
       kernels: compiled(variant, false),
       linalg: linalgModule(variant),
-      started: this.#started.buffer,
+      words: this.#words.buffer,
     };
     this.#worker = host.startWorker(WORKER, data, how => {
       this.#reason ??= how;
@@ -130,7 +128,7 @@ export class EighWorker {
 
   /** Whether it has ever run. */
   get started(): boolean {
-    return Atomics.load(this.#started, 0) === 1;
+    return Atomics.load(this.#words, 0) === 1;
   }
 
   /** Why it is not to be counted on, as it never ran; null where it has, or may yet. */
@@ -150,12 +148,17 @@ export class EighWorker {
     return this.#reason;
   }
 
-  /** Gives itself up if a running job takes longer than any should. */
-  check(job: EighJob): void {
-    if (job.age > this.#patience(job.n)) void this.stop('made no progress and was given up');
+  /** To be called now and then by who wants a job: gives the worker up where it has not moved for longer than it should. */
+  check(): void {
+    const [begun, now] = [Atomics.load(this.#words, 1), performance.now()];
+    if (begun !== this.#begun) [this.#begun, this.#moved] = [begun, now];
+    if (this.started && now - this.#moved > this.#patience(this.#largest))
+      void this.stop('made no progress and was given up');
   }
 
   post(job: EighJob, tolerance: number): void {
+    this.#largest = Math.max(this.#largest, job.n);
+    this.#moved = performance.now();
     this.#worker.post(job.message(tolerance));
   }
 

@@ -36,8 +36,13 @@ export function layoutOf(n: number, bytesPerElement: number) {
   return { text: TEXT_AT, values: VALUES_AT, matrix, vectors, end: align(vectors + bytesPerElement * n * n) };
 }
 
-/** What the worker is started with: the compiled modules for unshared memories, and a word that it sets to 1. */
-export type Start = { readonly kernels: object; readonly linalg: object; readonly started: ArrayBufferLike };
+/** What the worker is started with: the compiled modules for unshared memories, and two words. */
+export type Start = {
+  readonly kernels: object;
+  readonly linalg: object;
+  /** 1 once it runs; and how many messages it has begun with. */
+  readonly words: ArrayBufferLike;
+};
 
 /** What is posted for each job. */
 export type Message = ReturnType<typeof layoutOf> & {
@@ -71,7 +76,8 @@ function failed(data, error) {
   for (let i = 0; i < ${TEXT}; i++) text[i] = i < message.length ? message.charCodeAt(i) : 0;
   finish(${STATUS.failed});
 }
-function start({ kernels, linalg, started }, ready) {
+function start({ kernels, linalg, words }, ready) {
+  const progress = new Int32Array(words);
   let room = null;
   const open = () => {
     let memory = null;
@@ -120,9 +126,10 @@ function start({ kernels, linalg, started }, ready) {
     new Matrix(buffer, vectors, size).set(f64.subarray(a / 8, a / 8 + size));
     return ${STATUS.done};
   };
-  Atomics.store(new Int32Array(started), 0, 1);
+  Atomics.store(progress, 0, 1);
   ready();
   return message => {
+    Atomics.add(progress, 1, 1);
     if (Atomics.compareExchange(new Int32Array(message.buffer, 0, 1), 0, ${STATUS.waiting}, ${STATUS.running}) !== ${STATUS.waiting}) return;
     job = message;
     try {
