@@ -225,6 +225,19 @@ class Run {
     return this;
   }
 
+  /** Returns when all decompositions are there, or have failed. */
+  wait(): void {
+    for (const path of ['layers.0', 'layers.2'])
+      polled(() => {
+        const { job } = this.optimizer.inspect(path);
+        try {
+          return job === null || job.take(false) !== null ? true : null;
+        } catch {
+          return true;
+        }
+      });
+  }
+
   /** Every bit of the model and the optimizer, and the losses so far. */
   get bits(): Record<string, string> {
     const hex = (state: StateDict, prefix: string) =>
@@ -248,9 +261,12 @@ for (const name of Object.keys(optimizers) as Name[]) {
     const { bits } = whole;
     t.strictSame(new Run(make, DELAYED).to(16).bits, bits);
     t.notSame(new Run(make, {}).to(16).bits.losses, bits.losses, 'the old basis counts');
-    for (const at of [5, 6, 7, 8]) {
+    for (const [at, inFlight] of [
+      [5, 2],
+      [6, 2],
+      [8, 0],
+    ] as const) {
       const before = new Run(make, DELAYED).to(at);
-      const inFlight = at < 8 ? 2 : 0;
       t.equal(before.optimizer.report().refreshes.inFlight, inFlight);
       const [model, state] = [before.model.stateDict(), before.optimizer.stateDict()];
       t.equal(Object.keys(state).filter(key => key.endsWith('job.step')).length, inFlight);
@@ -265,20 +281,15 @@ for (const name of Object.keys(optimizers) as Name[]) {
   t.test(`${name}: without a lag a basis takes over as soon as it is there, in a loop that never awaits`, async t => {
     const run = new Run(make, { refresh: 'background' }).to(1);
     t.match(run.optimizer.report().refreshes, { done: 2, inFlight: 0 }, 'the first bases at once');
+    const state = () => run.optimizer.inspect('layers.0');
+    const old = run.to(4).optimizer.inspect('layers.0').kfe;
     run.to(5);
-    t.equal(run.optimizer.report().refreshes.inFlight, 2);
-    const { A, G, kfe } = run.optimizer.inspect('layers.0');
-    const job = run.optimizer.inspect('layers.0').job!;
-    for (const [copy, factor] of [
-      [job.A, A!],
-      [job.G, G!],
-    ] as const)
-      t.strictSame(copy.dataSync(), factor.dataSync());
-    const want = Kfe.of(job.A, job.G, eigh, [12, 10]);
-    polled(() => (job.take(false) === null ? null : true));
+    const want = Kfe.of(state().A!, state().G!, eigh, [12, 10]); // of the factors as the last step left them
+    run.wait();
     run.to(6);
-    const now = run.optimizer.inspect('layers.0').kfe!;
-    t.not(now, kfe);
+    t.not(state().kfe, old);
+    t.match(run.optimizer.report().refreshes, { done: 4, failed: 0, inFlight: 0 });
+    const now = state().kfe!;
     for (const part of ['UA', 'UG', 'sA', 'sG'] as const)
       t.strictSame(now[part]!.dataSync(), want[part]!.dataSync(), part);
   });
@@ -328,7 +339,7 @@ t.test('a lag is a synchronous run whose bases take over by hand, so many steps 
 
 t.test('sides at the identity need no worker', async t => {
   const o = { ...DELAYED, maxFactorDim: 10 };
-  const run = new Run(optimizers.STEVE, o).to(6);
+  const run = new Run(optimizers.STEVE, o).to(5);
   const { job } = run.optimizer.inspect('layers.0');
   t.strictSame([job!.A.shape, job!.G.shape], [[10, 10], []]);
   const state = run.optimizer.stateDict();
@@ -359,7 +370,8 @@ function saboteur() {
   return { state, host };
 }
 
-const SLEEP = 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20000)';
+const sleep = (ms: number) => `Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${ms})`;
+const SLEEP = sleep(20_000);
 
 t.test('a worker that breaks is an error of its job, and the next job has a new one', async t => {
   const [good, bad] = [symmetric(30, 'float32'), symmetric(31, 'float32')];
@@ -423,59 +435,53 @@ t.test('no memory for a matrix is an error of that job', async t => {
 
 t.test('a worker that makes no progress is given up where the host knows nothing of it', async t => {
   const { state, host } = saboteur();
-  state.code = SLEEP;
-  const blind: Host = {
-    ...host,
-    startWorker: (...o) => ({ ...host.startWorker(...o), alive: () => true }),
-  };
-  await withBackground({ host: blind, patience: () => 100 }, async () => {
-    for (const wait of [false, true]) {
-      const job = eighInBackground(symmetric(5, 'float32'));
+  const blind: Host = { ...host, startWorker: (...o) => ({ ...host.startWorker(...o), alive: () => true }) };
+  const message = 'eigh: the worker in the background made no progress and was given up';
+  for (const wait of [false, true])
+    await withBackground({ host: blind, patience: () => 150 }, async () => {
+      state.code = SLEEP;
+      const [job, behind] = [eighInBackground(symmetric(5, 'float32')), eighInBackground(symmetric(5, 'float32'))];
       while (!begunOn(job)) pause();
-      t.throws(() => (wait ? job.take(true) : polled(() => job.take(false))), {
-        message: 'eigh: the worker in the background made no progress and was given up',
-      });
-    }
-  });
+      t.throws(() => (wait ? job.take(true) : polled(() => job.take(false))), { message }, 'in a job');
+      state.code = '';
+      t.ok(wait ? behind.take(true) : polled(() => behind.take(false)), 'another does the next');
+
+      const done = eighInBackground(symmetric(5, 'float32'));
+      polled(() => done.take(false));
+      await state.workers.at(-1)!.stop();
+      const unseen = eighInBackground(symmetric(5, 'float32'));
+      t.ok(wait ? unseen.take(true) : polled(() => unseen.take(false)), 'ended between jobs');
+    });
 });
 
 t.test('a decomposition that fails leaves the old basis, warns and is counted', async t => {
   const { state, host } = saboteur();
   const paths = ['layers.0', 'layers.2'];
-  // The first refresh has four matrices.
-  state.code = 'globalThis.jobs = (globalThis.jobs ?? 0) + 1; if (jobs > 4) process.reallyExit(7)';
+  // The first refresh has four matrices. The second is under way as a whole before the worker dies.
+  state.code = `globalThis.jobs = (globalThis.jobs ?? 0) + 1; if (jobs > 4) { ${sleep(300)}; process.reallyExit(7); }`;
   await withBackground({ host }, async warnings => {
     const run = new Run(optimizers.STEVE, { refresh: 'background' });
     const bases = () => paths.map(path => run.optimizer.inspect(path).kfe);
-    const arrive = () => {
-      for (const path of paths) polled(() => run.optimizer.inspect(path).job!.take(false));
-    };
-    run.to(5);
-    arrive();
+    run.to(5).wait();
+    run.to(6);
     await setTimeout(20);
-    run.to(9);
+    run.to(8);
     const old = bases();
-    t.match(run.optimizer.report().refreshes, { done: 4, failed: 0, inFlight: 2 });
-    for (const path of paths) t.throws(() => polled(() => run.optimizer.inspect(path).job!.take(false)));
+    t.match(run.optimizer.report().refreshes, { done: 4, failed: 0, inFlight: 0 });
+    run.to(9).wait();
     run.to(10);
-    t.ok(bases().every((kfe, i) => kfe === old[i]));
-    t.match(run.optimizer.report().refreshes, {
-      ...{ done: 4, failed: 2, inFlight: 0 },
-      lastError: "linear 'layers.2': eigh: the worker in the background stopped",
-    });
     t.strictSame(
-      warnings,
-      paths.map(
-        path =>
-          'STEVE: a decomposition in the background failed and the old basis stays: ' +
-          `linear '${path}': eigh: the worker in the background stopped`,
-      ),
+      bases().map((kfe, i) => kfe === old[i]),
+      [true, false],
     );
+    const lastError = "linear 'layers.0': eigh: the worker in the background stopped";
+    t.match(run.optimizer.report().refreshes, { done: 5, failed: 1, inFlight: 0, lastError });
+    t.strictSame(warnings, [`STEVE: a decomposition in the background failed and the old basis stays: ${lastError}`]);
     state.code = '';
-    run.to(13);
-    arrive();
+    await state.workers.at(-1)!.stop();
+    run.to(13).wait();
     run.to(14);
-    t.match(run.optimizer.report().refreshes, { done: 6, failed: 2, inFlight: 0 }, 'the next refresh has a new worker');
+    t.match(run.optimizer.report().refreshes, { done: 7, failed: 1, inFlight: 0 }, 'the next refresh does not');
     t.ok(run.losses.every(Number.isFinite));
   });
 });

@@ -4,7 +4,7 @@
 // changes no bit.
 import { MR, panel, rows } from './generated/blocks';
 import { dots } from './gemv';
-import { panelOf } from './pack';
+import { panelOf, panelsOf } from './pack';
 import { lanes, shift, zero } from './vector';
 
 /** Steps of k, rows of A and bytes of a row of B that a block takes. */
@@ -15,6 +15,8 @@ const NC_BYTES: i32 = 7680;
 export const BLOCK_BYTES: i32 = 32;
 /** Operands of up to this many bytes are read where they are. */
 const SMALL: i64 = 32768;
+/** Panels of B that are packed side by side, each a stream of writes. */
+const PANELS: i32 = 16;
 /** Up to so many rows are computed as dot products where B is contiguous along k. */
 const DOT_ROWS: i32 = 2;
 
@@ -103,7 +105,15 @@ export function product<T>(
       const kc = min(kPart, k - pc);
       const last = pc + kc >= k;
       const bBlock = b + <usize>pc * br + <usize>jc * bc;
-      for (let jr = directB ? nc / NR * NR : 0; jr < nc; jr += NR)
+      let jr = directB ? nc / NR * NR : 0;
+      if (bc == sizeof<T>())
+        for (; jr + NR <= nc; ) {
+          const panels = min((nc - jr) / NR, PANELS);
+          const to = packedB + (<usize>(jr * kc) << shift<T>());
+          panelsOf(panels, kc, bBlock + <usize>jr * bc, br, to, <usize>(NR * kc) << shift<T>());
+          jr += panels * NR;
+        }
+      for (; jr < nc; jr += NR)
         panelOf<T>(min(NR, nc - jr), NR, kc, bBlock + <usize>jr * bc, bc, br, packedB + (<usize>(jr * kc) << shift<T>()));
       for (let ic = 0; ic < m; ic += mPart) {
         const mc = min(mPart, m - ic);

@@ -104,6 +104,25 @@ function line<T>(k: i32, q: usize, inner: usize, p: usize, step: usize): void {
   }
 }
 
+/**
+ * `panels` panels of whole rows of two vectors each, `step` bytes apart, from k rows in which their vectors lie together: row
+ * by row, because whoever reads memory in order reads it several times as fast.
+ */
+export function panelsOf(panels: i32, k: i32, q: usize, inner: usize, p: usize, step: usize): void {
+  for (; k > 0; k--) {
+    let from = q;
+    let to = p;
+    for (let i = panels; i > 0; i--) {
+      v128.store(to, v128.load(from));
+      v128.store(to, v128.load(from, 16), 16);
+      from += 32;
+      to += step;
+    }
+    q += inner;
+    p += 32;
+  }
+}
+
 /** One panel: `count` ≤ `width` lines of k elements; the lines that are missing are zero. */
 export function panelOf<T>(count: i32, width: i32, k: i32, q: usize, outer: usize, inner: usize, p: usize): void {
   const step = <usize>width * sizeof<T>();

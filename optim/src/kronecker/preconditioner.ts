@@ -305,6 +305,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
         this.#watch.time('rest', () => this.#stepRest());
         for (const state of this.#states) state.statistics = null;
         this.#steps++;
+        this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
       }),
     );
   }
@@ -382,7 +383,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     }
   }
 
-  /** The basis for this step: a new one where it is due or came in from the background, else the old one. */
+  /** The basis for this step: a new one where it is due, else the old one. */
   #basis(block: Active, index: number): Kfe {
     const { state } = block;
     const sizes = [state.block.dOut, state.block.dIn] as const;
@@ -392,19 +393,28 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       const { A, G } = this.#averaged(block);
       return Kfe.of(A, G, this.#solve, sizes);
     }
-    const arrived = this.#arrived(state);
     if (due && state.job === null) {
       const { A, G } = this.#averaged(block);
       state.job = this.#start(state, A, G, this.#steps);
     }
-    return arrived ?? state.kfe;
+    return state.kfe;
   }
 
   #start(state: BlockState, A: Tensor, G: Tensor, step: number): RefreshJob {
     return startDecomposition(A, G, [state.block.dOut, state.block.dIn], step);
   }
 
-  /** What the background has for a block, at the step where it is due. */
+  /** Lets bases take over that came in from the background: between two steps, so that no gradient has to turn. */
+  #takeArrivals(): void {
+    for (const state of this.#states) {
+      const basis = this.#arrived(state);
+      if (basis === null) continue;
+      this.#takeOver(state, basis);
+      state.keep();
+    }
+  }
+
+  /** What the background has for a block, where the next step is the one that it is due at. */
   #arrived(state: BlockState): Kfe | null {
     const { job } = state;
     if (job === null) return null;
@@ -435,13 +445,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       gradient = inBasis?.D ?? basis.project(raw);
       this.#reconsider(state, inBasis !== null);
     } else {
-      state.settle();
-      const rotation = before === null ? null : before.rotationTo(basis);
+      const rotation = this.#takeOver(state, basis);
       gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
-      state.kfe = basis;
-      this.#refreshes.done++;
-      this.refreshed(state, rotation);
-      this.#chooseRoute(state);
     }
     if (this.#lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
     if (state.route === 'resident' && state.turnable && !this.#observes) {
@@ -454,6 +459,18 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       }
     }
     return { state, gradient, update: this.direction(state, gradient) };
+  }
+
+  /** Puts a basis in the place of a block's old one. Returns the way there, null at the first time. */
+  #takeOver(state: BlockState, basis: Kfe): Rotation | null {
+    const rotation = state.kfe?.rotationTo(basis) ?? null;
+    // With a learning rate of 0 the parameters are what they were, to the last bit.
+    state.turn(basis, this.#lr * state.lrRatio === 0 ? null : rotation);
+    this.#refreshes.done++;
+    this.refreshed(state, rotation);
+    this.#chooseRoute(state);
+    if (state.route !== 'resident') state.settle();
+    return rotation;
   }
 
   #chooseRoute(state: BlockState): void {

@@ -5,7 +5,7 @@ import { type StateReader, scalar } from '../state-dict.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
 import type { KroneckerBlock, Sharing } from './block.ts';
 import type { Statistics } from './factors.ts';
-import { Kfe } from './kfe.ts';
+import { Kfe, type Rotation, rotate } from './kfe.ts';
 import { ROUTES, type Route } from './route.ts';
 
 /** What a user may set for some blocks alone; see `KroneckerOptions.overrides`. */
@@ -168,7 +168,17 @@ export class BlockState {
     resident.versions = this.#storages.map(storage => storage.version);
   }
 
-  /** Writes the parameters and forgets W̃: before its basis or its route changes. */
+  /** Takes another basis. W̃ turns with it where it can, and parameters are computed from that; else they are written. */
+  turn(kfe: Kfe, rotation: Rotation | null): void {
+    const weight = rotation !== null && this.route === 'resident' && this.turnable ? this.resident() : null;
+    if (weight === null) this.settle();
+    this.kfe = kfe;
+    if (weight === null) return;
+    this.#resident = { weight: rotate(weight, rotation!).keep(), versions: [] };
+    this.deferParameters();
+  }
+
+  /** Writes the parameters and forgets W̃: before its route changes. */
   settle(): void {
     if (this.#resident === null) return;
     for (const storage of this.#storages) storage.settle();
