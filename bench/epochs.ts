@@ -1,130 +1,166 @@
 /**
- * How many epochs does each optimizer need to reach a test accuracy? The same MLP and batches for all of them, every
- * learning rate of a grid, several seeds; the best learning rate of each optimizer is what counts.
+ * How many epochs, and how many seconds, does each optimizer need to reach a test accuracy? The same network, initial
+ * weights and batches for all of them. Three stages: a grid of settings with few seeds; the best of each optimizer with
+ * all seeds; and what a step costs, the optimizers in turn. How a target is chosen: `--curve`, which looks at Adam alone.
  *
- *   npm run bench bench/epochs.ts -- --task digits --seeds 3
- *   npm run bench bench/epochs.ts -- --task fashion --folder /usr/share/datasets/fashion-mnist
+ *   npm run bench bench/epochs.ts -- --task digits-cnn --curve
+ *   npm run bench bench/epochs.ts -- --task digits-cnn
+ *   npm run bench bench/epochs.ts -- --task fashion-vit --log vit.jsonl     # goes on where it was stopped
  */
 
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { Generator, noGrad, type Tensor } from '@otimes/core';
-import { averagePool2, DataLoader, type Labelled, normalize, TensorDataset } from '@otimes/data';
-import { fashionMnist } from '@otimes/data/node';
-import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { Adam, EKFAC, KFAC, type Optimizer, STEVE } from '@otimes/optim';
-import { loadDigits } from '../examples/digits/load.ts';
+import { type Run, reached, run } from './epochs/run.ts';
+import { CONTENDERS, type Common, describe, type Setting, settings } from './epochs/settings.ts';
+import { TASKS } from './epochs/tasks.ts';
+import { stepTimes } from './epochs/time.ts';
 
 const { values } = parseArgs({
   options: {
-    task: { type: 'string', default: 'digits' },
+    task: { type: 'string', default: 'digits-cnn' },
     folder: { type: 'string', default: '/usr/share/datasets/fashion-mnist' },
-    seeds: { type: 'string', default: '3' },
-    epochs: { type: 'string', default: '15' },
-    target: { type: 'string' },
     optimizers: { type: 'string', default: 'adam,kfac,ekfac,steve' },
-    lrs: { type: 'string' },
-    refresh: { type: 'string' },
-    damping: { type: 'string', default: '0.003,0.01,0.03,0.1' },
+    // From the middle outwards: what comes late is given up early.
+    lrs: { type: 'string', default: '0.01,0.003,0.03,0.001,0.1' },
+    dampings: { type: 'string', default: '0.01,0.003,0.03,0.001,0.1' },
+    /** Of the first stage, and of the second. */
+    tuning: { type: 'string', default: '2' },
+    seeds: { type: 'string', default: '5' },
+    /** Settings of each optimizer that reach the second stage. */
+    finalists: { type: 'string', default: '2' },
+    /** A run is a miss after so many, in the second stage after twice as many. */
+    epochs: { type: 'string', default: '12' },
+    /** Refresh periods of each optimizer in the third stage. */
+    rounds: { type: 'string', default: '7' },
+    target: { type: 'string' },
+    refresh: { type: 'string', default: '10' },
+    'factor-every': { type: 'string', default: '10' },
+    /** 'expand' or 'reduce', of all blocks. */
+    sharing: { type: 'string' },
+    /** A file of runs, one a line; those in it are not made again. */
+    log: { type: 'string' },
+    /** Prints Adam's accuracy after each epoch instead. */
+    curve: { type: 'boolean', default: false },
   },
 });
 
-type Task = { train: Labelled; test: Labelled; target: number; refreshEvery: number };
-
-function loadTask(): Task {
-  if (values.task === 'digits') return { ...loadDigits(), target: 0.955, refreshEvery: 10 };
-  if (values.task === 'fashion') {
-    const train = fashionMnist(values.folder, { split: 'train', limit: 10000 });
-    const test = fashionMnist(values.folder, { split: 'test' });
-    return { train, test, target: 0.855, refreshEvery: 50 };
-  }
-  throw new Error(`epochs: expected --task digits or fashion, got '${values.task}'`);
-}
-
-const list = (text: string) => text.split(',').map(Number);
-const task = loadTask();
-const target = values.target === undefined ? task.target : Number(values.target);
-const refreshEvery = values.refresh === undefined ? task.refreshEvery : Number(values.refresh);
-
-/** 28×28 images as 196 features with mean 0 and standard deviation 1 over the training set. */
-const pooled = averagePool2(task.train.images);
-const [mean, std] = [pooled.mean().item(), pooled.var().sqrt().item()];
-const features = (images: Tensor) => normalize(averagePool2(images), mean, std).flatten(1);
-const train = new TensorDataset(features(task.train.images), task.train.labels);
-const testImages = features(task.test.images);
-
-type Setting = { lr: number; damping?: number; make: (model: AnyModule) => Optimizer };
-
-const SETTINGS: Record<string, () => Setting[]> = {
-  adam: () =>
-    list(values.lrs ?? '0.001,0.003,0.01,0.03').map(lr => ({ lr, make: m => new Adam(m.parameters(), { lr }) })),
-  steve: () => list(values.lrs ?? '0.003,0.01,0.03').map(lr => ({ lr, make: m => new STEVE(m, { lr, refreshEvery }) })),
-  kfac: () => damped((m, o) => new KFAC(m, o)),
-  ekfac: () => damped((m, o) => new EKFAC(m, o)),
+const numbers = (text: string) => text.split(',').map(Number);
+const [lrs, dampings] = [numbers(values.lrs), numbers(values.dampings)];
+const seeds = Array.from({ length: Number(values.seeds) }, (_, seed) => seed);
+const epochs = Number(values.epochs);
+const makeTask = TASKS[values.task];
+if (makeTask === undefined)
+  throw new Error(`epochs: expected a --task of ${Object.keys(TASKS).join(', ')}, got '${values.task}'`);
+const task = makeTask(values.folder);
+const target = Number(values.target ?? task.target);
+const refreshEvery = Number(values.refresh);
+const common: Common = {
+  refreshEvery,
+  factorEvery: Number(values['factor-every']),
+  ...(task.sharing && { sharing: task.sharing }),
+  ...(values.sharing && { sharing: values.sharing === 'reduce' ? 'reduce' : 'expand' }),
 };
+const make = (name: string, setting: Setting) => CONTENDERS[name]!.make(setting, common);
 
-function damped(
-  make: (m: AnyModule, o: { lr: number; damping: number; refreshEvery: number }) => Optimizer,
-): Setting[] {
-  return list(values.lrs ?? '0.01,0.03,0.1').flatMap(lr =>
-    list(values.damping).map(damping => ({ lr, damping, make: m => make(m, { lr, damping, refreshEvery }) })),
+// --- runs that are remembered -----------------------------------------------------------------------------------------------
+
+/** Runs by what they depend on, other than the target and the epochs after which they ended. */
+const known = new Map<string, Run>();
+if (values.log !== undefined && existsSync(values.log))
+  for (const line of readFileSync(values.log, 'utf8').split('\n').filter(Boolean)) {
+    const { key, run } = JSON.parse(line) as { key: string; run: Run };
+    known.set(key, run);
+  }
+
+function runOf(name: string, setting: Setting, o: { seed: number; epochs: number; target: number }): Run {
+  const key = JSON.stringify({ task: values.task, name, ...setting, ...(name !== 'adam' && common), seed: o.seed });
+  const old = known.get(key);
+  if (old && (old.diverged || reached(old, o.target) || old.checks.at(-1)!.epoch >= o.epochs)) return old;
+  const result = run(task, make(name, setting), o);
+  known.set(key, result);
+  if (values.log !== undefined) appendFileSync(values.log, `${JSON.stringify({ key, run: result })}\n`);
+  return result;
+}
+
+// --- the stages -------------------------------------------------------------------------------------------------------------
+
+const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
+const show = (x: number, limit?: number) => (x === Infinity ? `>${limit}` : x.toFixed(2));
+
+/** Epochs and steps to the target, one of each seed; Infinity for a miss within the limit. */
+type Result = { setting: Setting; limit: number; epochs: number[]; steps: number[] };
+
+function result(setting: Setting, runs: readonly Run[], limit: number): Result {
+  const checks = runs.map(run => reached(run, target, limit));
+  return {
+    setting,
+    limit,
+    epochs: checks.map(c => c?.epoch ?? Infinity),
+    steps: checks.map(c => c?.steps ?? Infinity),
+  };
+}
+
+function line(name: string, { setting, limit, epochs }: Result): string {
+  const each = epochs.map(x => show(x, limit)).join(' ');
+  return `  ${name.padEnd(5)} ${describe(setting).padEnd(24)} ${show(mean(epochs), limit).padStart(5)} epochs (${each})`;
+}
+
+/** The settings that reach the target, best first. One is given up at half as many epochs again as the best so far. */
+function tune(name: string): Setting[] {
+  const results: Result[] = [];
+  for (const setting of settings(name, { lrs, dampings, rest: task.rest })) {
+    const limit = Math.min(epochs, Math.ceil(1.5 * Math.min(...results.map(r => mean(r.epochs)))));
+    const runs: Run[] = [];
+    for (const seed of seeds.slice(0, Number(values.tuning))) {
+      runs.push(runOf(name, setting, { seed, epochs: limit, target }));
+      if (!reached(runs.at(-1)!, target, limit)) break;
+    }
+    results.push(result(setting, runs, limit));
+    console.log(line(name, results.at(-1)!));
+  }
+  const hits = results.filter(r => mean(r.epochs) < Infinity);
+  return hits.sort((a, b) => mean(a.epochs) - mean(b.epochs)).map(({ setting }) => setting);
+}
+
+function compare(names: readonly string[]): void {
+  const finalists = names.flatMap(name =>
+    tune(name)
+      .slice(0, Number(values.finalists))
+      .map(setting => ({ name, setting, runs: [] as Run[] })),
   );
+  for (const seed of seeds)
+    for (const { name, setting, runs } of finalists)
+      runs.push(runOf(name, setting, { seed, epochs: 2 * epochs, target }));
+  const times = stepTimes(
+    task,
+    finalists.map(({ name, setting }) => make(name, setting)),
+    refreshEvery,
+    Number(values.rounds),
+  );
+  console.log(`\nthe best of each with ${seeds.length} seeds:`);
+  for (const [i, { name, setting, runs }] of finalists.entries()) {
+    const found = result(setting, runs, 2 * epochs);
+    const { total, phases } = times[i]!;
+    const seconds = (mean(found.steps) * total) / 1000;
+    console.log(`${line(name, found)}, ${seconds.toFixed(2)} s at ${total.toFixed(2)} ms a step`);
+    const parts = Object.entries(phases ?? {}).map(([phase, ms]) => `${phase} ${ms.toFixed(2)}`);
+    if (parts.length > 0) console.log(`        of which ${parts.join(', ')}`);
+  }
 }
 
-function accuracy(model: AnyModule): number {
-  return noGrad(() => {
-    const logits = model.call(testImages) as Tensor;
-    return logits.argmax(1).eq(task.test.labels).astype('float32').mean().item();
-  });
-}
-
-/** Epochs, in quarters, until the test accuracy is reached, and the seconds of training; Infinity if it never is. */
-function run({ make }: Setting, seed: number): { epochs: number; seconds: number } {
-  const model = mlp([196, 128, 64, 10], { rng: new Generator(seed) });
-  const optimizer = make(model);
-  const loader = new DataLoader(train, {
-    batchSize: 128,
-    shuffle: true,
-    dropLast: true,
-    rng: new Generator(1000 + seed),
-  });
-  const quarter = Math.ceil(loader.length / 4);
-  let seconds = 0;
-  for (let epoch = 0; epoch < Number(values.epochs); epoch++) {
-    let batch = 0;
-    for (const [images, labels] of loader) {
-      const start = performance.now();
-      optimizer.zeroGrad();
-      const loss = crossEntropy(model.call(images!), labels!);
-      loss.backward();
-      try {
-        optimizer.step();
-      } catch (error) {
-        // The Kronecker optimizers refuse a gradient that is not finite: this setting diverged.
-        if (error instanceof RangeError) return { epochs: Infinity, seconds };
-        throw error;
-      }
-      seconds += (performance.now() - start) / 1000;
-      batch++;
-      const check = batch % quarter === 0 || batch === loader.length;
-      if (check && accuracy(model) >= target) return { epochs: epoch + batch / loader.length, seconds };
+function curve(): void {
+  for (const setting of settings('adam', { lrs, dampings })) {
+    const runs = seeds.map(seed => runOf('adam', setting, { seed, epochs, target: Infinity }));
+    console.log(`  ${describe(setting)}: best test accuracy within 1, 2, … epochs, mean and lowest of the seeds`);
+    for (let epoch = 1; epoch <= epochs; epoch++) {
+      const best = runs.map(({ checks }) => Math.max(...checks.map(c => (c.epoch <= epoch ? c.accuracy : 0))));
+      console.log(`    ${mean(best).toFixed(4)}  ${Math.min(...best).toFixed(4)}`);
     }
   }
-  return { epochs: Infinity, seconds };
 }
 
-const average = (xs: number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
 console.log(
-  `${values.task}: epochs to a test accuracy of ${target}, refresh every ${refreshEvery} steps, ${values.seeds} seeds`,
+  `${values.task}: test accuracy ${target}, refresh every ${refreshEvery} steps, statistics every ${common.factorEvery}`,
 );
-for (const name of values.optimizers.split(',')) {
-  let best = { epochs: Infinity, line: `${name}: never` };
-  for (const setting of SETTINGS[name]!()) {
-    const runs = Array.from({ length: Number(values.seeds) }, (_, seed) => run(setting, seed));
-    const epochs = average(runs.map(r => r.epochs));
-    const label = `lr ${setting.lr}${setting.damping === undefined ? '' : `, damping ${setting.damping}`}`;
-    const line = `${name} ${label}: ${epochs.toFixed(2)} epochs (${runs.map(r => r.epochs.toFixed(2)).join(' ')}), ${average(runs.map(r => r.seconds)).toFixed(1)} s`;
-    console.log(`  ${line}`);
-    if (epochs < best.epochs) best = { epochs, line };
-  }
-  console.log(`best  ${best.line}`);
-}
+if (values.curve) curve();
+else compare(values.optimizers.split(','));
