@@ -794,3 +794,16 @@ law(t, 'a gradient is kept that a hook saw, that the caller gave, or that anothe
   b!.grad = null;
   assert.deepEqual(given.toArray(), [7]);
 });
+
+law(t, 'masks and indices that a layer makes for itself go with its graph', () => {
+  const x = tensor([1, -2, 3], { requiresGrad: true });
+  let mask: Tensor | null = null;
+  const y = owningIntermediates(() => {
+    mask = tensor([1, 0, 1]);
+    return x.mul(mask);
+  });
+  assert.deepEqual(mask!.toArray(), [1, 0, 1]);
+  y.sum().backward();
+  assert.deepEqual(x.grad!.toArray(), [1, 0, 1]);
+  assert.ok(mask!.storage.released);
+});

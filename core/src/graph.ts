@@ -1,6 +1,7 @@
 /** The recorded graph: one node for each differentiable operation that ran, and whether operations record at all. */
 
 import { GraphError } from './errors.ts';
+import type { Storage } from './storage.ts';
 import type { Tensor } from './tensor.ts';
 
 /** What autograd needs of an operation: its name and the rule for its gradients. */
@@ -22,6 +23,8 @@ export class Node<A = unknown> {
   readonly order: number;
   /** The last walk that met this node. */
   search = 0;
+  /** Memory that goes with this node: what was made beside its result and nobody else sees. */
+  adopted: readonly Storage[] | null = null;
   #inputs: readonly Tensor[] | null;
   #output: Tensor | null;
   readonly #versions: number[];
@@ -82,6 +85,8 @@ export class Node<A = unknown> {
   /** Lets inputs and output go; a later backward through this node throws. */
   free(): void {
     if (this.#output?.storage.owned) this.#output.storage.release();
+    if (this.adopted !== null) for (const storage of this.adopted) if (storage.owned) storage.release();
+    this.adopted = null;
     this.#inputs = null;
     this.#output = null;
   }

@@ -184,6 +184,8 @@ export function owningIntermediates(run: () => Tensor): Tensor {
     else if (node !== null) one.owned = true;
     else one.release();
   }
+  // Some have a node of their own that gives them back; indices and masks have none.
+  if (node !== null && created.length > 1) node.adopted = created;
   return result!;
 }
 

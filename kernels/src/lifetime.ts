@@ -40,7 +40,7 @@ export class Handle<R> {
 }
 
 export type TrackerOptions = {
-  /** Bytes of new resources that trigger a collection, defaults to 32 MB. */
+  /** Bytes of new resources that trigger a collection, defaults to 16 MB. */
   readonly budget?: number;
   /** How many times the budget (of bytes and of handles) may grow while collections take too much time, defaults to 4. */
   readonly maxScale?: number;
@@ -85,7 +85,7 @@ export class Tracker<R> {
 
   constructor(free: (resource: R, bytes: number) => void, o: TrackerOptions = {}) {
     this.#free = free;
-    this.#bytes = o.budget ?? 32e6;
+    this.#bytes = o.budget ?? 16e6;
     this.#count = o.count ?? 20_000;
     this.#maxScale = o.maxScale ?? 4;
     this.#given = o.collector;
