@@ -31,7 +31,7 @@ const { values } = parseArgs({
     /** A run is a miss after so many, in the second stage after twice as many. */
     epochs: { type: 'string', default: '12' },
     /** Refresh periods of each optimizer in the third stage. */
-    rounds: { type: 'string', default: '7' },
+    rounds: { type: 'string', default: '31' },
     target: { type: 'string' },
     refresh: { type: 'string', default: '10' },
     'factor-every': { type: 'string', default: '10' },
