@@ -63,7 +63,7 @@ export type TrackerStats = {
 };
 
 /** Shares of the time that collections may take before the budget grows, and below which it shrinks again. */
-const [TOO_MUCH, LITTLE] = [0.15, 0.03];
+const [TOO_MUCH, LITTLE] = [0.08, 0.02];
 
 export class Tracker<R> {
   readonly #free: (resource: R, bytes: number) => void;
