@@ -64,7 +64,7 @@ export async function train(only = ''): Promise<Record<string, number[]>> {
     },
     'MLP, STEVE refreshed in the background'() {
       const model = perceptron();
-      const optimizer = new STEVE(model, { lr: 1e-2, refreshEvery: 3, refresh: 'background' });
+      const optimizer = new STEVE(model, { lr: 1e-2, refreshEvery: 3, refresh: 'background', refreshLag: 2 });
       // Until the bases are there, so that the next step takes them over whoever computed them.
       const arrival = async () => {
         for (const { path } of optimizer.describe().filter(({ collector }) => collector === 'linear'))
