@@ -21,7 +21,8 @@ export async function* rows({ interleave }) {
       label,
       contender(network, optimizer),
     ]);
-    if (network === 'mlp') all.push(['STEVE, gradients projected', contender(network, 'steve', { route: 'gradient' })]);
+    if (network === 'mlp')
+      all.push(['STEVE, activations projected', contender(network, 'steve', { route: 'activations' })]);
     // A sample is at least ten steps, one of which collects statistics.
     const ms = await interleave(Object.fromEntries(all), { sample: 1 });
     for (const [label] of all.slice(1)) {
