@@ -1,14 +1,11 @@
 // refresh: 'background': the same bases as synchronous ones, to the last bit, only later; and a worker that dies is a warning,
 // never a wrong basis or a wait.
-import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { Generator, noGrad, randint, randn, type StateDict, type Tensor, tensor } from '@otimes/core';
 import { Background, type BackgroundOptions } from '@otimes/kernels';
 import { eigh, eighInBackground } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, type Module, mlp } from '@otimes/nn';
 import { EKFAC, KFAC, Kfe, type KroneckerOptions, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
-import { type BuildOptions, build } from 'esbuild';
 import fc from 'fast-check';
 import ndarray from 'ndarray';
 import t, { type Test } from 'tap';
@@ -18,7 +15,7 @@ import { host as node } from '../kernels/src/node.ts';
 import { replaceBackground } from '../linalg/src/background.ts';
 import { rotate, rotateSquares } from '../optim/src/kronecker/kfe.ts';
 import { noise } from './helpers/kernels.ts';
-import { startNode } from './helpers/program.ts';
+import { endsByItself } from './helpers/program.ts';
 
 type Dtype = 'float32' | 'float64';
 type Matrix = ndarray.NdArray<Float32Array | Float64Array>;
@@ -584,38 +581,12 @@ const { done, failed } = optimizer.report().refreshes;
 console.log(JSON.stringify([done >= 6, failed, Number.isFinite(loss.item())]));
 `;
 
-t.test('a program ends by itself, from the sources and bundled into one file', { timeout: 120_000 }, async t => {
-  const root = resolve(import.meta.dirname, '..');
-  const folder = t.testdir();
-  const finished = async (args: readonly string[]) => {
-    const child = startNode(args, root);
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', chunk => {
-        output += chunk;
-      });
-    const code = await new Promise<number | null>(done => child.on('close', done));
-    return { code, output: output.trim() };
-  };
-  const want = { code: 0, output: '[true,0,true]' };
-  const make = async (name: string, o: BuildOptions) => {
-    const outfile = join(folder, name);
-    const contents = { contents: PROGRAM, resolveDir: join(root, 'test'), loader: 'ts' } as const;
-    const conditions = ['@otimes/source'];
-    await build({ stdin: contents, bundle: true, outfile, logLevel: 'silent', conditions, ...o });
-    return outfile;
-  };
-  t.strictSame(
-    await finished([await make('node.mjs', { platform: 'node', format: 'esm', minify: true })]),
-    want,
-    'bundled',
-  );
-  const web = await make('web.mjs', { platform: 'browser', format: 'esm' });
-  t.notMatch(readFileSync(web, 'utf8'), /["']node:/);
-  const { code, output } = await finished([web]);
-  t.equal(code, 0);
-  t.match(output, /^otimes: decompositions do not run in the background .*cross-origin isolated/);
-  t.ok(output.endsWith('[true,0,true]'));
-  const sources = ['--conditions=@otimes/source', '--import', 'tsx', '--input-type=module', '-e', PROGRAM];
-  t.strictSame(await finished(sources), want, 'from the sources');
-});
+t.test('a program ends by itself, from the sources and bundled into one file', { timeout: 120_000 }, t =>
+  endsByItself(t, PROGRAM, {
+    prints: '[true,0,true]',
+    inBrowser: {
+      warning: /^otimes: decompositions do not run in the background .*cross-origin isolated/,
+      prints: '[true,0,true]',
+    },
+  }),
+);

@@ -1,6 +1,4 @@
 // Threads change how long kernels take and nothing else; and a thread that dies is an error, never a wrong number or a wait.
-import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import {
@@ -17,14 +15,13 @@ import {
 import { createKernels, type Element, type Kernels, Threads, variants } from '@otimes/kernels';
 import { type AnyModule, Conv2d, crossEntropy, Flatten, Linear, MaxPool2d, mlp, ReLU, Sequential } from '@otimes/nn';
 import { Adam } from '@otimes/optim';
-import { type BuildOptions, build } from 'esbuild';
 import fc from 'fast-check';
 import t from 'tap';
 import { host as browser } from '../kernels/src/browser.ts';
 import type { Host, HostWorker } from '../kernels/src/host.ts';
 import { host as node } from '../kernels/src/node.ts';
 import { noise } from './helpers/kernels.ts';
-import { startNode } from './helpers/program.ts';
+import { endsByItself } from './helpers/program.ts';
 
 const NUM_RUNS = 25;
 /** So that calls of any size are cut. */
@@ -621,35 +618,9 @@ const same = a.matmul(b).dataSync().every((x, i) => x === one[i]);
 console.log(JSON.stringify([n, getThreads(), same]));
 `;
 
-t.test('a program ends by itself, from the sources and bundled into one file', { timeout: 60_000 }, async t => {
-  const root = resolve(import.meta.dirname, '..');
-  const folder = t.testdir();
-  const finished = async (args: readonly string[]) => {
-    const child = startNode(args, root);
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', chunk => {
-        output += chunk;
-      });
-    const code = await new Promise<number | null>(done => child.on('close', done));
-    return { code, output: output.trim() };
-  };
-  const want = { code: 0, output: '[3,3,true]' };
-  const make = async (name: string, o: BuildOptions) => {
-    const outfile = join(folder, name);
-    const contents = { contents: PROGRAM, resolveDir: join(root, 'test'), loader: 'ts' } as const;
-    const conditions = ['@otimes/source'];
-    await build({ stdin: contents, bundle: true, outfile, logLevel: 'silent', conditions, ...o });
-    return outfile;
-  };
-  const esm = await make('node.mjs', { platform: 'node', format: 'esm', minify: true });
-  t.strictSame(await finished([esm]), want, 'bundled and minified');
-  const web = await make('web.mjs', { platform: 'browser', format: 'esm' });
-  t.notMatch(readFileSync(web, 'utf8'), /["']node:/);
-  const { code, output } = await finished([web]);
-  t.equal(code, 0);
-  t.match(output, /one thread is used, as memory can be shared only/);
-  t.ok(output.endsWith('[1,1,true]'));
-  const sources = ['--conditions=@otimes/source', '--import', 'tsx', '--input-type=module', '-e', PROGRAM];
-  t.strictSame(await finished(sources), want, 'from the sources');
-});
+t.test('a program ends by itself, from the sources and bundled into one file', { timeout: 60_000 }, t =>
+  endsByItself(t, PROGRAM, {
+    prints: '[3,3,true]',
+    inBrowser: { warning: /one thread is used, as memory can be shared only/, prints: '[1,1,true]' },
+  }),
+);

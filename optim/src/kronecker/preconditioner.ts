@@ -4,24 +4,13 @@
  * is changed before everything is known to be sound. What to do with a gradient in the eigenbasis is the subclass's.
  */
 
-import {
-  Generator,
-  type Handle,
-  isRecording,
-  noGrad,
-  type StateDict,
-  scope,
-  Tensor,
-  tensor,
-  unscoped,
-} from '@otimes/core';
+import { Generator, type Handle, noGrad, type StateDict, scope, type Tensor, tensor, unscoped } from '@otimes/core';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
-import { affineIn, type BasisGradient, basisGradient } from './affine.ts';
+import { type BasisGradient, basisGradient } from './affine.ts';
 import { startDecomposition } from './background.ts';
-import type { AffineLayer } from './block.ts';
 import { capture, type Need } from './capture.ts';
 import { checkClaims, type Description, describeClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
@@ -31,6 +20,7 @@ import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } 
 import { type Report, reportBlock, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
 import { BlockState, type RefreshJob } from './state.ts';
+import { substituteForwards } from './substitute.ts';
 
 /** A step that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
 export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor };
@@ -136,9 +126,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       rng: this.#rng,
     };
     // First what may be refused: then no hook is left behind.
-    const substitutes = this.#substitutes(blocks.map(({ layer }) => layer));
+    const substitutes = substituteForwards(
+      blocks.map(({ layer }) => layer),
+      index => this.#states[index]!,
+    );
     const hooks = capture(model, blocks, options, {
-      need: index => this.#need(this.#states[index]!, index),
+      need: index => this.#need(this.#states[index]!),
       consume: (index, pass, batch, sample) =>
         this.#watch.time('statistics', () => this.#consume(index, pass, batch, sample)),
     });
@@ -199,49 +192,19 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   // --- forward and backward ---------------------------------------------------------------------------------------------
 
-  /** Lets layers that can be turned run in their bases, on the routes that want it. */
-  #substitutes(layers: readonly BlockState['block']['layer'][]): Handle[] {
-    const handles: Handle[] = [];
-    try {
-      for (const [index, layer] of layers.entries())
-        if (layer !== undefined) handles.push(this.#substitute(layer, index));
-      return handles;
-    } catch (error) {
-      for (const handle of handles) handle.remove();
-      throw error;
-    }
-  }
-
-  #substitute(layer: AffineLayer, index: number): Handle {
-    const { module, weight, bias } = layer;
-    const features = weight.shape[1];
-    const own = [...module.namedParameters({ recurse: false })].filter(([, p]) => p === weight || p === bias);
-    // Somebody may put other parameters there, `to` another device say.
-    const isAsItWas = () => own.every(([name, p]) => Reflect.get(module, name) === p);
-    return module.substitute((x: Tensor): Tensor => {
-      const state = this.#states[index]!;
-      if (!isRecording() || !weight.requiresGrad || !(x instanceof Tensor) || x.rank < 2) return module.forward(x);
-      const rows = x.size / x.shape[x.rank - 1]!;
-      const fits = x.shape[x.rank - 1] === features && x.dtype === weight.dtype && x.device === weight.device;
-      if (!fits || !(rows > 0) || !isAsItWas()) return module.forward(x);
-      state.rows = rows;
-      state.needsInputGrad = x.requiresGrad;
-      if (state.route === 'gradient' || !state.turnable) return module.forward(x);
-      return affineIn(state.frame(), layer, x);
-    });
-  }
-
   /** Whether a block's basis is due at this step. Staggered blocks share the period evenly. */
-  #isDue(state: BlockState, index: number): boolean {
+  #isDue(state: BlockState): boolean {
     if (state.kfe === null) return true;
-    const offset = this.stagger ? Math.floor((index * this.refreshEvery) / this.#states.length) : 0;
+    const offset = this.stagger
+      ? Math.floor((this.#states.indexOf(state) * this.refreshEvery) / this.#states.length)
+      : 0;
     return (this.#steps - offset) % this.refreshEvery === 0;
   }
 
   /** Every so many steps, when a refresh needs them, and for a block that backward reaches for the first time. */
-  #collectsFactors(state: BlockState, index: number): boolean {
+  #collectsFactors(state: BlockState): boolean {
     const due = this.factorDecay > 0 && this.#steps % this.factorEvery === 0;
-    return due || this.#isDue(state, index) || state.A === null;
+    return due || this.#isDue(state) || state.A === null;
   }
 
   /** Whether this step updates what comes from statistics. */
@@ -251,7 +214,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Whether this step decomposes the block's factors. */
   protected isRefreshStep(state: BlockState): boolean {
-    return this.#isDue(state, this.#states.indexOf(state));
+    return this.#isDue(state);
   }
 
   /** Whether `direction` will ask for the examples' squares of a block in this step. */
@@ -259,8 +222,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return this.usesExampleSquares;
   }
 
-  #need(state: BlockState, index: number): Need {
-    if (this.#collectsFactors(state, index) || this.needsExampleSquares(state)) return 'samples';
+  #need(state: BlockState): Need {
+    if (this.#collectsFactors(state) || this.needsExampleSquares(state)) return 'samples';
     return this.usesBatch || this.#lossReduction === 'sum' ? 'batch' : 'nothing';
   }
 
@@ -271,7 +234,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       sharing: state.sharing,
       identityA: state.identityA,
       identityG: state.identityG,
-      wantsFactors: this.#collectsFactors(state, index),
+      wantsFactors: this.#collectsFactors(state),
       keepsSamples: this.needsExampleSquares(state),
     });
     const label = `${this.constructor.name}: ${state.label}`;
@@ -311,10 +274,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   #stepBlocks(): void {
-    const active = this.#states.flatMap((state, index) => this.#active(state, index) ?? []);
-    const bases = this.#watch.time('refresh', () =>
-      active.map(block => this.#basis(block, this.#states.indexOf(block.state))),
-    );
+    const active = this.#states.flatMap(state => this.#active(state) ?? []);
+    const bases = this.#watch.time('refresh', () => active.map(block => this.#basis(block)));
     // From here on nothing can fail for reasons of data.
     this.#watch.time('precondition', () => {
       const proposals = active.flatMap((block, i) => this.#propose(block, bases[i]!) ?? []);
@@ -329,7 +290,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** The block's gradient and fresh factors, if they are there and finite; null for a block without a gradient. */
-  #active(state: BlockState, index: number): Active | null {
+  #active(state: BlockState): Active | null {
     const { layer } = state.block;
     const origin = layer === undefined ? null : basisGradient(layer);
     const { kfe, statistics } = state;
@@ -343,7 +304,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
           `${without.map(p => `'${this.#parameterPaths.get(p)}'`).join(', ')}. A block steps as a whole: freeze a part of ` +
           'it before the optimizer is made',
       );
-    if (statistics === null && this.#need(state, index) !== 'nothing')
+    if (statistics === null && this.#need(state) !== 'nothing')
       throw new Error(
         `${name}: ${state.label} has a gradient but no statistics. Make the optimizer before the forward pass, and run ` +
           'the model and its layers through call(), which runs the hooks',
@@ -384,10 +345,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** The basis for this step: a new one where it is due, else the old one. */
-  #basis(block: Active, index: number): Kfe {
+  #basis(block: Active): Kfe {
     const { state } = block;
     const sizes = [state.block.dOut, state.block.dIn] as const;
-    const due = this.#isDue(state, index);
+    const due = this.#isDue(state);
     if (this.refresh === 'sync' || state.kfe === null) {
       if (!due) return state.kfe!;
       const { A, G } = this.#averaged(block);

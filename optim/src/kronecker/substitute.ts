@@ -1,0 +1,44 @@
+/** Forward passes of layers whose blocks leave the route of projected gradients. */
+
+import { type Handle, isRecording, Tensor } from '@otimes/core';
+import { affineIn } from './affine.ts';
+import type { AffineLayer } from './block.ts';
+import type { BlockState } from './state.ts';
+
+/**
+ * Lets layers that can be turned run in their bases, on the routes that want it; `stateOf` gives the block of a layer by its
+ * position. All or none: where one is substituted already, the error leaves nothing behind.
+ */
+export function substituteForwards(
+  layers: readonly (AffineLayer | undefined)[],
+  stateOf: (index: number) => BlockState,
+): Handle[] {
+  const handles: Handle[] = [];
+  try {
+    for (const [index, layer] of layers.entries())
+      if (layer !== undefined) handles.push(substituteForward(layer, () => stateOf(index)));
+    return handles;
+  } catch (error) {
+    for (const handle of handles) handle.remove();
+    throw error;
+  }
+}
+
+function substituteForward(layer: AffineLayer, stateOf: () => BlockState): Handle {
+  const { module, weight, bias } = layer;
+  const features = weight.shape[1];
+  const own = [...module.namedParameters({ recurse: false })].filter(([, p]) => p === weight || p === bias);
+  // Somebody may put other parameters there, `to` another device say.
+  const isAsItWas = () => own.every(([name, p]) => Reflect.get(module, name) === p);
+  return module.substitute((x: Tensor): Tensor => {
+    const state = stateOf();
+    if (!isRecording() || !weight.requiresGrad || !(x instanceof Tensor) || x.rank < 2) return module.forward(x);
+    const rows = x.size / x.shape[x.rank - 1]!;
+    const fits = x.shape[x.rank - 1] === features && x.dtype === weight.dtype && x.device === weight.device;
+    if (!fits || !(rows > 0) || !isAsItWas()) return module.forward(x);
+    state.rows = rows;
+    state.needsInputGrad = x.requiresGrad;
+    if (state.route === 'gradient' || !state.turnable) return module.forward(x);
+    return affineIn(state.frame(), layer, x);
+  });
+}
