@@ -96,7 +96,10 @@ class Walk {
     return before === undefined;
   }
 
-  /** Runs a rule. What it made and no gradient needs is freed, and so is `consumed`, if the walk made it. */
+  /**
+   * Runs a rule. What it made, did not mark with `keep` and no gradient needs is freed, and so is `consumed`, if the walk made
+   * it.
+   */
   run(rule: () => void, consumed: Tensor): void {
     if (!this.#frees) {
       rule();
@@ -104,6 +107,7 @@ class Walk {
     }
     const made = tracking(rule);
     for (let i = 0; i < made.length; i++) {
+      if (made[i]!.kept) continue;
       made[i]!.owner = this;
       this.#drop(made[i]!);
     }

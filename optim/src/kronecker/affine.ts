@@ -78,8 +78,14 @@ function originOf(g: Tensor | null): BasisGradient | null {
   return origin instanceof BasisGradient && version === 0 && !exposed && g.isContiguous ? origin : null;
 }
 
+/**
+ * Told of ã [rows, dIn] and g̃ [rows, dOut] by each backward pass that reaches the layer's gradients, and may keep them: returns
+ * whether it does.
+ */
+export type TurnedSink = (inputs: Tensor, grads: Tensor) => boolean;
+
 /** `inputs` is ã [rows, dIn] between forward and backward. */
-type Attrs = { readonly frame: Frame; inputs: Tensor | null };
+type Attrs = { readonly frame: Frame; readonly sink: TurnedSink; inputs: Tensor | null };
 
 const asRows = (x: Tensor): Tensor => (x.rank === 2 ? x : x.reshape([-1, x.shape[x.rank - 1]!]));
 
@@ -138,7 +144,8 @@ const affineOp: Op<Attrs> = defineOp<Attrs>({
       const inputs = attrs.inputs ?? turned(node.input(0), UA);
       attrs.inputs = null;
       const product = turnedRows.transpose().matmul(inputs);
-      inputs.storage.release();
+      if (attrs.sink(inputs, turnedRows)) turnedRows.keep();
+      else inputs.storage.release();
       return product;
     });
     const gradient = new BasisGradient(D, attrs.frame);
@@ -165,7 +172,14 @@ export function biasPart(D: Tensor, { UA, UG }: Frame): Tensor {
   return UG.matmul(D.matmul(UA.narrow(0, UA.shape[0]! - 1, 1).transpose())).reshape([-1]);
 }
 
+const outputs = new WeakSet<Tensor>();
+
 /** The layer's output for x [..., inputs], computed in `frame`. */
-export function affineIn(frame: Frame, { weight, bias }: AffineLayer, x: Tensor): Tensor {
-  return affineOp(bias === null ? [x, weight] : [x, weight, bias], { frame, inputs: null });
+export function affineIn(frame: Frame, { weight, bias }: AffineLayer, x: Tensor, sink: TurnedSink): Tensor {
+  const y = affineOp(bias === null ? [x, weight] : [x, weight, bias], { frame, sink, inputs: null });
+  outputs.add(y);
+  return y;
 }
+
+/** Whether a layer's output comes from `affineIn`. */
+export const isFromAffine = (y: Tensor): boolean => outputs.has(y);

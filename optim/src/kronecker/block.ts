@@ -10,7 +10,12 @@ export type Sharing = 'expand' | 'reduce';
  * The canonical form of a layer's statistics, after which there are no cases: inputs a [batch, shared, dIn] with the
  * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut].
  */
-export type Canonical = { readonly a: Tensor; readonly g: Tensor };
+export type Canonical = {
+  readonly a: Tensor;
+  readonly g: Tensor;
+  /** Σ a aᵀ over examples and positions, [dIn, dIn], where that is to be had without making `a`; then `a` may be a getter. */
+  readonly gramA?: (() => Tensor) | undefined;
+};
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */
 export type AffineLayer = {

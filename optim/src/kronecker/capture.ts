@@ -32,9 +32,10 @@ export interface Sink {
   need(index: number): Need;
   /**
    * Statistics of block `index` in backward pass number `pass`; a second call with the same number is another use of the
-   * layer. `sample` is null where only the number of examples is needed. Runs inside backward, without recording.
+   * layer. `sample` is null where only the number of examples is needed, and `output` the tap's. Runs inside backward,
+   * without recording.
    */
-  consume(index: number, pass: number, batch: number, sample: Sample | null): void;
+  consume(index: number, pass: number, batch: number, sample: Sample | null, output: Tensor): void;
 }
 
 /** Statistics are made inside backward, and no tensor of the forward pass is kept beyond it. */
@@ -56,11 +57,20 @@ export function capture(
 ): Handle {
   let passages: Passage[] = [];
 
-  const handOver = ({ index, input }: Passage, pass: number, gys: readonly Tensor[] | null) => {
+  const handOver = ({ index, input, output }: Passage, pass: number, gys: readonly Tensor[] | null) => {
     const batch = input.rank < 2 ? 1 : input.shape[0]!;
-    if (gys === null) return sink.consume(index, pass, batch, null);
+    if (gys === null) return sink.consume(index, pass, batch, null, output);
     const canonical = gys.map(gy => blocks[index]!.canonical(input, gy));
-    sink.consume(index, pass, batch, { a: canonical[0]!.a, gs: canonical.map(({ g }) => g) });
+    const first = canonical[0]!;
+    const sample = {
+      // Some have it only when asked.
+      get a() {
+        return first.a;
+      },
+      gramA: first.gramA,
+      gs: canonical.map(({ g }) => g),
+    };
+    sink.consume(index, pass, batch, sample, output);
   };
   // What is made on the way is given back at once; what the statistics hold is kept.
   const inBackward = (run: () => void) => unscoped(() => noGrad(() => scope(run)));

@@ -7,7 +7,7 @@
  */
 
 import { concat, gram, type Tensor } from '@otimes/core';
-import type { Sharing } from './block.ts';
+import type { Canonical, Sharing } from './block.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
@@ -16,7 +16,13 @@ export type LossReduction = 'mean' | 'sum';
  * One use of a layer in a backward pass. `gs` holds one output gradient as it arrived for each source: one for the
  * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
-export type Sample = { readonly a: Tensor; readonly gs: readonly Tensor[] };
+export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Tensor[] };
+
+/** Both sides of an eigenbasis; null for an identity. */
+export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null };
+
+/** A sample that is kept: as it came, or turned into a basis already. */
+type Kept = { readonly a: Tensor; readonly gs: readonly Tensor[]; readonly basis: Basis | null };
 
 /** A [dIn, dIn] and G [dOut, dOut]; a side that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
@@ -36,8 +42,6 @@ export type StatisticsOptions = {
   readonly identityA: boolean;
   readonly identityG: boolean;
   readonly wantsFactors: boolean;
-  /** Whether `exampleSquares` will be asked for, in a basis that is known only later. */
-  readonly keepsSamples: boolean;
 };
 
 /**
@@ -58,7 +62,8 @@ export class Statistics {
   /** 'reduce' with several positions: sums over the positions of the current pass, and how many there were. */
   #open: { a: Tensor; gs: Tensor[]; positions: number } | null = null;
   #vanished = true;
-  #samples: Sample[][] = [];
+  /** By pass. */
+  readonly #samples: Kept[][] = [];
   #passBatch = 0;
   #result: Factors | null = null;
 
@@ -93,26 +98,43 @@ export class Statistics {
     this.#samples.push([]);
   }
 
-  add(pass: number, sample: Sample, label: string): void {
-    this.count(pass, sample.a.shape[0]!, label);
-    if (this.#o.keepsSamples) {
+  /** @param keeps whether the sample is to be there when `exampleSquares` is asked for */
+  add(pass: number, sample: Sample, label: string, keeps: boolean): void {
+    this.count(pass, sample.gs[0]!.shape[0]!, label);
+    if (keeps) {
       const copy = (x: Tensor) => x.clone().keep();
-      this.#samples.at(-1)!.push({ a: copy(sample.a), gs: sample.gs.map(copy) });
+      this.#samples.at(-1)!.push({ a: copy(sample.a), gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
     if (this.#o.sharing === 'reduce') this.#addReduced(sample);
     else this.#addExpanded(sample);
   }
 
-  #addExpanded({ a, gs }: Sample): void {
-    const [batch, shared, dIn] = a.shape as [number, number, number];
-    this.#A = plus(this.#A, squares(a.reshape([batch * shared, dIn]), this.#o.identityA));
-    this.#rows += batch * shared;
-    for (const g of gs) this.#G = plus(this.#G, this.#expanded(g));
+  /**
+   * Keeps, for `exampleSquares`, rows of the current pass that somebody turned into a basis: a [B·T, dIn] and g [B·T, dOut],
+   * which are the statistics' own from now on.
+   */
+  keepTurned(a: Tensor, g: Tensor, basis: Basis): void {
+    const shaped = (x: Tensor) => x.reshape([this.#passBatch, -1, x.shape[1]!]);
+    this.#samples.at(-1)!.push({ a: shaped(a), gs: [shaped(g)], basis });
   }
 
-  #expanded(g: Tensor): Tensor {
-    return squares(g.reshape([-1, g.shape[2]!]), this.#o.identityG);
+  /** Gives back what was kept. */
+  release(): void {
+    for (const { a, gs } of this.#samples.flat()) for (const x of [a, ...gs]) x.storage.release();
+  }
+
+  #addExpanded(sample: Sample): void {
+    const { gs, gramA } = sample;
+    const [batch, shared] = gs[0]!.shape as [number, number];
+    const A = gramA === undefined || this.#o.identityA ? this.#expanded(sample.a, this.#o.identityA) : gramA();
+    this.#A = plus(this.#A, A);
+    this.#rows += batch * shared;
+    for (const g of gs) this.#G = plus(this.#G, this.#expanded(g, this.#o.identityG));
+  }
+
+  #expanded(x: Tensor, identity: boolean): Tensor {
+    return squares(x.reshape([-1, x.shape[2]!]), identity);
   }
 
   #addReduced({ a, gs }: Sample): void {
@@ -121,7 +143,7 @@ export class Statistics {
     for (const [i, g] of gs.entries()) {
       const whole = g.square().sum().item();
       if (sumGs[i]!.square().sum().item() > VANISHED * whole) this.#vanished = false;
-      else if (whole > 0) this.#expandedG = plus(this.#expandedG, this.#expanded(g));
+      else if (whole > 0) this.#expandedG = plus(this.#expandedG, this.#expanded(g, this.#o.identityG));
     }
     if (this.#open === null) this.#open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
     else {
@@ -162,23 +184,23 @@ export class Statistics {
   exampleSquares(UA: Tensor | null, UG: Tensor | null, scale: number): Tensor {
     const passes = this.#samples.filter(uses => uses.length > 0);
     if (passes.length === 0) throw new Error('exampleSquares: no samples were kept');
-    return sumOf(passes.map(uses => squaresIn(joined(uses), UA, UG))).mul(scale ** 2 / this.#batch);
+    return sumOf(passes.map(uses => squaresOf(uses, { UA, UG }))).mul(scale ** 2 / this.#batch);
   }
 }
 
 /** The factors of one batch, from gradients of ONE example's loss. */
 export function factors(sample: Sample, sharing: Sharing): Factors {
-  return of(sample, { sharing, wantsFactors: true, keepsSamples: false }).factors(1)!;
+  return of(sample, { sharing, wantsFactors: true }, false).factors(1)!;
 }
 
 /** The second moments of one batch in the bases UA and UG, from gradients of ONE example's loss. */
 export function exampleSquares(sample: Sample, UA: Tensor, UG: Tensor): Tensor {
-  return of(sample, { sharing: 'expand', wantsFactors: false, keepsSamples: true }).exampleSquares(UA, UG, 1);
+  return of(sample, { sharing: 'expand', wantsFactors: false }, true).exampleSquares(UA, UG, 1);
 }
 
-function of(sample: Sample, o: Pick<StatisticsOptions, 'sharing' | 'wantsFactors' | 'keepsSamples'>): Statistics {
+function of(sample: Sample, o: Pick<StatisticsOptions, 'sharing' | 'wantsFactors'>, keeps: boolean): Statistics {
   const statistics = new Statistics({ ...o, identityA: false, identityG: false });
-  statistics.add(0, sample, 'sample');
+  statistics.add(0, sample, 'sample', keeps);
   return statistics;
 }
 
@@ -200,20 +222,42 @@ export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
 
-/** Σ_b (UGᵀ D_b UA)² for the gradients of one pass. */
-function squaresIn({ a, gs }: Sample, UA: Tensor | null, UG: Tensor | null): Tensor {
-  const aTilde = UA === null ? a : a.matmul(UA);
-  const squares = gs.map(g => {
-    const gTilde = UG === null ? g : g.matmul(UG);
-    // Without sharing D_b has rank one, and its squares are products of squares.
-    if (a.shape[1] === 1) return gTilde.squeeze(1).square().transpose().matmul(aTilde.squeeze(1).square());
-    return gTilde.transpose(1, 2).matmul(aTilde).square().sum(0);
-  });
-  return sumOf(squares);
+/** Σ_b (UGᵀ D_b UA)² for the uses of one pass. */
+function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
+  if (uses.every(use => use.basis === null)) return squaresIn(joined(uses), basis);
+  return squaresIn(joined(uses.map(use => inBasis(use, basis))), { UA: null, UG: null });
+}
+
+function inBasis({ a, gs, basis }: Kept, { UA, UG }: Basis): Kept {
+  if (basis === null) return { a: turned(a, UA), gs: gs.map(g => turned(g, UG)), basis: { UA, UG } };
+  if (basis.UA !== UA || basis.UG !== UG) throw new Error('exampleSquares: samples were kept in another basis');
+  return { a, gs, basis };
+}
+
+const turned = (x: Tensor, U: Tensor | null): Tensor => (U === null ? x : x.matmul(U));
+
+function squaresIn({ a, gs }: Pick<Kept, 'a' | 'gs'>, { UA, UG }: Basis): Tensor {
+  const [shared, dIn] = a.shape.slice(1) as [number, number];
+  const dOut = gs[0]!.shape[2]!;
+  // Without sharing D_b has rank one, and its squares are products of squares.
+  if (shared === 1) {
+    const squares = turned(a.squeeze(1), UA).square();
+    return sumOf(gs.map(g => turned(g.squeeze(1), UG).square().transpose().matmul(squares)));
+  }
+  // Positions are turned, or the gradients, whichever is less.
+  if (shared * (dIn ** 2 + dOut ** 2) > dIn * dOut * (dIn + dOut))
+    return sumOf(
+      gs.map(g => {
+        const D = turned(g.transpose(1, 2).matmul(a), UA);
+        return (UG === null ? D : UG.transpose().matmul(D)).square().sum(0);
+      }),
+    );
+  const aTilde = turned(a, UA);
+  return sumOf(gs.map(g => turned(g, UG).transpose(1, 2).matmul(aTilde).square().sum(0)));
 }
 
 /** Several uses as one with all their positions. */
-function joined(uses: readonly Sample[]): Sample {
+function joined(uses: readonly Kept[]): Pick<Kept, 'a' | 'gs'> {
   if (uses.length === 1) return uses[0]!;
   return {
     a: concat(

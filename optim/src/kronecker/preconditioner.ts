@@ -4,12 +4,22 @@
  * is changed before everything is known to be sound. What to do with a gradient in the eigenbasis is the subclass's.
  */
 
-import { Generator, type Handle, noGrad, type StateDict, scope, type Tensor, tensor, unscoped } from '@otimes/core';
+import {
+  backwardPass,
+  Generator,
+  type Handle,
+  noGrad,
+  type StateDict,
+  scope,
+  type Tensor,
+  tensor,
+  unscoped,
+} from '@otimes/core';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
-import { type BasisGradient, basisGradient } from './affine.ts';
+import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
 import { startDecomposition } from './background.ts';
 import { capture, type Need } from './capture.ts';
 import { checkClaims, type Description, describeClaims } from './claims.ts';
@@ -129,11 +139,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const substitutes = substituteForwards(
       blocks.map(({ layer }) => layer),
       index => this.#states[index]!,
+      index => (a, g) => this.#keepTurned(this.#states[index]!, a, g),
     );
     const hooks = capture(model, blocks, options, {
       need: index => this.#need(this.#states[index]!),
-      consume: (index, pass, batch, sample) =>
-        this.#watch.time('statistics', () => this.#consume(index, pass, batch, sample)),
+      consume: (index, pass, batch, sample, output) =>
+        this.#watch.time('statistics', () => this.#consume(index, pass, batch, sample, output)),
     });
     this.#handles = [hooks, ...substitutes];
   }
@@ -187,7 +198,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   override zeroGrad(): void {
     for (const p of this.#parameterPaths.keys()) p.grad = null;
-    for (const state of this.#states) state.statistics = null;
+    for (const state of this.#states) state.dropStatistics();
   }
 
   // --- forward and backward ---------------------------------------------------------------------------------------------
@@ -228,18 +239,30 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
-  #consume(index: number, pass: number, batch: number, sample: Sample | null): void {
+  #consume(index: number, pass: number, batch: number, sample: Sample | null, output: Tensor): void {
     const state = this.#states[index]!;
     state.statistics ??= new Statistics({
       sharing: state.sharing,
       identityA: state.identityA,
       identityG: state.identityG,
       wantsFactors: this.#collectsFactors(state),
-      keepsSamples: this.needsExampleSquares(state),
     });
     const label = `${this.constructor.name}: ${state.label}`;
+    const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
     if (sample === null) state.statistics.count(pass, batch, label);
-    else state.statistics.add(pass, sample, label);
+    else state.statistics.add(pass, sample, label, keeps);
+  }
+
+  /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
+  #keepsTurned(state: BlockState): boolean {
+    return this.#fisherIsLoss && this.needsExampleSquares(state) && !this.#isDue(state);
+  }
+
+  /** Takes the rows of a layer in its basis, right after `#consume` saw them in parameter coordinates; false if nobody wants them. */
+  #keepTurned(state: BlockState, a: Tensor, g: Tensor): boolean {
+    if (backwardPass() === 0 || !this.#keepsTurned(state)) return false;
+    state.statistics!.keepTurned(a, g, state.kfe!);
+    return true;
   }
 
   #scale(statistics: Statistics): number {
@@ -266,7 +289,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       noGrad(() => {
         scope(() => this.#stepBlocks());
         this.#watch.time('rest', () => this.#stepRest());
-        for (const state of this.#states) state.statistics = null;
+        for (const state of this.#states) state.dropStatistics();
         this.#steps++;
         this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
       }),
@@ -312,8 +335,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const raw = inBasis?.D ?? state.block.gradient();
     if (raw === null) return null;
     const fresh = statistics === null ? null : statistics.factors(this.#scale(statistics));
-    for (const [what, value] of Object.entries({ 'factor A': fresh?.A, 'factor G': fresh?.G, gradient: raw }))
-      if (value !== undefined && !isAllFinite(value))
+    const suspects = { 'factor A': fresh && diagonal(fresh.A), 'factor G': fresh && diagonal(fresh.G), gradient: raw };
+    for (const [what, value] of Object.entries(suspects))
+      if (value !== null && !isAllFinite(value))
         throw new RangeError(
           `${name}: the ${what} of ${state.label} has NaN or infinite elements; no parameter was changed. ` +
             'Look for a diverging loss or bad input in the last batch',
@@ -341,6 +365,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     else {
       A.scale_(alpha).addScaled_(fresh.A, 1 - alpha);
       G.scale_(alpha).addScaled_(fresh.G, 1 - alpha);
+      for (const factor of [fresh.A, fresh.G]) factor.storage.release();
     }
   }
 
@@ -561,6 +586,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 /** A sum tells, unless finite elements overflow in it; then the largest magnitude does: NaN wins in `max`. */
 function isAllFinite(x: Tensor): boolean {
   return Number.isFinite(x.sum().item()) || Number.isFinite(x.abs().max().item());
+}
+
+/** Of a Gram matrix, where |x_ij| ≤ √(x_ii x_jj): it tells whether all of it is finite. A mean eigenvalue is its own. */
+function diagonal(factor: Tensor): Tensor {
+  return factor.rank === 0 ? factor : factor.reshape([-1]).slice([null, null, factor.shape[0]! + 1]);
 }
 
 function cosine(x: Tensor, y: Tensor): number {

@@ -94,6 +94,11 @@ export class BlockState {
     for (const x of [this.A, this.G, UA, UG, sA, sG, ...this.slots.values()]) x?.keep();
   }
 
+  dropStatistics(): void {
+    this.statistics?.release();
+    this.statistics = null;
+  }
+
   // --- the resident weight ---------------------------------------------------------------------------------------------
 
   get #storages(): readonly Storage[] {

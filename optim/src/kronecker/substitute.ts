@@ -1,22 +1,24 @@
 /** Forward passes of layers whose blocks leave the route of projected gradients. */
 
 import { type Handle, isRecording, Tensor } from '@otimes/core';
-import { affineIn } from './affine.ts';
+import { affineIn, type TurnedSink } from './affine.ts';
 import type { AffineLayer } from './block.ts';
 import type { BlockState } from './state.ts';
 
 /**
  * Lets layers that can be turned run in their bases, on the routes that want it; `stateOf` gives the block of a layer by its
- * position. All or none: where one is substituted already, the error leaves nothing behind.
+ * position, and `sinkOf` who is told of its inputs and output gradients in the basis. All or none: where one is substituted
+ * already, the error leaves nothing behind.
  */
 export function substituteForwards(
   layers: readonly (AffineLayer | undefined)[],
   stateOf: (index: number) => BlockState,
+  sinkOf: (index: number) => TurnedSink,
 ): Handle[] {
   const handles: Handle[] = [];
   try {
     for (const [index, layer] of layers.entries())
-      if (layer !== undefined) handles.push(substituteForward(layer, () => stateOf(index)));
+      if (layer !== undefined) handles.push(substituteForward(layer, () => stateOf(index), sinkOf(index)));
     return handles;
   } catch (error) {
     for (const handle of handles) handle.remove();
@@ -24,7 +26,7 @@ export function substituteForwards(
   }
 }
 
-function substituteForward(layer: AffineLayer, stateOf: () => BlockState): Handle {
+function substituteForward(layer: AffineLayer, stateOf: () => BlockState, sink: TurnedSink): Handle {
   const { module, weight, bias } = layer;
   const features = weight.shape[1];
   const own = [...module.namedParameters({ recurse: false })].filter(([, p]) => p === weight || p === bias);
@@ -39,6 +41,6 @@ function substituteForward(layer: AffineLayer, stateOf: () => BlockState): Handl
     state.rows = rows;
     state.needsInputGrad = x.requiresGrad;
     if (state.route === 'gradient' || !state.turnable) return module.forward(x);
-    return affineIn(state.frame(), layer, x);
+    return affineIn(state.frame(), layer, x, sink);
   });
 }
