@@ -140,7 +140,7 @@ const CASES: Readonly<Record<string, Case>> = {
     js(n, a, _, c) {
       for (let i = 0; i < n; i++) c[i]! += 0 * a[i]!;
     },
-    wasm: (e, n, a, _, c) => e.addScaled_f32(1, n, c!, 0, 1, a!, 0, 1, 0),
+    wasm: (e, n, a, _, c) => e.addScaled_f32(1, n, c!, 0, 1, a!, 0, 1, 0, 1),
   },
   transpose: {
     js(n, a, _, c) {

@@ -51,7 +51,7 @@ for (const device of ['cpu', 'reference', 'dirty']) opsSuite(t, { device });
 
 law(t, 'every method of Tensor is in the list of operations, or here with the reason', () => {
   const elsewhere = {
-    'copy_ addScaled_ scale_': 'write in place: core-tensor.test.ts',
+    'copy_ addScaled_ addcdiv_ scale_': 'write in place: core-tensor.test.ts',
     'backward detach': 'belong to the graph: core-autograd.test.ts',
     to: 'moves between devices: core-tensor.test.ts',
   };
@@ -295,6 +295,26 @@ const errors: Record<string, Case> = {
   ],
   'scaled integers': [() => ints.scale_(2), DTypeError, /^scale_: expected a floating target, got int32\[2\]/],
   'a scaled addition to integers': [() => ints.addScaled_(ints, 2), DTypeError, /^addScaled_: .*got int32\[2\]/],
+  'a quotient added to integers': [
+    () => ints.addcdiv_(ints, ints, 2),
+    DTypeError,
+    /^addcdiv_: expected a floating target, got int32\[2\]/,
+  ],
+  'a divisor that does not broadcast': [
+    () => ones([2]).addcdiv_(ones([2]), ones([3]), 2),
+    ShapeError,
+    /^addcdiv_: float32\[3\] does not broadcast to float32\[2\]/,
+  ],
+  'a quotient added to a parameter': [
+    () => leaf().addcdiv_(ones([2]), ones([2]), 2),
+    GraphError,
+    /^addcdiv_: float32\[2\] requires a gradient; .*noGrad/,
+  ],
+  'a quotient that loses a gradient': [
+    () => ones([2]).addcdiv_(ones([2]), leaf(), 2),
+    GraphError,
+    /^addcdiv_: would lose the gradient of float32\[2\]/,
+  ],
   'moments of another shape': [
     () => adamMoments(ones([2]), ones([2]), x23, null, moments),
     ShapeError,

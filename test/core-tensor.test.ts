@@ -467,7 +467,7 @@ law(t, 'NaN and ∞ off a diagonal do not reach the trace', () => {
 
 // --- writing in place -----------------------------------------------------------------------------------------------
 
-law(t, 'copy_, addScaled_ and scale_ write what plain loops write, in any layout, broadcast', () =>
+law(t, 'copy_, addScaled_, addcdiv_ and scale_ write what plain loops write, in any layout, broadcast', () =>
   fc.assert(
     fc.property(numbered(), fc.nat(3), real(64, false), ({ s, values, how }, missing, numbers) => {
       const from = s.slice(missing).map((n, i) => (i % 2 === 1 ? 1 : n));
@@ -485,6 +485,19 @@ law(t, 'copy_, addScaled_ and scale_ write what plain loops write, in any layout
       check(
         y => y.addScaled_(x, -0.5),
         (before, value) => before - value / 2,
+      );
+      check(
+        y => y.addScaled_(x, -0.5, 0.25),
+        (before, value) => before / 4 - value / 2,
+      );
+      const d = x.square().add(1);
+      check(
+        y => y.addcdiv_(x, d, 3),
+        (before, value) => before + (3 * value) / (value * value + 1),
+      );
+      check(
+        y => y.addcdiv_(d, x.abs().add(2), 3, 0.25),
+        (before, value) => before / 4 + (3 * (value * value + 1)) / (Math.abs(value) + 2),
       );
       check(
         y => y.scale_(3),
@@ -516,6 +529,20 @@ law(t, 'a write whose source shares its memory reads the values from before', ()
     [4, 12],
     [4, 12],
   ]);
+  x.addcdiv_(x.transpose(), x.slice([null, null, -1]), 1);
+  assert.deepEqual(x.toArray(), [
+    [5, Math.fround(12 + 4 / 12)],
+    [7, 13],
+  ]);
+});
+
+law(t, 'addcdiv_ is division and addScaled_, to the bit, and the one counts as a write as the other does', () => {
+  const [x, d, y] = [randn([5, 7]), rand([5, 7]).add(0.1), randn([5, 7])];
+  const apart = y.clone().addScaled_(x.div(d), -0.3, 0.9);
+  assert.deepEqual(y.clone().addcdiv_(x, d, -0.3, 0.9).toArray(), apart.toArray());
+  const { version } = y.storage;
+  y.addcdiv_(x, d, 1);
+  assert.equal(y.storage.version, version + 1);
 });
 
 law(t, 'copy_ converts: truncation to int32, ≠ 0 to bool', () => {

@@ -161,47 +161,60 @@ lawOfBoth('moments and adam follow the reference backend, what is tiny becoming 
     );
 });
 
-lawOfBoth('sgd keeps its momentum and looks ahead; addScaled and scale update rows with any strides', bench => {
-  for (const type of FLOATS) {
-    check(
-      fc.property(length, offset, fc.nat(), fc.boolean(), (n, at, seed, nesterov) => {
-        const [p, buf, g] = [0, 1, 2].map(k => make(type, randoms(n, seed + k))) as [Values, Values, Values];
-        const [keep, take, look, own] = nesterov ? [0.9, 1, 0.9, 1] : [0.9, 0.5, 1, 0];
-        const momentum = Array.from(buf, (b, i) => keep * b + take * g[i]!);
-        const moved = Array.from(p, (pi, i) => pi - 0.1 * (look * momentum[i]! + own * g[i]!));
-        bench.with(at, () => {
-          const [pp, pb, pg] = [bench.put(type, p), bench.put(type, buf), bench.put(type, g)];
-          bench.call[`sgd_${type}`](n, pp, pb, pg, 0.1, keep, take, look, own);
-          mustBeWithin(bench.read(type, pb, n), momentum, () => 6 * EPS[type], 'buf');
-          mustBeWithin(bench.read(type, pp, n), moved, () => 6 * EPS[type], 'p');
-        });
-      }),
-    );
-    const writable = fc.constantFrom('dense', 'transposed', 'gaps', 'thinned', 'backwards');
-    check(
-      fc.property(matrix, writable, lay, fc.nat(), ([rows, cols, at], layY, layX, seed) => {
-        const [y, x] = [LAYS[layY]!(rows, cols), LAYS[layX]!(rows, cols)];
-        const [before, add] = [make(type, randoms(y.span, seed)), make(type, randoms(x.span, seed + 1))];
-        bench.with(at, () => {
-          const [py, px] = [bench.put(type, before), bench.put(type, add)];
-          const [fromY, fromX] = [py + y.start * BYTES[type], px + x.start * BYTES[type]];
-          bench.call[`addScaled_${type}`](rows, cols, fromY, y.row, y.col, fromX, x.row, x.col, -0.3);
-          const sum = walked(before, y, rows, cols).map((v, i) => v - 0.3 * walked(add, x, rows, cols)[i]!);
-          const first = bench.read(type, py, y.span);
-          mustBeWithin(walked(first, y, rows, cols), sum, () => 3 * EPS[type], `addScaled_${type}`);
-          bench.call[`scale_${type}`](rows, cols, fromY, y.row, y.col, 0.7);
-          const factor = round(type, 0.7);
-          const scaled = make(
+lawOfBoth(
+  'sgd keeps its momentum and looks ahead; addScaled and scale update rows with any strides; addcdiv adds quotients',
+  bench => {
+    for (const type of FLOATS) {
+      check(
+        fc.property(length, offset, fc.nat(), fc.boolean(), (n, at, seed, nesterov) => {
+          const [p, buf, g] = [0, 1, 2].map(k => make(type, randoms(n, seed + k))) as [Values, Values, Values];
+          const [keep, take, look, own] = nesterov ? [0.9, 1, 0.9, 1] : [0.9, 0.5, 1, 0];
+          const momentum = Array.from(buf, (b, i) => keep * b + take * g[i]!);
+          const moved = Array.from(p, (pi, i) => pi - 0.1 * (look * momentum[i]! + own * g[i]!));
+          bench.with(at, () => {
+            const [pp, pb, pg] = [bench.put(type, p), bench.put(type, buf), bench.put(type, g)];
+            bench.call[`sgd_${type}`](n, pp, pb, pg, 0.1, keep, take, look, own);
+            mustBeWithin(bench.read(type, pb, n), momentum, () => 6 * EPS[type], 'buf');
+            mustBeWithin(bench.read(type, pp, n), moved, () => 6 * EPS[type], 'p');
+          });
+          const d = make(
             type,
-            walked(first, y, rows, cols).map(v => v * factor),
+            Array.from(g, v => v + Math.sign(v)),
           );
-          mustBe(walked(bench.read(type, py, y.span), y, rows, cols), scaled, `scale_${type}`);
-        });
-      }),
-      60,
-    );
-  }
-});
+          const divided = Array.from(p, (pi, i) => 0.9 * pi - (0.3 * buf[i]!) / d[i]!);
+          bench.with(at, () => {
+            const [pp, pb, pd] = [bench.put(type, p), bench.put(type, buf), bench.put(type, d)];
+            bench.call[`addcdiv_${type}`](n, pp, pb, pd, -0.3, 0.9);
+            mustBeWithin(bench.read(type, pp, n), divided, () => 6 * EPS[type], 'addcdiv');
+          });
+        }),
+      );
+      const writable = fc.constantFrom('dense', 'transposed', 'gaps', 'thinned', 'backwards');
+      check(
+        fc.property(matrix, writable, lay, fc.nat(), ([rows, cols, at], layY, layX, seed) => {
+          const [y, x] = [LAYS[layY]!(rows, cols), LAYS[layX]!(rows, cols)];
+          const [before, add] = [make(type, randoms(y.span, seed)), make(type, randoms(x.span, seed + 1))];
+          bench.with(at, () => {
+            const [py, px] = [bench.put(type, before), bench.put(type, add)];
+            const [fromY, fromX] = [py + y.start * BYTES[type], px + x.start * BYTES[type]];
+            bench.call[`addScaled_${type}`](rows, cols, fromY, y.row, y.col, fromX, x.row, x.col, -0.3, 0.9);
+            const sum = walked(before, y, rows, cols).map((v, i) => 0.9 * v - 0.3 * walked(add, x, rows, cols)[i]!);
+            const first = bench.read(type, py, y.span);
+            mustBeWithin(walked(first, y, rows, cols), sum, () => 3 * EPS[type], `addScaled_${type}`);
+            bench.call[`scale_${type}`](rows, cols, fromY, y.row, y.col, 0.7);
+            const factor = round(type, 0.7);
+            const scaled = make(
+              type,
+              walked(first, y, rows, cols).map(v => v * factor),
+            );
+            mustBe(walked(bench.read(type, py, y.span), y, rows, cols), scaled, `scale_${type}`);
+          });
+        }),
+        60,
+      );
+    }
+  },
+);
 
 // --- indices --------------------------------------------------------------------------------------------------------------
 

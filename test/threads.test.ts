@@ -181,8 +181,9 @@ const CALLS: Record<string, Call> = {
   sgd: (b, { n }) => [n, b.float(0), b.float(1), b.float(2), 0.1, 0.9, 0.7, 1, 0.5],
   addScaled: (b, { d: [rows = 0, cols = 0], n, flags }) => {
     const [r, c] = flags[5] ? [1, n] : [rows, cols];
-    return [r, c, b.out(), ...spread(r, c, flags), b.float(0), ...strides(r, c, flags.slice(2)), 0.7];
+    return [r, c, b.out(), ...spread(r, c, flags), b.float(0), ...strides(r, c, flags.slice(2)), 0.7, 0.9];
   },
+  addcdiv: (b, { n }) => [n, b.out(), b.float(0), b.float(1), 0.7, 0.9],
   scale: (b, { d: [rows = 0, cols = 0], n, flags }) => {
     const [r, c] = flags[5] ? [1, n] : [rows, cols];
     return [r, c, b.out(), ...spread(r, c, flags), 0.7];

@@ -247,8 +247,14 @@ const methods = {
     inplace.copyInto(this, x);
     return this;
   },
-  addScaled_(this: Tensor, x: Tensor, alpha: number): Tensor {
-    inplace.addScaledInto(this, x, alpha);
+  /** this ← keep · this + alpha · x, with x broadcast, in one pass. */
+  addScaled_(this: Tensor, x: Tensor, alpha: number, keep = 1): Tensor {
+    inplace.addScaledInto(this, x, alpha, keep);
+    return this;
+  },
+  /** this ← keep · this + value · x / d, with x and d broadcast; one pass without temporaries where all lie without gaps. */
+  addcdiv_(this: Tensor, x: Tensor, d: Tensor, value: number, keep = 1): Tensor {
+    inplace.addcdivInto(this, x, d, value, keep);
     return this;
   },
   scale_(this: Tensor, beta: number): Tensor {

@@ -243,7 +243,7 @@ const INSTANCES = {
     batchNorm: FLOATS,
     batchNormBackward: FLOATS,
   },
-  moments: { moments: FLOATS, adam: FLOATS, sgd: FLOATS, addScaled: FLOATS, scale: FLOATS },
+  moments: { moments: FLOATS, adam: FLOATS, sgd: FLOATS, addScaled: FLOATS, addcdiv: FLOATS, scale: FLOATS },
   'index-rows': { indexSelect: TYPES, indexAdd: NUMBERS, gather: TYPES, scatterAdd: NUMBERS },
 };
 

@@ -97,24 +97,38 @@ export function sgd<T>(
   } while (n > 0);
 }
 
-/** y ← y + α x for element strides of both; x may stand still. */
+/** y ← keep y + α x for element strides of both; x may stand still. */
 export function addScaled<T>(
-  rows: i32, cols: i32, y: usize, y0: i32, y1: i32, x: usize, x0: i32, x1: i32, alpha: f64,
+  rows: i32, cols: i32, y: usize, y0: i32, y1: i32, x: usize, x0: i32, x1: i32, alpha: f64, keep: f64,
 ): void {
-  const factor = all<T>(alpha);
+  const factor = all<T>(alpha), kept = all<T>(keep);
   for (; rows > 0; rows--, y += bytesOf<T>(y0), x += bytesOf<T>(x0)) {
     let p = y;
     let q = x;
     let n = cols;
     if (y1 == 1 && x1 == 1)
       for (; n >= lanes<T>(); n -= lanes<T>(), p += 16, q += 16)
-        v128.store(p, madd<T>(v128.load(q), factor, v128.load(p)));
+        v128.store(p, madd<T>(v128.load(q), factor, v128.mul<T>(v128.load(p), kept)));
     for (; n > 0; n--, p += bytesOf<T>(y1), q += bytesOf<T>(x1)) {
       const a = sizeof<T>() == 4 ? v128.load32_zero(p) : v128.load64_zero(p);
       const b = sizeof<T>() == 4 ? v128.load32_zero(q) : v128.load64_zero(q);
-      store<T>(p, v128.extract_lane<T>(madd<T>(b, factor, a), 0));
+      store<T>(p, v128.extract_lane<T>(madd<T>(b, factor, v128.mul<T>(a, kept)), 0));
     }
   }
+}
+
+/** y ← keep y + value x / d. */
+export function addcdiv<T>(n: i32, y: usize, x: usize, d: usize, value: f64, keep: f64): void {
+  if (n <= 0) return;
+  const factor = all<T>(value), kept = all<T>(keep), zero = all<T>(0);
+  do {
+    const quotient = v128.div<T>(loadUpTo<T>(x, n, zero), loadUpTo<T>(d, n, zero));
+    storeUpTo<T>(y, madd<T>(quotient, factor, v128.mul<T>(loadUpTo<T>(y, n, zero), kept)), n);
+    n -= lanes<T>();
+    y += 16;
+    x += 16;
+    d += 16;
+  } while (n > 0);
 }
 
 /** y ← β y for element strides. */

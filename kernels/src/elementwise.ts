@@ -80,13 +80,15 @@ export type SgdExport = (
     ...[lr: number, keep: number, take: number, look: number, own: number],
   ]
 ) => void;
-/** y ← y + α x. */
+/** y ← keep y + α x. */
 export type AddScaledExport = (
   ...x: [
     ...[rows: number, cols: number, y: number, yRow: number, yCol: number],
-    ...[x: number, xRow: number, xCol: number, alpha: number],
+    ...[x: number, xRow: number, xCol: number, alpha: number, keep: number],
   ]
 ) => void;
+/** y ← keep y + value x / d. */
+export type AddcdivExport = (n: number, y: number, x: number, d: number, value: number, keep: number) => void;
 /** y ← β y. */
 export type ScaleExport = (rows: number, cols: number, y: number, yRow: number, yCol: number, beta: number) => void;
 
@@ -113,4 +115,5 @@ export type ElementwiseExports =
     Family<'adam', Float, AdamExport> &
     Family<'sgd', Float, SgdExport> &
     Family<'addScaled', Float, AddScaledExport> &
+    Family<'addcdiv', Float, AddcdivExport> &
     Family<'scale', Float, ScaleExport>;

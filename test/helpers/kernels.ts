@@ -38,7 +38,7 @@ const FILES = {
     'not isNaN isFinite reluBackward tanhBackward sigmoidBackward geluBackward geluTanhBackward add sub mul div pow ' +
     'maximum minimum eq ne lt le gt ge and or where'
   ).split(' '),
-  copy: 'copy fill moments adam sgd addScaled scale indexSelect indexAdd gather scatterAdd'.split(' '),
+  copy: 'copy fill moments adam sgd addScaled addcdiv scale indexSelect indexAdd gather scatterAdd'.split(' '),
   reduce: (
     'sum sumChannels max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
     'crossEntropyBackward squaredError squaredErrorBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'

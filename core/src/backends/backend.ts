@@ -214,8 +214,10 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   /** The slice index[i] of `out` along `axis` += slice i of `x`. */
   indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void;
 
-  /** In place: y ← y + α x, any layouts, `x` broadcast to `y`. */
-  addScaled(y: Operand, x: Operand, alpha: number): void;
+  /** In place: y ← keep y + α x, any layouts, `x` broadcast to `y`. */
+  addScaled(y: Operand, x: Operand, alpha: number, keep: number): void;
+  /** In place: y ← keep y + value x / d, any layouts, `x` and `d` broadcast to `y`. */
+  addcdiv(y: Operand, x: Operand, d: Operand, value: number, keep: number): void;
   /** In place: y ← β y, any layout. */
   scale(y: Operand, beta: number): void;
   /** In place: y ← x converted, any layouts, `x` broadcast to `y`. */

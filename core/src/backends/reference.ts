@@ -58,6 +58,13 @@ const asOperand = ({ storage, dtype, shape, strides, offset }: Operand): Operand
   offset,
 });
 
+/** `x`, or a copy where it shares the memory of `y` in another order: what is still to be read must not be overwritten. */
+function apart(x: Operand, y: Operand): Operand {
+  if (array(x) !== array(y) || x === y) return x;
+  const storage = new Storage(x.storage.backend, x.dtype, rowMajor(x).slice());
+  return { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
+}
+
 /** A bias [O] as it broadcasts to images [N, O, H, W]. */
 export const perChannel = (bias: Operand): Operand => ({
   ...asOperand(bias),
@@ -286,7 +293,7 @@ export class ReferenceBackend implements Backend {
       transposed,
       isVector ? { ...asOperand(out), ...row } : out,
     );
-    if (bias !== null) this.addScaled(out, bias, 1);
+    if (bias !== null) this.addScaled(out, bias, 1, 1);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
@@ -339,8 +346,23 @@ export class ReferenceBackend implements Backend {
           target[(b * length + at[i]!) * after + j]! += data[(b * at.length + i) * after + j]!;
   }
 
-  addScaled(y: Operand, x: Operand, alpha: number): void {
-    this.#inPlace(y, x, addScaledLoop, alpha);
+  addScaled(y: Operand, x: Operand, alpha: number, keep: number): void {
+    this.#inPlace(y, x, addScaledLoop, alpha, keep);
+  }
+
+  addcdiv(y: Operand, x: Operand, d: Operand, value: number, keep: number): void {
+    const target = array(y);
+    const [numerator, divisor] = [apart(x, y), apart(d, y)];
+    const [p, q] = [array(numerator), array(divisor)];
+    const paths = [y, pathTo(numerator, y.shape), pathTo(divisor, y.shape)];
+    const [stepY, stepX, stepD] = paths.map(path => lastStride(path.strides));
+    const length = y.shape.at(-1) ?? 1;
+    walkRows(y.shape, paths, (_, [i, j, l]) => {
+      for (let k = 0; k < length; k++) {
+        const at = i! + k * stepY!;
+        target[at] = keep * target[at]! + (value * p[j! + k * stepX!]!) / q[l! + k * stepD!]!;
+      }
+    });
   }
 
   scale(y: Operand, beta: number): void {
@@ -351,22 +373,20 @@ export class ReferenceBackend implements Backend {
     this.#inPlace(y, x, y.dtype === x.dtype || isFloat(y.dtype) ? assignLoop : convertLoop(y.dtype));
   }
 
-  #inPlace(y: Operand, x: Operand, loop: UpdateLoop, by = 1): void {
+  #inPlace(y: Operand, x: Operand, loop: UpdateLoop, by = 1, keep = 1): void {
     const target = array(y);
-    // A source that shares the target's memory in another order must not be overwritten while it is read.
-    const shared = array(x) === target && x !== y;
-    const source = shared ? rowMajor(x).slice() : array(x);
-    const layout = shared ? { shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 } : x;
+    const layout = apart(x, y);
+    const source = array(layout);
     const size = sizeOf(y.shape);
     const run = runStep(layout, size);
     if (run !== null && isContiguous(y)) {
-      loop(target, y.offset, 1, source, layout.offset, run, size, by);
+      loop(target, y.offset, 1, source, layout.offset, run, size, by, keep);
       return;
     }
     const path = { strides: broadcastStrides('assign', layout, y.shape), offset: layout.offset };
     const [stepY, stepX] = [lastStride(y.strides), lastStride(path.strides)];
     const length = y.shape.at(-1) ?? 1;
-    walkRows(y.shape, [y, path], (_, at) => loop(target, at[0]!, stepY, source, at[1]!, stepX, length, by));
+    walkRows(y.shape, [y, path], (_, at) => loop(target, at[0]!, stepY, source, at[1]!, stepX, length, by, keep));
   }
 
   moments(
@@ -395,8 +415,7 @@ export class ReferenceBackend implements Backend {
   adam(p: Operand, m: Operand, v: Operand, g: Operand, options: AdamOptions): void {
     const direction = this.#like(p);
     this.moments(m, v, g, null, direction, options);
-    if (options.keep !== 1) this.scale(p, options.keep);
-    this.addScaled(p, direction, -options.lr);
+    this.addScaled(p, direction, -options.lr, options.keep);
   }
 
   sgd(p: Operand, buf: Operand, g: Operand, { lr, keep, take, look, own }: SgdOptions): void {
@@ -431,7 +450,7 @@ export class ReferenceBackend implements Backend {
 
   convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
     conv.convForward(x, w, out, geometry);
-    if (bias !== null) this.addScaled(out, perChannel(bias), 1);
+    if (bias !== null) this.addScaled(out, perChannel(bias), 1, 1);
   }
 
   convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {

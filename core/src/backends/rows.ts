@@ -94,7 +94,7 @@ export const REDUCE: Record<ReduceKernel, { start: number; loop: ReduceLoop }> =
   },
 };
 
-/** y ← y and x by a factor, for `count` elements of y from i on in steps of `stepY`, of x from j on in steps of `stepX`. */
+/** y ← y and x by two factors, for `count` elements of y from i on in steps of `stepY`, of x from j on in steps of `stepX`. */
 export type UpdateLoop = (
   y: TypedArray,
   i: number,
@@ -104,10 +104,11 @@ export type UpdateLoop = (
   stepX: number,
   count: number,
   by: number,
+  keep: number,
 ) => void;
 
-export const addScaledLoop: UpdateLoop = (y, i, stepY, x, j, stepX, count, by) => {
-  for (let k = 0; k < count; k++, i += stepY, j += stepX) y[i]! += by * x[j]!;
+export const addScaledLoop: UpdateLoop = (y, i, stepY, x, j, stepX, count, by, keep) => {
+  for (let k = 0; k < count; k++, i += stepY, j += stepX) y[i] = keep * y[i]! + by * x[j]!;
 };
 
 export const scaleLoop: UpdateLoop = (y, i, stepY, _x, _j, _stepX, count, by) => {

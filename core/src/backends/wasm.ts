@@ -9,7 +9,15 @@
 import { createKernels, type Exports, type Kernels, OutOfMemory } from '@otimes/kernels';
 import { bytesPerElement, type DType, dtypeOfArray, isFloat, type TypedArray } from '../dtype.ts';
 import { OutOfMemoryError } from '../errors.ts';
-import { broadcastStrides, contiguousStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
+import {
+  broadcastStrides,
+  contiguousStrides,
+  isContiguous,
+  type Layout,
+  type Shape,
+  sameShape,
+  sizeOf,
+} from '../shape.ts';
 import { type Region, Storage } from '../storage.ts';
 import type {
   AdamOptions,
@@ -294,10 +302,10 @@ export class WasmBackend extends WasmLayerBackend {
     return true;
   }
 
-  override addScaled(y: Operand, x: Operand, alpha: number): void {
+  override addScaled(y: Operand, x: Operand, alpha: number, keep: number): void {
     const run = this.#other.addScaled[y.dtype];
     if (run === undefined || x.dtype !== y.dtype || !inMemory(y) || x.storage === y.storage)
-      return super.addScaled(y, x, alpha);
+      return super.addScaled(y, x, alpha, keep);
     const source = this.#resident(x);
     const [px, py] = [addressOf(source), addressOf(y)];
     const bytes = bytesPerElement(y.dtype);
@@ -306,9 +314,18 @@ export class WasmBackend extends WasmLayerBackend {
       y.shape,
       [{ strides: y.strides, offset: 0 }, from],
       (rows, cols, _, at, { row, col }) =>
-        run(rows, cols, py + at[0]! * bytes, row[0]!, col[0]!, px + at[1]! * bytes, row[1]!, col[1]!, alpha),
+        run(rows, cols, py + at[0]! * bytes, row[0]!, col[0]!, px + at[1]! * bytes, row[1]!, col[1]!, alpha, keep),
       true,
     );
+  }
+
+  override addcdiv(y: Operand, x: Operand, d: Operand, value: number, keep: number): void {
+    const run = this.#other.addcdiv[y.dtype];
+    const fits = (s: Operand) => s.dtype === y.dtype && s.storage !== y.storage && sameShape(s.shape, y.shape);
+    if (run === undefined || !inMemory(y) || !isContiguous(y) || !fits(x) || !fits(d))
+      return super.addcdiv(y, x, d, value, keep);
+    const [numerator, divisor] = [this.rowMajor(x), this.rowMajor(d)];
+    run(sizeOf(y.shape), addressOf(y), addressOf(numerator), addressOf(divisor), value, keep);
   }
 
   override scale(y: Operand, beta: number): void {
@@ -470,7 +487,8 @@ const otherTable = (exports: Exports) =>
     ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'softmax', 'logSoftmax'] as const),
     ...(['softmaxBackward', 'logSoftmaxBackward', 'crossEntropy', 'crossEntropyBackward'] as const),
     ...(['squaredError', 'squaredErrorBackward', 'adam', 'sgd'] as const),
-    ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'addScaled', 'scale', 'moments', 'sumChannels'] as const),
+    ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'moments', 'sumChannels'] as const),
+    ...(['addScaled', 'addcdiv', 'scale'] as const),
   ]);
 
 /** The way through the batch axes of an operand of matmul, in elements from its first one. */

@@ -48,12 +48,21 @@ export function copyInto(y: Tensor, x: Tensor): void {
   y.storage.backend.assign(y, x);
 }
 
-/** y ← y + α x, with x broadcast to y. */
-export function addScaledInto(y: Tensor, x: Tensor, alpha: number): void {
+/** y ← keep y + α x, with x broadcast to y. */
+export function addScaledInto(y: Tensor, x: Tensor, alpha: number, keep: number): void {
   checkFits('addScaled_', y, x);
   if (!isFloat(y.dtype)) throw new DTypeError(`addScaled_: expected a floating target, got ${describe(y)}`);
   target('addScaled_', y, x);
-  y.storage.backend.addScaled(y, x, alpha);
+  y.storage.backend.addScaled(y, x, alpha, keep);
+}
+
+/** y ← keep y + value x / d, with x and d broadcast to y. */
+export function addcdivInto(y: Tensor, x: Tensor, d: Tensor, value: number, keep: number): void {
+  checkFits('addcdiv_', y, x);
+  checkFits('addcdiv_', y, d);
+  if (!isFloat(y.dtype)) throw new DTypeError(`addcdiv_: expected a floating target, got ${describe(y)}`);
+  target('addcdiv_', y, x, d);
+  y.storage.backend.addcdiv(y, x, d, value, keep);
 }
 
 /** y ← β y. */

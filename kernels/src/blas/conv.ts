@@ -53,7 +53,7 @@ export function convolutionsWith(product: Exports['sgemm'], below: Exports, type
             if (rows <= 0 || cols <= 0) continue;
             const pixels = planes + ((channel * h + first * sy + top) * w + j * sx + left) * bytes;
             const entries = to + ((first - i0) * wo + j) * bytes;
-            if (back) add(rows, cols, pixels, sy * w, sx, entries, wo, 1, 1);
+            if (back) add(rows, cols, pixels, sy * w, sx, entries, wo, 1, 1, 1);
             else if (aligned) {
               // One stretch of memory, in which what lies between the rows is zeroed after: three times as fast.
               copy(1, (rows - 1) * w + cols, pixels, 0, 1, entries, 0, 1);

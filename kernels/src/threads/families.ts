@@ -148,7 +148,7 @@ const copy: Family = ([from, to], { line }) => ({
 /** In place: y may not lie in one place. */
 const addScaled: Family = (types, { line }) => {
   const bytes = size(types);
-  const all = matrix(9, COST.light, line, (x, along) => ({ 2: x[3 + along]! * bytes, 5: x[6 + along]! * bytes }));
+  const all = matrix(10, COST.light, line, (x, along) => ({ 2: x[3 + along]! * bytes, 5: x[6 + along]! * bytes }));
   return { ...all, cut: x => (x[x[0] === 1 ? 4 : 3] === 0 ? null : all.cut(x)) };
 };
 
@@ -416,6 +416,7 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map([
   ...named('where', where),
   ...named('copy', copy),
   ...named('addScaled', addScaled),
+  ...named('addcdiv', ranges(6, [1, 2, 3], COST.light)),
   ...named('scale', scale),
   ...named('softmax logSoftmax', rowwise(4, COST.softmax, [2, 3])),
   ...named('softmaxBackward logSoftmaxBackward', rowwise(5, COST.softmaxBackward, [2, 3, 4])),

@@ -40,6 +40,8 @@ const WRAPPED: Readonly<Record<number, Wrap>> = {
     long(a, b, c, d) ? share([a, b, c, d, e, g, h, i]) : f(a, b, c, d, e, g, h, i),
   9: (f, long, share) => (a, b, c, d, e, g, h, i, j) =>
     long(a, b, c, d) ? share([a, b, c, d, e, g, h, i, j]) : f(a, b, c, d, e, g, h, i, j),
+  10: (f, long, share) => (a, b, c, d, e, g, h, i, j, k) =>
+    long(a, b, c, d) ? share([a, b, c, d, e, g, h, i, j, k]) : f(a, b, c, d, e, g, h, i, j, k),
   19: (f, long, share) => (a, b, c, d, e, g, h, i, j, k, l, m, n, o, batch, q, r, s, t) =>
     long(a, b, c, batch)
       ? share([a, b, c, d, e, g, h, i, j, k, l, m, n, o, batch, q, r, s, t])
