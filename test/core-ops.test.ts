@@ -12,6 +12,7 @@ import {
   Generator,
   GraphError,
   grad,
+  gram,
   isRecording,
   noGrad,
   OutOfMemoryError,
@@ -315,6 +316,8 @@ const errors: Record<string, Case> = {
     GraphError,
     /^addcdiv_: would lose the gradient of float32\[2\]/,
   ],
+  'a gram of integers': [() => gram(ones([2, 2], { dtype: 'int32' })), ShapeError, /^gram: .*matrix.*got int32\[2,2\]/],
+  'a gram of images': [() => gram(ones([1, 1, 2, 2])), ShapeError, /^gram: .*batch of them, got float32\[1,1,2,2\]/],
   'moments of another shape': [
     () => adamMoments(ones([2]), ones([2]), x23, null, moments),
     ShapeError,

@@ -10,6 +10,7 @@ import {
   eye,
   full,
   Generator,
+  gram,
   manualSeed,
   noGrad,
   ones,
@@ -463,6 +464,27 @@ law(t, 'NaN and ∞ off a diagonal do not reach the trace', () => {
     ).item(),
     3,
   );
+});
+
+law(t, 'gram of a batch is that of all its rows, exactly symmetric, where they lie at any distances', () => {
+  for (const dtype of ['float32', 'float64'] as const)
+    for (const [n, rows, columns] of [
+      [3, 50, 7],
+      [5, 32, 1],
+      [2, 300, 33],
+      [4, 31, 9],
+      [1, 40, 6],
+      [0, 40, 6],
+      [3, 0, 4],
+    ] as const) {
+      const planes = randn([n, columns + 2, rows], { dtype, rng: new Generator(3) }).narrow(1, 1, columns);
+      for (const x of [planes.transpose(1, 2), planes.slice([], [], [null, null, -1]).transpose(1, 2)]) {
+        const product = gram(x);
+        assert.deepEqual(product.toArray(), product.transpose().toArray());
+        const sum = x.transpose(1, 2).matmul(x).sum(0);
+        mustBeClose(product, sum, { rtol: 0, atol: dtype === 'float32' ? 2e-4 : 1e-12 });
+      }
+    }
 });
 
 // --- writing in place -----------------------------------------------------------------------------------------------

@@ -453,10 +453,10 @@ const linears: OpEntry = {
 const grams: OpEntry = {
   name: 'gram',
   ...floats,
-  use: fc.tuple(length({ maxLength: 5 }), length({ maxLength: 5 })).map(([m, n]) => ({
-    inputs: [{ shape: [m, n], domain: real }],
+  use: fc.tuple(shape({ maxRank: 1 }), length({ maxLength: 5 }), length({ maxLength: 5 })).map(([lead, m, n]) => ({
+    inputs: [{ shape: [...lead, m, n], domain: real }],
     run: gram,
-    naive: x => build([n, n], ([i, j]) => sum(indices([m]).map(([k]) => x.at([k!, i!]) * x.at([k!, j!])))),
+    naive: x => build([n, n], ([i, j]) => sum(indices([...lead, m]).map(k => x.at([...k, i!]) * x.at([...k, j!])))),
   })),
 };
 

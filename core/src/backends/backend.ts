@@ -200,7 +200,7 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
 
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. */
   matmul(a: Operand, b: Operand, out: Operand): void;
-  /** out [N, N] ← xᵀ x for x [M, N], exactly symmetric. */
+  /** out [N, N] ← xᵀ x for x [M, N], or the sum of those of x [B, M, N], exactly symmetric. */
   gram(x: Operand, out: Operand): void;
   /** out [..., M] ← x [..., K] · weightᵀ + bias, for a weight [M, K] and a bias [M]. */
   linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void;

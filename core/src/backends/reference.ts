@@ -278,8 +278,11 @@ export class ReferenceBackend implements Backend {
   }
 
   gram(x: Operand, out: Operand): void {
-    const [m, n] = x.shape as [number, number];
-    this.matmul({ ...asOperand(x), shape: [n, m], strides: [x.strides[1]!, x.strides[0]!] }, x, out);
+    const n = x.shape.at(-1)!;
+    const m = sizeOf(x.shape.slice(0, -1));
+    const storage = new Storage(this, x.dtype, this.store(this.read(x)));
+    const rows = { storage, dtype: x.dtype, shape: [m, n], strides: [n, 1], offset: 0 };
+    this.matmul({ ...rows, shape: [n, m], strides: [1, n] }, rows, out);
   }
 
   linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {

@@ -35,6 +35,9 @@ import { copiesOf, tableOf } from './table.ts';
 import { runStep, walkRows } from './walk.ts';
 import { WasmLayerBackend } from './wasm-layers.ts';
 
+/** Rows of the matrices of a batch below which `gram` rather copies them into one: then a product each takes longer. */
+const SHORT = 32;
+
 /** A backend with a memory of its own, or null where the host has no WebAssembly SIMD. */
 export function createWasmBackend(device = 'cpu'): WasmBackend | null {
   const kernels = createKernels();
@@ -373,11 +376,21 @@ export class WasmBackend extends WasmLayerBackend {
 
   override gram(x: Operand, out: Operand): void {
     if (!inMemory(out)) return super.gram(x, out);
-    const rows = this.#resident(x);
     const { exports, scratch } = this.kernels;
-    const [m, n] = x.shape as [number, number];
     const product = out.dtype === 'float32' ? exports.ssyrk : exports.dsyrk;
-    product(n, m, addressOf(rows), rows.strides[1]!, rows.strides[0]!, addressOf(out), n, 0, scratch);
+    const [m, n] = x.shape.slice(-2) as [number, number];
+    const batch = x.shape.length === 3 ? x.shape[0]! : 1;
+    const even = asMatrix(x) ?? (m < SHORT ? asMatrix(this.rowMajor(x))! : null);
+    if (even !== null) {
+      const rows = this.#resident(even);
+      product(n, batch * m, addressOf(rows), rows.strides[1]!, rows.strides[0]!, addressOf(out), n, 0, scratch);
+      return;
+    }
+    const entries = this.#resident(x);
+    const [step, row, column] = entries.strides as [number, number, number];
+    const [from, to] = [addressOf(entries), addressOf(out)];
+    const bytes = step * bytesPerElement(out.dtype);
+    for (let i = 0; i < batch; i++) product(n, m, from + i * bytes, column, row, to, n, i > 0 ? 1 : 0, scratch);
   }
 
   override linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
@@ -430,6 +443,15 @@ export class WasmBackend extends WasmLayerBackend {
     const storage = new Storage(this, x.dtype, this.store(this.read(x)));
     return { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
   }
+}
+
+/** x [N, T, C] as one matrix [N·T, C], and a matrix as it is; null where the rows do not lie at equal distances. */
+function asMatrix({ storage, dtype, shape, strides, offset }: Operand): Operand | null {
+  if (shape.length === 2) return { storage, dtype, shape, strides, offset };
+  const [n, t, c] = shape as [number, number, number];
+  const [step, row, column] = strides as [number, number, number];
+  if (n > 1 && t > 1 && step !== t * row) return null;
+  return { storage, dtype, shape: [n * t, c], strides: [t === 1 ? step : row, column], offset };
 }
 
 /** The element of a tensor of one. */

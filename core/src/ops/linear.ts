@@ -52,13 +52,19 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
 
 const gramOp: Op<null> = defineOp<null>({
   name: 'gram',
-  shape: ([x]) => ({ shape: [x!.shape[1]!, x!.shape[1]!], dtype: x!.dtype }),
+  shape: ([x]) => ({ shape: [x!.shape.at(-1)!, x!.shape.at(-1)!], dtype: x!.dtype }),
   forward: (backend, [x], out) => backend.gram(x!, out),
   backward: (gy, node) => [matmulOp([node.input(0), add(gy, transpose(gy))], null)],
 });
 
-/** xᵀ x for a floating matrix x [M, N] → [N, N], exactly symmetric, in half the time of `matmul`. */
+/**
+ * xᵀ x for a floating matrix x [M, N] → [N, N], or Σ_b x_bᵀ x_b for x [B, M, N]: exactly symmetric, in half the time of
+ * `matmul`.
+ *
+ * @throws ShapeError for anything else
+ */
 export function gram(x: Tensor): Tensor {
-  if (x.rank !== 2 || !isFloat(x.dtype)) throw new ShapeError(`gram: expected a floating matrix, got ${describe(x)}`);
+  if ((x.rank !== 2 && x.rank !== 3) || !isFloat(x.dtype))
+    throw new ShapeError(`gram: expected a floating matrix or a batch of them, got ${describe(x)}`);
   return gramOp([x], null);
 }
