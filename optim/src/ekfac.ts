@@ -50,7 +50,7 @@ export class EKFAC extends KFAC {
     const S = state.slots.get('S')!;
     const s = this.#secondMoments(state, D);
     const alpha = this.factorDecay;
-    if (s !== null) S.scale_(alpha).addScaled_(s, 1 - alpha);
+    if (s !== null) S.addScaled_(s, 1 - alpha, alpha);
     return this.damped(S);
   }
 

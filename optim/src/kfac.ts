@@ -87,6 +87,12 @@ export class KFAC extends KroneckerPreconditioner {
     return D.div(this.curvature(state, D));
   }
 
+  protected override stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number): boolean {
+    if (this.momentum !== 0 || this.klClip !== null) return false;
+    weight.addcdiv_(D, this.curvature(state, D), -lr, keep);
+    return true;
+  }
+
   /** The damped curvature in each coordinate of the basis, [dOut, dIn]. */
   protected curvature({ kfe }: BlockState, _D: Tensor): Tensor {
     const { sA, sG } = kfe!;

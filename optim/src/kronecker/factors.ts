@@ -127,14 +127,10 @@ export class Statistics {
   #addExpanded(sample: Sample): void {
     const { gs, gramA } = sample;
     const [batch, shared] = gs[0]!.shape as [number, number];
-    const A = gramA === undefined || this.#o.identityA ? this.#expanded(sample.a, this.#o.identityA) : gramA();
+    const A = gramA === undefined || this.#o.identityA ? squares(sample.a, this.#o.identityA) : gramA();
     this.#A = plus(this.#A, A);
     this.#rows += batch * shared;
-    for (const g of gs) this.#G = plus(this.#G, this.#expanded(g, this.#o.identityG));
-  }
-
-  #expanded(x: Tensor, identity: boolean): Tensor {
-    return squares(x.reshape([-1, x.shape[2]!]), identity);
+    for (const g of gs) this.#G = plus(this.#G, squares(g, this.#o.identityG));
   }
 
   #addReduced({ a, gs }: Sample): void {
@@ -143,7 +139,7 @@ export class Statistics {
     for (const [i, g] of gs.entries()) {
       const whole = g.square().sum().item();
       if (sumGs[i]!.square().sum().item() > VANISHED * whole) this.#vanished = false;
-      else if (whole > 0) this.#expandedG = plus(this.#expandedG, this.#expanded(g, this.#o.identityG));
+      else if (whole > 0) this.#expandedG = plus(this.#expandedG, squares(g, this.#o.identityG));
     }
     if (this.#open === null) this.#open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
     else {
@@ -273,13 +269,13 @@ function joined(uses: readonly Kept[]): Pick<Kept, 'a' | 'gs'> {
   };
 }
 
-/** xᵀ x of the rows of x [rows, n], or for a side at the identity its mean eigenvalue, tr(xᵀ x) / n. */
+/** xᵀ x of the rows of x [..., n], or for a side at the identity its mean eigenvalue, tr(xᵀ x) / n. */
 function squares(x: Tensor, identity: boolean): Tensor {
   return identity
     ? x
         .square()
         .sum()
-        .mul(1 / x.shape[1]!)
+        .mul(1 / x.shape[x.rank - 1]!)
     : gram(x);
 }
 

@@ -351,7 +351,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (A === null || G === null) return fresh!;
     if (fresh === null) return { A, G, expandedG };
     const alpha = this.factorDecay;
-    const blend = (old: Tensor, now: Tensor) => (alpha === 0 ? now : old.mul(alpha).addScaled_(now, 1 - alpha));
+    const blend = (old: Tensor, now: Tensor) => (alpha === 0 ? now : old.clone().addScaled_(now, 1 - alpha, alpha));
     return { A: blend(A, fresh.A), G: blend(G, fresh.G), expandedG: fresh.expandedG };
   }
 
@@ -363,8 +363,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     state.expandedG = fresh.expandedG;
     if (A === null || G === null || alpha === 0) Object.assign(state, { A: fresh.A, G: fresh.G });
     else {
-      A.scale_(alpha).addScaled_(fresh.A, 1 - alpha);
-      G.scale_(alpha).addScaled_(fresh.G, 1 - alpha);
+      A.addScaled_(fresh.A, 1 - alpha, alpha);
+      G.addScaled_(fresh.G, 1 - alpha, alpha);
       for (const factor of [fresh.A, fresh.G]) factor.storage.release();
     }
   }
@@ -481,9 +481,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const keep = 1 - lr * this.weightDecay;
     if (lr === 0) return;
     if (state.route === 'resident' && state.turnable) {
-      const weight = state.resident();
-      if (keep !== 1) weight.scale_(keep);
-      weight.addScaled_(update, -lr);
+      state.resident().addScaled_(update, -lr, keep);
       state.deferParameters();
       return;
     }
