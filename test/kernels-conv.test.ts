@@ -270,6 +270,43 @@ for (const backend of backends) {
   });
 }
 
+/** Tiles of some rows, of some columns, and of so long rows that there is no tile. */
+const tiled: Problem[] = (['float32', 'float64'] as const).flatMap((dtype, seed) => [
+  problem([1, 50, 5, 67], 1, { ...plain, kernel: [5, 3] }, dtype, seed),
+  problem(
+    [1, 50, 7, 30],
+    1,
+    { ...plain, kernel: [3, 4], stride: [2, 1], dilation: [3, 2], padding: [4, 1] },
+    dtype,
+    seed,
+  ),
+  problem([2, 170, 604, 1], 1, { ...plain, kernel: [2, 1], padding: [0, 0], dilation: [601, 1] }, dtype, seed),
+  problem([70, 1, 5, 6], 1, { ...plain, kernel: square(3), stride: [2, 3] }, dtype, seed),
+]);
+
+for (const backend of backends)
+  law(t, `${backend.device}: patchGram is the gram of unfolded patches up to rounding, and exactly symmetric`, () => {
+    const holds = ({ x, y, dtype, geometry, seed }: Problem, choices = [true]) => {
+      for (const ones of choices) {
+        const size = x[1]! * geometry.kernel[0] * geometry.kernel[1] + (ones ? 1 : 0);
+        const moments = (on: Backend, operand: Input) =>
+          run(on, dtype, [operand], [{ dtype, shape: [size, size] }], (b, [a], [out]) =>
+            b.patchGram(a!, out!, geometry, ones),
+          )[0]!;
+        const sums = moments(reference, abs(input(x, seed)));
+        const actual = moments(backend, input(x, seed));
+        const bound = (i: number) => (y[0]! * y[2]! * y[3]! + 2) * EPS[dtype] * sums[i]!;
+        mustBeWithin(actual, moments(reference, input(x, seed)), bound, JSON.stringify({ x, geometry, dtype, ones }));
+        for (let i = 0; i < size; i++)
+          for (let j = 0; j < i; j++)
+            if (actual[i * size + j] !== actual[j * size + i]) throw new Error(`not symmetric at ${i}, ${j}`);
+      }
+    };
+    const both = (p: Problem) => holds(p, [false, true]);
+    check(fc.property(convolution, both), 200);
+    for (const p of [...large, ...tiled]) holds(p);
+  });
+
 // --- pooling ----------------------------------------------------------------------------------------------------------
 
 const pooled = fc

@@ -18,6 +18,7 @@ import {
   type Nested,
   noGrad,
   ones,
+  patchGram,
   randn,
   type Shape,
   saveSafetensors,
@@ -574,6 +575,11 @@ const refused: [title: string, run: () => unknown, message: RegExp][] = [
     'too few columns',
     () => unfold(x(1, 2, 4, 2), 3),
     /unfold: a kernel 3×3 .* plane 4×2 with padding 0×0: 3 columns in 2/,
+  ],
+  [
+    'second moments of patches larger than the plane',
+    () => patchGram(x(1, 2, 4, 2), 3),
+    /patchGram: a kernel 3×3 .* plane 4×2 with padding 0×0: 3 columns in 2/,
   ],
   [
     'an empty kernel',

@@ -32,7 +32,7 @@ export {
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
-export { type ConvOptions, conv2d, fold, unfold } from './ops/conv.ts';
+export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';

@@ -14,11 +14,11 @@ export let kRows: i32 = 0;
 export let kCols: i32 = 0;
 export let outRows: i32 = 0;
 export let outCols: i32 = 0;
-let strideY: i32 = 0;
+export let strideY: i32 = 0;
 let strideX: i32 = 0;
-let padY: i32 = 0;
+export let padY: i32 = 0;
 let padX: i32 = 0;
-let dilationY: i32 = 0;
+export let dilationY: i32 = 0;
 let dilationX: i32 = 0;
 export let groups: i32 = 0;
 
@@ -296,6 +296,32 @@ export function patchRows<T>(k: i32, elements: i32, at: i32, positions: i32, ima
     ky = 0;
     channel++;
   }
+}
+
+/**
+ * to, `stride` bytes from element to element ← what a kernel of one row sees at the output columns from `left` on, `width`
+ * of them, in the rows of the planes from `top` on: elements (channel, kernel column), and for each of them
+ * [slots, images, width]. Rows that are `strideY` apart have slots side by side, `slots` to each remainder.
+ */
+export function rowPatches<T>(
+  x: usize, count: i32, top: i32, height: i32, slots: i32, left: i32, width: i32, to: usize, stride: usize,
+): void {
+  const line = bytesOf<T>(width);
+  for (let channel = 0; channel < channels; channel++)
+    for (let kx = 0; kx < kCols; kx++, to += stride) {
+      const start = (left * strideX) + kx * dilationX - padX;
+      const a = min(stepsTo0(start, strideX), width);
+      const b = max(stepsBelow(cols, start, strideX, width), a);
+      for (let r = 0; r < height; r++) {
+        let p = x + bytesOf<T>((channel * rows + top + r) * cols + start + a * strideX);
+        let q = to + <usize>((r % strideY * slots + r / strideY) * count) * line;
+        for (let image = 0; image < count; image++, p += bytesOf<T>(channels * rows * cols), q += line) {
+          clear<T>(a, q);
+          take<T>(b - a, p, q + bytesOf<T>(a));
+          clear<T>(width - b, q + bytesOf<T>(b));
+        }
+      }
+    }
 }
 
 // --- whole patches ----------------------------------------------------------------------------------------------------

@@ -5,4 +5,5 @@ export {
 } from './conv';
 export { dgemm, dsyrk, gemmScratch, sgemm, ssyrk } from './gemm';
 export * from './generated/elementwise';
+export { patchGram_f32, patchGram_f64 } from './patch-gram';
 export { avgPool_f32, avgPool_f64, avgPoolGrad_f32, avgPoolGrad_f64, maxPoolIndex_f32, maxPoolIndex_f64 } from './pool';

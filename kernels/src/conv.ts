@@ -23,6 +23,16 @@ export type ConvWeightGradExport = (
 /** Images to patches [n, ho·wo, c·kh·kw] or back. */
 export type PatchesExport = (...x: [...Geometry, x: number, out: number]) => void;
 
+/**
+ * Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones` is 1: exactly symmetric; zeros above and below
+ * the planes are not multiplied. `work` has
+ * kh·(kh + 1)·size rows, size = c·kw + ones, each as long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where
+ * kh rows of patches, and those between them, are too long for the scratch.
+ */
+export type PatchGramExport = (
+  ...x: [...Geometry, ones: number, x: number, work: number, out: number, scratch: number]
+) => number;
+
 /** Planes [planes, h, w] and [planes, ho, wo]. */
 type Windows = [
   ...[planes: number, h: number, w: number, ho: number, wo: number],
@@ -39,6 +49,7 @@ export type ConvExports = {
   Family<'convInputGrad', Float, ConvExport> & // (gy, weights)
   Family<'convWeightGrad', Float, ConvWeightGradExport> & // (x, gy)
   Family<'unfold' | 'fold', Float, PatchesExport> &
+  Family<'patchGram', Float, PatchGramExport> &
   // int32: the row-major position in the plane of the first maximum of each window, or of its last NaN.
   Family<'maxPoolIndex', Float, MaxPoolIndexExport> &
   Family<'avgPool' | 'avgPoolGrad', Float, AvgPoolExport>;

@@ -43,7 +43,9 @@ const FILES = {
     'sum sumChannels max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
     'crossEntropyBackward squaredError squaredErrorBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'
   ).split(' '),
-  conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold maxPoolIndex avgPool avgPoolGrad'.split(' '),
+  conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex avgPool avgPoolGrad'.split(
+    ' ',
+  ),
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
 };
 const familyOf = (name: string): string => name.split('_')[0]!;

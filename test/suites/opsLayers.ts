@@ -13,6 +13,7 @@ import {
   layerNorm,
   linear,
   maxPool2d,
+  patchGram,
   promote,
   squaredError,
   type Tensor,
@@ -217,6 +218,25 @@ const patches: OpEntry[] = [
       },
     })),
   },
+  ...[false, true].map(
+    (ones): OpEntry => ({
+      name: ones ? 'patchGram with ones' : 'patchGram',
+      ...floats,
+      use: planes(sliding).map(g => ({
+        inputs: [{ shape: g.x, domain: real }],
+        run: x => patchGram(x, g.kernel, options(g.rows, g.columns), { ones }),
+        naive: x => {
+          const [n, c, ho, wo] = g.y as [number, number, number, number];
+          const all = indices([n, ho, wo]).map(([image, i, j]) => [
+            ...indices([c]).flatMap(([channel]) => seen(g, x, [image!, channel!, i!, j!]).map(pixel => pixel ?? 0)),
+            ...(ones ? [1] : []),
+          ]);
+          const size = c * g.taps.length + (ones ? 1 : 0);
+          return build([size, size], ([i, j]) => sum(all.map(patch => patch[i!]! * patch[j!]!)));
+        },
+      })),
+    }),
+  ),
   {
     name: 'fold',
     ...floats,

@@ -104,6 +104,11 @@ export interface ConvKernels {
   convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void;
   /** out [N, Ho·Wo, C·kh·kw] ← the patches of x, positions row-major, each (channel, row, column); zeros outside. */
   unfold(x: Operand, out: Operand, window: Window): void;
+  /**
+   * out [I, I] ← Σ p pᵀ over the patches p [I] that `unfold` gives, all images and positions, exactly symmetric; with `ones`
+   * [I + 1, I + 1], for patches with a 1 behind.
+   */
+  patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void;
   /** out [N, C, H, W] ← patches x [N, Ho·Wo, C·kh·kw] added up where they overlap. */
   fold(x: Operand, out: Operand, window: Window): void;
 }

@@ -3,7 +3,7 @@
 import { type DType, isFloat, type TypedArray } from '../dtype.ts';
 import { broadcastStrides, contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
 import { type Region, Storage } from '../storage.ts';
-import type { Window } from '../window.ts';
+import { type Window, windowsIn } from '../window.ts';
 import type {
   AdamOptions,
   Backend,
@@ -272,7 +272,7 @@ export class ReferenceBackend implements Backend {
       (entry, at) => {
         const left = packed(array(a), m, k, aRow!, aColumn!, at[0]!);
         const right = packed(array(b), n, k, bColumn!, bRow!, at[1]!);
-        multiply(m, n, k, left, right, array(out), entry * m * n);
+        multiply(m, n, k, left, right, array(out), out.offset + entry * m * n);
       },
     );
   }
@@ -416,7 +416,7 @@ export class ReferenceBackend implements Backend {
   }
 
   adam(p: Operand, m: Operand, v: Operand, g: Operand, options: AdamOptions): void {
-    const direction = this.#like(p);
+    const direction = this.#empty(p.dtype, p.shape);
     this.moments(m, v, g, null, direction, options);
     this.addScaled(p, direction, -options.lr, options.keep);
   }
@@ -429,8 +429,8 @@ export class ReferenceBackend implements Backend {
     }
   }
 
-  /** Memory of its own like that of `x`. */
-  #like({ dtype, shape }: Operand): Operand {
+  /** Memory of its own. */
+  #empty(dtype: DType, shape: Shape): Operand {
     const storage = new Storage(this, dtype, this.allocate(dtype, sizeOf(shape)));
     return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
   }
@@ -466,6 +466,19 @@ export class ReferenceBackend implements Backend {
 
   unfold(x: Operand, out: Operand, window: Window): void {
     conv.unfold(x, out, window);
+  }
+
+  patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
+    const [n, c] = x.shape as [number, number];
+    const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
+    const elements = c * window.kernel[0] * window.kernel[1];
+    const patches = this.#empty(x.dtype, [n, ho * wo, elements]);
+    this.unfold(x, patches, window);
+    if (!ones) return this.gram(patches, out);
+    const rows = this.#empty(x.dtype, [n, ho * wo, elements + 1]);
+    this.fill(1, rows);
+    this.assign({ ...rows, shape: patches.shape }, patches);
+    this.gram(rows, out);
   }
 
   fold(x: Operand, out: Operand, window: Window): void {

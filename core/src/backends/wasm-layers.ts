@@ -6,6 +6,7 @@
  */
 
 import type { Exports, Kernels } from '@otimes/kernels';
+import { bytesPerElement } from '../dtype.ts';
 import { contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
 import { Storage } from '../storage.ts';
 import { type Window, windowsIn } from '../window.ts';
@@ -38,7 +39,7 @@ export class WasmLayerBackend extends ReferenceBackend {
   }
 
   /** Memory like that of `x`. */
-  #empty({ dtype, shape }: Operand): Operand {
+  #empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
     const storage = new Storage(this, dtype, this.allocate(dtype, sizeOf(shape)));
     return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
   }
@@ -82,6 +83,21 @@ export class WasmLayerBackend extends ReferenceBackend {
     if (run === undefined || !inMemory(out)) return super.fold(x, out, window);
     const patches = this.rowMajor(x);
     run(...patchSizes(out.shape, window), addressOf(patches), addressOf(out));
+  }
+
+  override patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
+    const run = this.#layer.patchGram[out.dtype];
+    if (run === undefined || !inMemory(out) || out.shape[0] === 0) return super.patchGram(x, out, window, ones);
+    const images = this.rowMajor(x);
+    const [kh, kw] = window.kernel;
+    const size = x.shape[1]! * kw + (ones ? 1 : 0);
+    const perLine = 32 / bytesPerElement(out.dtype);
+    const shape = [kh * (kh + 1) * size, Math.ceil(size / perLine) * perLine];
+    const work = this.#empty({ dtype: out.dtype, shape });
+    const [px, pw, po] = [addressOf(images), addressOf(work), addressOf(out)];
+    const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, this.kernels.scratch);
+    work.storage.release();
+    if (!done) super.patchGram(x, out, window, ones);
   }
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {
@@ -203,7 +219,7 @@ export class WasmLayerBackend extends ReferenceBackend {
 
 const layerTable = (exports: Exports) =>
   tableOf(exports, [
-    ...(['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold'] as const),
+    ...(['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram'] as const),
     ...(['maxPoolIndex', 'avgPool', 'avgPoolGrad'] as const),
     ...(['layerNorm', 'layerNormBackward', 'layerNormWeights'] as const),
     ...(['batchStats', 'batchNorm', 'batchNormBackward'] as const),

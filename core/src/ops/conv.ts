@@ -11,7 +11,11 @@ import type { Shape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { checkImages, type Pair, pairOf, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
 import { cast } from './cast.ts';
+import { add } from './elementwise.ts';
+import { matmulOp } from './matmul.ts';
 import { sum } from './reduce.ts';
+import { narrow } from './slice.ts';
+import { transpose } from './view.ts';
 
 /** Where the kernel goes, and the shapes of input, weight and output. */
 type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: Shape };
@@ -112,12 +116,49 @@ const foldOp: Op<Patches> = defineOp<Patches>({
  * NOTE: PyTorch's `unfold` gives the transpose of each matrix.
  */
 export function unfold(x: Tensor, kernel: number | Pair, o: WindowOptions = {}): Tensor {
-  checkImages('unfold', x);
+  return unfoldOp([x], patchesOf('unfold', x, kernel, o));
+}
+
+function patchesOf(op: string, x: Tensor, kernel: number | Pair, o: WindowOptions): Patches {
+  checkImages(op, x);
   const [images, channels, rows, columns] = x.shape as [number, number, number, number];
-  const window = windowOf('unfold', kernel, o);
-  const [ho, wo] = windowsIn('unfold', [rows, columns], window);
+  const window = windowOf(op, kernel, o);
+  const [ho, wo] = windowsIn(op, [rows, columns], window);
   const patches = [images, ho * wo, channels * window.kernel[0] * window.kernel[1]];
-  return unfoldOp([x], { ...window, images: x.shape, patches });
+  return { ...window, images: x.shape, patches };
+}
+
+const patchGramOp: Op<Patches & { readonly ones: boolean }> = defineOp<Patches & { readonly ones: boolean }>({
+  name: 'patchGram',
+  shape([x], { patches, ones }) {
+    const size = patches[2]! + (ones ? 1 : 0);
+    return { shape: [size, size], dtype: x!.dtype };
+  },
+  forward: (backend, [x], out, { ones, ...window }) => backend.patchGram(x!, out, window, ones),
+  // By a patch p: the elements of (gy + gyᵀ) p, of which the homogeneous 1 takes the last column.
+  backward(gy, node) {
+    const size = node.attrs.patches[2]!;
+    const rows = narrow(add(gy, transpose(gy)), 1, 0, size);
+    const patches = unfoldOp([node.input(0)], node.attrs);
+    const grads = matmulOp([patches, narrow(rows, 0, 0, size)], null);
+    return [foldOp([node.attrs.ones ? add(grads, narrow(rows, 0, size, 1)) : grads], node.attrs)];
+  },
+});
+
+/**
+ * The second moments of the patches that a kernel sees, `gram(unfold(x, kernel, o))`, without the patches themselves: for
+ * x [N, C, H, W] the matrix Σ p pᵀ over all images and positions, [I, I] with I = C·kh·kw in the order of `unfold`, exactly
+ * symmetric. With `ones` (default false) each patch has a homogeneous 1 behind its elements, and the matrix is [I + 1, I + 1].
+ *
+ * @throws ShapeError, DTypeError, RangeError as `unfold`
+ */
+export function patchGram(
+  x: Tensor,
+  kernel: number | Pair,
+  o: WindowOptions = {},
+  { ones = false }: { ones?: boolean } = {},
+): Tensor {
+  return patchGramOp([x], { ...patchesOf('patchGram', x, kernel, o), ones });
 }
 
 /** Adds patches [N, Ho·Wo, C·kh·kw] up where they overlap, into images [N, C, …size]: the transpose of `unfold`. */

@@ -1,7 +1,7 @@
 /**
  * How a call of each kernel is cut into calls of itself with the same bits: only along axes where every element of a piece is
  * computed as in the whole. What has no such axis, or adds up across it, is not listed and runs on one thread:
- * `crossEntropy`, `squaredError`, `syrk`, extrema over the first axis.
+ * `crossEntropy`, `squaredError`, `syrk`, `patchGram`, extrema over the first axis.
  */
 
 import type { Element } from '../elementwise.ts';
