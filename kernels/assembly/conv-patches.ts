@@ -326,6 +326,25 @@ export function rowPatches<T>(
 
 // --- whole patches ----------------------------------------------------------------------------------------------------
 
+/** to ← the patch at p, no element of which lies outside and whose rows have no gaps; returns what comes after it. */
+// @ts-ignore: decorator
+@inline
+function wholePatch<T>(p: usize, to: usize): usize {
+  const line = bytesOf<T>(kCols);
+  for (let channel = 0; channel < channels; channel++, p += bytesOf<T>(rows * cols)) {
+    let q = p;
+    for (let ky = 0; ky < kRows; ky++, q += bytesOf<T>(dilationY * cols), to += line) {
+      // The length of most rows: a loop would take longer than the copies.
+      if (kCols == 3) {
+        store<T>(to, load<T>(q));
+        store<T>(to + sizeof<T>(), load<T>(q + sizeof<T>()));
+        store<T>(to + 2 * sizeof<T>(), load<T>(q + 2 * sizeof<T>()));
+      } else for (let at: usize = 0; at < line; at += sizeof<T>()) store<T>(to + at, load<T>(q + at));
+    }
+  }
+  return to;
+}
+
 /** patches [images, positions, elements] ← those of x; with `back` x += the patches. */
 export function wholePatches<T>(x: usize, patches: usize, back: bool): void {
   for (let image = 0; image < images; image++, x += bytesOf<T>(channels * rows * cols))
@@ -335,8 +354,15 @@ export function wholePatches<T>(x: usize, patches: usize, back: bool): void {
         const from = stepsTo0(left, dilationX);
         const end = stepsBelow(cols, left, dilationX, kCols);
         const step = bytesOf<T>(dilationX);
+        const first = i * strideY - padY;
+        if (
+          !back && dilationX == 1 && from == 0 && end == kCols && first >= 0 && first + (kRows - 1) * dilationY < rows
+        ) {
+          patches = wholePatch<T>(x + bytesOf<T>(first * cols + left), patches);
+          continue;
+        }
         for (let channel = 0; channel < channels; channel++) {
-          let y = i * strideY - padY;
+          let y = first;
           for (let ky = 0; ky < kRows; ky++, y += dilationY, patches += bytesOf<T>(kCols)) {
             const exists = y >= 0 && y < rows;
             const a = exists ? min(from, kCols) : kCols;
