@@ -4,7 +4,7 @@
  * the gradient at one place is `g`, and the places share.
  */
 
-import { scope, type Tensor, unfold } from '@otimes/core';
+import { patchGram, scope, type Tensor, unfold } from '@otimes/core';
 import { Conv2d } from '@otimes/nn';
 import type { Canonical } from '../block.ts';
 import type { Collector } from '../collector.ts';
@@ -36,10 +36,14 @@ class Conv2dBlock extends WeightBlock<Conv2d> {
     const group = this.first / this.dOut;
     const x = groups === 1 ? input : input.narrow(1, group * channels, channels);
     const g = groups === 1 ? gy : gy.narrow(1, this.first, this.dOut);
+    const patches = () => scope(() => this.homogeneous(unfold(x, kernel, this.tap)));
     return {
       // Patches in the order channel, kernel row, kernel column, that of the weight's axes. Those without the homogeneous
       // 1 are as large as the result, and given back at once.
-      a: scope(() => this.homogeneous(unfold(x, kernel, this.tap))),
+      get a() {
+        return patches();
+      },
+      gramA: () => patchGram(x, kernel, this.tap, { ones: this.hasBias }),
       // [N, cOut, Ho, Wo] → [N, Ho·Wo, cOut], places row-major as those of the patches.
       g: g.flatten(2).transpose(1, 2),
     };

@@ -44,6 +44,11 @@ export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlo
 
   abstract canonical(input: Tensor, gy: Tensor): Canonical;
 
+  /** Whether `a` has a homogeneous 1. */
+  protected get hasBias(): boolean {
+    return this.#bias !== null;
+  }
+
   /** x [batch, shared, inputs] as the block's `a`: with the homogeneous 1 last where the block includes a bias. */
   protected homogeneous(x: Tensor): Tensor {
     if (this.#bias === null) return x;
