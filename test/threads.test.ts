@@ -135,7 +135,8 @@ const indexed: Call = (b, { d: [outer = 0, length = 0, inner = 0, count = 0], fl
 const gemm =
   (size: number): Call =>
   (b, { d, flags }) => {
-    const [m, n, k, batch] = [d[0]!, d[1]!, d[2]!, flags[5] ? d[3]! % 9 : 1] as [number, number, number, number];
+    // One product alone is larger: only one of many rows and columns is cut by them.
+    const [m, n, k, batch] = flags[5] ? [d[0]!, d[1]!, d[2]!, d[3]! % 9] : [3 * d[0]!, 3 * d[1]!, 4 * d[2]!, 1];
     const a = flags[0] ? [k, 1] : [1, m];
     const w = flags[1] ? [n, 1] : [1, k];
     const accumulate = flags[2]!;

@@ -34,24 +34,45 @@ ${each(i => `    v128.store(c, s${i}); v128.store(c, t${i}, 16);`, '\n    c += c
 }`;
 }
 
+/**
+ * `rows` × 2 dot products along the whole vectors of k: two vectors a row to `to`, whose lanes are yet to be added up.
+ */
+function dotBlock(rows) {
+  const each = (f, glue = '\n') => range(rows).map(f).join(glue);
+  return `
+export function dots${rows}<T>(k: i32, a: usize, ar: usize, b: usize, bc: usize, to: usize): void {
+${each(i => `  let s${i} = zero<T>(), t${i} = zero<T>();`)}
+  for (; k >= lanes<T>(); k -= lanes<T>()) {
+    const u = v128.load(b), v = v128.load(b + bc);
+    let p = a;
+${each(i => `    const x${i} = v128.load(p);\n    s${i} = madd<T>(x${i}, u, s${i});\n    t${i} = madd<T>(x${i}, v, t${i});`, '\n    p += ar;\n')}
+    a += 16;
+    b += 16;
+  }
+${each(i => `  v128.store(to, s${i}, ${32 * i}); v128.store(to, t${i}, ${32 * i + 16});`)}
+}`;
+}
+
 /** Calls the block with `rows` rows. */
-const choose = (name, most, strides) => `
+const choose = (name, most, addresses) => `
 // @ts-ignore: decorator
 @inline
-export function ${name}<T>(rows: i32, k: i32, a: usize, ${strides.map(x => `${x}: usize, `).join('')}b: usize, br: usize, c: usize, cr: usize, from: usize, fr: usize): void {
+export function ${name}<T>(rows: i32, k: i32, ${addresses.map(x => `${x}: usize`).join(', ')}): void {
 ${range(most)
-  .map(i => `if (rows == ${most - i}) ${name}${most - i}<T>(k, a, ${strides.map(x => `${x}, `).join('')}b, br, c, cr, from, fr);`)
+  .map(i => `if (rows == ${most - i}) ${name}${most - i}<T>(k, ${addresses.join(', ')});`)
   .join('\n  else ')}
 }`;
 
 export function blocks(relaxed) {
   const most = relaxed ? 6 : 5;
   return [
-    "import { madd, splatAt, zero } from '../vector';",
+    "import { lanes, madd, splatAt, zero } from '../vector';",
     `export const MR = ${most};`,
     ...['panel', 'rows'].flatMap(name => [
       ...range(most).map(i => block(i + 1, name === 'panel')),
-      choose(name, most, name === 'panel' ? [] : ['ar', 'ac']),
+      choose(name, most, ['a', ...(name === 'panel' ? [] : ['ar', 'ac']), 'b', 'br', 'c', 'cr', 'from', 'fr']),
     ]),
+    ...range(most).map(i => dotBlock(i + 1)),
+    choose('dots', most, ['a', 'ar', 'b', 'bc', 'to']),
   ].join('\n');
 }

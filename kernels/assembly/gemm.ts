@@ -2,8 +2,8 @@
 // way. Blocked as by Goto & van de Geijn (2008): panels of B stay in the first-level cache, a block of A in the second.
 // Small operands are not packed. One accumulation order for every size but vectors, so splitting M or N between threads
 // changes no bit.
-import { MR, panel, rows } from './generated/blocks';
-import { dots } from './gemv';
+import { dots, MR, panel, rows } from './generated/blocks';
+import { dotRow, finish, sumPair } from './gemv';
 import { panelOf, panelsOf } from './pack';
 import { lanes, shift, zero } from './vector';
 
@@ -17,8 +17,17 @@ export const BLOCK_BYTES: i32 = 32;
 const SMALL: i64 = 32768;
 /** Panels of B that are packed side by side, each a stream of writes. */
 const PANELS: i32 = 16;
-/** Up to so many rows are computed as dot products where B is contiguous along k. */
-const DOT_ROWS: i32 = 2;
+/** Up to so many rows, or columns, are computed as dot products where both operands are contiguous along k. */
+const FEW: i32 = 12;
+/** Steps of k from which that pays. */
+const DOT_K: i32 = 64;
+/** Steps of k that a block of few rows takes, so that they pass through the second-level cache in order. */
+const FEW_KC: i32 = 64;
+/** Bytes of B from which few rows fetch them in order, and how many at a time where they are columns. */
+const LARGE: usize = 131072;
+const FETCH_BYTES: usize = 262144;
+/** Bytes along k that blocks of dot products take: so many rows of A stay in the first-level cache. */
+const DOT_BYTES: i32 = 2048;
 
 /** Bytes of scratch that a product needs: one register block, a block of A and one of B. */
 export function gemmScratch(): i32 {
@@ -58,6 +67,88 @@ function clipBlock<T>(m: i32, c: usize, cr: usize): void {
 }
 
 /**
+ * Reads `count` lines of `bytes` bytes in order, which brings them into the second-level cache several times as fast as the
+ * blocks would, that walk along many lines at once. The sum goes to `to`, so that no compiler leaves it out.
+ */
+function fetch(count: i32, bytes: usize, p: usize, step: usize, to: usize): void {
+  let sum = 0;
+  for (; count > 0; count--) {
+    for (let at: usize = 0; at < bytes; at += 64) sum += load<i32>(p + at);
+    p += step;
+  }
+  store<i32>(to, sum);
+}
+
+/** C ← A·B + from where rows of A and columns of B are contiguous: blocks of dot products. */
+function dotProducts<T>(
+  m: i32, n: i32, k: i32, a: usize, ar: usize, b: usize, bc: usize, c: usize, cr: usize,
+  from: usize, fr: usize, relu: bool, scratch: usize,
+): void {
+  const kPart = part(k, DOT_BYTES >> <i32>shift<T>(), lanes<T>());
+  const column = <usize>k << shift<T>();
+  const group = m > FEW ? n : max(2, <i32>(FETCH_BYTES / max(column, 1)) & ~1);
+  const mPart = part(m, FEW, 1);
+  const high = part(mPart, MR, 1);
+  for (let jg = 0; jg < n; jg += group) {
+    const jEnd = min(jg + group, n);
+    if (m <= FEW && column * n > LARGE) fetch(jEnd - jg, column, b + <usize>jg * bc, bc, scratch);
+    for (let pc = 0; pc == 0 || pc < k; pc += kPart) {
+      const kc = min(kPart, k - pc);
+      const along = <usize>pc << shift<T>();
+      for (let ic = 0; ic < m; ic += mPart) {
+        const iEnd = min(ic + mPart, m);
+        for (let j = jg; j < jEnd; j += 2) {
+          const nr = min(2, jEnd - j);
+          const bAt = b + <usize>j * bc + along;
+          for (let i = ic; i < iEnd; i += high) {
+            const mr = min(high, iEnd - i);
+            const aAt = a + <usize>i * ar + along;
+            const at = <usize>i * cr + (<usize>j << shift<T>());
+            // NOTE: two calls, as Binaryen inlines what is called once, and TurboFan then spills.
+            if (nr == 2) dots<T>(mr, kc, aAt, ar, bAt, bc, scratch);
+            else dots<T>(mr, kc, aAt, ar, bAt, 0, scratch);
+            let source: usize = 0;
+            let sr = fr;
+            if (pc > 0) {
+              source = c + at;
+              sr = cr;
+            } else if (from) source = from + (fr ? at : <usize>j << shift<T>());
+            endDots<T>(mr, nr, kc, aAt, ar, bAt, nr == 2 ? bc : 0, scratch, c + at, cr, source, sr, relu && pc + kc >= k);
+          }
+        }
+      }
+    }
+  }
+}
+
+/** What is left of a block of dot products: its lanes are added up, the end of k is added that no vector covers. */
+function endDots<T>(
+  m: i32, n: i32, k: i32, a: usize, ar: usize, b: usize, bc: usize, block: usize,
+  c: usize, cr: usize, from: usize, fr: usize, relu: bool,
+): void {
+  const rest = <usize>(k & (lanes<T>() - 1)) << shift<T>();
+  const skipped = (<usize>k << shift<T>()) - rest;
+  a += skipped;
+  b += skipped;
+  for (; m > 0; m--) {
+    const pair = sumPair<T>(v128.load(block), v128.load(block, 16));
+    let x = v128.extract_lane<T>(pair, 0);
+    let y = v128.extract_lane<T>(pair, 1);
+    for (let at: usize = 0; at < rest; at += sizeof<T>()) {
+      const u = load<T>(a + at);
+      x += u * load<T>(b + at);
+      y += u * load<T>(b + bc + at);
+    }
+    finish<T>(x, c, from, relu);
+    if (n == 2) finish<T>(y, c + sizeof<T>(), from ? from + sizeof<T>() : 0, relu);
+    block += BLOCK_BYTES;
+    a += ar;
+    c += cr;
+    if (from) from += fr;
+  }
+}
+
+/**
  * C ← A·B + from, all strides in bytes; `from` is 0 (nothing), C itself or a bias (fr = 0). With `lower`, blocks that lie
  * above the diagonal are left out.
  */
@@ -80,23 +171,23 @@ export function product<T>(
     ac = inner;
     bc = ar;
   }
-  if (m <= DOT_ROWS && br == sizeof<T>() && bc != sizeof<T>() && (ac == sizeof<T>() || k <= MC * KC)) {
-    for (; m > 0; m--) {
-      let x = a;
-      if (ac != sizeof<T>()) panelOf<T>(1, 1, k, a, 0, ac, (x = scratch));
-      dots<T>(n, k, x, b, bc, c, from, relu);
-      a += ar;
-      c += cr;
-      if (from) from += fr;
-    }
+  if (m == 1 && br == sizeof<T>() && bc != sizeof<T>() && (ac == sizeof<T>() || k <= MC * KC)) {
+    let x = a;
+    if (ac != sizeof<T>()) panelOf<T>(1, 1, k, a, 0, ac, (x = scratch));
+    dotRow<T>(n, k, x, b, bc, c, from, relu);
+    return;
+  }
+  if ((m <= FEW || n <= FEW) && k >= DOT_K && ac == sizeof<T>() && br == sizeof<T>()) {
+    dotProducts<T>(m, n, k, a, ar, b, bc, c, cr, from, fr, relu, scratch);
     return;
   }
   const NR = 2 * lanes<T>();
   const NC = NC_BYTES >> <i32>shift<T>();
   const packedA = scratch + 256;
   const packedB = packedA + MC * KC * 8;
-  const kPart = part(k, KC, 4);
+  const kPart = part(k, m <= FEW ? FEW_KC : KC, 4);
   const mPart = part(m, MC, MR);
+  const high = part(m, MR, 1);
   const directA = n <= 2 * NR || (<i64>m * k) << shift<T>() <= SMALL;
   const directB = bc == sizeof<T>() && (m <= 2 * MR || (<i64>n * k) << shift<T>() <= SMALL);
   for (let jc = 0; jc < n; jc += NC) {
@@ -105,6 +196,8 @@ export function product<T>(
       const kc = min(kPart, k - pc);
       const last = pc + kc >= k;
       const bBlock = b + <usize>pc * br + <usize>jc * bc;
+      if (m <= FEW && bc == sizeof<T>() && (<usize>n * k) << shift<T>() > LARGE)
+        fetch(kc, <usize>nc << shift<T>(), bBlock, br, scratch);
       let jr = directB ? nc / NR * NR : 0;
       if (bc == sizeof<T>())
         for (; jr + NR <= nc; ) {
@@ -120,8 +213,8 @@ export function product<T>(
         if (lower && jc > ic + mc - 1) continue;
         const aBlock = a + <usize>ic * ar + <usize>pc * ac;
         if (!directA)
-          for (let ir = 0; ir < mc; ir += MR) {
-            const count = min(MR, mc - ir);
+          for (let ir = 0; ir < mc; ir += high) {
+            const count = min(high, mc - ir);
             panelOf<T>(count, count, kc, aBlock + <usize>ir * ar, ar, ac, packedA + (<usize>(ir * kc) << shift<T>()));
           }
         for (let jr = 0; jr < nc; jr += NR) {
@@ -129,8 +222,8 @@ export function product<T>(
           const direct = directB && nr == NR;
           const bAt = direct ? bBlock + (<usize>jr << shift<T>()) : packedB + (<usize>(jr * kc) << shift<T>());
           const bStep: usize = direct ? br : BLOCK_BYTES;
-          for (let ir = 0; ir < mc; ir += MR) {
-            const mr = min(MR, mc - ir);
+          for (let ir = 0; ir < mc; ir += high) {
+            const mr = min(high, mc - ir);
             if (lower && jc + jr > ic + ir + mr - 1) continue;
             const at = <usize>(ic + ir) * cr + (<usize>(jc + jr) << shift<T>());
             const cAt = c + at;

@@ -14,13 +14,13 @@ function sumLanes<T>(v: v128): T {
 
 // @ts-ignore: decorator
 @inline
-function finish<T>(sum: T, c: usize, from: usize, relu: bool): void {
+export function finish<T>(sum: T, c: usize, from: usize, relu: bool): void {
   if (from) sum += load<T>(from);
   store<T>(c, relu ? max<T>(sum, 0) : sum);
 }
 
 /** c[j] ← x·(column j of B) (+ from[j]) for n columns; `bc` is the distance between columns, in bytes. */
-export function dots<T>(n: i32, k: i32, x: usize, b: usize, bc: usize, c: usize, from: usize, relu: bool): void {
+export function dotRow<T>(n: i32, k: i32, x: usize, b: usize, bc: usize, c: usize, from: usize, relu: bool): void {
   const size = sizeof<T>();
   const vectors = k & ~(2 * lanes<T>() - 1);
   const bytes = <usize>vectors << shift<T>();
@@ -95,4 +95,13 @@ export function dots<T>(n: i32, k: i32, x: usize, b: usize, bc: usize, c: usize,
     c += size;
     if (from) from += size;
   }
+}
+
+/** The sums of the lanes of s and of t, in lanes 0 and 1. */
+// @ts-ignore: decorator
+@inline
+export function sumPair<T>(s: v128, t: v128): v128 {
+  if (sizeof<T>() == 8) return v128.add<T>(v128.shuffle<f64>(s, t, 0, 2), v128.shuffle<f64>(s, t, 1, 3));
+  const halves = v128.add<T>(v128.shuffle<f32>(s, t, 0, 4, 1, 5), v128.shuffle<f32>(s, t, 2, 6, 3, 7));
+  return v128.add<T>(halves, v128.shuffle<f64>(halves, halves, 1, 1));
 }

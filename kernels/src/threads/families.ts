@@ -353,8 +353,8 @@ const pool =
 
 /** Rows or columns of a product that give a worker enough between two packings of the other operand. */
 const STRIP = 256;
-/** Fewer rows are computed another way, see `product` in assembly/gemm.ts: no piece has so few unless the whole has. */
-const ROWS = 3;
+/** Fewer rows or columns are computed another way, see `FEW` in assembly/gemm.ts: a piece has so few where the whole has. */
+const MANY = 13;
 
 const gemm =
   (type: 'f32' | 'f64'): Family =>
@@ -373,9 +373,9 @@ const gemm =
             steps: { 3: aBatch! * bytes, 6: bBatch! * bytes, 9: cBatch! * bytes },
           };
         // Each piece packs all of the operand that is not cut: let that be the smaller one.
-        const byRows = n === 1 || (m! >= ROWS && m! >= n!);
+        const byRows = n === 1 || (m! >= MANY && m! >= n!);
         const most = Math.max(threads, Math.min(PER_THREAD * threads, Math.floor((byRows ? m! : n!) / STRIP)));
-        const same = { scratch: 18, most, smallest: ROWS };
+        const same = { scratch: 18, most, smallest: byRows || m! >= MANY ? MANY : 2 };
         return byRows
           ? {
               ...same,
