@@ -1,10 +1,12 @@
-// eigh in a worker thread while the caller goes on, by the same kernels and so to the same last bit.
+// eigh in a worker thread while the caller goes on, by the same kernels and so to the same last bit; and the product that
+// leads from an old eigenbasis to the new one.
 
 import { Background, EighJob, type EighWorker } from '@otimes/kernels';
 import ndarray from 'ndarray';
 import { type Eigen, eigh } from './eigh.ts';
 import { describe, fail } from './errors.ts';
-import { eighKernel } from './kernels.ts';
+import { matmul } from './gemm.ts';
+import { eighKernel, rotationKernel } from './kernels.ts';
 import {
   type AnyNdArray,
   type Real,
@@ -15,15 +17,23 @@ import {
   symmetryTolerance,
 } from './ndarray.ts';
 
+export type BackgroundEighOptions = {
+  /** A basis [n, n] in columns, of the matrix's dtype: then `rotation` leads from its coordinates to those of the vectors. */
+  from?: AnyNdArray;
+};
+
+/** What `eigh` returns, and fromᵀ · vectors [n, n] in their dtype where `from` was given, else null. */
+export type TurnedEigen = Eigen & { rotation: RealNdArray | null };
+
 /** A decomposition that is under way. */
 export type BackgroundEigh = {
   /** The matrix as it was, only to be read. */
   readonly matrix: RealNdArray;
   /**
-   * What `eigh` returns, or null while it is not there; with `wait` it returns when it is. Throws what `eigh` throws, and an
-   * Error where the worker has stopped.
+   * The result, or null while it is not there; with `wait` it returns when it is. Throws what `eigh` throws, and an Error
+   * where the worker has stopped.
    */
-  take(wait: boolean): Eigen | null;
+  take(wait: boolean): TurnedEigen | null;
   /** Lets the memory of matrix and results be used again: neither may be read after it. */
   release(): void;
 };
@@ -75,22 +85,27 @@ function warn(why: string): void {
 
 /**
  * Begins to decompose a symmetric matrix [n, n] in a worker thread, which is started at the first call, serves all of the
- * process one after the other, and does not keep it alive. The matrix is copied. Results are those of `eigh` to the last bit,
- * as the kernels compute them: what `setSolver` was given has no part in it.
+ * process one after the other, and does not keep it alive. The matrix is copied, and so is `from`. Results are those of `eigh`
+ * to the last bit, as the kernels compute them: what `setSolver` was given has no part in it. `rotation` is what core's
+ * `matmul` makes of the vectors in their dtype, by the kernels too.
  *
  * `take` looks into shared memory, so that it works in a program that never awaits. Where it is to wait for what the worker
  * has not begun with, it computes that itself. A page's main thread, which may not sleep, waits by looking again and again.
  * Where there is no shared memory, no worker or no SIMD, one warning says why and `take` computes.
  */
-export function eighInBackground(a: AnyNdArray): BackgroundEigh {
+export function eighInBackground(a: AnyNdArray, { from }: BackgroundEighOptions = {}): BackgroundEigh {
   const data = rowMajor('eigh', a);
   const [n = 0, cols] = a.shape;
   if (n !== cols) fail('eigh', 'expected a square matrix', describe(a));
   const dtype = resultDtype(a);
+  const turns = from !== undefined;
+  if (turns && (from.shape.join() !== a.shape.join() || resultDtype(from) !== dtype))
+    fail('eigh', 'expected a basis of the shape and dtype of the matrix', describe(from), describe(a));
   const why = background.why();
-  const bytes = EighJob.bytes(n, dtype);
-  const job = new EighJob(n, dtype, why === null ? buffers.take(bytes) : new ArrayBuffer(bytes));
+  const bytes = EighJob.bytes(n, dtype, turns);
+  const job = new EighJob(n, dtype, turns, why === null ? buffers.take(bytes) : new ArrayBuffer(bytes));
   job.matrix.set(data);
+  if (turns) job.basis!.set(rowMajor('eigh', from));
   const tolerance = symmetryTolerance(a);
   return new Pending(job, why === null ? background.post(job, tolerance) : null, dtype, tolerance);
 }
@@ -101,7 +116,7 @@ class Pending implements BackgroundEigh {
   readonly #dtype: RealDtype;
   readonly #tolerance: number;
   #worker: EighWorker | null;
-  #result: Eigen | null = null;
+  #result: TurnedEigen | null = null;
   #released = false;
 
   constructor(job: EighJob, worker: EighWorker | null, dtype: RealDtype, tolerance: number) {
@@ -116,13 +131,17 @@ class Pending implements BackgroundEigh {
     return ndarray(data, [this.#job.n, this.#job.n]);
   }
 
-  take(wait: boolean): Eigen | null {
+  take(wait: boolean): TurnedEigen | null {
     if (this.#released) throw new Error('eighInBackground: take() after release()');
     const job = this.#job;
     while (this.#result === null) {
       const { status } = job;
       if (status === 'done')
-        this.#result = { values: ndarray(job.values, [job.n]), vectors: this.#square(job.vectors) };
+        this.#result = {
+          values: ndarray(job.values, [job.n]),
+          vectors: this.#square(job.vectors),
+          rotation: job.basis && this.#square(job.basis),
+        };
       else if (status === 'taken') this.#result = this.#here();
       else if (status === 'waiting' && this.#mayTake(wait) && job.claim()) continue;
       else if (status === 'waiting' || status === 'running') {
@@ -150,10 +169,17 @@ class Pending implements BackgroundEigh {
     return wait || this.#worker === null || missing !== null;
   }
 
-  #here(): Eigen {
+  #here(): TurnedEigen {
+    const { n, basis } = this.#job;
     const found = eighKernel(this.matrix, 'float64');
-    if (found === null) return eigh(this.matrix); // which throws, or does without kernels
-    return { values: ndarray(found.values, [found.values.length]), vectors: this.#square(found.vectors) };
+    if (found === null) {
+      const { values, vectors } = eigh(this.matrix); // which throws, or does without kernels
+      return { values, vectors, rotation: basis && matmul(this.#square(basis), vectors, { transposeA: true }) };
+    }
+    const { values, vectors } = found;
+    // There is room for it where there was for the decomposition.
+    const rotation = basis && this.#square(rotationKernel(n, basis, vectors)!);
+    return { values: ndarray(values, [n]), vectors: this.#square(vectors), rotation };
   }
 
   #fail(status: 'refused' | 'diverged' | 'failed'): never {

@@ -2,7 +2,7 @@
 // results are (n² numbers for n³ operations); it comes with the first call. Each function answers null or false where there
 // are no kernels or no room for a matrix (eigh of float64 beyond [11000, 11000]), and plain TypeScript has to do.
 
-import { instantiate, instantiateLinalg, type LinalgExports, Memory, variants } from '@otimes/kernels';
+import { type GemmExports, instantiate, instantiateLinalg, type LinalgExports, Memory, variants } from '@otimes/kernels';
 import { describe, NotPositiveDefiniteError } from './errors.ts';
 import {
   type AnyNdArray,
@@ -24,6 +24,7 @@ const align = (address: number) => (address + 63) & ~63;
 type Room = {
   readonly memory: Memory;
   readonly exports: LinalgExports;
+  readonly products: GemmExports;
   /** Address of what products pack into. */
   readonly scratch: number;
   /** Where operands may begin. */
@@ -40,7 +41,7 @@ function open(): Room | null {
   const products = memory === null || variant === undefined ? null : instantiate(memory.wasm, { variant });
   if (memory === null || variant === undefined || products === null) return null;
   const exports = instantiateLinalg(memory.wasm, products, variant);
-  room = { memory, exports, scratch: START, free: align(START + products.gemmScratch()) };
+  room = { memory, exports, products, scratch: START, free: align(START + products.gemmScratch()) };
   return room;
 }
 
@@ -116,6 +117,22 @@ export function eighKernel(a: AnyNdArray, precision: RealDtype): { values: Float
       const values = memory.f64.slice(valuesAt! / 8, valuesAt! / 8 + n);
       if (scale !== 1) for (let i = 0; i < n; i++) values[i]! *= scale;
       return { values, vectors: take(resultDtype(a)) };
+    },
+  );
+}
+
+/** basisᵀ · vectors of [n, n] in their dtype, as the worker in the background and core's `matmul` compute it. */
+export function rotationKernel(n: number, basis: Real, vectors: Real): Real | null {
+  const dtype = dtypeOf(vectors);
+  const { byteLength } = vectors;
+  return placed(
+    () => [byteLength, byteLength, byteLength],
+    ({ memory, products, scratch }, from, to, out) => {
+      view(memory, from!, n * n, dtype).set(basis);
+      view(memory, to!, n * n, dtype).set(vectors);
+      const product = dtype === 'float32' ? products.sgemm : products.dgemm;
+      product(n, n, n, from!, 1, n, to!, n, 1, out!, n, 0, 0, 0, 1, 0, 0, 0, scratch);
+      return view(memory, out!, n * n, dtype).slice();
     },
   );
 }

@@ -29,7 +29,10 @@ export type BackgroundOptions = {
 export type JobStatus = keyof typeof STATUS;
 const NAMES = Object.keys(STATUS) as JobStatus[];
 
-/** A symmetric matrix [n, n] and, once it is done, its eigenvalues and the eigenvectors in columns. */
+/**
+ * A symmetric matrix [n, n] and, once it is done, its eigenvalues and the eigenvectors in columns; and the way there from
+ * another basis, if that is asked for.
+ */
 export class EighJob {
   readonly n: number;
   /** Where all of it lies. */
@@ -37,27 +40,30 @@ export class EighJob {
   /** Row-major, of one type. The worker only reads the matrix. */
   readonly matrix: Float32Array | Float64Array;
   readonly vectors: Float32Array | Float64Array;
+  /** Another basis, in columns; once it is done basisᵀ · vectors, in its place. Null where it is not asked for. */
+  readonly basis: Float32Array | Float64Array | null;
   /** Ascending. */
   readonly values: Float64Array;
   readonly #words: Int32Array;
 
-  /** @param buffer of `bytes(n, dtype)`, shared if a worker is to see it */
-  constructor(n: number, dtype: 'float32' | 'float64', buffer: ArrayBufferLike) {
+  /** @param buffer of `bytes(n, dtype, turns)`, shared if a worker is to see it */
+  constructor(n: number, dtype: 'float32' | 'float64', turns: boolean, buffer: ArrayBufferLike) {
     const square = (at: number) =>
       dtype === 'float32' ? new Float32Array(buffer, at, n * n) : new Float64Array(buffer, at, n * n);
-    const at = layoutOf(n, dtype === 'float32' ? 4 : 8);
+    const at = layoutOf(n, dtype === 'float32' ? 4 : 8, turns);
     this.n = n;
     this.buffer = buffer;
     this.matrix = square(at.matrix);
     this.vectors = square(at.vectors);
+    this.basis = turns ? square(at.basis) : null;
     this.values = new Float64Array(this.buffer, at.values, n);
     this.#words = new Int32Array(this.buffer, 0, 1);
     Atomics.store(this.#words, 0, STATUS.waiting);
   }
 
   /** Bytes of the buffer of such a job. */
-  static bytes(n: number, dtype: 'float32' | 'float64'): number {
-    return layoutOf(n, dtype === 'float32' ? 4 : 8).end;
+  static bytes(n: number, dtype: 'float32' | 'float64', turns: boolean): number {
+    return layoutOf(n, dtype === 'float32' ? 4 : 8, turns).end;
   }
 
   get status(): JobStatus {
@@ -72,8 +78,7 @@ export class EighJob {
 
   /** What the worker said when it failed. */
   get reason(): string {
-    const { text } = layoutOf(this.n, this.matrix.BYTES_PER_ELEMENT);
-    return String.fromCharCode(...new Uint16Array(this.buffer, text, TEXT)).replace(/\0.*$/s, '');
+    return String.fromCharCode(...new Uint16Array(this.buffer, this.#layout.text, TEXT)).replace(/\0.*$/s, '');
   }
 
   /** Takes it away from the worker; false if that has begun. */
@@ -93,8 +98,11 @@ export class EighJob {
   /** What to post to the worker. */
   message(tolerance: number): Message {
     const { buffer, matrix, n } = this;
-    const single = matrix.BYTES_PER_ELEMENT === 4;
-    return { ...layoutOf(n, matrix.BYTES_PER_ELEMENT), buffer, n, single, tolerance };
+    return { ...this.#layout, buffer, n, single: matrix.BYTES_PER_ELEMENT === 4, tolerance };
+  }
+
+  get #layout() {
+    return layoutOf(this.n, this.matrix.BYTES_PER_ELEMENT, this.basis !== null);
   }
 }
 

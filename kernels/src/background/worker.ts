@@ -29,11 +29,17 @@ const VALUES_AT = TEXT_AT + 2 * TEXT;
 
 const align = (bytes: number) => (bytes + 63) & ~63;
 
-/** Where a job's parts lie in its buffer, in bytes: a word, a text (UTF-16), eigenvalues [n], the matrix, eigenvectors [n, n]. */
-export function layoutOf(n: number, bytesPerElement: number) {
+/**
+ * Where a job's parts lie in its buffer, in bytes: a word, a text (UTF-16), eigenvalues [n], the matrix, eigenvectors [n, n]
+ * and, unless 0, the basis [n, n] that is to turn into them.
+ */
+export function layoutOf(n: number, bytesPerElement: number, turns: boolean) {
+  const square = bytesPerElement * n * n;
   const matrix = align(VALUES_AT + 8 * n);
-  const vectors = align(matrix + bytesPerElement * n * n);
-  return { text: TEXT_AT, values: VALUES_AT, matrix, vectors, end: align(vectors + bytesPerElement * n * n) };
+  const vectors = align(matrix + square);
+  const after = align(vectors + square);
+  const common = { text: TEXT_AT, values: VALUES_AT, matrix, vectors };
+  return turns ? { ...common, basis: after, end: align(after + square) } : { ...common, basis: 0, end: after };
 }
 
 /** What the worker is started with: the compiled modules for unshared memories, and two words. */
@@ -48,7 +54,7 @@ export type Start = {
 export type Message = ReturnType<typeof layoutOf> & {
   readonly buffer: ArrayBufferLike;
   readonly n: number;
-  /** Whether matrix and vectors are float32; values are always float64. */
+  /** Whether matrix, vectors and basis are float32; values are always float64. */
   readonly single: boolean;
   /** What passes as symmetric, see `symmetrise` of `LinalgExports`. */
   readonly tolerance: number;
@@ -59,7 +65,8 @@ const KEEP = 256 * 2 ** 20;
 
 /**
  * Defines `start(data, ready)`, which returns the function for jobs, and `failed(data, error)`. NOTE: scales by the same power
- * of two as `powerOfTwo` of @otimes/linalg, and otherwise calls what its `eigh` calls: results are the same to the last bit.
+ * of two as `powerOfTwo` of @otimes/linalg, and otherwise calls what its `eigh` calls, and what core's `matmul` calls for
+ * basisᵀ · vectors: results are the same to the last bit.
  */
 export const WORKER = `'use strict';
 let job = null;
@@ -91,7 +98,7 @@ function start({ kernels, linalg, words }, ready) {
     const products = new WebAssembly.Instance(kernels, { env: { memory } }).exports;
     return { memory, products, exports: new WebAssembly.Instance(linalg, { env: { memory }, kernels: products }).exports };
   };
-  const decompose = ({ buffer, n, single, tolerance, values, matrix, vectors }) => {
+  const decompose = ({ buffer, n, single, tolerance, values, matrix, vectors, basis }) => {
     if (room === null) room = open();
     const { memory, products, exports } = room;
     const size = n * n;
@@ -107,6 +114,7 @@ function start({ kernels, linalg, words }, ready) {
     const w = place(8 * n);
     const v = place(8 * size);
     const work = place(exports.eighWork_f64(n) >>> 0);
+    const product = place(basis === 0 ? 0 : (single ? 4 : 8) * size);
     const missing = Math.ceil((end - memory.buffer.byteLength) / 65536);
     if (missing > 0)
       try {
@@ -121,9 +129,19 @@ function start({ kernels, linalg, words }, ready) {
     const scale = max === 0 ? 1 : 2 ** Math.max(-1074, Math.min(1023, Math.floor(Math.log2(max))));
     if (scale !== 1) exports.divide_f64(size, scale, a);
     if (exports.eigh_f64(n, a, w, v, work, scratch) === 0) return ${STATUS.diverged};
-    const found = new Float64Array(buffer, values, n);
-    for (let i = 0; i < n; i++) found[i] = f64[w / 8 + i] * scale;
-    new Matrix(buffer, vectors, size).set(f64.subarray(a / 8, a / 8 + size));
+    const scaled = new Float64Array(buffer, values, n);
+    for (let i = 0; i < n; i++) scaled[i] = f64[w / 8 + i] * scale;
+    const found = new Matrix(buffer, vectors, size);
+    found.set(f64.subarray(a / 8, a / 8 + size));
+    if (basis !== 0) {
+      // In the places of what is done with: the vectors as they were rounded, and the basis.
+      const old = new Matrix(buffer, basis, size);
+      new Matrix(memory.buffer, v, size).set(found);
+      new Matrix(memory.buffer, a, size).set(old);
+      const gemm = single ? products.sgemm : products.dgemm;
+      gemm(n, n, n, a, 1, n, v, n, 1, product, n, 0, 0, 0, 1, 0, 0, 0, scratch);
+      old.set(new Matrix(memory.buffer, product, size));
+    }
     return ${STATUS.done};
   };
   Atomics.store(progress, 0, 1);

@@ -29,7 +29,7 @@ import { defaultEigensolver, type Eigensolver, Kfe, type Rotation, rotate } from
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportBlock, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
-import { BlockState, type RefreshJob } from './state.ts';
+import { type Arrival, BlockState, type RefreshJob } from './state.ts';
 import { substituteForwards } from './substitute.ts';
 
 /** A step that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
@@ -387,28 +387,31 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   #start(state: BlockState, A: Tensor, G: Tensor, step: number): RefreshJob {
-    return startDecomposition(A, G, [state.block.dOut, state.block.dIn], step);
+    return startDecomposition(A, G, state.kfe!, [state.block.dOut, state.block.dIn], step);
   }
 
   /** Lets bases take over that came in from the background: between two steps, so that no gradient has to turn. */
   #takeArrivals(): void {
     for (const state of this.#states) {
-      const basis = this.#arrived(state);
-      if (basis === null) continue;
-      this.#takeOver(state, basis);
+      const { job } = state;
+      const arrival = this.#arrived(state);
+      if (arrival === null) continue;
+      const { kfe, rotation } = arrival;
+      // Who looks at states may have given this one another basis meanwhile.
+      this.#takeOver(state, kfe, job!.from === state.kfe ? rotation : state.kfe!.rotationTo(kfe));
       state.keep();
     }
   }
 
   /** What the background has for a block, where the next step is the one that it is due at. */
-  #arrived(state: BlockState): Kfe | null {
+  #arrived(state: BlockState): Arrival | null {
     const { job } = state;
     if (job === null) return null;
     if (this.refreshLag !== null && this.#steps < job.step + this.refreshLag) return null;
     try {
-      const kfe = job.take(this.refreshLag !== null);
-      if (kfe !== null) state.job = null;
-      return kfe;
+      const arrival = job.take(this.refreshLag !== null);
+      if (arrival !== null) state.job = null;
+      return arrival;
     } catch (error) {
       state.job = null;
       this.#refreshes.failed++;
@@ -431,7 +434,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       gradient = inBasis?.D ?? basis.project(raw);
       this.#reconsider(state, inBasis !== null);
     } else {
-      const rotation = this.#takeOver(state, basis);
+      const rotation = before === null ? null : before.rotationTo(basis);
+      this.#takeOver(state, basis, rotation);
       gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
     }
     if (this.#lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
@@ -447,16 +451,14 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return { state, gradient, update: this.direction(state, gradient) };
   }
 
-  /** Puts a basis in the place of a block's old one. Returns the way there, null at the first time. */
-  #takeOver(state: BlockState, basis: Kfe): Rotation | null {
-    const rotation = state.kfe?.rotationTo(basis) ?? null;
+  /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */
+  #takeOver(state: BlockState, basis: Kfe, rotation: Rotation | null): void {
     // With a learning rate of 0 the parameters are what they were, to the last bit.
     state.turn(basis, this.#lr * state.lrRatio === 0 ? null : rotation);
     this.#refreshes.done++;
     this.refreshed(state, rotation);
     this.#chooseRoute(state);
     if (state.route !== 'resident') state.settle();
-    return rotation;
   }
 
   #chooseRoute(state: BlockState): void {

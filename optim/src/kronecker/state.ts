@@ -27,9 +27,14 @@ export type RefreshJob = {
   readonly G: Tensor;
   /** The step that started it. */
   readonly step: number;
-  /** The new basis if it is there, null if it is not; with `wait` only then. Throws what the decomposition threw. */
-  take(wait: boolean): Kfe | null;
+  /** The basis at that time. */
+  readonly from: Kfe;
+  /** The new one if it is there, null if it is not; with `wait` only then. Throws what the decomposition threw. */
+  take(wait: boolean): Arrival | null;
 };
+
+/** A new basis, and the way there from the one that the job started from. */
+export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
 
 export class BlockState {
   readonly block: KroneckerBlock;
