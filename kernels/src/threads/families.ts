@@ -374,7 +374,9 @@ const gemm =
           };
         // Each piece packs all of the operand that is not cut: let that be the smaller one.
         const byRows = n === 1 || (m! >= MANY && m! >= n!);
-        const most = Math.max(threads, Math.min(PER_THREAD * threads, Math.floor((byRows ? m! : n!) / STRIP)));
+        // As many for each thread, or some wait for the others: three for two threads take as long as four.
+        const each = Math.min(PER_THREAD, Math.floor((byRows ? m! : n!) / STRIP / threads));
+        const most = threads * Math.max(1, each);
         const same = { scratch: 18, most, smallest: byRows || m! >= MANY ? MANY : 2 };
         return byRows
           ? {
