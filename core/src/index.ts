@@ -56,5 +56,5 @@ export {
   unscoped,
 } from './storage.ts';
 export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
-export { getThreads, setThreads } from './threads.ts';
+export { getThreads, setThreads, withSecondThread } from './threads.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

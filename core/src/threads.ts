@@ -42,6 +42,20 @@ export async function setThreads(n: number): Promise<number> {
   return 1;
 }
 
+/**
+ * Runs `run`, which is synchronous and returns what this returns, and lets a second thread share its long matrix products on
+ * the device 'cpu', to the same last bit: for a burst of work in a program that otherwise computes on one thread. With
+ * `setThreads(n)` in force it does nothing, as those threads share them already.
+ *
+ * The second thread starts with the first call and takes part once it runs; it sleeps between calls and does not keep the
+ * program alive. Where threads cannot share memory, `run` has this one alone. If the second thread stops, a warning says so
+ * once, this one computes again what was lost, and goes on alone.
+ */
+export function withSecondThread<T>(run: () => T): T {
+  const threads = cpuThreads();
+  return threads === null ? run() : threads.lend(run);
+}
+
 /** The number of threads that the device 'cpu' computes on now. */
 export function getThreads(): number {
   return cpuThreads()?.count ?? 1;

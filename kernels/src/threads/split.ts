@@ -52,6 +52,9 @@ const withRest: Wrap =
   (...x) =>
     long(...x) ? share(x) : f(...x);
 
+/** `f` as it is called, but for calls that `long` says yes to, of their sizes: those go to `share` as an array. */
+export const wrapped = (arity: number, ...x: Parameters<Wrap>): Kernel => (WRAPPED[arity] ?? withRest)(...x);
+
 const pairs = (x: Readonly<Record<number, number>>) =>
   Object.entries(x).map(([at, value]) => [Number(at), value] as const);
 
@@ -88,10 +91,10 @@ export function split(below: Exports, team: Team, variant: Variant, o: SplitOpti
     const make = FAMILIES.get(family);
     if (make === undefined) continue;
     const { arity, time, cut } = make(types, { line, threads, variant });
-    const wrap = WRAPPED[arity];
-    made[name] = (wrap ?? withRest)(
+    made[name] = wrapped(
+      arity,
       f,
-      wrap === undefined ? (...x) => time(...x) >= least : (a, b, c, d) => time(a!, b!, c!, d!) >= least,
+      arity in WRAPPED ? (a, b, c, d) => time(a!, b!, c!, d!) >= least : (...x) => time(...x) >= least,
       x => {
         const how = cut(x);
         return how === null

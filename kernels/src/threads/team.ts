@@ -36,13 +36,6 @@ export type TeamOptions = {
   readonly spin?: number | undefined;
 };
 
-/** The error of a call that a worker did not live to finish. */
-const failure = (what: string) =>
-  new Error(
-    `threads: a worker thread ${what}, and tensors that were being computed hold anything; ` +
-      'setThreads(1) goes on with one thread, setThreads(n) with new ones',
-  );
-
 export class Team {
   /** The caller among them. */
   readonly threads: number;
@@ -56,7 +49,8 @@ export class Team {
   #failure: Error | null = null;
   #runs = 0;
 
-  private constructor(o: TeamOptions) {
+  /** Calls may be made at once: a worker takes part once it is ready. Throws an Error where none can be started. */
+  constructor(o: TeamOptions) {
     const { host, module, memory } = o;
     const call = new SharedArrayBuffer(CALL_BYTES);
     this.#words = wordsOf(call);
@@ -72,7 +66,7 @@ export class Team {
     try {
       for (let index = 0; index < o.workers; index++) {
         const start: Start = { module, memory, call, index, scratch: o.scratches[index]! };
-        const worker = host.startWorker(WORKER, start, reason => this.#fail(failure(reason)));
+        const worker = host.startWorker(WORKER, start, reason => this.#fail(reason));
         worker.ready.catch(() => {}); // whoever awaits it hears of it
         workers.push(worker);
       }
@@ -82,16 +76,9 @@ export class Team {
     }
   }
 
-  /** A team whose workers are ready. Rejects with an Error where one cannot start. */
-  static async start(o: TeamOptions): Promise<Team> {
-    const team = new Team(o);
-    try {
-      await Promise.all(team.#workers.map(worker => worker.ready));
-    } catch (error) {
-      await team.stop();
-      throw error;
-    }
-    return team;
+  /** Resolves when all workers are ready. Rejects with an Error where one cannot start. */
+  async ready(): Promise<void> {
+    await Promise.all(this.#workers.map(worker => worker.ready));
   }
 
   /** Calls that were shared. */
@@ -99,8 +86,9 @@ export class Team {
     return this.#runs;
   }
 
-  get failed(): boolean {
-    return this.#failure !== null;
+  /** How a worker ended; null while none is known to have. */
+  get failure(): Error | null {
+    return this.#failure;
   }
 
   /** Ends the workers; resolves when none runs any more. */
@@ -183,8 +171,8 @@ export class Team {
       // A worker that could say why it stops has said so before it did.
       if (!slept || this.#hear() !== null) continue;
       const gone = this.#workers.some((worker, i) => this.#busy(i) && !worker.alive());
-      if (gone && this.#hear() === null) this.#fail(failure('stopped'));
-      else if (idle * TICK > PATIENCE) this.#fail(failure(`made no progress for ${PATIENCE / 1000} seconds`));
+      if (gone && this.#hear() === null) this.#fail('stopped');
+      else if (idle * TICK > PATIENCE) this.#fail(`made no progress for ${PATIENCE / 1000} seconds`);
     }
     Atomics.store(words, WORD.waiting, 0);
     this.#check();
@@ -204,14 +192,14 @@ export class Team {
     }
   }
 
-  #fail(error: Error): void {
-    this.#failure ??= error;
+  #fail(how: string): void {
+    this.#failure ??= new Error(`a worker thread ${how}`);
   }
 
   /** What went wrong, as far as it is known. */
   #hear(): Error | null {
     if (this.#failure === null && Atomics.load(this.#words, WORD.failed) === FAILED)
-      this.#fail(failure(`stopped (${String.fromCharCode(...this.#text).replace(/\0.*$/s, '')})`));
+      this.#fail(`stopped (${String.fromCharCode(...this.#text).replace(/\0.*$/s, '')})`);
     return this.#failure;
   }
 
@@ -219,6 +207,11 @@ export class Team {
   #check(): void {
     const cause = this.#hear();
     // A new object each time: its trace tells which call it was.
-    if (cause !== null) throw new Error(cause.message, { cause });
+    if (cause !== null)
+      throw new Error(
+        `threads: ${cause.message}, and tensors that were being computed hold anything; ` +
+          'setThreads(1) goes on with one thread, setThreads(n) with new ones',
+        { cause },
+      );
   }
 }
