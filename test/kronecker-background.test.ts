@@ -2,7 +2,7 @@
 // never a wrong basis or a wait.
 import { setTimeout } from 'node:timers/promises';
 import { Generator, noGrad, randint, randn, type StateDict, type Tensor, tensor } from '@otimes/core';
-import { Background, type BackgroundOptions } from '@otimes/kernels';
+import { Background, type BackgroundOptions, Threads } from '@otimes/kernels';
 import { eigh, eighInBackground } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, type Module, mlp } from '@otimes/nn';
 import { EKFAC, KFAC, Kfe, type KroneckerOptions, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
@@ -107,6 +107,49 @@ t.test(
     for (const job of jobs.reverse()) t.strictSame(bytes(job.take(true)!.vectors.data), want);
   },
 );
+
+/** fromᵀ · vectors as the training thread's own product. */
+const turned = (from: Matrix, vectors: Matrix) => {
+  const [U, V] = [from, vectors].map(x => tensor(x.data, { shape: x.shape })) as [Tensor, Tensor];
+  return U.transpose().matmul(V).dataSync() as Float32Array;
+};
+
+t.test("the rotation from an old basis has the bits of the training thread's product, whoever computes it", async t => {
+  const cases = fc.record({
+    n: fc.oneof(fc.constantFrom(0, 1, 2, 3, 5, 6, 7, 8, 9, 16), fc.nat(90)),
+    dtype: fc.constantFrom<Dtype>('float32', 'float64'),
+    wait: fc.boolean(),
+  });
+  const check = (n: number, dtype: Dtype, wait: boolean) => {
+    const [a, from] = [symmetric(n, dtype), symmetric(n, dtype, 0.1, n >> 1)];
+    const want = eigh(a);
+    const job = eighInBackground(a, { from });
+    const before = from.data.slice();
+    from.data.fill(Number.NaN); // it has a copy
+    const got = wait ? job.take(true)! : polled(() => job.take(false));
+    const right = turned(ndarray(before, [n, n]), want.vectors as Matrix);
+    if (!bytes(got.rotation!.data).equals(bytes(right))) throw new Error('the rotation differs');
+    if (!bytes(got.vectors.data).equals(bytes(want.vectors.data))) throw new Error('the vectors differ');
+    t.strictSame([got.rotation!.dtype, got.rotation!.shape], [dtype, [n, n]]);
+    job.release();
+  };
+  const all = () =>
+    fc.assert(
+      fc.property(cases, ({ n, dtype, wait }) => check(n, dtype, wait)),
+      { seed: 5, numRuns: 40 },
+    );
+  all();
+  for (const dtype of ['float32', 'float64'] as const) check(300, dtype, false);
+  await withBackground({ host: browser }, async warnings => {
+    all();
+    t.match(warnings, [/decompositions do not run in the background/]);
+  });
+  const [a, from] = [symmetric(4, 'float32'), symmetric(4, 'float64')];
+  t.equal(polled(() => eighInBackground(a).take(true)).rotation, null);
+  t.throws(() => eighInBackground(a, { from }), {
+    message: 'eigh: expected a basis of the shape and dtype of the matrix: float64[4,4] and float32[4,4]',
+  });
+});
 
 t.test('who may not sleep waits by looking again and again', async t => {
   const { wait } = Atomics;
@@ -225,14 +268,7 @@ class Run {
   /** Returns when all decompositions are there, or have failed. */
   wait(): void {
     for (const path of ['layers.0', 'layers.2'])
-      polled(() => {
-        const { job } = this.optimizer.inspect(path);
-        try {
-          return job === null || job.take(false) !== null ? true : null;
-        } catch {
-          return true;
-        }
-      });
+      polled(() => (this.optimizer.inspect(path).job?.ended(false) ?? true) || null);
   }
 
   /** Every bit of the model and the optimizer, and the losses so far. */
@@ -291,6 +327,97 @@ for (const name of Object.keys(optimizers) as Name[]) {
       t.strictSame(now[part]!.dataSync(), want[part]!.dataSync(), part);
   });
 }
+
+/** Node's workers, which get jobs of [n, n] only once `release` was called. */
+function withheld(n: number) {
+  const waiting: [HostWorker, object][] = [];
+  const host: Host = {
+    ...node,
+    startWorker(source, data, stopped) {
+      const worker = node.startWorker(source, data, stopped);
+      const post = (message: object) => {
+        if ((message as { n: number }).n === n) waiting.push([worker, message]);
+        else worker.post(message);
+      };
+      return { ...worker, post };
+    },
+  };
+  const release = () => {
+    for (const [worker, message] of waiting.splice(0)) worker.post(message);
+  };
+  return { host, release };
+}
+
+t.test('without a lag the bases that one step began take over together', async t => {
+  const { host, release } = withheld(13);
+  await withBackground({ host }, async () => {
+    const run = new Run(optimizers.STEVE, { refresh: 'background' }).to(5);
+    const [first, second] = ['layers.0', 'layers.2'].map(path => run.optimizer.inspect(path));
+    polled(() => first!.job!.ended(false) || null);
+    t.notOk(second!.job!.ended(false));
+    run.to(7);
+    t.match(run.optimizer.report().refreshes, { done: 2, inFlight: 2 });
+    t.ok(first!.job, 'the other one is not there');
+    release();
+    run.wait();
+    run.to(8);
+    t.match(run.optimizer.report().refreshes, { done: 4, inFlight: 0 });
+  });
+  const staggered = withheld(13);
+  await withBackground({ host: staggered.host }, async () => {
+    const run = new Run(optimizers.STEVE, { refresh: 'background', stagger: true }).to(7);
+    const [first, second] = ['layers.0', 'layers.2'].map(path => run.optimizer.inspect(path));
+    polled(() => (first!.job?.ended(false) ?? true) || null);
+    run.to(8);
+    t.strictSame([first!.job, second!.job?.ended(false)], [null, false], 'other steps do not concern each other');
+  });
+});
+
+t.test('a basis that somebody else put in meanwhile is the one that is turned from', async t => {
+  const path = 'layers.0';
+  const o = { ...DELAYED, route: 'gradient' } as const;
+  const want = new Run(optimizers.STEVE, o).to(16);
+  const run = new Run(optimizers.STEVE, o).to(6);
+  const state = run.optimizer.inspect(path);
+  t.equal(state.job!.from, state.kfe);
+  // The same basis with other signs: all that depends on them changes its sign, and no rounding does.
+  noGrad(() => {
+    const { UA, UG, sA, sG } = state.kfe!;
+    state.kfe = new Kfe({ U: UA!.neg(), s: sA }, { U: UG, s: sG });
+    state.slots.set('m', state.slots.get('m')!.neg());
+  });
+  t.strictSame(run.to(16).losses, want.losses);
+  t.strictSame(run.bits, want.bits);
+});
+
+t.test('turning with a second thread gives the bits of one', async t => {
+  const { lend } = Threads.prototype;
+  t.teardown(() => Object.assign(Threads.prototype, { lend }));
+  const train = () => {
+    const rng = new Generator(6);
+    const model = mlp([150, 130, 10], { rng });
+    const optimizer = new STEVE(model, { refreshEvery: 5, ...DELAYED });
+    while (optimizer.steps < 60) {
+      optimizer.zeroGrad();
+      crossEntropy(model.call(randn([16, 150], { rng })) as Tensor, randint(0, 10, [16], { rng })).backward();
+      optimizer.step();
+    }
+    return [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())].map(x => x.dataSync());
+  };
+  let [calls, shared] = [0, 0];
+  Threads.prototype.lend = function <T>(run: () => T): T {
+    calls++;
+    const { runs } = this;
+    const result = lend.call(this, run) as T;
+    shared += this.runs - runs;
+    return result;
+  };
+  const both = train();
+  t.equal(calls, 11, 'once a refresh, for all blocks');
+  t.ok(shared >= 11, `${shared} calls were shared`);
+  Threads.prototype.lend = run => run();
+  t.strictSame(train(), both);
+});
 
 t.test('a lag is a synchronous run whose bases take over by hand, so many steps later', async t => {
   for (const dtype of ['float32', 'float64'] as const)

@@ -2,7 +2,14 @@
 // results are (n² numbers for n³ operations); it comes with the first call. Each function answers null or false where there
 // are no kernels or no room for a matrix (eigh of float64 beyond [11000, 11000]), and plain TypeScript has to do.
 
-import { type GemmExports, instantiate, instantiateLinalg, type LinalgExports, Memory, variants } from '@otimes/kernels';
+import {
+  type GemmExports,
+  instantiate,
+  instantiateLinalg,
+  type LinalgExports,
+  Memory,
+  variants,
+} from '@otimes/kernels';
 import { describe, NotPositiveDefiniteError } from './errors.ts';
 import {
   type AnyNdArray,

@@ -87,9 +87,11 @@ export class STEVE extends KroneckerPreconditioner {
       state.count = 0;
       return;
     }
-    // What null directions of the new basis would get is rounding noise, as their gradients are.
-    slots.set('m', this.#masked(state, rotate(slots.get('m')!, rotation)));
-    slots.set('v', rotateSquares(slots.get('v')!, rotation));
+    const [m, v] = [slots.get('m')!, slots.get('v')!];
+    // In place, which leaves nothing to collect. What null directions of the new basis would get is rounding noise, as their
+    // gradients are.
+    m.copy_(this.#masked(state, rotate(m, rotation)));
+    v.copy_(rotateSquares(v, rotation));
   }
 
   #masked({ kfe }: BlockState, x: Tensor): Tensor {

@@ -1,9 +1,9 @@
 /** A block's factors on their way through `eighInBackground`, while training goes on in the old basis. */
 
 import { type Tensor, tensor, zeros } from '@otimes/core';
-import { eighInBackground, type RealNdArray, type TurnedEigen } from '@otimes/linalg';
+import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, Kfe } from './kfe.ts';
-import type { Arrival, RefreshJob } from './state.ts';
+import type { RefreshJob } from './state.ts';
 
 /** A factor's decomposition, and the rotation from the old basis to the new one; null for the identity. */
 type Turned = Decomposition & { readonly R: Tensor | null };
@@ -12,15 +12,16 @@ type Turned = Decomposition & { readonly R: Tensor | null };
 type Side = {
   /** A copy of it as it was. */
   factor(): Tensor;
-  /** Null while it is not there. */
-  take(wait: boolean): (() => Turned) | null;
+  /** As in `RefreshJob`. */
+  ended(wait: boolean): boolean;
+  take(): Turned;
+  /** Ends what `factor` and `take` can be asked for. */
   release(): void;
 };
 
 /**
  * @param from the basis that training goes on in
  * @param sizes [dOut, dIn], as in `Kfe.of`, which finds the same to the last bit; and so does `from.rotationTo`
- * @returns a job whose A and G can be read until it was taken
  */
 export function startDecomposition(
   A: Tensor,
@@ -31,7 +32,6 @@ export function startDecomposition(
 ): RefreshJob {
   const [dOut, dIn] = sizes;
   const [left, right] = [start(A, from.UA, dIn), start(G, from.UG, dOut)];
-  let arrival: Arrival | null = null;
   return {
     get A() {
       return left.factor();
@@ -41,15 +41,12 @@ export function startDecomposition(
     },
     step,
     from,
-    take(wait) {
-      if (arrival !== null) return arrival;
-      const [makeA, makeG] = [left.take(wait), right.take(wait)];
-      if (makeA === null || makeG === null) return null;
-      const [a, g] = [makeA(), makeG()];
-      arrival = { kfe: new Kfe(a, g), rotation: { RA: a.R, RG: g.R } };
+    ended: wait => left.ended(wait) && right.ended(wait),
+    take() {
+      const [a, g] = [left.take(), right.take()];
       left.release();
       right.release();
-      return arrival;
+      return { kfe: new Kfe(a, g), rotation: { RA: a.R, RG: g.R } };
     },
   };
 }
@@ -57,7 +54,8 @@ export function startDecomposition(
 function start(factor: Tensor, U: Tensor | null, size: number): Side {
   if (U === null) {
     const mean = factor.clone().keep();
-    return { factor: () => mean, take: () => () => ({ ...decomposeMean(mean, size), R: null }), release() {} };
+    const take = () => ({ ...decomposeMean(mean, size), R: null });
+    return { factor: () => mean, ended: () => true, take, release() {} };
   }
   const { dtype, device } = factor;
   // NOTE: what the job gives out lies in memory that it uses again, and is copied here.
@@ -67,16 +65,19 @@ function start(factor: Tensor, U: Tensor | null, size: number): Side {
     return out.to(device);
   };
   const job = eighInBackground(factor.to('cpu').ndarray(), { from: U.to('cpu').ndarray() });
-  const made = ({ values, vectors, rotation }: TurnedEigen): Turned => ({
-    U: upload(vectors),
-    s: tensor(values).astype(dtype).to(device).clamp(0),
-    R: rotation && upload(rotation),
-  });
   return {
     factor: () => upload(job.matrix),
-    take(wait) {
-      const found = job.take(wait);
-      return found && (() => made(found));
+    ended(wait) {
+      try {
+        return job.take(wait) !== null;
+      } catch {
+        return true; // `take` throws it again
+      }
+    },
+    take() {
+      const { values, vectors, rotation } = job.take(true)!;
+      const s = tensor(values).astype(dtype).to(device).clamp(0);
+      return { U: upload(vectors), s, R: upload(rotation!) };
     },
     release: () => job.release(),
   };

@@ -29,7 +29,7 @@ export type KroneckerOptions = {
   refresh?: 'sync' | 'background';
   /**
    * With 'background': the new basis takes over exactly so many steps after its factors were copied, waiting for it where it
-   * is late. Runs then repeat bit for bit. Default null: as soon as it is there.
+   * is late. Runs then repeat bit for bit. Default null: as soon as all are there that were begun on one step.
    */
   refreshLag?: number | null;
   /** Blocks refresh on different steps, spread over the period, so that no step bears them all. Default false. */

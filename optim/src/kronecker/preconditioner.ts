@@ -14,6 +14,7 @@ import {
   type Tensor,
   tensor,
   unscoped,
+  withSecondThread,
 } from '@otimes/core';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
@@ -390,38 +391,41 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return startDecomposition(A, G, state.kfe!, [state.block.dOut, state.block.dIn], step);
   }
 
-  /** Lets bases take over that came in from the background: between two steps, so that no gradient has to turn. */
+  /**
+   * Lets bases take over that came in from the background: between two steps, so that no gradient has to turn, and all
+   * together that were begun at one step. So no decomposition competes for a core with the second thread here.
+   */
   #takeArrivals(): void {
-    for (const state of this.#states) {
-      const { job } = state;
-      const arrival = this.#arrived(state);
-      if (arrival === null) continue;
-      const { kfe, rotation } = arrival;
-      // Who looks at states may have given this one another basis meanwhile.
-      this.#takeOver(state, kfe, job!.from === state.kfe ? rotation : state.kfe!.rotationTo(kfe));
-      state.keep();
-    }
+    const lag = this.refreshLag;
+    const late = new Set<number>();
+    for (const { job } of this.#states)
+      if (job !== null && ((lag !== null && this.#steps < job.step + lag) || !job.ended(lag !== null)))
+        late.add(job.step);
+    const due = this.#states.filter(({ job }) => job !== null && !late.has(job.step));
+    if (due.length === 0) return;
+    withSecondThread(() => {
+      for (const state of due) this.#takeArrival(state, state.job!);
+    });
   }
 
-  /** What the background has for a block, where the next step is the one that it is due at. */
-  #arrived(state: BlockState): Arrival | null {
-    const { job } = state;
-    if (job === null) return null;
-    if (this.refreshLag !== null && this.#steps < job.step + this.refreshLag) return null;
+  #takeArrival(state: BlockState, job: RefreshJob): void {
+    state.job = null;
+    let arrival: Arrival;
     try {
-      const arrival = job.take(this.refreshLag !== null);
-      if (arrival !== null) state.job = null;
-      return arrival;
+      arrival = job.take();
     } catch (error) {
-      state.job = null;
       this.#refreshes.failed++;
       this.#refreshes.lastError = `${state.label}: ${error instanceof Error ? error.message : String(error)}`;
       console.warn(
         `${this.constructor.name}: a decomposition in the background failed and the old basis stays: ` +
           this.#refreshes.lastError,
       );
-      return null;
+      return;
     }
+    const { kfe, rotation } = arrival;
+    // Who looks at states may have given this one another basis meanwhile.
+    this.#takeOver(state, kfe, job.from === state.kfe ? rotation : state.kfe!.rotationTo(kfe));
+    state.keep();
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */

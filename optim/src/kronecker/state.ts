@@ -29,8 +29,10 @@ export type RefreshJob = {
   readonly step: number;
   /** The basis at that time. */
   readonly from: Kfe;
-  /** The new one if it is there, null if it is not; with `wait` only then. Throws what the decomposition threw. */
-  take(wait: boolean): Arrival | null;
+  /** Whether it has come to an end, good or bad; with `wait` it returns when it has. */
+  ended(wait: boolean): boolean;
+  /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
+  take(): Arrival;
 };
 
 /** A new basis, and the way there from the one that the job started from. */
@@ -184,7 +186,7 @@ export class BlockState {
     if (weight === null) this.settle();
     this.kfe = kfe;
     if (weight === null) return;
-    this.#resident = { weight: rotate(weight, rotation!).keep(), versions: [] };
+    weight.copy_(rotate(weight, rotation!));
     this.deferParameters();
   }
 
