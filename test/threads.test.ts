@@ -276,6 +276,48 @@ for (const [i, variant] of variants().entries())
       t.equal(kernels.exports, kernels.compiled);
     });
 
+t.test(
+  'pieces of a convolution whose products have few columns where the whole has many give the bits of one',
+  async t => {
+    const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
+    const threads = new Threads(kernels, TINY);
+    await threads.set(2);
+    const bench = new Bench(kernels);
+    const { float, out } = bench;
+    // 18 elements of a patch, 13 outputs, 80 positions.
+    const args = [
+      1,
+      2,
+      8,
+      10,
+      13,
+      3,
+      3,
+      8,
+      10,
+      1,
+      1,
+      1,
+      1,
+      1,
+      1,
+      1,
+      float(0),
+      float(1),
+      out(),
+      kernels.scratch,
+    ] as const;
+    const before = threads.runs;
+    for (const name of ['convWeightGrad_f32', 'convWeightGrad_f64'] as const) {
+      const one = bench.after(() => kernels.compiled[name](...args)).memory;
+      const two = bench.after(() => kernels.exports[name](...args)).memory;
+      t.equal(Buffer.compare(one, two), 0, name);
+    }
+    t.equal(threads.runs, before + 2, 'both were cut');
+    await threads.set(1);
+  },
+);
+
 t.test('memory that grew while workers slept is theirs too', async t => {
   const kernels = createKernels({ memory: { initial: 2 ** 23 } })!;
   const threads = new Threads(kernels, TINY);

@@ -1,7 +1,7 @@
 // Matrix products of f32 and f64 for operands of any strides: C ← A·B, with C's old values, a bias and a ReLU on the
 // way. Blocked as by Goto & van de Geijn (2008): panels of B stay in the first-level cache, a block of A in the second.
-// Small operands are not packed. One accumulation order for every size but vectors, so splitting M or N between threads
-// changes no bit.
+// Small operands are not packed. One accumulation order for all but few rows or columns (`FEW`), so splitting M or N between
+// threads changes no bit as long as no piece has few where the whole has many.
 import { dots, MR, panel, rows } from './generated/blocks';
 import { dotRow, finish, sumPair } from './gemv';
 import { panelOf, panelsOf } from './pack';
@@ -17,21 +17,24 @@ export const BLOCK_BYTES: i32 = 32;
 const SMALL: i64 = 32768;
 /** Panels of B that are packed side by side, each a stream of writes. */
 const PANELS: i32 = 16;
+/** Bytes between packed panels, whose starts would else fall on the same lines of the first-level cache. */
+const GAP: i32 = 64;
 /** Up to so many rows, or columns, are computed as dot products where both operands are contiguous along k. */
 const FEW: i32 = 12;
 /** Steps of k from which that pays. */
 const DOT_K: i32 = 64;
-/** Steps of k that a block of few rows takes, so that they pass through the second-level cache in order. */
-const FEW_KC: i32 = 64;
-/** Bytes of B from which few rows fetch them in order, and how many at a time where they are columns. */
-const LARGE: usize = 131072;
-const FETCH_BYTES: usize = 262144;
-/** Bytes along k that blocks of dot products take: so many rows of A stay in the first-level cache. */
+/** Bytes along k that blocks of dot products take: so much of `FEW` rows stays in the first-level cache. */
 const DOT_BYTES: i32 = 2048;
+/** Bytes of B from which a product that reads it once fetches it. */
+const LARGE: usize = 131072;
+/** So much of B few rows of A meet at a time, that what was fetched stays in the second-level cache: of columns, and of rows. */
+const FETCH_BYTES: usize = 262144;
+const FEW_KC_BYTES: i32 = 256;
+const FEW_NC: i32 = 1920;
 
 /** Bytes of scratch that a product needs: one register block, a block of A and one of B. */
 export function gemmScratch(): i32 {
-  return 256 + MC * KC * 8 + KC * NC_BYTES;
+  return 256 + MC * KC * 8 + KC * NC_BYTES + GAP * (NC_BYTES / BLOCK_BYTES);
 }
 
 /** `length` cut into equal parts of at most `most`, a multiple of `unit`: their length. */
@@ -77,6 +80,13 @@ function fetch(count: i32, bytes: usize, p: usize, step: usize, to: usize): void
     p += step;
   }
   store<i32>(to, sum);
+}
+
+/** Whether few rows or columns are better computed as dot products: both operands contiguous along a k that is not short. */
+// @ts-ignore: decorator
+@inline
+function dotsPay<T>(k: i32, ac: usize, br: usize): bool {
+  return k >= DOT_K && ac == sizeof<T>() && br == sizeof<T>();
 }
 
 /** C ← A·B + from where rows of A and columns of B are contiguous: blocks of dot products. */
@@ -177,37 +187,40 @@ export function product<T>(
     dotRow<T>(n, k, x, b, bc, c, from, relu);
     return;
   }
-  if ((m <= FEW || n <= FEW) && k >= DOT_K && ac == sizeof<T>() && br == sizeof<T>()) {
+  if (m <= FEW && dotsPay<T>(k, ac, br)) {
     dotProducts<T>(m, n, k, a, ar, b, bc, c, cr, from, fr, relu, scratch);
     return;
   }
   const NR = 2 * lanes<T>();
-  const NC = NC_BYTES >> <i32>shift<T>();
   const packedA = scratch + 256;
   const packedB = packedA + MC * KC * 8;
-  const kPart = part(k, m <= FEW ? FEW_KC : KC, 4);
+  const kPart = part(k, m <= FEW ? FEW_KC_BYTES >> <i32>shift<T>() : KC, 4);
   const mPart = part(m, MC, MR);
   const high = part(m, MR, 1);
   const directA = n <= 2 * NR || (<i64>m * k) << shift<T>() <= SMALL;
-  const directB = bc == sizeof<T>() && (m <= 2 * MR || (<i64>n * k) << shift<T>() <= SMALL);
+  const directB = bc == sizeof<T>() && (m <= FEW || (<i64>n * k) << shift<T>() <= SMALL);
+  const NC = m <= FEW && directB ? FEW_NC : NC_BYTES >> <i32>shift<T>();
   for (let jc = 0; jc < n; jc += NC) {
     const nc = min(NC, n - jc);
     for (let pc = 0; pc == 0 || pc < k; pc += kPart) {
       const kc = min(kPart, k - pc);
       const last = pc + kc >= k;
+      const panelBytes = <usize>kc * BLOCK_BYTES + GAP;
       const bBlock = b + <usize>pc * br + <usize>jc * bc;
-      if (m <= FEW && bc == sizeof<T>() && (<usize>n * k) << shift<T>() > LARGE)
+      if (m <= mPart && bc == sizeof<T>() && (<usize>n * k) << shift<T>() > LARGE)
         fetch(kc, <usize>nc << shift<T>(), bBlock, br, scratch);
+      // Of a B that is read in place only the last columns are packed.
+      const panels = directB ? packedB - <usize>(nc / NR) * panelBytes : packedB;
       let jr = directB ? nc / NR * NR : 0;
       if (bc == sizeof<T>())
         for (; jr + NR <= nc; ) {
-          const panels = min((nc - jr) / NR, PANELS);
-          const to = packedB + (<usize>(jr * kc) << shift<T>());
-          panelsOf(panels, kc, bBlock + <usize>jr * bc, br, to, <usize>(NR * kc) << shift<T>());
-          jr += panels * NR;
+          const count = min((nc - jr) / NR, PANELS);
+          const to = panels + <usize>(jr / NR) * panelBytes;
+          panelsOf(count, kc, bBlock + <usize>jr * bc, br, to, panelBytes);
+          jr += count * NR;
         }
       for (; jr < nc; jr += NR)
-        panelOf<T>(min(NR, nc - jr), NR, kc, bBlock + <usize>jr * bc, bc, br, packedB + (<usize>(jr * kc) << shift<T>()));
+        panelOf<T>(min(NR, nc - jr), NR, kc, bBlock + <usize>jr * bc, bc, br, panels + <usize>(jr / NR) * panelBytes);
       for (let ic = 0; ic < m; ic += mPart) {
         const mc = min(mPart, m - ic);
         if (lower && jc > ic + mc - 1) continue;
@@ -220,7 +233,7 @@ export function product<T>(
         for (let jr = 0; jr < nc; jr += NR) {
           const nr = min(NR, nc - jr);
           const direct = directB && nr == NR;
-          const bAt = direct ? bBlock + (<usize>jr << shift<T>()) : packedB + (<usize>(jr * kc) << shift<T>());
+          const bAt = direct ? bBlock + (<usize>jr << shift<T>()) : panels + <usize>(jr / NR) * panelBytes;
           const bStep: usize = direct ? br : BLOCK_BYTES;
           for (let ir = 0; ir < mc; ir += high) {
             const mr = min(high, mc - ir);
@@ -259,14 +272,17 @@ function gemm<T>(
 ): void {
   const s = shift<T>();
   const row = <usize>cr << s;
+  const aRow = <usize>ar << s;
+  const aCol = <usize>ac << s;
+  const bRow = <usize>br << s;
+  const bCol = <usize>bc << s;
+  const fr = accumulate ? row : 0;
+  // NOTE: not in `product`, whose n is what convolutions cut between threads.
+  const fewColumns = m > FEW && n > 1 && n <= FEW && dotsPay<T>(k, aCol, bRow);
   for (; batch > 0; batch--) {
-    product<T>(
-      m, n, k,
-      a, <usize>ar << s, <usize>ac << s,
-      b, <usize>br << s, <usize>bc << s,
-      c, row,
-      accumulate ? c : bias, accumulate ? row : 0, relu, false, scratch,
-    );
+    const from = accumulate ? c : bias;
+    if (fewColumns) dotProducts<T>(m, n, k, a, aRow, b, bCol, c, row, from, fr, relu, scratch);
+    else product<T>(m, n, k, a, aRow, aCol, b, bRow, bCol, c, row, from, fr, relu, false, scratch);
     a += <usize>aBatch << s;
     b += <usize>bBatch << s;
     c += <usize>cBatch << s;
