@@ -508,17 +508,23 @@ t.test('a worker that stops is an error of the call, and setThreads repairs it',
   await threads.set(1);
 });
 
-t.test('a worker that exits between calls makes the next one throw', async t => {
-  const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
-  const { pointer } = kernels.heap.allocate(2 ** 18)!;
-  let tell: (how: string) => void = () => {};
+/** Node's host, and a way to say of its last worker that it stopped. */
+function informer() {
+  let last: (how: string) => void = () => {};
   const host: Host = {
     ...node,
     startWorker(source, data, stopped) {
-      tell = stopped;
+      last = stopped;
       return node.startWorker(source, data, stopped);
     },
   };
+  return { host, tell: (how: string) => last(how) };
+}
+
+t.test('a worker that exits between calls makes the next one throw', async t => {
+  const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
+  const { pointer } = kernels.heap.allocate(2 ** 18)!;
+  const { host, tell } = informer();
   const threads = new Threads(kernels, { ...TINY, host });
   await threads.set(2);
   kernels.exports.neg_f32(2 ** 16, pointer, pointer);
@@ -800,14 +806,7 @@ t.test(
 );
 
 t.test('a lent thread that stops between calls is not missed', async t => {
-  let tell: (how: string) => void = () => {};
-  const host: Host = {
-    ...node,
-    startWorker(source, data, stopped) {
-      tell = stopped;
-      return node.startWorker(source, data, stopped);
-    },
-  };
+  const { host, tell } = informer();
   const { threads, said, product, alone, until } = products({ host });
   until(() => threads.runs > 0);
   threads.lend(() => {

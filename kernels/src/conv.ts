@@ -24,10 +24,10 @@ export type ConvWeightGradExport = (
 export type PatchesExport = (...x: [...Geometry, x: number, out: number]) => void;
 
 /**
- * Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones` is 1: exactly symmetric; zeros above and below
- * the planes are not multiplied. `work` has
- * kh·(kh + 1)·size rows, size = c·kw + ones, each as long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where
- * kh rows of patches, and those between them, are too long for the scratch.
+ * Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones` is 1: exactly symmetric; zeros above
+ * and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as long as `size`
+ * rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between them, are too long for the
+ * scratch.
  */
 export type PatchGramExport = (
   ...x: [...Geometry, ones: number, x: number, work: number, out: number, scratch: number]

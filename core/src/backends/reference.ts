@@ -416,7 +416,7 @@ export class ReferenceBackend implements Backend {
   }
 
   adam(p: Operand, m: Operand, v: Operand, g: Operand, options: AdamOptions): void {
-    const direction = this.#empty(p.dtype, p.shape);
+    const direction = this.empty(p);
     this.moments(m, v, g, null, direction, options);
     this.addScaled(p, direction, -options.lr, options.keep);
   }
@@ -429,8 +429,8 @@ export class ReferenceBackend implements Backend {
     }
   }
 
-  /** Memory of its own. */
-  #empty(dtype: DType, shape: Shape): Operand {
+  /** Memory of its own, which may hold anything. */
+  protected empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
     const storage = new Storage(this, dtype, this.allocate(dtype, sizeOf(shape)));
     return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
   }
@@ -472,10 +472,10 @@ export class ReferenceBackend implements Backend {
     const [n, c] = x.shape as [number, number];
     const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
     const elements = c * window.kernel[0] * window.kernel[1];
-    const patches = this.#empty(x.dtype, [n, ho * wo, elements]);
+    const patches = this.empty({ dtype: x.dtype, shape: [n, ho * wo, elements] });
     this.unfold(x, patches, window);
     if (!ones) return this.gram(patches, out);
-    const rows = this.#empty(x.dtype, [n, ho * wo, elements + 1]);
+    const rows = this.empty({ dtype: x.dtype, shape: [n, ho * wo, elements + 1] });
     this.fill(1, rows);
     this.assign({ ...rows, shape: patches.shape }, patches);
     this.gram(rows, out);

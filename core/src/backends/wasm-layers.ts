@@ -7,8 +7,7 @@
 
 import type { Exports, Kernels } from '@otimes/kernels';
 import { bytesPerElement } from '../dtype.ts';
-import { contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
-import { Storage } from '../storage.ts';
+import { isContiguous, type Shape, sizeOf } from '../shape.ts';
 import { type Window, windowsIn } from '../window.ts';
 import type { ConvGeometry, Operand } from './backend.ts';
 import { perChannel, ReferenceBackend } from './reference.ts';
@@ -33,15 +32,9 @@ export class WasmLayerBackend extends ReferenceBackend {
   }
 
   #copied(x: Operand): Operand {
-    const copy = this.#empty(x);
+    const copy = this.empty(x);
     this.assign(copy, x);
     return copy;
-  }
-
-  /** Memory like that of `x`. */
-  #empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
-    const storage = new Storage(this, dtype, this.allocate(dtype, sizeOf(shape)));
-    return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
   }
 
   // --- convolution and pooling ----------------------------------------------------------------------------------------
@@ -93,7 +86,7 @@ export class WasmLayerBackend extends ReferenceBackend {
     const size = x.shape[1]! * kw + (ones ? 1 : 0);
     const perLine = 32 / bytesPerElement(out.dtype);
     const shape = [kh * (kh + 1) * size, Math.ceil(size / perLine) * perLine];
-    const work = this.#empty({ dtype: out.dtype, shape });
+    const work = this.empty({ dtype: out.dtype, shape });
     const [px, pw, po] = [addressOf(images), addressOf(work), addressOf(out)];
     const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, this.kernels.scratch);
     work.storage.release();
@@ -169,7 +162,7 @@ export class WasmLayerBackend extends ReferenceBackend {
     const source = this.rowMajor(x);
     const w = affine ? this.rowMajor(weight) : null;
     // Where the weight is not the kernel's, it is multiplied in first.
-    const grads = affine ? this.rowMajor(gy) : this.#empty(x);
+    const grads = affine ? this.rowMajor(gy) : this.empty(x);
     if (!affine) this.binary('mul', gy, weight, grads);
     const [pg, px, pw] = [addressOf(grads), addressOf(source), w === null ? 0 : addressOf(w)];
     const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
@@ -196,7 +189,7 @@ export class WasmLayerBackend extends ReferenceBackend {
     if (!groups.takes(out.shape)) {
       // Group norm: rows have their statistics, channels their weights. x̂ again, times gy, summed to the weight's shape.
       if (groups.kind !== 'rows') return super.normalizeWeightGrad(gy, x, eps, mean, variance, out);
-      const [source, normal] = [this.rowMajor(x), this.#empty(x)];
+      const [source, normal] = [this.rowMajor(x), this.empty(x)];
       const [px, pn, pm, pv] = [addressOf(source), addressOf(normal), addressOf(mean), addressOf(variance)];
       this.#layer.layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
       this.binary('mul', normal, gy, normal);
