@@ -11,9 +11,9 @@ const ALLOWED = {
   kernels: ['#host'],
   linalg: ['@otimes/kernels', 'ndarray'],
   core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
-  nn: ['@otimes/core'],
-  data: ['@otimes/core'],
-  optim: ['@otimes/core', '@otimes/linalg', 'ndarray'],
+  nn: ['@otimes/core', '@otimes/core/extend'],
+  data: ['@otimes/core', '@otimes/core/extend'],
+  optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
 const EXTRA = { 'optim/src/kronecker': ['@otimes/nn'] };
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */

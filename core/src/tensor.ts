@@ -1,6 +1,7 @@
 /** Tensor: a strided view of a storage, with its place in the autograd graph. Its operations are in `methods.ts`. */
 
 import ndarray from 'ndarray';
+import { anInstance, type Kind } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
@@ -206,3 +207,8 @@ export class Tensor implements Layout {
     return isContiguous(this);
   }
 }
+
+/** An argument that must be a tensor. */
+export const aTensor: Kind = anInstance(Tensor, 'a tensor', v =>
+  Array.isArray(v) || typeof v === 'number' ? 'tensor(…) makes one' : '',
+);

@@ -1,0 +1,23 @@
+/** @otimes/core/extend: what authors of packages over @otimes/core use, and programs do not. */
+
+export {
+  aBoolean,
+  aDevice,
+  aDType,
+  aFunction,
+  aNumber,
+  anInstance,
+  anInteger,
+  aShape,
+  aString,
+  axes,
+  checkArgument,
+  checkOptions,
+  isPlainObject,
+  type Kind,
+  type OptionKinds,
+  oneOf,
+  orNull,
+  received,
+} from './check.ts';
+export { aTensor } from './tensor.ts';
