@@ -20,4 +20,5 @@ export {
   orNull,
   received,
 } from './check.ts';
-export { aTensor } from './tensor.ts';
+export { withoutEarlyRelease } from './storage.ts';
+export { aTensor, lendNdarray } from './tensor.ts';
