@@ -168,7 +168,7 @@ function propagate(
     let gx = complete;
     if (x.hasGradHooks) {
       if (!x.gradHooksBorrow) {
-        if (walk.shares(complete.storage)) gx = clone(complete);
+        if (walk.shares(complete.storage) || !complete.isContiguous) gx = clone(complete);
         else walk.release(complete.storage);
       }
       gx = x.runGradHooks(gx);
