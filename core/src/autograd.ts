@@ -3,8 +3,8 @@
  * of broadcast operands are summed back here, and the walk is iterative, so that depth costs no stack.
  */
 
-import { full } from './create.ts';
 import { describe, GraphError, ShapeError } from './errors.ts';
+import { fullLike } from './fill.ts';
 import { isRecording, Node, withRecording } from './graph.ts';
 import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
@@ -57,7 +57,7 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor {
       throw new ShapeError(
         `${op}: expected a scalar, got ${describe(y)}; give gy, the gradient of what you differentiate by it`,
       );
-    return full(y.shape, 1, { dtype: y.dtype, device: y.device });
+    return fullLike(op, y, 1, y.shape);
   }
   if (!sameShape(gy.shape, y.shape))
     throw new ShapeError(`${op}: expected gy like ${describe(y)}, got ${describe(gy)}`);

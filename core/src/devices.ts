@@ -5,12 +5,12 @@ import { getBackend } from './backends/registry.ts';
 import { defineOp } from './op.ts';
 import { contiguousStrides } from './shape.ts';
 import { Storage } from './storage.ts';
-import { Tensor } from './tensor.ts';
+import type { Tensor } from './tensor.ts';
 
 const toOp = defineOp<Backend>({
   name: 'to',
   transfer: (x, backend) =>
-    new Tensor(new Storage(backend, x.dtype, backend.store(x.dataSync())), x.shape, contiguousStrides(x.shape)),
+    x.make(new Storage(backend, x.dtype, backend.store(x.dataSync())), x.shape, contiguousStrides(x.shape)),
   backward: (gy, { inputs }) => [to(gy, inputs[0]!.device)],
 });
 

@@ -6,7 +6,7 @@ import { DTypeError, describe } from './errors.ts';
 import { type Differentiable, isRecording, Node } from './graph.ts';
 import { contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
-import { Tensor } from './tensor.ts';
+import type { Tensor } from './tensor.ts';
 
 /** Shape and dtype of a result. */
 export type ResultType = { readonly shape: Shape; readonly dtype: DType };
@@ -72,7 +72,7 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
   if ('view' in spec)
     return (x, attrs) => {
       const { shape, strides, offset } = spec.view(x[0]!, attrs);
-      return record(new Tensor(x[0]!.storage, shape, strides, offset), x, attrs);
+      return record(x[0]!.make(x[0]!.storage, shape, strides, offset), x, attrs);
     };
 
   if ('transfer' in spec) return (x, attrs) => record(spec.transfer(x[0]!, attrs), x, attrs);
@@ -88,7 +88,7 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
         throw new DTypeError(
           `${spec.name}: expected tensors on one device, got ${x.map(t => `${describe(t)} on ${t.device}`).join(' and ')}`,
         );
-    const out = new Tensor(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
+    const out = x[0]!.make(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
     spec.forward(backend, x, out, attrs);
     return record(out, x, attrs);
   };

@@ -1,11 +1,11 @@
-/** Tensor: a strided view of a storage, with its place in the autograd graph. Its operations are in `methods.ts`. */
+/** What a tensor is: a strided view of a storage, with its place in the autograd graph. `methods.ts` adds what it can do. */
 
 import ndarray from 'ndarray';
 import { anInstance, type Kind } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
-import type { TensorMethods } from './methods.ts';
+import type { Tensor } from './methods.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
 import type { Storage } from './storage.ts';
 
@@ -21,10 +21,13 @@ export interface Handle {
 // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing, and `undefined` would make them say so
 export type GradHook = (gy: Tensor) => Tensor | void;
 
-export interface Tensor extends TensorMethods {}
+export type { Tensor };
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: methods.ts installs exactly the merged members
-export class Tensor implements Layout {
+/**
+ * The part of `Tensor` below the operations. They make their results with `make`, so that the class with the methods can
+ * import them and not the other way round.
+ */
+export abstract class TensorBase implements Layout {
   readonly storage: Storage;
   readonly shape: Shape;
   /** Elements between neighbours along each axis. */
@@ -47,6 +50,9 @@ export class Tensor implements Layout {
     this.offset = offset;
     this.dtype = storage.dtype;
   }
+
+  /** A tensor with another layout or memory, outside of the graph. */
+  abstract make(storage: Storage, shape: Shape, strides: readonly number[], offset?: number): Tensor;
 
   /** True if gradients flow to or through this tensor. Settable on leaves of a floating dtype. */
   get requiresGrad(): boolean {
@@ -209,6 +215,6 @@ export class Tensor implements Layout {
 }
 
 /** An argument that must be a tensor. */
-export const aTensor: Kind = anInstance(Tensor, 'a tensor', v =>
+export const aTensor: Kind = anInstance(TensorBase, 'a tensor', v =>
   Array.isArray(v) || typeof v === 'number' ? 'tensor(…) makes one' : '',
 );

@@ -1,13 +1,13 @@
 /** Elementwise operations: functions of one tensor, and of two that broadcast. Every gradient stands beside its function. */
 
 import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backends/backend.ts';
-import { full } from '../create.ts';
 import { type DType, promote, toFloat } from '../dtype.ts';
 import { DTypeError, describe } from '../errors.ts';
+import { fullLike } from '../fill.ts';
 import type { Node } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { broadcastShapes } from '../shape.ts';
-import { Tensor } from '../tensor.ts';
+import { type Tensor, TensorBase } from '../tensor.ts';
 import { asTensor, type TensorLike } from './convert.ts';
 
 type Rule = (gy: Tensor, node: Node<null>) => readonly (Tensor | null)[];
@@ -112,9 +112,9 @@ const cubic = (x: Tensor) => mul(mul(x, add(mul(square(x), CUBE), 1)), ROOT);
 export type Binary = (a: TensorLike, b: TensorLike, like?: Tensor) => Tensor;
 
 function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [Tensor, Tensor] {
-  const tensor = a instanceof Tensor ? a : b instanceof Tensor ? b : like;
+  const tensor = a instanceof TensorBase ? a : b instanceof TensorBase ? b : like;
   if (tensor === undefined) throw new DTypeError(`${name}: expected at least one tensor`);
-  return [asTensor(a, tensor), asTensor(b, tensor)];
+  return [asTensor(name, a, tensor), asTensor(name, b, tensor)];
 }
 
 function defineBinary(name: BinaryKernel, result: (dtype: DType) => DType, backward: Rule | null): Binary {
@@ -224,8 +224,8 @@ const whereOp: Op<null> = defineOp<null>({
 
 /** `a` where the bool condition holds, else `b`; all three broadcast. Two numbers make float32, or the dtype of `like`. */
 export function where(condition: Tensor, a: TensorLike, b: TensorLike, like?: Tensor): Tensor {
-  const plain = !(a instanceof Tensor) && !(b instanceof Tensor) && like === undefined;
-  const beside = plain ? full([], 0, { device: condition.device }) : like;
+  const plain = !(a instanceof TensorBase) && !(b instanceof TensorBase) && like === undefined;
+  const beside = plain ? fullLike('where', condition, 0, [], 'float32') : like;
   return whereOp([condition, ...operands('where', a, b, beside)], null);
 }
 
@@ -233,8 +233,8 @@ const clampOp = defineOp<{ min: number; max: number }>({
   name: 'clamp',
   shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
   forward(backend, [x], out, { min, max }) {
-    backend.binary('maximum', x!, full([], min, { dtype: x!.dtype, device: x!.device }), out);
-    backend.binary('minimum', out, full([], max, { dtype: x!.dtype, device: x!.device }), out);
+    backend.binary('maximum', x!, fullLike('clamp', x!, min), out);
+    backend.binary('minimum', out, fullLike('clamp', x!, max), out);
   },
   backward(gy, node) {
     const x = node.input(0);

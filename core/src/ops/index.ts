@@ -1,8 +1,8 @@
 /** Picking elements by index: gather, indexSelect, oneHot, and the additions that are their gradients. */
 
-import { arange } from '../create.ts';
 import type { DType } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { arrayLike } from '../fill.ts';
 import { defineOp, type Op } from '../op.ts';
 import { checkShape, normalizeAxis, type Shape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -69,5 +69,10 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
 export function oneHot(labels: Tensor, classes: number, { dtype = 'float32' }: { dtype?: DType } = {}): Tensor {
   checkShape('oneHot', [classes]);
   checkIndex('oneHot', labels, classes, 'label');
-  return cast(eq(unsqueeze(labels, -1), arange(0, classes, 1, { device: labels.device })), dtype);
+  const all = arrayLike(
+    labels,
+    Int32Array.from({ length: classes }, (_, i) => i),
+    [classes],
+  );
+  return cast(eq(unsqueeze(labels, -1), all), dtype);
 }

@@ -1,9 +1,9 @@
 /** Writing into tensors: how optimizers update parameters and running averages. Nothing here is recorded. */
 
 import type { AdamOptions, MomentOptions, SgdOptions } from '../backends/backend.ts';
-import { empty } from '../create.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
+import { emptyLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { sameShape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -85,7 +85,7 @@ export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | nu
   const sources = second === null ? [g] : [g, second];
   target('adamMoments', m, ...sources);
   target('adamMoments', v, ...sources);
-  const out = empty(m.shape, { dtype: m.dtype, device: m.device });
+  const out = emptyLike(m);
   m.storage.backend.moments(m, v, g, second, out, o);
   return out;
 }

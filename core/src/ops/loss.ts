@@ -1,8 +1,8 @@
 /** Losses whose forward and backward passes are one kernel each. The layers' losses in nn are made of them. */
 
-import { empty } from '../create.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { emptyLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { sameShape } from '../shape.ts';
@@ -44,7 +44,7 @@ export function labelCrossEntropy(x: Tensor, labels: Tensor, scale: number): Ten
   if (labels.dtype !== 'int32')
     throw new DTypeError(`crossEntropy: expected labels int32[${x.shape[0]}], got ${describe(labels)}`);
   checkIndex('crossEntropy', labels, x.shape[1]!, 'label');
-  const stats = empty([x.shape[0]!, 2], { dtype: x.dtype, device: x.device });
+  const stats = emptyLike(x, [x.shape[0]!, 2]);
   return crossEntropyOp([x, labels], { stats, scale });
 }
 

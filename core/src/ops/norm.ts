@@ -3,9 +3,9 @@
  * mean and variance are taken, and are one operation.
  */
 
-import { zeros } from '../create.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { fullLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { reducedShape, sizeOf } from '../shape.ts';
@@ -77,9 +77,8 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
   for (const t of inputs)
     if (!isFloat(t.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(t)}`);
   const dtype = inputs.map(t => t.dtype).reduce(promote);
-  const o = { dtype, device: x.device };
   const shape = reducedShape(x.shape, axes, true);
-  const statistics = { mean: zeros(shape, o), variance: zeros(shape, o) };
+  const statistics = { mean: fullLike(op, x, 0, shape, dtype), variance: fullLike(op, x, 0, shape, dtype) };
   const y = normalizeOp(
     inputs.map(t => cast(t, dtype)),
     { axes, eps, ...statistics },

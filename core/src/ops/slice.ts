@@ -4,7 +4,7 @@ import { promote, toElement } from '../dtype.ts';
 import { ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import { type Layout, normalizeAxis, type Shape, sameShape } from '../shape.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { clone, squeeze, unsqueeze } from './view.ts';
 
@@ -35,7 +35,7 @@ const place: Op<{ into: Shape; window: Window; value: number }> = defineOp<{
   forward(backend, [x], out, { window, value }) {
     backend.fill(value, out);
     const { shape, strides, offset } = windowOf(out, window);
-    backend.assign(new Tensor(out.storage, shape, strides, offset), x!);
+    backend.assign(out.make(out.storage, shape, strides, offset), x!);
   },
   backward: (gy, { attrs }) => [sliceView([gy], attrs.window)],
 });
@@ -112,7 +112,7 @@ const concatOp: Op<number> = defineOp<number>({
   forward(backend, x, out, axis) {
     let offset = 0;
     for (const part of x) {
-      backend.assign(new Tensor(out.storage, part.shape, out.strides, offset * out.strides[axis]!), part);
+      backend.assign(out.make(out.storage, part.shape, out.strides, offset * out.strides[axis]!), part);
       offset += part.shape[axis]!;
     }
   },
