@@ -2,6 +2,7 @@
 
 import type ndarray from 'ndarray';
 import { getBackend } from './backends/registry.ts';
+import { aBoolean, aDevice, aDType, aNumber, aShape, checkArgument, checkOptions, isPlainObject } from './check.ts';
 import { allocateArray, type DType, dtypeOfArray, type TypedArray, toElement } from './dtype.ts';
 import { DTypeError, ShapeError } from './errors.ts';
 import { Tensor } from './methods.ts';
@@ -12,6 +13,9 @@ import type { Nested } from './tensor.ts';
 
 /** `dtype` defaults to float32 for numbers and bool for booleans, `device` to 'cpu', `requiresGrad` to false. */
 export type TensorOptions = { dtype?: DType; device?: string; requiresGrad?: boolean };
+
+/** The kinds of TensorOptions. */
+export const TENSOR = { dtype: aDType, device: aDevice, requiresGrad: aBoolean };
 
 /** What `tensor` takes. */
 export type TensorData = Nested | TypedArray | ndarray.NdArray;
@@ -27,6 +31,7 @@ export function empty(
   return out;
 }
 
+/** A tensor of zeros. */
 export function zeros(shape: Shape, o?: TensorOptions): Tensor {
   return filled('zeros', shape, 0, o);
 }
@@ -37,13 +42,17 @@ export function full(shape: Shape, value: number, o?: TensorOptions): Tensor {
 }
 
 function filled(op: string, shape: Shape, value: number, o?: TensorOptions): Tensor {
-  const out = empty(checkShape(op, shape), o);
+  checkShape(op, shape);
+  checkArgument(op, 'value', value, aNumber);
+  checkOptions(op, o, TENSOR);
+  const out = empty(shape, o);
   out.storage.backend.fill(toElement(op, value, out.dtype), out);
   return out;
 }
 
+/** A tensor of ones. */
 export function ones(shape: Shape, o?: TensorOptions): Tensor {
-  return full(shape, 1, o);
+  return filled('ones', shape, 1, o);
 }
 
 /** A tensor of an array that nobody else writes to: row-major, as long as `shape` says. */
@@ -58,8 +67,12 @@ export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {})
   return out;
 }
 
+const aStep = { ...aNumber, hint: (v: unknown) => (isPlainObject(v) ? 'options come fourth' : '') };
+
 /** 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers. */
 export function arange(start: number, stop?: number, step = 1, o: TensorOptions = {}): Tensor {
+  checkArgument('arange', 'step', step, aStep);
+  checkOptions('arange', o, TENSOR);
   const [from, to] = stop === undefined ? [0, start] : [start, stop];
   if (step === 0 || ![from, to, step].every(Number.isFinite))
     throw new ShapeError(`arange: expected finite bounds and a step other than 0, got ${from}, ${to}, ${step}`);
@@ -73,6 +86,7 @@ export function arange(start: number, stop?: number, step = 1, o: TensorOptions 
 /** The identity matrix [n, n]. */
 export function eye(n: number, o: TensorOptions = {}): Tensor {
   checkShape('eye', [n]);
+  checkOptions('eye', o, TENSOR);
   const data = allocateArray(o.dtype ?? 'float32', n * n);
   for (let i = 0; i < n; i++) data[i * n + i] = 1;
   return fromArray(data, [n, n], o);
@@ -86,6 +100,7 @@ export function eye(n: number, o: TensorOptions = {}): Tensor {
  * CPU, with its strides; both then share memory.
  */
 export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = {}): Tensor {
+  checkOptions('tensor', o, { ...TENSOR, shape: aShape });
   if (isNdarray(data)) return fromNdarray(data, o);
   if (ArrayBuffer.isView(data)) return fromTyped(data, o);
   const nested = fromNested('tensor', data, o.dtype, o.shape);

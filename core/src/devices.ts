@@ -2,6 +2,7 @@
 
 import type { Backend } from './backends/backend.ts';
 import { getBackend } from './backends/registry.ts';
+import { aDevice, checkArgument } from './check.ts';
 import { defineOp } from './op.ts';
 import { contiguousStrides } from './shape.ts';
 import { Storage } from './storage.ts';
@@ -16,6 +17,7 @@ const toOp = defineOp<Backend>({
 
 /** `x` on another device; `x` itself if it is there already. */
 export function to(x: Tensor, device: string): Tensor {
+  checkArgument('to', 'device', device, aDevice);
   const backend = getBackend(device);
   return x.storage.backend === backend ? x : toOp([x], backend);
 }

@@ -20,4 +20,4 @@ export {
   orNull,
   received,
 } from './check.ts';
-export { aTensor } from './tensor.ts';
+export { aTensor, checkTensors, someTensors } from './tensor.ts';

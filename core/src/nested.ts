@@ -1,9 +1,10 @@
 /** Numbers as a program writes them down: nested arrays, and other arrays of numbers. */
 
+import { received } from './check.ts';
 import { allocateArray, type DType, isFloat, type TypedArray, toElement } from './dtype.ts';
 import { DTypeError, ShapeError } from './errors.ts';
 import { checkShape, type Shape, sizeOf } from './shape.ts';
-import type { Nested } from './tensor.ts';
+import { isTensor, type Nested } from './tensor.ts';
 
 /** A fresh array of `dtype` with the values of `data`. */
 export function converted(op: string, data: ArrayLike<number>, dtype: DType): TypedArray {
@@ -41,7 +42,7 @@ export function fromNested(
     if (axis !== shape.length || (typeof value !== 'number' && typeof value !== 'boolean'))
       throw new ShapeError(
         `${op}: expected ${axis === shape.length ? 'a number or boolean' : `an array of ${shape[axis]}`} at data${path}, ` +
-          `got ${value === null ? 'null' : typeof value}`,
+          `got ${received(value)}${isTensor(value) ? '; stack joins tensors, clone() copies one' : ''}`,
       );
     if (typeof value === 'boolean') booleans++;
     flat.push(Number(value));

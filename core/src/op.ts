@@ -1,12 +1,13 @@
 /** `defineOp`, the only door from an operation to the graph and to the backend. */
 
 import type { Backend } from './backends/backend.ts';
+import { aFunction, aString, checkArgument } from './check.ts';
 import { type DType, isFloat } from './dtype.ts';
 import { DTypeError, describe } from './errors.ts';
 import { type Differentiable, isRecording, Node } from './graph.ts';
 import { contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
-import type { Tensor } from './tensor.ts';
+import { someTensors, type Tensor } from './tensor.ts';
 
 /** Shape and dtype of a result. */
 export type ResultType = { readonly shape: Shape; readonly dtype: DType };
@@ -52,7 +53,15 @@ export function defineOp<A>(
 
 /** `defineOp` for operations from outside of the library: their rules may keep tensors that they see, unless `builtIn`. */
 export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
-  return makeOp({ builtIn: false, ...spec });
+  const { name } = spec ?? {};
+  checkArgument('defineOp', 'name', name, aString);
+  const work = 'view' in spec ? 'view' : 'transfer' in spec ? 'transfer' : 'forward';
+  checkArgument('defineOp', work, (spec as Record<string, unknown>)[work], aFunction);
+  const run = makeOp({ builtIn: false, ...spec });
+  return (x, attrs) => {
+    checkArgument(spec.name, 'inputs', x, someTensors);
+    return run(x, attrs);
+  };
 }
 
 function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {

@@ -7,6 +7,7 @@
  */
 
 import type { Backend } from './backends/backend.ts';
+import { aFunction, checkArgument, received } from './check.ts';
 import type { DType, TypedArray } from './dtype.ts';
 import { ReleasedError } from './errors.ts';
 import type { Tensor } from './tensor.ts';
@@ -114,6 +115,7 @@ const sizeOfMemory = (memory: TypedArray | Region | null): number =>
 
 /** A storage for `size` elements that have no memory until somebody asks for them. */
 export function deferredStorage(backend: Backend, dtype: DType, size: number, deferred: Deferred): Storage {
+  checkArgument('deferredStorage', 'make', deferred?.make, aFunction);
   const storage = new Storage(backend, dtype, null, size);
   storage.defer(deferred);
   return storage;
@@ -132,6 +134,7 @@ const scopes: Storage[][] = [];
  * same memory is collected a little later. Nested scopes hand what they return to the scope around them.
  */
 export function scope<T>(run: () => T): T {
+  checkArgument('scope', 'run', run, aFunction);
   const created: Storage[] = [];
   scopes.push(created);
   let result: T | undefined;
@@ -173,11 +176,14 @@ export function tracking(run: () => void): readonly Storage[] {
  * graph that they became part of, or at once where they became part of none. For the insides of built-in layers.
  */
 export function owningIntermediates(run: () => Tensor): Tensor {
+  checkArgument('owningIntermediates', 'run', run, aFunction);
   let result: Tensor | undefined;
   const created = tracking(() => {
     result = run();
   });
-  const { storage, node } = result!;
+  if (!(result?.storage instanceof Storage))
+    throw new TypeError(`owningIntermediates: expected run to return a tensor, got ${received(result)}`);
+  const { storage, node } = result;
   const outer = scopes.at(-1);
   for (const one of created) {
     if (one === storage || one.kept) outer?.push(one);
@@ -186,11 +192,12 @@ export function owningIntermediates(run: () => Tensor): Tensor {
   }
   // Some have a node of their own that gives them back; indices and masks have none.
   if (node !== null && created.length > 1) node.adopted = created;
-  return result!;
+  return result;
 }
 
 /** Runs `run` outside of every scope: what it creates (optimizer state, say) lives as long as it is reachable. */
 export function unscoped<T>(run: () => T): T {
+  checkArgument('unscoped', 'run', run, aFunction);
   if (scopes.length === 0) return run();
   const open = scopes.splice(0);
   try {

@@ -1,9 +1,12 @@
 /** Numbers and nested arrays as operands: they take the dtype that the tensor beside them suggests. */
 
+import { checkArgument, type Kind } from '../check.ts';
 import { type DType, isFloat } from '../dtype.ts';
 import { arrayLike, fullLike } from '../fill.ts';
 import { fromNested } from '../nested.ts';
 import { type Nested, type Tensor, TensorBase } from '../tensor.ts';
+
+const anOperand: Kind = { expected: 'a tensor, a number or nested arrays of numbers', is: () => false };
 
 /** An operand of a binary operation. */
 export type TensorLike = Tensor | Nested;
@@ -15,6 +18,7 @@ export type TensorLike = Tensor | Nested;
 export function asTensor(op: string, value: TensorLike, like: Tensor): Tensor {
   if (value instanceof TensorBase) return value;
   if (typeof value === 'number') return fullLike(op, like, value, [], weakNumber(value, like.dtype));
+  if (typeof value !== 'boolean' && !Array.isArray(value)) checkArgument(op, 'operand', value, anOperand);
   const { data, shape } = fromNested(op, value, weakDtype(value, like.dtype));
   return arrayLike(like, data, shape);
 }
