@@ -346,7 +346,7 @@ const HOSTILE: readonly (readonly [what: string, bytes: Uint8Array, message: Reg
   ],
   ['trailing bytes', file(`{"a":${F32('[]', 0, 4)}}`, zerosOf(5)), /1 bytes after the last tensor/],
   ['data without tensors', file('{}', [1]), /1 bytes after the last tensor/],
-  ['metadata that is a list', file('{"__metadata__":["a"]}'), /__metadata__ must be an object, got \["a"\]/],
+  ['metadata that is a list', file('{"__metadata__":["a"]}'), /__metadata__ must be an object, got \['a'\]/],
   ['metadata that is null', file('{"__metadata__":null}'), /__metadata__ must be an object, got null/],
   ['metadata with a number', file('{"__metadata__":{"epoch":3}}'), /__metadata__ 'epoch' must be a string, got 3/],
   [

@@ -3,8 +3,9 @@
  * of broadcast operands are summed back here, and the walk is iterative, so that depth costs no stack.
  */
 
-import { full } from './create.ts';
+import { aBoolean, checkArgument, checkOptions } from './check.ts';
 import { describe, GraphError, ShapeError } from './errors.ts';
+import { fullLike } from './fill.ts';
 import { isRecording, Node, withRecording } from './graph.ts';
 import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
@@ -12,7 +13,7 @@ import { sumTo } from './ops/reduce.ts';
 import { clone } from './ops/view.ts';
 import { sameShape } from './shape.ts';
 import { leave, type Storage, tracking, unscoped } from './storage.ts';
-import type { Tensor } from './tensor.ts';
+import { aTensor, checkTensors, someTensors, type Tensor } from './tensor.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
 function reachable(y: Tensor): Node[] {
@@ -60,6 +61,7 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor | undefined
       );
     return undefined;
   }
+  checkTensors(op, gy);
   if (!sameShape(gy.shape, y.shape))
     throw new ShapeError(`${op}: expected gy like ${describe(y)}, got ${describe(gy)}`);
   return cast(gy, y.dtype);
@@ -190,7 +192,7 @@ function propagate(
   };
 
   try {
-    const start = gy ?? full(y.shape, 1, { dtype: y.dtype, device: y.device });
+    const start = gy ?? fullLike('backward', y, 1, y.shape);
     if (gy === undefined) walk.own(start.storage);
     walk.accumulate(y.node ?? y, start);
     for (const node of nodes) {
@@ -266,9 +268,20 @@ export type GradOptions = {
  *
  * @throws GraphError if `y` does not depend on one of `xs`, unless `allowUnused`
  */
-export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions & { allowUnused?: false }): Tensor[];
-export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions): (Tensor | null)[];
+export function grad<const X extends readonly Tensor[]>(
+  y: Tensor,
+  xs: X,
+  o?: GradOptions & { allowUnused?: false },
+): { -readonly [I in keyof X]: Tensor };
+export function grad<const X extends readonly Tensor[]>(
+  y: Tensor,
+  xs: X,
+  o?: GradOptions,
+): { -readonly [I in keyof X]: Tensor | null };
 export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Tensor | null)[] {
+  checkTensors('grad', y);
+  checkArgument('grad', 'xs', xs, someTensors);
+  checkOptions('grad', o, { gy: aTensor, createGraph: aBoolean, allowUnused: aBoolean });
   return withRecording(o.createGraph ?? false, () => {
     const start = seed(y, o.gy, 'grad');
     const targets = new Set(xs);

@@ -21,4 +21,4 @@ export {
   received,
 } from './check.ts';
 export { withoutEarlyRelease } from './storage.ts';
-export { aTensor, lendNdarray } from './tensor.ts';
+export { aTensor, checkTensors, lendNdarray, someTensors } from './tensor.ts';

@@ -1,13 +1,14 @@
 /** Elementwise operations: functions of one tensor, and of two that broadcast. Every gradient stands beside its function. */
 
 import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backends/backend.ts';
-import { full } from '../create.ts';
+import { aNumber, checkArgument, checkOptions, oneOf } from '../check.ts';
 import { type DType, promote, toFloat } from '../dtype.ts';
 import { DTypeError, describe } from '../errors.ts';
+import { fullLike } from '../fill.ts';
 import type { Node } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { broadcastShapes } from '../shape.ts';
-import { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor, TensorBase } from '../tensor.ts';
 import { asTensor, type TensorLike } from './convert.ts';
 
 type Rule = (gy: Tensor, node: Node<null>) => readonly (Tensor | null)[];
@@ -112,12 +113,17 @@ const cubic = (x: Tensor) => mul(mul(x, add(mul(square(x), CUBE), 1)), ROOT);
 export type Binary = (a: TensorLike, b: TensorLike, like?: Tensor) => Tensor;
 
 function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [Tensor, Tensor] {
-  const tensor = a instanceof Tensor ? a : b instanceof Tensor ? b : like;
+  const tensor = a instanceof TensorBase ? a : b instanceof TensorBase ? b : like;
   if (tensor === undefined) throw new DTypeError(`${name}: expected at least one tensor`);
-  return [asTensor(a, tensor), asTensor(b, tensor)];
+  return [asTensor(name, a, tensor), asTensor(name, b, tensor)];
 }
 
-function defineBinary(name: BinaryKernel, result: (dtype: DType) => DType, backward: Rule | null): Binary {
+function defineBinary(
+  kernel: BinaryKernel,
+  result: (dtype: DType) => DType,
+  backward: Rule | null,
+  name: string = kernel,
+): Binary {
   const op: Op<null> = defineOp<null>({
     name,
     shape([a, b]) {
@@ -126,7 +132,7 @@ function defineBinary(name: BinaryKernel, result: (dtype: DType) => DType, backw
         throw new DTypeError(`${name}: expected numbers, got ${describe(a!)} and ${describe(b!)}`);
       return { shape: broadcastShapes(name, a!.shape, b!.shape), dtype: result(dtype) };
     },
-    forward: (backend, [a, b], out) => backend.binary(name, a!, b!, out),
+    forward: (backend, [a, b], out) => backend.binary(kernel, a!, b!, out),
     ...(backward === null ? { backward: notDifferentiable } : { backward }),
   });
   return (a, b, like) => op(operands(name, a, b, like), null);
@@ -201,8 +207,8 @@ export const lt = defineBinary('lt', bool, null);
 export const le = defineBinary('le', bool, null);
 export const gt = defineBinary('gt', bool, null);
 export const ge = defineBinary('ge', bool, null);
-export const and = defineBinary('and', bool, null);
-export const or = defineBinary('or', bool, null);
+export const and = defineBinary('and', bool, null, 'logicalAnd');
+export const or = defineBinary('or', bool, null, 'logicalOr');
 
 // --- choice ---------------------------------------------------------------------------------------------------------
 
@@ -224,8 +230,10 @@ const whereOp: Op<null> = defineOp<null>({
 
 /** `a` where the bool condition holds, else `b`; all three broadcast. Two numbers make float32, or the dtype of `like`. */
 export function where(condition: Tensor, a: TensorLike, b: TensorLike, like?: Tensor): Tensor {
-  const plain = !(a instanceof Tensor) && !(b instanceof Tensor) && like === undefined;
-  const beside = plain ? full([], 0, { device: condition.device }) : like;
+  checkTensors('where', condition);
+  if (like !== undefined) checkTensors('where', like);
+  const plain = !(a instanceof TensorBase) && !(b instanceof TensorBase) && like === undefined;
+  const beside = plain ? fullLike('where', condition, 0, [], 'float32') : like;
   return whereOp([condition, ...operands('where', a, b, beside)], null);
 }
 
@@ -233,8 +241,8 @@ const clampOp = defineOp<{ min: number; max: number }>({
   name: 'clamp',
   shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
   forward(backend, [x], out, { min, max }) {
-    backend.binary('maximum', x!, full([], min, { dtype: x!.dtype, device: x!.device }), out);
-    backend.binary('minimum', out, full([], max, { dtype: x!.dtype, device: x!.device }), out);
+    backend.binary('maximum', x!, fullLike('clamp', x!, min), out);
+    backend.binary('minimum', out, fullLike('clamp', x!, max), out);
   },
   backward(gy, node) {
     const x = node.input(0);
@@ -244,6 +252,8 @@ const clampOp = defineOp<{ min: number; max: number }>({
 
 /** Limits `x` to [min, max]; the gradient is 1 inside, borders included, and 0 outside. */
 export function clamp(x: Tensor, min = -Infinity, max = Infinity): Tensor {
+  checkArgument('clamp', 'min', min, aNumber);
+  checkArgument('clamp', 'max', max, aNumber);
   if (!(min <= max)) throw new RangeError(`clamp: expected min ≤ max, got ${min} and ${max}`);
   if (x.dtype === 'bool') throw new DTypeError(`clamp: expected numbers, got ${describe(x)}`);
   if (x.dtype === 'int32') return minimum(maximum(x, Math.max(min, -2147483648)), Math.min(max, 2147483647));
@@ -254,6 +264,7 @@ export function clamp(x: Tensor, min = -Infinity, max = Infinity): Tensor {
  * x Φ(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016): exact, or with `approximate: 'tanh'` by
  * ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))).
  */
-export function gelu(x: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor {
-  return approximate === 'tanh' ? tanhGelu(x) : exactGelu(x);
+export function gelu(x: Tensor, o: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+  checkOptions('gelu', o, { approximate: oneOf('none', 'tanh') });
+  return o.approximate === 'tanh' ? tanhGelu(x) : exactGelu(x);
 }

@@ -3,13 +3,14 @@
  * mean and variance are taken, and are one operation.
  */
 
-import { zeros } from '../create.ts';
+import { aNumber, checkArgument } from '../check.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { fullLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { reducedShape, sizeOf } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { add, div, mul, neg, sqrt, square, sub } from './elementwise.ts';
 import { mean } from './reduce.ts';
@@ -73,13 +74,13 @@ const weightGrad = defineOp<Statistics>({
 
 /** `weight` and `bias` broadcast to x; statistics over `axes`. */
 function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tensor, bias: Tensor | null, eps: number) {
+  checkArgument(op, 'eps', eps, aNumber);
   const inputs = bias === null ? [x, weight] : [x, weight, bias];
   for (const t of inputs)
     if (!isFloat(t.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(t)}`);
   const dtype = inputs.map(t => t.dtype).reduce(promote);
-  const o = { dtype, device: x.device };
   const shape = reducedShape(x.shape, axes, true);
-  const statistics = { mean: zeros(shape, o), variance: zeros(shape, o) };
+  const statistics = { mean: fullLike(op, x, 0, shape, dtype), variance: fullLike(op, x, 0, shape, dtype) };
   const y = normalizeOp(
     inputs.map(t => cast(t, dtype)),
     { axes, eps, ...statistics },
@@ -92,6 +93,7 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
  * `eps` is added to the variance.
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null = null, eps = 1e-5): Tensor {
+  checkTensors('layerNorm', x, weight);
   const lead = x.rank - weight.rank;
   if (lead < 0 || weight.shape.some((length, i) => length !== x.shape[lead + i]))
     throw new ShapeError(`layerNorm: expected an input [..., ${weight.shape.join(', ')}], got ${describe(x)}`);
@@ -133,6 +135,8 @@ export function batchNormEval(
   eps = 1e-5,
 ): Tensor {
   checkChannels('batchNormEval', x, weight, bias);
+  checkArgument('batchNormEval', 'eps', eps, aNumber);
+  checkTensors('batchNormEval', mean, variance);
   for (const t of [mean, variance]) checkLike('batchNormEval', weight, t);
   const scale = div(weight, sqrt(add(variance, eps)));
   const centre = mul(mean, scale);
@@ -158,6 +162,7 @@ export function groupNorm(x: Tensor, groups: number, weight: Tensor, bias: Tenso
 const perChannel = (t: Tensor, rank: number) => reshape(t, [t.size, ...new Array<number>(rank - 2).fill(1)]);
 
 function checkChannels(op: string, x: Tensor, weight: Tensor, bias: Tensor | null): number {
+  checkTensors(op, x, weight);
   if (weight.rank !== 1) throw new ShapeError(`${op}: expected a weight [C], got ${describe(weight)}`);
   if (x.rank < 2 || x.shape[1] !== weight.size)
     throw new ShapeError(`${op}: expected an input [N, ${weight.size}, …], got ${describe(x)}`);
@@ -166,6 +171,7 @@ function checkChannels(op: string, x: Tensor, weight: Tensor, bias: Tensor | nul
 }
 
 function checkLike(op: string, weight: Tensor, other: Tensor | null): void {
+  if (other !== null) checkTensors(op, other);
   if (other !== null && other.shape.join() !== weight.shape.join())
     throw new ShapeError(`${op}: expected ${describe(other)} to have the shape of the weight ${describe(weight)}`);
 }

@@ -1,5 +1,6 @@
 /** Reductions over axes, and softmax. */
 
+import { aBoolean, aNumber, checkOptions } from '../check.ts';
 import type { DType } from '../dtype.ts';
 import { isFloat, toFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
@@ -31,8 +32,20 @@ const sumOp = defineOp<ReduceAttrs>({
 const sumDtype = (dtype: DType): DType => (dtype === 'bool' ? 'int32' : dtype);
 
 /** The sum over `axis`, accumulated in float64 on the CPU. Booleans count as 0 and 1. */
-export function sum(x: Tensor, axis?: Axes, { keepdim = false }: ReduceOptions = {}): Tensor {
-  return sumOp([x], { axes: normalizeAxes('sum', axis, x.rank), keepdim });
+export function sum(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  return sumFor('sum', x, axis, o);
+}
+
+/** `sum` as a part of the operation `op`, in whose name it refuses. */
+function sumFor(op: string, x: Tensor, axis: Axes, o: ReduceOptions | undefined): Tensor {
+  return sumOp([x], reductionOf(op, x, axis, o));
+}
+
+const KEEPDIM = { keepdim: aBoolean };
+
+function reductionOf(op: string, x: Tensor, axis: Axes, o: ReduceOptions | undefined): ReduceAttrs {
+  checkOptions(op, o, KEEPDIM);
+  return { axes: normalizeAxes(op, axis, x.rank), keepdim: o?.keepdim ?? false };
 }
 
 /** `x` summed down to `shape`, which broadcasts to the shape of `x`: the gradient of broadcasting. */
@@ -52,7 +65,7 @@ function countOf(x: Tensor, axes: readonly number[]): number {
 /** The arithmetic mean over `axis`; NaN over an empty one. */
 export function mean(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
   const count = countOf(x, normalizeAxes('mean', axis, x.rank));
-  return div(sum(isFloat(x.dtype) ? x : cast(x, 'float32'), axis, o), count);
+  return div(sumFor('mean', isFloat(x.dtype) ? x : cast(x, 'float32'), axis, o), count);
 }
 
 /**
@@ -60,15 +73,17 @@ export function mean(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
  * PyTorch.
  */
 export function variance(x: Tensor, axis?: Axes, o: ReduceOptions & { correction?: number } = {}): Tensor {
+  checkOptions('var', o, { ...KEEPDIM, correction: aNumber });
+  const { correction = 1, ...keep } = o;
   const count = countOf(x, normalizeAxes('var', axis, x.rank));
   const floating = cast(x, toFloat(x.dtype));
   const centred = sub(floating, mean(floating, axis, { keepdim: true }));
-  return div(sum(square(centred), axis, o), Math.max(0, count - (o.correction ?? 1)));
+  return div(sum(square(centred), axis, keep), Math.max(0, count - correction));
 }
 
 /** The Euclidean norm √Σx² over `axis`. Its gradient at 0 is 0. */
 export function norm(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  const squares = sum(square(cast(x, toFloat(x.dtype))), axis, o);
+  const squares = sumFor('norm', square(cast(x, toFloat(x.dtype))), axis, o);
   const zero = eq(squares, 0);
   return where(zero, 0, sqrt(where(zero, 1, squares)));
 }
@@ -89,8 +104,7 @@ function defineExtremum(name: 'max' | 'min') {
       return [mul(shares, kept(gy, x.shape, node.attrs))];
     },
   });
-  return (x: Tensor, axis?: Axes, { keepdim = false }: ReduceOptions = {}): Tensor =>
-    op([x], { axes: normalizeAxes(name, axis, x.rank), keepdim });
+  return (x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor => op([x], reductionOf(name, x, axis, o));
 }
 
 /** The largest values over `axis`; NaN wins. Equal largest elements share the gradient evenly. */
@@ -119,11 +133,11 @@ export const argmin = defineArg('argmin');
 
 /** True where any (all) of the elements over `axis` are not 0. */
 export function any(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  return cast(sum(cast(x, 'bool'), axis, o), 'bool');
+  return cast(sumFor('any', cast(x, 'bool'), axis, o), 'bool');
 }
 
 export function all(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  return eq(sum(cast(x, 'bool'), axis, o), countOf(x, normalizeAxes('all', axis, x.rank)));
+  return eq(sumFor('all', cast(x, 'bool'), axis, o), countOf(x, normalizeAxes('all', axis, x.rank)));
 }
 
 function checkFloat(name: string, x: Tensor): void {
