@@ -10,6 +10,7 @@ import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
 import { sumTo } from './ops/reduce.ts';
 import { clone } from './ops/view.ts';
+import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
 import { type Storage, tracking, unscoped } from './storage.ts';
 import type { Tensor } from './tensor.ts';
@@ -193,21 +194,7 @@ function propagate(
  * a scalar. Nothing is accumulated if the walk throws.
  */
 export function backward(y: Tensor, gy?: Tensor): void {
-  const outer = pass;
-  pass = ++passes;
-  try {
-    unscoped(() => withRecording(false, () => accumulateGradients(y, gy)));
-  } finally {
-    pass = outer;
-  }
-}
-
-let passes = 0;
-let pass = 0;
-
-/** A number of the call of `backward` that is running, 0 outside of any: for hooks that tell passes apart. */
-export function backwardPass(): number {
-  return pass;
+  asPass(() => unscoped(() => withRecording(false, () => accumulateGradients(y, gy))));
 }
 
 function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
@@ -259,7 +246,7 @@ export type GradOptions = {
 export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions & { allowUnused?: false }): Tensor[];
 export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions): (Tensor | null)[];
 export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Tensor | null)[] {
-  return withRecording(o.createGraph ?? false, () => {
+  return apart(o.createGraph ?? false, () => {
     const start = seed(y, o.gy, 'grad');
     const targets = new Set(xs);
     const all = reachable(y);
@@ -281,3 +268,6 @@ export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Te
     });
   });
 }
+
+/** Recording or not, and no part of a backward pass that may be running. */
+const apart = <T>(records: boolean, run: () => T): T => outsidePass(() => withRecording(records, run));

@@ -20,4 +20,5 @@ export {
   orNull,
   received,
 } from './check.ts';
+export { onBackwardEnd } from './pass.ts';
 export { aTensor } from './tensor.ts';
