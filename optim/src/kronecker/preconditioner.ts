@@ -16,6 +16,7 @@ import {
   unscoped,
   withSecondThread,
 } from '@otimes/core';
+import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
@@ -25,7 +26,15 @@ import { startDecomposition } from './background.ts';
 import { capture, type Need } from './capture.ts';
 import { checkClaims, type Description, describeClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
-import { type Factors, gradientScale, type LossReduction, meanGradient, type Sample, Statistics } from './factors.ts';
+import {
+  type Factors,
+  gradientScale,
+  type LossReduction,
+  meanGradient,
+  type Sample,
+  Statistics,
+  type Use,
+} from './factors.ts';
 import { defaultEigensolver, type Eigensolver, Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportBlock, Stopwatch } from './report.ts';
@@ -144,8 +153,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     );
     const hooks = capture(model, blocks, options, {
       need: index => this.#need(this.#states[index]!),
-      consume: (index, pass, batch, sample, output) =>
-        this.#watch.time('statistics', () => this.#consume(index, pass, batch, sample, output)),
+      consume: (index, use, batch, sample, output) =>
+        this.#watch.time('statistics', () => this.#consume(index, use, batch, sample, output)),
     });
     this.#handles = [hooks, ...substitutes];
   }
@@ -240,7 +249,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
-  #consume(index: number, pass: number, batch: number, sample: Sample | null, output: Tensor): void {
+  #consume(index: number, use: Use, batch: number, sample: Sample | null, output: Tensor): void {
     const state = this.#states[index]!;
     state.statistics ??= new Statistics({
       sharing: state.sharing,
@@ -248,10 +257,16 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       identityG: state.identityG,
       wantsFactors: this.#collectsFactors(state),
     });
+    const { statistics } = state;
+    if (statistics.begins(use))
+      onBackwardEnd(completed => {
+        inStep(() => statistics.ended(use.pass, completed));
+        if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
+      });
     const label = `${this.constructor.name}: ${state.label}`;
     const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
-    if (sample === null) state.statistics.count(pass, batch, label);
-    else state.statistics.add(pass, sample, label, keeps);
+    if (sample === null) statistics.count(use, batch, label);
+    else statistics.add(use, sample, label, keeps);
   }
 
   /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
@@ -261,9 +276,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Takes the rows of a layer in its basis, right after `#consume` saw them in parameter coordinates; false if nobody wants them. */
   #keepTurned(state: BlockState, a: Tensor, g: Tensor): boolean {
-    if (backwardPass() === 0 || !this.#keepsTurned(state)) return false;
-    state.statistics!.keepTurned(a, g, state.kfe!);
-    return true;
+    const pass = backwardPass();
+    if (pass === 0 || !this.#keepsTurned(state)) return false;
+    return state.statistics?.keepTurned(pass, a, g, state.kfe!) ?? false;
   }
 
   #scale(statistics: Statistics): number {
@@ -586,6 +601,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return `${this.constructor.name} of ${this.#model.constructor.name}: ${this.#states.length} blocks`;
   }
 }
+
+/** Unrecorded, outside of the user's scopes; what is made and not kept is given back at once. */
+const inStep = (run: () => void): void => unscoped(() => noGrad(() => scope(run)));
 
 /** A sum tells, unless finite elements overflow in it; then the largest magnitude does: NaN wins in `max`. */
 function isAllFinite(x: Tensor): boolean {
