@@ -114,6 +114,10 @@ export class KFAC extends KroneckerPreconditioner {
     return sum;
   }
 
+  protected override get gain(): number {
+    return 1 / (this.damping * (1 - this.momentum));
+  }
+
   protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {
     return { lambda: this.damping, mean: state.kfe!.eigenvalues().mean().item() };
   }

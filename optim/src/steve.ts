@@ -74,6 +74,11 @@ export class STEVE extends KroneckerPreconditioner {
   protected override readonly usesExampleSquares: boolean;
   protected override readonly usesBatch = false;
 
+  /** With what Nesterov and bias corrections add. */
+  protected override get gain(): number {
+    return 10 / this.eps;
+  }
+
   protected override get slotNames(): readonly string[] {
     return ['m', 'v'];
   }
