@@ -5,7 +5,7 @@
 
 import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
 import type { NdArray } from 'ndarray';
-import { type Eigensolver, Kfe } from './kfe.ts';
+import { defaultEigensolver, type Eigensolver, Kfe } from './kfe.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {
@@ -15,10 +15,10 @@ type Task = {
   readonly label: string;
 };
 
-/** n³ a second of `eigh` on one core of 2020, where nothing was measured yet. */
+/** n³ a second of `eigh` on one core of 2020, where nothing was measured yet; a tenth of it is taken for a hiccup. */
 const RATE = 1.5e9;
-/** Shorter ones say little about the rate, for what they spend beside the n³ operations. */
-const MEASURABLE = 5e-3;
+/** What is measured: smaller or shorter ones say little about the rate, for what they spend beside the n³ operations. */
+const MEASURABLE = { n: 64, seconds: 0.05 };
 /** Seconds from which on a decomposition is announced. */
 const LONG = 2;
 /** Matrices [n, n] of float64 that are alive at a time. */
@@ -61,7 +61,8 @@ export class Decomposer {
     const start = performance.now();
     const found = this.#solve(matrix);
     const seconds = (performance.now() - start) / 1000;
-    if (seconds >= MEASURABLE) this.#rate = n ** 3 / seconds;
+    if (n >= MEASURABLE.n && seconds >= MEASURABLE.seconds)
+      this.#rate = Math.max(n ** 3 / seconds, this.#solve === defaultEigensolver ? RATE / 10 : 0);
     for (const [part, shape] of [
       ['values', [n]],
       ['vectors', [n, n]],
@@ -82,7 +83,7 @@ export class Decomposer {
     console.warn(
       `${this.#name}: the ${what}, ${n} × ${n}, takes about ${seconds.toPrecision(2)} s and ` +
         `${inGB(COPIES * 8 * n * n)} to decompose, again every ${this.#refreshEvery} steps (refreshEvery). The option ` +
-        'maxFactorDim leaves larger sides at the identity',
+        'maxFactorDim leaves larger sides at the identity: 2048, say',
     );
   }
 }

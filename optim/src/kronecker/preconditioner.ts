@@ -344,8 +344,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   #plan(): Plan[] {
     const active = this.#states.flatMap(state => this.#active(state) ?? []);
     this.#checkRest();
-    // Small ones first: they tell how long large ones will take.
-    const bySize = [...active].sort((a, b) => sizeOf(a.state) - sizeOf(b.state));
+    // Small ones first, where they are decomposed here: they tell how long large ones will take.
+    const cost = ({ state }: Active) => (this.refresh === 'sync' || state.kfe === null ? costOf(state) : 0);
+    const bySize = [...active].sort((a, b) => cost(a) - cost(b));
     const bases = this.#watch.time('refresh', () => new Map(bySize.map(block => [block.state, this.#basis(block)])));
     return this.#watch.time('precondition', () =>
       active.map(block => {
@@ -752,7 +753,8 @@ function diagonal(factor: Tensor): Tensor {
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
 
-const sizeOf = ({ block, identityA, identityG }: BlockState): number =>
+/** n³ of both sides. */
+const costOf = ({ block, identityA, identityG }: BlockState): number =>
   (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
 
 function cosine(x: Tensor, y: Tensor): number {
