@@ -162,7 +162,7 @@ function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): 
   const backend = getBackend(o.device ?? 'cpu');
   if (own && backend.onHost && (o.dtype === undefined || o.dtype === dtypeOfArray(data))) {
     const storage = new Storage(backend, dtypeOfArray(data), data);
-    storage.exposed = true;
+    storage.expose();
     const out = new Tensor(storage, [...a.shape], [...a.stride], a.offset);
     if (o.requiresGrad) out.requiresGrad = true;
     return out;

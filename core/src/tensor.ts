@@ -1,13 +1,13 @@
 /** Tensor: a strided view of a storage, with its place in the autograd graph. Its operations are in `methods.ts`. */
 
 import ndarray from 'ndarray';
-import { anInstance, type Kind } from './check.ts';
+import { anInstance, checkArgument, type Kind } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
 import type { TensorMethods } from './methods.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
-import type { Storage } from './storage.ts';
+import { keepGraph, type Storage } from './storage.ts';
 
 /** Nested arrays, one level an axis. */
 export type Nested = number | boolean | readonly Nested[];
@@ -68,10 +68,20 @@ export class Tensor implements Layout {
   }
 
   set grad(g: Tensor | null) {
+    if (g !== null) this.#checkGrad(g);
     // A gradient that nobody has seen is the bulk of what a training step leaves behind; its memory comes back now.
-    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared) this.#grad.storage.release();
+    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared)
+      this.#grad.storage.release('by zeroGrad() or grad = null, as a gradient that nobody had asked for');
     this.#grad = g;
     this.#gradIsShared = true;
+  }
+
+  #checkGrad(g: Tensor): void {
+    checkArgument('grad', 'the gradient', g, aTensor);
+    const fits = sameShape(g.shape, this.shape) && g.dtype === this.dtype;
+    if (!fits) throw new ShapeError(`grad: expected a gradient like the tensor, ${describe(this)}, got ${describe(g)}`);
+    if (g.storage.backend !== this.storage.backend)
+      throw new DTypeError(`grad: expected a gradient on ${this.device}, where the tensor is, got one on ${g.device}`);
   }
 
   /** `grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
@@ -149,7 +159,8 @@ export class Tensor implements Layout {
 
   /** Survives the end of the `scope` it was made in. */
   keep(): this {
-    this.storage.kept = true;
+    this.storage.keep();
+    keepGraph(this);
     return this;
   }
 
@@ -185,12 +196,12 @@ export class Tensor implements Layout {
   }
 
   /**
-   * A scijs ndarray over the same memory: nothing is copied, and writing to it writes to the tensor. Autograd does not
-   * see such writes.
+   * A scijs ndarray over the same memory: writing to it writes to the tensor, and the other way round. Autograd does not
+   * see such writes. The first call moves the elements to an array of their own, which the ndarray and every view of its
+   * `data` keep alive; kernels in WebAssembly then read the tensor through a copy. For a look alone take `dataSync()`.
    */
   ndarray(): ndarray.NdArray<TypedArray> {
-    this.storage.exposed = true;
-    return ndarray(this.storage.array, [...this.shape], [...this.strides], this.offset);
+    return ndarray(this.storage.expose(), [...this.shape], [...this.strides], this.offset);
   }
 
   toString(): string {
@@ -206,6 +217,14 @@ export class Tensor implements Layout {
   get isContiguous(): boolean {
     return isContiguous(this);
   }
+}
+
+/**
+ * An ndarray over the memory of a tensor, for a look that ends before anything is allocated; it must not be kept or written
+ * to.
+ */
+export function lendNdarray(x: Tensor): ndarray.NdArray<TypedArray> {
+  return ndarray(x.storage.array, [...x.shape], [...x.strides], x.offset);
 }
 
 /** An argument that must be a tensor. */

@@ -173,6 +173,12 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
   readonly onHost: boolean;
 
+  /**
+   * Gives back what earlier kernels needed while they ran, copies of their operands say. Called before an operation that
+   * writes in place; `allocate` does the same.
+   */
+  endKernels?(): void;
+
   /** Memory for `size` elements, with any content. */
   allocate(dtype: DType, size: number): TypedArray | Region;
   /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */

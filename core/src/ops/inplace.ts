@@ -33,6 +33,7 @@ function writable(op: string, y: Tensor, x: Tensor): void {
   // Before a kernel reads any address, because computing what was deferred may collect memory.
   y.storage.settle();
   x.storage.settle();
+  y.storage.backend.endKernels?.();
 }
 
 function checkFits(op: string, y: Tensor, x: Tensor): void {
