@@ -22,5 +22,4 @@ export {
 } from './check.ts';
 export { onBackwardEnd } from './pass.ts';
 export { withoutEarlyRelease } from './storage.ts';
-export { aTensor } from './tensor.ts';
 export { aTensor, lendNdarray } from './tensor.ts';

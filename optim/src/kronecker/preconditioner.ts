@@ -37,15 +37,15 @@ import {
   type Use,
 } from './factors.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
-import { defaultEigensolver, type Kfe, type Rotation, rotate } from './kfe.ts';
+import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportBlock, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
 import { type Arrival, BlockState, type RefreshJob } from './state.ts';
 import { substituteForwards } from './substitute.ts';
 
-/** A step that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
-export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor };
+/** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
+export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: number };
 
 /** A block with a gradient: in the basis it was computed in, or in parameter coordinates. */
 type Active = {
@@ -205,6 +205,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
   /** λ and the mean curvature that it is added to, for reports. */
   protected dampingOf(_state: BlockState): { lambda: number; mean: number } | null {
+    return null;
+  }
+
+  /** How many directions of A and of G a block's optimizer takes for null, for reports; null where it does not ask. */
+  protected nullsOf(_state: BlockState): { readonly A: number; readonly G: number } | null {
     return null;
   }
 
@@ -370,6 +375,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const lr = this.#lr * state.lrRatio;
     return (
       state.isOrdinary &&
+      state.graft <= 1e6 &&
       isOrdinaryStep(this.gain, lr, 1 - lr * this.weightDecay) &&
       isOrdinary(largest(raw)) &&
       (squares === null || isOrdinary(largest(squares), 2)) &&
@@ -384,9 +390,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
         const proposals = plans.flatMap(plan => this.#propose(plan) ?? []);
         this.finish(proposals);
         const decayed = new Set<Parameter>();
-        for (const { state, gradient, update } of proposals) {
+        for (const { state, gradient, update, scale } of proposals) {
           if (this.#observes) state.cosine = cosine(gradient, update);
-          this.#apply(state, update, decayed);
+          this.#apply(state, update, scale, decayed);
         }
         if (journal !== null) for (const { state } of plans) this.#checkStepped(state);
       } catch (error) {
@@ -447,6 +453,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const raw = inBasis?.D ?? state.block.gradient();
     if (raw === null) return null;
     const fresh = statistics === null ? null : statistics.factors(this.#scale(statistics));
+    // Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite.
     const suspects = { 'factor A': fresh && diagonal(fresh.A), 'factor G': fresh && diagonal(fresh.G), gradient: raw };
     for (const [what, value] of Object.entries(suspects))
       if (value !== null && !isAllFinite(value)) throw this.#notFinite(what, state.label);
@@ -509,6 +516,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   #takeArrival(state: BlockState, job: RefreshJob): void {
     state.job = null;
+    state.isFresh = false;
     let arrival: Arrival;
     try {
       arrival = job.take();
@@ -532,6 +540,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
   #propose({ state, inBasis, raw, averages, basis }: Plan): Proposal | null {
     const before = state.kfe;
+    state.isFresh = before !== basis;
     if (averages !== null) this.#average(state, averages);
     let gradient: Tensor;
     if (before === basis) {
@@ -552,7 +561,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
         return null;
       }
     }
-    return { state, gradient, update: this.direction(state, gradient) };
+    const update = this.direction(state, gradient);
+    return { state, gradient, update, scale: state.graft };
   }
 
   /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */
@@ -581,13 +591,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     state.route = 'gradient';
   }
 
-  /** Parameters ← (1 − lr · weightDecay) parameters − lr · update, in whichever coordinates they are kept. */
-  #apply(state: BlockState, update: Tensor, decayed: Set<Parameter>): void {
+  /** Parameters ← (1 − lr · weightDecay) parameters − lr · scale · update, in whichever coordinates they are kept. */
+  #apply(state: BlockState, update: Tensor, scale: number, decayed: Set<Parameter>): void {
     const lr = this.#lr * state.lrRatio;
     const keep = 1 - lr * this.weightDecay;
     if (lr === 0) return;
     if (state.route === 'resident' && state.turnable) {
-      state.resident().addScaled_(update, -lr, keep);
+      state.resident().addScaled_(update, -lr * scale, keep);
       state.deferParameters();
       return;
     }
@@ -597,7 +607,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       p.scale_(keep);
       decayed.add(p);
     }
-    state.block.add(state.kfe!.unproject(update), -lr);
+    state.block.add(state.kfe!.unproject(update), -lr * scale);
   }
 
   /** Throws for a gradient of the rest that is not finite. */
@@ -690,7 +700,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const inFlight = this.#states.filter(({ job }) => job !== null).length;
     return {
       steps: this.#steps,
-      blocks: this.#states.map(state => noGrad(() => reportBlock(state, state.kfe && this.dampingOf(state)))),
+      blocks: this.#states.map(state =>
+        noGrad(() => reportBlock(state, state.kfe && this.dampingOf(state), state.kfe && this.nullsOf(state))),
+      ),
       refreshes: { ...this.#refreshes, inFlight },
       milliseconds: { ...this.#watch.milliseconds },
     };
@@ -743,11 +755,6 @@ const inStep = (run: () => void): void => unscoped(() => noGrad(() => scope(run)
 /** A sum tells, unless finite elements overflow in it; then the largest magnitude does: NaN wins in `max`. */
 function isAllFinite(x: Tensor): boolean {
   return Number.isFinite(x.sum().item()) || Number.isFinite(x.abs().max().item());
-}
-
-/** Of a Gram matrix, where |x_ij| ≤ √(x_ii x_jj): it tells whether all of it is finite. A mean eigenvalue is its own. */
-function diagonal(factor: Tensor): Tensor {
-  return factor.rank === 0 ? factor : factor.reshape([-1]).slice([null, null, factor.shape[0]! + 1]);
 }
 
 const copyOf = (state: StateDict): StateDict =>

@@ -77,6 +77,10 @@ export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlo
     if (bias !== null) this.#rows(bias).addScaled_(update.narrow(1, inputs, 1).squeeze(1).astype(bias.dtype), scale);
   }
 
+  norm(): number {
+    return Math.hypot(...this.parameters.map(p => this.#rows(p.detach()).norm().item()));
+  }
+
   /** The block's rows of the weight or bias, or of its gradient; a view. */
   #rows(x: Tensor): Tensor {
     return this.dOut === x.shape[0] ? x : x.narrow(0, this.first, this.dOut);
