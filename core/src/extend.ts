@@ -2,6 +2,7 @@
 
 export {
   aBoolean,
+  aCount,
   aDevice,
   aDType,
   aFunction,
@@ -9,12 +10,15 @@ export {
   anInstance,
   anInteger,
   aShape,
+  aStateDict,
   aString,
   axes,
   checkArgument,
   checkOptions,
+  inspect,
   isPlainObject,
   type Kind,
+  nameOf,
   type OptionKinds,
   oneOf,
   orNull,
@@ -22,3 +26,4 @@ export {
 } from './check.ts';
 export { withoutEarlyRelease } from './storage.ts';
 export { aTensor, lendNdarray } from './tensor.ts';
+export { checkTrained, noteGradient, noteKnown, noteMoved } from './untrained.ts';
