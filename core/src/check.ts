@@ -78,11 +78,9 @@ export function received(value: unknown): string {
  * program's own is called by its name, or by what it extends where a minifier left nothing of that.
  */
 export function nameOf(instance: object): string {
-  const { constructor } = instance;
-  const label = 'builtIn' in constructor ? String(constructor.builtIn) : '';
-  return (Object.hasOwn(constructor, 'builtIn') || constructor.name.length < 3) && label !== ''
-    ? label
-    : constructor.name;
+  const { constructor: made } = instance;
+  const label = 'builtIn' in made ? String(made.builtIn) : '';
+  return label !== '' && (Object.hasOwn(made, 'builtIn') || made.name.length < 3) ? label : made.name;
 }
 
 /** The method by which Node's console and REPL show an object. */

@@ -38,6 +38,8 @@ let depth = 0;
 let owners = 0;
 /** Counts the calls in which code of the program may have kept a tensor that a container would have owned. */
 let foreign = 0;
+/** Plain tensors that require a gradient and were in modules before their first call. */
+const early = new WeakSet<Tensor>();
 /** Sees each call in the place of the hooks. */
 let observer: ((module: AnyModule, output: unknown) => void) | null = null;
 
@@ -164,7 +166,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Of the outermost module: all parameters that it lists count as known, and what it cannot list is an error. */
   #beforeFirstCall(): void {
-    if (depth === 0) this.namedParameters();
+    if (depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
     this.#wasCalled = true;
   }
 
@@ -230,7 +232,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
    * Every parameter, buffer and module of the tree, depth first, by its dotted path; one used in two places is there twice.
    * Throws for a tree that is none, and for what may want to be trained and cannot be listed.
    */
-  #walk(): Map<string, Parameter | Buffer | AnyModule> {
+  #walk(calling = false): Map<string, Parameter | Buffer | AnyModule> {
     const found = new Map<string, Parameter | Buffer | AnyModule>();
     const others: Member[] = [];
     const refuse = (path: string, what: string) => new TypeError(`${nameOf(this)}: '${path}' ${what}`);
@@ -244,10 +246,12 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
           found.set(path, value);
           if (value instanceof Module) visit(value, `${path}.`, [...above, value]);
         } else if (!(value instanceof Tensor)) others.push([path, value]);
-        else if (!module.#wasCalled)
+        // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
+        else if (calling && !module.#wasCalled) early.add(value);
+        else if (!module.#wasCalled || early.has(value))
           throw refuse(
             path,
-            'is a plain tensor that requires a gradient, which is not trained: make it a new Parameter(…)',
+            'is a plain tensor that requires a gradient, so it is not trained: make it a new Parameter(…)',
           );
       }
     };

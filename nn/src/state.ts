@@ -36,7 +36,7 @@ export function loadInto(
       if (!own.has(path)) problems.push(`unexpected: ${path} ${received(value)}`);
   if (problems.length > 0)
     throw new Error(
-      `${op}: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
+      `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
     );
   noGrad(() => {
     for (const [target, value] of copies) target.copy_(value);
