@@ -2,6 +2,7 @@
 
 export {
   aBoolean,
+  aCount,
   aDevice,
   aDType,
   aFunction,
@@ -9,12 +10,15 @@ export {
   anInstance,
   anInteger,
   aShape,
+  aStateDict,
   aString,
   axes,
   checkArgument,
   checkOptions,
+  inspect,
   isPlainObject,
   type Kind,
+  nameOf,
   type OptionKinds,
   oneOf,
   orNull,
@@ -23,3 +27,4 @@ export {
 export { onBackwardEnd } from './pass.ts';
 export { withoutEarlyRelease } from './storage.ts';
 export { aTensor, lendNdarray } from './tensor.ts';
+export { checkTrained, noteGradient, noteKnown, noteMoved } from './untrained.ts';
