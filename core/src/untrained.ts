@@ -3,8 +3,8 @@
  * optimizer was made, would train the rest in silence; modules and optimizers tell each other here, and `step` says so.
  */
 
-import { backwardPass } from './autograd.ts';
 import { describe } from './errors.ts';
+import { backwardPass } from './pass.ts';
 import type { Tensor } from './tensor.ts';
 
 /** What a module lists or an optimizer holds. */
