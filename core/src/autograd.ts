@@ -11,6 +11,7 @@ import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
 import { sumTo } from './ops/reduce.ts';
 import { clone } from './ops/view.ts';
+import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
 import { leave, type Storage, tracking, unscoped } from './storage.ts';
 import { aTensor, checkTensors, someTensors, type Tensor } from './tensor.ts';
@@ -217,21 +218,7 @@ function propagate(
  * a scalar. Nothing is accumulated if the walk throws.
  */
 export function backward(y: Tensor, gy?: Tensor): void {
-  const outer = pass;
-  pass = ++passes;
-  try {
-    unscoped(() => withRecording(false, () => accumulateGradients(y, gy)));
-  } finally {
-    pass = outer;
-  }
-}
-
-let passes = 0;
-let pass = 0;
-
-/** A number of the call of `backward` that is running, 0 outside of any: for hooks that tell passes apart. */
-export function backwardPass(): number {
-  return pass;
+  asPass(() => unscoped(() => withRecording(false, () => accumulateGradients(y, gy))));
 }
 
 function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
@@ -282,7 +269,7 @@ export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Te
   checkTensors('grad', y);
   checkArgument('grad', 'xs', xs, someTensors);
   checkOptions('grad', o, { gy: aTensor, createGraph: aBoolean, allowUnused: aBoolean });
-  return withRecording(o.createGraph ?? false, () => {
+  return apart(o.createGraph ?? false, () => {
     const start = seed(y, o.gy, 'grad');
     const targets = new Set(xs);
     const all = reachable(y);
@@ -305,3 +292,6 @@ export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Te
     });
   });
 }
+
+/** Recording or not, and no part of a backward pass that may be running. */
+const apart = <T>(records: boolean, run: () => T): T => outsidePass(() => withRecording(records, run));

@@ -75,6 +75,19 @@ export function received(value: unknown, depth = 1): string {
   return `a ${value.constructor?.name ?? 'strange object'}`;
 }
 
+/**
+ * What messages call an instance. Minifiers rename classes, so those of the library have a static `builtIn`; a class of the
+ * program's own is called by its name, or by what it extends where a minifier left nothing of that.
+ */
+export function nameOf(instance: object): string {
+  const { constructor: made } = instance;
+  const label = 'builtIn' in made ? String(made.builtIn) : '';
+  return label !== '' && (Object.hasOwn(made, 'builtIn') || made.name.length < 3) ? label : made.name;
+}
+
+/** The method by which Node's console and REPL show an object. */
+export const inspect: unique symbol = Symbol.for('nodejs.util.inspect.custom') as typeof inspect;
+
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -83,6 +96,11 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 
 export const aNumber: Kind = { expected: 'a number', is: v => typeof v === 'number' };
 export const anInteger: Kind = { expected: 'an integer', is: v => Number.isInteger(v) };
+export const aCount: Kind = {
+  expected: 'an integer ≥ 1',
+  is: v => Number.isInteger(v) && Number(v) >= 1,
+  error: RangeError,
+};
 export const aBoolean: Kind = { expected: 'true or false', is: v => typeof v === 'boolean' };
 export const aString: Kind = { expected: 'a string', is: v => typeof v === 'string' };
 export const aFunction: Kind = { expected: 'a function', is: v => typeof v === 'function' };
@@ -100,6 +118,11 @@ export const aShape: Kind = {
   expected: 'a shape such as [2, 3]',
   is: v => Array.isArray(v),
   hint: v => (typeof v === 'number' ? `write [${v}, …]` : ''),
+};
+export const aStateDict: Kind = {
+  expected: 'a state dict, an object of tensors by name',
+  is: isPlainObject,
+  hint: v => (received(v) === 'a promise' ? 'await it' : ''),
 };
 export const axes: Kind = {
   expected: 'an axis or an array of axes',

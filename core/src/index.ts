@@ -1,6 +1,6 @@
 /** @otimes/core: tensors over strided storage and define-by-run automatic differentiation. */
 
-export { backwardPass, type GradOptions, grad } from './autograd.ts';
+export { type GradOptions, grad } from './autograd.ts';
 export type {
   Backend,
   BinaryKernel,
@@ -42,6 +42,7 @@ export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
+export { backwardPass } from './pass.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export { type Shape, sameShape } from './shape.ts';

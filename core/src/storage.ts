@@ -274,8 +274,10 @@ export function tracking(run: () => void): Scope {
 /**
  * Runs `run`, which makes tensors that only its result depends on and that nobody else sees. They are released with the
  * graph that they became part of, or at once where they became part of none. For the insides of built-in layers.
+ *
+ * @param owns asked at the end: whether that is so. False where code ran that may have kept what it saw; default true.
  */
-export function owningIntermediates(run: () => Tensor): Tensor {
+export function owningIntermediates(run: () => Tensor, owns: () => boolean = () => true): Tensor {
   checkArgument('owningIntermediates', 'run', run, aFunction);
   let result: Tensor | undefined;
   const own = tracking(() => {
@@ -285,9 +287,10 @@ export function owningIntermediates(run: () => Tensor): Tensor {
     throw new TypeError(`owningIntermediates: expected run to return a tensor, got ${received(result)}`);
   const { storage, node } = result;
   let adopted = false;
+  const owning = owns();
   for (const one of own.made) {
     if (one.holder !== own) continue;
-    if (one === storage) leave(one);
+    if (one === storage || !owning) leave(one);
     else if (node === null) one.release(INSIDE);
     else {
       one.holder = node;

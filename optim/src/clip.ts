@@ -1,10 +1,13 @@
 /** Limits on gradients, between `backward` and `step`. */
 
 import { describe, scope, type Tensor } from '@otimes/core';
+import { received } from '@otimes/core/extend';
+import { checkTensor, listOf } from './check.ts';
 
 /** The gradients there are, each once, with the position of their parameters. */
-function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
-  return [...new Set(parameters)].flatMap((p, i) => {
+function gradients(op: string, parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
+  return [...new Set(listOf(op, parameters))].flatMap((p, i) => {
+    checkTensor(op, p, i);
     const g = p.borrowGrad();
     return g === null ? [] : [{ i, g }];
   });
@@ -18,8 +21,8 @@ function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
  * @throws if that is NaN or infinite; the gradients are then as they were
  */
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
-  if (!(maxNorm >= 0)) throw new RangeError(`clipGradNorm: expected a maxNorm ≥ 0, got ${maxNorm}`);
-  const found = gradients(parameters);
+  checkLimit('clipGradNorm', 'maxNorm', maxNorm);
+  const found = gradients('clipGradNorm', parameters);
   const norms = found.map(({ g }) => scope(() => g.norm().item()));
   const total = Math.hypot(...norms);
   const bad = found[norms.findIndex(norm => !Number.isFinite(norm))];
@@ -33,8 +36,13 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): num
   return total;
 }
 
+function checkLimit(op: string, name: string, value: unknown): void {
+  if (!(typeof value === 'number' && value >= 0))
+    throw new RangeError(`${op}: expected a ${name} ≥ 0, got ${received(value)}`);
+}
+
 /** Limits every element of the gradients to [−clipValue, clipValue], in place. */
 export function clipGradValue(parameters: Iterable<Tensor>, clipValue: number): void {
-  if (!(clipValue >= 0)) throw new RangeError(`clipGradValue: expected a clipValue ≥ 0, got ${clipValue}`);
-  for (const { g } of gradients(parameters)) scope(() => g.copy_(g.clamp(-clipValue, clipValue)));
+  checkLimit('clipGradValue', 'clipValue', clipValue);
+  for (const { g } of gradients('clipGradValue', parameters)) scope(() => g.copy_(g.clamp(-clipValue, clipValue)));
 }

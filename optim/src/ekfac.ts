@@ -5,25 +5,34 @@ import { checkChoice } from './check.ts';
 import { KFAC, KFAC_OPTIONS, type KFACOptions } from './kfac.ts';
 import { batchSquares } from './kronecker/factors.ts';
 import type { Rotation } from './kronecker/kfe.ts';
+import type { NullSpace } from './kronecker/nulls.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { BlockState } from './kronecker/state.ts';
 
 export type EKFACOptions = Omit<KFACOptions, 'dampingSplit'> & {
   /** s = mean_b (UGᵀ D_b UA)² ('example', default), or B (UGᵀ D UA)² ('batch'), which costs nothing more. */
   secondMoment?: 'example' | 'batch';
+  /**
+   * S and what enters it become their mean over A's null directions, row by row, and over G's, column by column: within such a
+   * space the eigenvectors are arbitrary, and single measurements would be so too. Null as in STEVE's `nullRule: 'noise'`.
+   * Default true.
+   */
+  averageNull?: boolean;
 };
 
 const { dampingSplit: _, ...SHARED } = KFAC_OPTIONS;
-const EKFAC_OPTIONS = { ...SHARED, secondMoment: true } satisfies Record<keyof EKFACOptions, true>;
+const EKFAC_OPTIONS = { ...SHARED, secondMoment: true, averageNull: true } satisfies Record<keyof EKFACOptions, true>;
 
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class EKFAC extends KFAC {
   readonly secondMoment: 'example' | 'batch';
+  readonly averageNull: boolean;
 
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: EKFACOptions = {}) {
     checkChoice(new.target.name, 'secondMoment', o.secondMoment, ['example', 'batch']);
-    super(model, o, EKFAC_OPTIONS);
+    super(model, { ...o, klClip: o.klClip ?? 3e-3, trust: o.trust ?? false }, EKFAC_OPTIONS);
+    this.averageNull = o.averageNull ?? true;
     this.secondMoment = o.secondMoment ?? 'example';
     this.usesExampleSquares = this.secondMoment === 'example';
     this.usesBatch = this.secondMoment === 'batch';
@@ -43,14 +52,23 @@ export class EKFAC extends KFAC {
 
   protected override refreshed(state: BlockState, rotation: Rotation | null): void {
     super.refreshed(state, rotation);
-    state.slots.set('S', state.kfe!.eigenvalues().clone());
+    const eigenvalues = state.kfe!.eigenvalues();
+    state.slots.set('S', this.#nulls(state)?.average(eigenvalues) ?? eigenvalues.clone());
+  }
+
+  #nulls({ kfe }: BlockState): NullSpace | null {
+    return this.averageNull ? kfe!.nullSpace : null;
+  }
+
+  protected override nullsOf(state: BlockState): { A: number; G: number } | null {
+    return this.averageNull ? (this.#nulls(state)?.counts ?? { A: 0, G: 0 }) : null;
   }
 
   protected override curvature(state: BlockState, D: Tensor): Tensor {
     const S = state.slots.get('S')!;
     const s = this.#secondMoments(state, D);
     const alpha = this.factorDecay;
-    if (s !== null) S.addScaled_(s, 1 - alpha, alpha);
+    if (s !== null) S.addScaled_(this.#nulls(state)?.average(s) ?? s, 1 - alpha, alpha);
     return this.damped(S);
   }
 

@@ -9,7 +9,7 @@ import type { BlockState } from './kronecker/state.ts';
 import { SGD } from './sgd.ts';
 
 export type KFACOptions = KroneckerOptions & {
-  /** λ, added to the curvature. Default 1e-2. */
+  /** λ > 0, added to the curvature. Default 3e-3. */
   damping?: number;
   /**
    * 'eigen' (default): D̃ / (sG sAᵀ + λ). 'pi': (G + √λ/π I)⁻¹ D (A + π√λ I)⁻¹ with π² = (tr A / dim A) / (tr G / dim G)
@@ -20,8 +20,16 @@ export type KFACOptions = KroneckerOptions & {
   momentum?: number;
   /** The update looks ahead along the momentum. Default false. */
   nesterov?: boolean;
-  /** κ: updates shrink together by min(1, √(κ / Σ lr² ⟨update, D⟩)), lr being the block's. Default: none. */
-  klClip?: number;
+  /**
+   * κ > 0: updates shrink together by min(1, √(κ / Σ lr² ⟨update, D⟩)), lr being the block's (Ba et al. 2017). Default false,
+   * none, and 3e-3 for EKFAC.
+   */
+  klClip?: number | false;
+  /**
+   * τ > 0: no step is longer than τ of the weights. Each block's update shrinks by min(1, τ max(‖[W b]‖, 0.1 √dOut) / (lr ‖update‖)),
+   * lr being the block's, before klClip and momentum. Default 0.1, and false, none, for EKFAC.
+   */
+  trust?: number | false;
 };
 
 /** The names of the options, to tell a misspelt one. */
@@ -32,19 +40,25 @@ export const KFAC_OPTIONS = {
   momentum: true,
   nesterov: true,
   klClip: true,
+  trust: true,
 } satisfies Record<keyof KFACOptions, true>;
+
+/** Of √dOut: the norm of weights that `trust` takes smaller ones for. */
+const TRUSTED = 0.1;
 
 function checkKfacOptions(name: string, o: KFACOptions): void {
   // Without damping a null direction of the factors would divide 0 by 0.
   checkAbove0(name, 'damping', o.damping);
   checkAbove0(name, 'klClip', o.klClip);
+  checkAbove0(name, 'trust', o.trust);
   checkChoice(name, 'dampingSplit', o.dampingSplit, ['eigen', 'pi']);
   if (o.momentum !== undefined) checkRange(name, 'momentum', o.momentum, 0, 1);
   if (o.nesterov && !o.momentum) throw new RangeError(`${name}: nesterov needs a momentum above 0`);
 }
 
-function checkAbove0(name: string, option: string, value: number | undefined): void {
-  if (value !== undefined && !(value > 0)) throw new RangeError(`${name}: expected ${option} > 0, got ${value}`);
+function checkAbove0(name: string, option: string, value: number | false | undefined): void {
+  if (value !== undefined && value !== false && !(value > 0))
+    throw new RangeError(`${name}: expected ${option} > 0, got ${value}`);
 }
 
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
@@ -53,7 +67,8 @@ export class KFAC extends KroneckerPreconditioner {
   readonly dampingSplit: 'eigen' | 'pi';
   readonly momentum: number;
   readonly nesterov: boolean;
-  readonly klClip: number | null;
+  readonly klClip: number | false;
+  readonly trust: number | false;
   readonly #damped = new WeakMap<Tensor, { damping: number; version: number; sum: Tensor }>();
 
   /** `lr` defaults to 0.01. */
@@ -61,13 +76,14 @@ export class KFAC extends KroneckerPreconditioner {
     // Before the base registers its hooks: a refused optimizer leaves none behind.
     checkKnown(new.target.name, o, known);
     checkKfacOptions(new.target.name, o);
-    const { damping = 1e-2, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = null } = o;
+    const { damping = 3e-3, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = false, trust = 0.1 } = o;
     super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
     this.damping = damping;
     this.dampingSplit = dampingSplit;
     this.momentum = momentum;
     this.nesterov = nesterov;
     this.klClip = klClip;
+    this.trust = trust;
   }
 
   protected override readonly usesExampleSquares: boolean = false;
@@ -88,8 +104,13 @@ export class KFAC extends KroneckerPreconditioner {
   }
 
   protected override stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number): boolean {
-    if (this.momentum !== 0 || this.klClip !== null) return false;
-    weight.addcdiv_(D, this.curvature(state, D), -lr, keep);
+    if (this.momentum !== 0 || this.klClip !== false) return false;
+    const curvature = this.curvature(state, D);
+    if (this.trust === false) weight.addcdiv_(D, curvature, -lr, keep);
+    else {
+      const update = D.div(curvature);
+      weight.addScaled_(update, -lr * this.#trusted(state, update, this.trust), keep);
+    }
     return true;
   }
 
@@ -114,22 +135,47 @@ export class KFAC extends KroneckerPreconditioner {
     return sum;
   }
 
+  protected override get gain(): number {
+    return 1 / (this.damping * (1 - this.momentum));
+  }
+
   protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {
     return { lambda: this.damping, mean: state.kfe!.eigenvalues().mean().item() };
   }
 
   protected override finish(proposals: readonly Proposal[]): void {
-    const scale = this.klClip === null ? 1 : this.#klScale(proposals, this.klClip);
-    for (const proposal of proposals) {
-      const update = scale === 1 ? proposal.update : proposal.update.mul(scale);
-      proposal.update = this.momentum === 0 ? update : this.#withMomentum(proposal.state, update);
+    if (this.trust !== false)
+      for (const proposal of proposals) proposal.scale = this.#trusted(proposal.state, proposal.update, this.trust);
+    if (this.klClip !== false) {
+      const scale = this.#klScale(proposals, this.klClip);
+      for (const proposal of proposals) {
+        proposal.scale *= scale;
+        proposal.state.klClip = scale;
+      }
     }
+    if (this.momentum === 0) return;
+    for (const proposal of proposals) {
+      const { state, update, scale } = proposal;
+      proposal.update = this.#withMomentum(state, scale === 1 ? update : update.mul(scale));
+      proposal.scale = 1;
+    }
+  }
+
+  /** What `trust` leaves of an update. */
+  #trusted(state: BlockState, update: Tensor, trust: number): number {
+    const length = this.lr * state.lrRatio * update.norm().item();
+    // A layer that is 0 has to move too. The norm of the weights is asked for where it counts.
+    let limit = trust * TRUSTED * Math.sqrt(state.block.dOut);
+    if (length > limit) limit = Math.max(limit, trust * state.norm());
+    state.trust = length > limit ? limit / length : 1;
+    return state.trust;
   }
 
   /** Inner products are the same in every orthonormal basis. */
   #klScale(proposals: readonly Proposal[], kappa: number): number {
     const inner = proposals.reduce(
-      (sum, { state, update, gradient }) => sum + state.lrRatio ** 2 * update.mul(gradient).sum().item(),
+      (sum, { state, update, scale, gradient }) =>
+        sum + (state.lrRatio * scale) ** 2 * update.mul(gradient).sum().item(),
       0,
     );
     return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));

@@ -1,13 +1,15 @@
 /**
  * STEVE, Stochastic Eigenbasis-adaptive Variance Estimation: Adam's moments in the Kronecker-factored eigenbasis of the
  * Fisher. Deviations from the paper's Algorithm 1, each with its reason in docs/math.md: bias correction is Adam's,
- * the counter starts at 1, and running averages, batch second moments and carried moments are the defaults.
+ * the counter starts at 1, running averages, batch second moments and carried moments are the defaults, null directions get
+ * rules of their own, and the step has the length of Adam's.
  */
 
-import { adamMoments, adamStep, type Tensor, zeros } from '@otimes/core';
+import { adamMoments, adamStep, type Tensor, where, zeros } from '@otimes/core';
 import { Adam, checkBetas } from './adam.ts';
 import { checkChoice, checkKnown, checkRange } from './check.ts';
 import { type Rotation, rotate, rotateSquares } from './kronecker/kfe.ts';
+import type { NullSpace } from './kronecker/nulls.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';
@@ -24,9 +26,20 @@ export type STEVEOptions = KroneckerOptions & {
   /** The update looks ahead along the first moment, as NAdam's does. Default false. */
   nesterov?: boolean;
   /**
-   * Coordinates whose eigenvalue in A or G is at most this fraction of the largest are not updated. Default 1e-6 in
-   * float32, 1e-14 in float64: what rounding leaves of a null direction.
+   * The step of each block is γ times as long: as long, in the norm, as Adam's step in parameter coordinates with the same
+   * moments, so that learning rates mean what they mean to Adam. γ = ‖mₚ / (√vₚ + ε)‖ / ‖m̂ / (√v̂ + ε)‖ with mₚ = UG m̂ UAᵀ and
+   * vₚ = (UG∘UG) v̂ (UA∘UA)ᵀ, measured after 1, 2, 4, 8, … updates and at refreshes. Default true.
    */
+  graft?: boolean;
+  /**
+   * What becomes of directions that the factors' examples had no part in, where the division by √v̂ would bring rounding noise
+   * to full length. 'noise' (default): a direction is null if s_j ≤ c ε n_j + 1e-14 max s, with n_j = Σ_k U_kj² A_kk (G alike), ε of
+   * the dtype and c = 30 (√n from n = 900 on). On steps that refresh the basis its coordinates are left out; on others those with
+   * |D̃_ij| ≤ 30 ε √(nG_i nA_j); and v is averaged over the null space. 'tolerance': coordinates whose eigenvalue in A or G is at
+   * most `nullTolerance` times the largest are never updated. 'none': all are.
+   */
+  nullRule?: 'noise' | 'tolerance' | 'none';
+  /** Of `nullRule: 'tolerance'` alone, in [0, 1). Default 1e-6 in float32, 1e-14 in float64. */
   nullTolerance?: number;
 };
 
@@ -37,8 +50,13 @@ const STEVE_OPTIONS = {
   secondMoment: true,
   onRefresh: true,
   nesterov: true,
+  graft: true,
+  nullRule: true,
   nullTolerance: true,
 } satisfies Record<keyof STEVEOptions, true>;
+
+/** At refreshes γ is measured again once there were so many times as many updates as the last time: it settles. */
+const REGRAFT = 1.25;
 
 function checkSteveOptions(o: STEVEOptions): void {
   checkKnown('STEVE', o, STEVE_OPTIONS);
@@ -47,6 +65,11 @@ function checkSteveOptions(o: STEVEOptions): void {
   if (o.nullTolerance !== undefined) checkRange('STEVE', 'nullTolerance', o.nullTolerance, 0, 1);
   checkChoice('STEVE', 'secondMoment', o.secondMoment, ['batch', 'example']);
   checkChoice('STEVE', 'onRefresh', o.onRefresh, ['carry', 'zero']);
+  checkChoice('STEVE', 'nullRule', o.nullRule, ['noise', 'tolerance', 'none']);
+  if (o.nullTolerance !== undefined && o.nullRule !== 'tolerance')
+    throw new TypeError(
+      `STEVE: nullTolerance needs nullRule: 'tolerance', got ${o.nullRule === undefined ? "the default, 'noise'" : `'${o.nullRule}'`}`,
+    );
 }
 
 /** Unclaimed parameters go to Adam with the same lr, betas and eps unless `rest` says otherwise. */
@@ -55,6 +78,8 @@ export class STEVE extends KroneckerPreconditioner {
   readonly eps: number;
   readonly onRefresh: 'carry' | 'zero';
   readonly nesterov: boolean;
+  readonly graft: boolean;
+  readonly nullRule: 'noise' | 'tolerance' | 'none';
   readonly nullTolerance: number | null;
 
   /** `lr` defaults to 0.01. */
@@ -68,11 +93,18 @@ export class STEVE extends KroneckerPreconditioner {
     this.usesExampleSquares = o.secondMoment === 'example';
     this.onRefresh = o.onRefresh ?? 'carry';
     this.nesterov = o.nesterov ?? false;
+    this.graft = o.graft ?? true;
+    this.nullRule = o.nullRule ?? 'noise';
     this.nullTolerance = o.nullTolerance ?? null;
   }
 
   protected override readonly usesExampleSquares: boolean;
   protected override readonly usesBatch = false;
+
+  /** With what Nesterov and bias corrections add. */
+  protected override get gain(): number {
+    return 10 / this.eps;
+  }
 
   protected override get slotNames(): readonly string[] {
     return ['m', 'v'];
@@ -88,31 +120,85 @@ export class STEVE extends KroneckerPreconditioner {
       return;
     }
     const [m, v] = [slots.get('m')!, slots.get('v')!];
-    // In place, which leaves nothing to collect. What null directions of the new basis would get is rounding noise, as their
-    // gradients are.
-    m.copy_(this.#masked(state, rotate(m, rotation)));
-    v.copy_(rotateSquares(v, rotation));
+    const squares = rotateSquares(v, rotation);
+    // In place, which leaves nothing to collect.
+    m.copy_(this.#heard(state, rotate(m, rotation)));
+    v.copy_(this.#nulls(state)?.average(squares) ?? squares);
+    if (this.graft && state.count >= REGRAFT * state.graftedAt) this.#measureGraft(state);
   }
 
-  #masked({ kfe }: BlockState, x: Tensor): Tensor {
-    return kfe!.maskNull(x, this.nullTolerance ?? (x.dtype === 'float32' ? 1e-6 : 1e-14));
+  /** Of the rule 'noise'; null where no direction is null. */
+  #nulls({ kfe }: BlockState): NullSpace | null {
+    return this.nullRule === 'noise' ? kfe!.nullSpace : null;
+  }
+
+  protected override nullsOf(state: BlockState): { A: number; G: number } | null {
+    if (this.nullRule === 'noise') return this.#nulls(state)?.counts ?? { A: 0, G: 0 };
+    if (this.nullRule === 'none') return null;
+    const { sA, sG } = state.kfe!;
+    const tolerance = this.#tolerance(sA);
+    const count = (s: Tensor) => s.le(s.max().mul(tolerance)).astype('float32').sum().item();
+    return { A: count(sA), G: count(sG) };
+  }
+
+  #tolerance({ dtype }: Tensor): number {
+    return this.nullTolerance ?? (dtype === 'float32' ? 1e-6 : 1e-14);
+  }
+
+  /**
+   * D̃ or a first moment without what the rule takes for rounding noise. With factors that have the current batch in them, all
+   * of a null direction is. With older ones, from a step before or from the background, what came since may be real.
+   */
+  #heard(state: BlockState, x: Tensor): Tensor {
+    state.silent = this.#silent(state, x);
+    return state.silent === null ? x : where(state.silent, 0, x);
+  }
+
+  /** A mask of its own, or null for nothing. */
+  #silent(state: BlockState, x: Tensor): Tensor | null {
+    if (this.nullRule === 'tolerance') return state.kfe!.aliveAbove(this.#tolerance(x))?.logicalNot() ?? null;
+    const nulls = this.#nulls(state);
+    return (state.isFresh ? nulls?.mask.clone() : nulls?.noise(x)) ?? null;
   }
 
   /** Adam's constants at the block's next count. */
   #next(state: BlockState) {
-    const [beta1, beta2] = this.betas;
     state.count++;
-    const [correction1, correction2] = [1 - beta1 ** state.count, 1 - beta2 ** state.count];
-    return { beta1, beta2, eps: this.eps, correction1, correction2 };
+    return this.#constants(state);
+  }
+
+  #constants({ count }: BlockState) {
+    const [beta1, beta2] = this.betas;
+    return { beta1, beta2, eps: this.eps, correction1: 1 - beta1 ** count, correction2: 1 - beta2 ** count };
+  }
+
+  /** Whether the block's next update is its 1st, 2nd, 4th, 8th, …, and γ is to be measured after it. */
+  #graftsNext({ count }: BlockState): boolean {
+    return this.graft && Number.isInteger(Math.log2(count + 1));
+  }
+
+  /** γ of the moments as they are. It stays what it was where one of the norms is 0 or not finite. */
+  #measureGraft(state: BlockState): void {
+    const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
+    // By the kernel of the step itself, with moments that stay: in the identity basis γ is 1, bit for bit.
+    const o = { ...this.#constants(state), beta1: 1, beta2: 1 };
+    const length = (m: Tensor, v: Tensor) => adamMoments(m, v, m, v, o).norm().item();
+    const { kfe } = state;
+    const graft = length(kfe!.unproject(m), kfe!.unprojectSquares(v)) / length(m, v);
+    state.graftedAt = state.count;
+    if (graft > 0 && graft < Infinity) state.graft = graft;
   }
 
   protected override direction(state: BlockState, gradient: Tensor): Tensor {
-    const D = this.#masked(state, gradient);
-    const second = this.usesExampleSquares ? this.exampleSquares(state) : null;
+    const D = this.#heard(state, gradient);
+    const examples = this.usesExampleSquares ? this.exampleSquares(state) : null;
+    const second = this.#nulls(state)?.average(examples ?? D.square()) ?? examples;
+    const grafts = this.#graftsNext(state);
     const o = this.#next(state);
     const { beta1, correction1, correction2 } = o;
     const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
     const normalised = adamMoments(m, v, D, second, o);
+    if (grafts) this.#measureGraft(state);
     if (!this.nesterov) return normalised;
     // β₁ m̂ of the next step, with the current gradient in place of the unknown one (Dozat 2016).
     const ahead = m.mul(beta1 / (1 - beta1 ** (state.count + 1))).add(D.mul((1 - beta1) / correction1));
@@ -120,9 +206,10 @@ export class STEVE extends KroneckerPreconditioner {
   }
 
   protected override stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number): boolean {
-    if (this.nesterov || this.usesExampleSquares) return false;
+    if (this.nesterov || this.usesExampleSquares || this.#nulls(state) !== null || this.#graftsNext(state))
+      return false;
     const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
-    adamStep(weight, m, v, this.#masked(state, D), { ...this.#next(state), lr, keep });
+    adamStep(weight, m, v, this.#heard(state, D), { ...this.#next(state), lr: lr * state.graft, keep });
     return true;
   }
 }

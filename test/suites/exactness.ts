@@ -34,7 +34,7 @@ export const blocksOf = (optimizer: KroneckerPreconditioner): BlockState[] =>
 
 /** The states of all blocks after one step on one batch that changes nothing. */
 export function statistics({ model, x, y, loss }: Net, o: KroneckerOptions = {}): BlockState[] {
-  const optimizer = new EKFAC(model, { lr: 0, factorDecay: 0, ...o });
+  const optimizer = new EKFAC(model, { lr: 0, factorDecay: 0, averageNull: false, ...o });
   optimizer.zeroGrad();
   lossOf(loss, model.call(x), y, o.lossReduction).backward();
   optimizer.step();

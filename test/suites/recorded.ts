@@ -59,12 +59,13 @@ function recordedOptimizer(kind: string, h: Hyper): ((m: Module) => Optimizer) |
   const damping = {
     damping: h.damping,
     momentum: h.momentum ?? 0,
-    ...(h.kl_clip && { klClip: h.kl_clip }),
+    klClip: h.kl_clip ?? (false as const),
+    trust: false as const,
   };
   if (kind === 'adam') return m => new Adam(m.parameters(), { lr: h.lr });
   if (kind === 'sgd') return m => new SGD(m.parameters(), { lr: h.lr });
   if (kind === 'kfac') return m => new KFAC(m, { ...shared, ...damping, dampingSplit: h.mode ?? 'eigen' });
-  if (kind === 'ekfac') return m => new EKFAC(m, { ...shared, ...damping, secondMoment: h.v });
+  if (kind === 'ekfac') return m => new EKFAC(m, { ...shared, ...damping, secondMoment: h.v, averageNull: false });
   // The paper's misprinted bias correction, and moments kept index by index: neither is offered.
   if (h.bias === 'printed' || h.reset === 'rotate') return null;
   return m =>
@@ -74,6 +75,8 @@ function recordedOptimizer(kind: string, h: Hyper): ((m: Module) => Optimizer) |
       eps: h.eps,
       secondMoment: h.v,
       onRefresh: h.reset === 'zero' ? 'zero' : 'carry',
+      graft: false,
+      nullRule: 'tolerance',
     });
 }
 

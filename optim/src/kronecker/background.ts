@@ -3,7 +3,7 @@
 import { type Tensor, tensor, zeros } from '@otimes/core';
 import { lendNdarray } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
-import { type Decomposition, decomposeMean, Kfe } from './kfe.ts';
+import { type Decomposition, decomposeMean, decomposition, Kfe } from './kfe.ts';
 import type { RefreshJob } from './state.ts';
 
 /** A factor's decomposition, and the rotation from the old basis to the new one; null for the identity. */
@@ -77,8 +77,10 @@ function start(factor: Tensor, U: Tensor | null, size: number): Side {
     },
     take() {
       const { values, vectors, rotation } = job.take(true)!;
-      const s = tensor(values).astype(dtype).to(device).clamp(0);
-      return { U: upload(vectors), s, R: upload(rotation!) };
+      const there = (x: Tensor) => x.astype(dtype).to(device);
+      const n = job.matrix.shape[0]!;
+      const diagonal = tensor(Float64Array.from({ length: n }, (_, i) => job.matrix.get(i, i)));
+      return { ...decomposition(upload(vectors), there(tensor(values)), there(diagonal)), R: upload(rotation!) };
     },
     release: () => job.release(),
   };

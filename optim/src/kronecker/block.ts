@@ -50,4 +50,6 @@ export interface KroneckerBlock {
   gradient(): Tensor | null;
   /** Parameters ← parameters + scale · update, for an update [dOut, dIn]. */
   add(update: Tensor, scale: number): void;
+  /** ‖[W b]‖ of what `add` changes. Default: that of all `parameters`. */
+  norm?(): number;
 }

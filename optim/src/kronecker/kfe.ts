@@ -3,6 +3,7 @@
 import { full, scope, type Tensor, tensor, where } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
+import { NullSpace } from './nulls.ts';
 
 /** Eigenvalues [n] and eigenvectors [n, n] in columns of a symmetric matrix [n, n]. */
 export type Eigensolver = (matrix: ndarray.NdArray) => { values: ndarray.NdArray; vectors: ndarray.NdArray };
@@ -10,8 +11,8 @@ export type Eigensolver = (matrix: ndarray.NdArray) => { values: ndarray.NdArray
 /** `eigh` of @otimes/linalg; float64 inside. */
 export const defaultEigensolver: Eigensolver = eigh;
 
-/** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0. */
-export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor };
+/** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0; and n_j = Σ_k U_kj² F_kk of the factor F. */
+export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor; readonly n: Tensor };
 
 /** How the coordinates of one basis become those of another: UA_oldᵀ UA_new and UG alike; null where nothing turns. */
 export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null };
@@ -22,6 +23,10 @@ export class Kfe {
   readonly UG: Tensor | null;
   readonly sA: Tensor;
   readonly sG: Tensor;
+  /** n_j = Σ_k U_kj² F_kk of both factors: in units of it rounding blurs the eigenvalues; see `NullSpace`. */
+  readonly nA: Tensor;
+  readonly nG: Tensor;
+  #nulls: { readonly space: NullSpace | null } | null = null;
   #eigenvalues: Tensor | null = null;
   #alive: { tolerance: number; mask: Tensor | null } | null = null;
 
@@ -30,6 +35,8 @@ export class Kfe {
     this.UG = G.U;
     this.sA = A.s;
     this.sG = G.s;
+    this.nA = A.n;
+    this.nG = G.n;
   }
 
   /** @param sizes [dOut, dIn], for sides that are given by their mean eigenvalue */
@@ -45,6 +52,17 @@ export class Kfe {
   /** D = UG D̃ UAᵀ. */
   unproject(projected: Tensor): Tensor {
     return between(this.UG, projected, this.UA?.transpose() ?? null);
+  }
+
+  /** (UG∘UG) V (UA∘UA)ᵀ: variances V of coordinates, were they uncorrelated, as variances of the elements of D. */
+  unprojectSquares(V: Tensor): Tensor {
+    return between(this.UG?.square() ?? null, V, this.UA?.square().transpose() ?? null);
+  }
+
+  /** The null directions of both sides; null where there are none. */
+  get nullSpace(): NullSpace | null {
+    this.#nulls ??= { space: NullSpace.of({ s: this.sA, n: this.nA }, { s: this.sG, n: this.nG }) };
+    return this.#nulls.space;
   }
 
   /** From the coordinates of this basis to those of `next`. */
@@ -65,14 +83,19 @@ export class Kfe {
    * eigenvalue is rounding noise, and a normalised update would amplify the noise to full length.
    */
   maskNull(projected: Tensor, tolerance: number): Tensor {
+    const mask = this.aliveAbove(tolerance);
+    return mask === null ? projected : where(mask, projected, 0);
+  }
+
+  /** The coordinates that `maskNull` leaves, bool [dOut, dIn]; null for all. */
+  aliveAbove(tolerance: number): Tensor | null {
     if (this.#alive?.tolerance !== tolerance) {
       const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
       const mask = alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)).keep();
       const all = mask.astype('float32').sum().item() === mask.size;
       this.#alive = { tolerance, mask: all ? null : mask };
     }
-    const { mask } = this.#alive!;
-    return mask === null ? projected : where(mask, projected, 0);
+    return this.#alive!.mask;
   }
 }
 
@@ -102,7 +125,13 @@ export function outer(x: Tensor, y: Tensor): Tensor {
 
 /** Of a side that is given by its mean eigenvalue alone: that stands for a multiple of the identity. */
 export function decomposeMean(mean: Tensor, size: number): Decomposition {
-  return { U: null, s: full([size], mean.item(), { dtype: mean.dtype, device: mean.device }) };
+  const s = full([size], mean.item(), { dtype: mean.dtype, device: mean.device });
+  return { U: null, s, n: s };
+}
+
+/** U of a factor, its eigenvalues (negative ones become 0), and n from the factor's diagonal. */
+export function decomposition(U: Tensor, values: Tensor, diagonal: Tensor): Decomposition {
+  return { U, s: values.clamp(0), n: U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1) };
 }
 
 function decompose(factor: Tensor, solve: Eigensolver, size: number): Decomposition {
@@ -112,5 +141,10 @@ function decompose(factor: Tensor, solve: Eigensolver, size: number): Decomposit
   const { values, vectors } = solve((matrix === factor ? matrix.clone() : matrix).ndarray());
   const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
   // A copy, because tensors over ndarrays share memory with whoever else has the array.
-  return { U: back(vectors).clone(), s: back(values).clamp(0) };
+  return decomposition(back(vectors).clone(), back(values), diagonal(factor));
+}
+
+/** Of a matrix; a mean eigenvalue is its own. */
+export function diagonal(factor: Tensor): Tensor {
+  return factor.rank === 0 ? factor : factor.reshape([-1]).slice([null, null, factor.shape[0]! + 1]);
 }

@@ -16,6 +16,18 @@ export type BlockReport = {
   readonly effectiveRank: { readonly A: number; readonly G: number } | null;
   /** λ over the mean of the curvature it is added to; null for optimizers without damping. */
   readonly relativeDamping: number | null;
+  /**
+   * Directions of A and of G that are null to the optimizer, and `masked`, the coordinates [dOut, dIn] that it left out of the
+   * last step for that; null before the first step, and for optimizers that make no difference (KFAC; `nullRule: 'none'`,
+   * `averageNull: false`).
+   */
+  readonly nulls: { readonly A: number; readonly G: number; readonly masked: number } | null;
+  /** γ of STEVE's `graft`, by which the step is longer; 1 for others. */
+  readonly graft: number;
+  /** What `trust` left of the last update, 1 for all of it; null where that is off. */
+  readonly trust: number | null;
+  /** The same of `klClip`. */
+  readonly klClip: number | null;
   /** The cosine between gradient and update in the last step, once `observe()` was called. */
   readonly cosine: number | null;
 };
@@ -49,9 +61,16 @@ export class Stopwatch {
   }
 }
 
-/** @param damping λ and the mean curvature of the block, for optimizers that have them */
-export function reportBlock(state: BlockState, damping: { lambda: number; mean: number } | null): BlockReport {
-  const { kfe, block, route, cosine } = state;
+/**
+ * @param damping λ and the mean curvature of the block, for optimizers that have them
+ * @param nulls how many directions of each side are null, for optimizers that ask
+ */
+export function reportBlock(
+  state: BlockState,
+  damping: { lambda: number; mean: number } | null,
+  nulls: { readonly A: number; readonly G: number } | null,
+): BlockReport {
+  const { kfe, block, route, graft, trust, klClip, cosine, silent } = state;
   const values = (s: Tensor) => Float64Array.from(s.dataSync());
   const spectrum = kfe === null ? null : { A: values(kfe.sA), G: values(kfe.sG) };
   return {
@@ -60,6 +79,10 @@ export function reportBlock(state: BlockState, damping: { lambda: number; mean: 
     spectrum,
     effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
     relativeDamping: damping && damping.lambda / damping.mean,
+    nulls: nulls && { A: nulls.A, G: nulls.G, masked: silent === null ? 0 : silent.astype('float32').sum().item() },
+    graft,
+    trust,
+    klClip,
     cosine,
   };
 }

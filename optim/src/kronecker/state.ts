@@ -5,6 +5,7 @@ import { type StateReader, scalar } from '../state-dict.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
 import type { KroneckerBlock, Sharing } from './block.ts';
 import type { Statistics } from './factors.ts';
+import type { Journal } from './journal.ts';
 import { Kfe, type Rotation, rotate } from './kfe.ts';
 import { ROUTES, type Route } from './route.ts';
 
@@ -18,8 +19,11 @@ export type BlockOptions = {
   skip?: boolean;
 };
 
-/** The weight of a resident layer in the basis, and which values of the parameters it was made of. */
-type Resident = { readonly weight: Tensor; versions: readonly number[] };
+/**
+ * The weight of a resident layer in the basis, and which values of the parameters belong to it; `leads` where they are
+ * computed from it, not it from them.
+ */
+type Resident = { readonly weight: Tensor; versions: readonly number[]; leads: boolean };
 
 /** Factors that are being decomposed elsewhere. */
 export type RefreshJob = {
@@ -65,6 +69,19 @@ export class BlockState {
   job: RefreshJob | null = null;
   /** Steps in a row on which the gradient did not come in the basis although the route says so. */
   misses = 0;
+  /** Whether all slots are known to hold ordinary numbers. */
+  isOrdinary = true;
+  /** The block's step is this many times as long. */
+  graft = 1;
+  /** `count` when that was measured. */
+  graftedAt = 0;
+  /** Whether the basis was made from factors with the current step's batch in them. */
+  isFresh = false;
+  /** bool [dOut, dIn]: the coordinates that the last step left out; null for none. For reports, as are the next two. */
+  #silent: Tensor | null = null;
+  /** What these left of the last update; null where they are off. */
+  trust: number | null = null;
+  klClip: number | null = null;
   /** The cosine between the gradient and the update of the last step that was observed. */
   cosine: number | null = null;
   #resident: Resident | null = null;
@@ -97,8 +114,18 @@ export class BlockState {
 
   /** Marks everything that outlives a step. */
   keep(): void {
-    const { UA = null, UG = null, sA = null, sG = null } = this.kfe ?? {};
-    for (const x of [this.A, this.G, UA, UG, sA, sG, ...this.slots.values()]) x?.keep();
+    const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
+    for (const x of [this.A, this.G, UA, UG, sA, sG, nA, nG, ...this.slots.values()]) x?.keep();
+  }
+
+  get silent(): Tensor | null {
+    return this.#silent;
+  }
+
+  /** Takes the mask over, and gives the one before back. */
+  set silent(mask: Tensor | null) {
+    this.#silent?.storage.release();
+    this.#silent = mask?.keep() ?? null;
   }
 
   dropStatistics(): void {
@@ -111,6 +138,17 @@ export class BlockState {
   get #storages(): readonly Storage[] {
     const { weight, bias } = this.block.layer!;
     return bias === null ? [weight.storage] : [weight.storage, bias.storage];
+  }
+
+  get #versions(): readonly number[] {
+    return this.#storages.map(storage => storage.version);
+  }
+
+  /** Whether W̃ is there, and nobody wrote to the parameters since. */
+  get #isCurrent(): boolean {
+    if (this.#resident === null) return false;
+    const storages = this.#storages;
+    return this.#resident.versions.every((version, i) => version === storages[i]!.version);
   }
 
   /** Whether the layer can be computed in a basis: nobody can write to its weights unseen. */
@@ -133,12 +171,17 @@ export class BlockState {
 
   /** W̃ of the parameters as they are. */
   resident(): Tensor {
-    const storages = this.#storages;
-    const known = this.#resident;
-    if (known?.versions.every((version, i) => version === storages[i]!.version)) return known.weight;
+    if (this.#isCurrent) return this.#resident!.weight;
     const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#parameters()))));
-    this.#resident = { weight, versions: storages.map(storage => storage.version) };
+    this.#resident = { weight, versions: this.#versions, leads: false };
     return weight;
+  }
+
+  /** ‖[W b]‖, which is ‖W̃‖. */
+  norm(): number {
+    if (this.route === 'resident' && this.turnable) return this.resident().norm().item();
+    const { block } = this;
+    return block.norm?.() ?? Math.hypot(...block.parameters.map(p => p.detach().norm().item()));
   }
 
   /** [W | b] */
@@ -177,7 +220,8 @@ export class BlockState {
     };
     fill(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
     if (bias !== null) fill(bias, () => biasPart(resident.weight, frame));
-    resident.versions = this.#storages.map(storage => storage.version);
+    resident.versions = this.#versions;
+    resident.leads = true;
   }
 
   /** Takes another basis. W̃ turns with it where it can, and parameters are computed from that; else they are written. */
@@ -197,6 +241,33 @@ export class BlockState {
     this.#resident = null;
   }
 
+  /** What a step leaves of the weight, for a look at it: W̃, where the parameters come from that, or those. */
+  get weights(): readonly Tensor[] {
+    return this.#isCurrent && this.#resident!.leads ? [this.#resident!.weight] : this.block.parameters;
+  }
+
+  /** Lets the journal remember all of this state and of the block's parameters. */
+  saveTo(journal: Journal): void {
+    const { A, G, expandedG, kfe, route, rows, needsInputGrad, count, graft, graftedAt, job, misses, cosine } = this;
+    const { isFresh, trust, klClip } = this;
+    const [resident, saved, current, slots] = [this.#resident, this.#saved, this.#isCurrent, [...this.slots]];
+    for (const x of [A, G, ...this.slots.values(), ...this.weights]) if (x !== null) journal.save(x);
+    if (resident !== null) journal.save(resident.weight);
+    const leads = resident?.leads ?? false;
+    journal.after(() => {
+      Object.assign(this, { A, G, expandedG, kfe, route, rows, needsInputGrad, count, graft, graftedAt, job, misses });
+      Object.assign(this, { isFresh, trust, klClip, cosine });
+      this.silent = null;
+      this.slots.clear();
+      for (const [name, value] of slots) this.slots.set(name, value);
+      this.#saved = saved;
+      this.#resident = resident;
+      if (!current) return;
+      if (leads) this.deferParameters();
+      else resident!.versions = this.#versions;
+    });
+  }
+
   // --- saving ------------------------------------------------------------------------------------------------------------
 
   save(into: StateDict): void {
@@ -205,12 +276,13 @@ export class BlockState {
     const write = (name: string, value: Tensor | null) => {
       if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
     };
-    for (const name of ['count', 'rows', 'misses'] as const) into[`${prefix}${name}`] = scalar(this[name]);
+    for (const name of ['count', 'rows', 'misses', 'graft', 'graftedAt'] as const)
+      into[`${prefix}${name}`] = scalar(this[name]);
     into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
     into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
     into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
-    const { UA = null, UG = null, sA = null, sG = null } = this.kfe ?? {};
-    for (const [name, value] of Object.entries({ A: this.A, G: this.G, UA, UG, sA, sG })) write(name, value);
+    const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
+    for (const [name, value] of Object.entries({ A: this.A, G: this.G, UA, UG, sA, sG, nA, nG })) write(name, value);
     for (const [name, value] of this.slots) write(name, value);
     if (this.route === 'resident') write('W', this.#saved ?? this.resident());
     if (this.job === null) return;
@@ -229,7 +301,7 @@ export class BlockState {
     slotNames: readonly string[],
     start: (state: BlockState, A: Tensor, G: Tensor, step: number) => void,
   ): BlockState {
-    const state = this.blank();
+    const state = Object.assign(this.blank(), { isOrdinary: false });
     const prefix = `blocks.${this.block.path}.`;
     if (!reader.has(`${prefix}count`)) return state;
     const { dtype } = this.block.parameters[0]!;
@@ -239,14 +311,16 @@ export class BlockState {
     state.count = reader.number(`${prefix}count`);
     state.rows = reader.number(`${prefix}rows`);
     state.misses = reader.number(`${prefix}misses`);
+    state.graft = reader.number(`${prefix}graft`);
+    state.graftedAt = reader.number(`${prefix}graftedAt`);
     state.expandedG = reader.number(`${prefix}expandedG`) !== 0;
     state.needsInputGrad = reader.number(`${prefix}needsInputGrad`) !== 0;
     state.route = ROUTES[reader.number(`${prefix}route`)] ?? 'gradient';
     state.A = read('A', shapeA);
     state.G = read('G', shapeG);
     state.kfe = new Kfe(
-      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a]) },
-      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g]) },
+      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a]), n: read('nA', [a]) },
+      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g]), n: read('nG', [g]) },
     );
     for (const name of slotNames) state.slots.set(name, read(name, [g, a]));
     if (state.route === 'resident') state.#saved = read('W', [g, a]);

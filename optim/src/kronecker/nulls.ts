@@ -1,0 +1,85 @@
+/**
+ * The null directions of an eigenbasis: eigenvectors that the factor's examples never had a part in. What stands there is
+ * rounding noise, and which vectors span that space is arbitrary.
+ *
+ * A factor is a sum of products in its own dtype, so an eigenvalue s_j of direction u_j is known to a multiple of ε n_j
+ * alone, n_j = Σ_k U_kj² F_kk. That tells noise from small features, which no share of the largest eigenvalue does: beside a
+ * column of thousands a feature of size 1 has a tiny s_j, and an n_j as small.
+ */
+
+import { type Tensor, where } from '@otimes/core';
+
+/** Of n_j, in units of ε. Rounding left up to 17 of a factor of 785, and 0.6 √n of larger ones. */
+const NOISE = 30;
+/** Of the largest eigenvalue: what the decomposition itself, in float64, leaves. */
+const DECOMPOSED = 1e-14;
+
+/** Eigenvalues s [n] of a factor and its diagonal in the basis, n_j = Σ_k U_kj² F_kk [n]. */
+export type Spectrum = { readonly s: Tensor; readonly n: Tensor };
+
+/** The null directions of one side: which they are, and how many. */
+type Side = { readonly mask: Tensor; readonly count: number };
+
+export class NullSpace {
+  /** How many directions of each side are null. */
+  readonly counts: { readonly A: number; readonly G: number };
+  /** bool [dOut, dIn]: the coordinates in a null direction of either side. */
+  readonly mask: Tensor;
+  readonly #A: Side | null;
+  readonly #G: Side | null;
+  /** [dOut, dIn]: c ε √(nG_i nA_j) in those coordinates, below 0 in others. */
+  readonly #floor: Tensor;
+
+  /** Null where no direction is. */
+  static of(A: Spectrum, G: Spectrum): NullSpace | null {
+    const [a, g] = [nullSide(A), nullSide(G)];
+    return a === null && g === null ? null : new NullSpace(A, G, a, g);
+  }
+
+  private constructor(A: Spectrum, G: Spectrum, a: Side | null, g: Side | null) {
+    this.counts = { A: a?.count ?? 0, G: g?.count ?? 0 };
+    this.#A = a;
+    this.#G = g && { ...g, mask: g.mask.unsqueeze(1) };
+    const none = (s: Tensor) => s.lt(0);
+    this.mask = (this.#G?.mask ?? none(G.s).unsqueeze(1)).logicalOr(a?.mask ?? none(A.s)).keep();
+    const floor = G.n
+      .sqrt()
+      .mul(NOISE * epsilon(A.s))
+      .unsqueeze(1)
+      .mul(A.n.sqrt());
+    this.#floor = where(this.mask, floor, -1).keep();
+  }
+
+  /** Which coordinates of X [dOut, dIn] in null directions are no more than rounding could leave, |x_ij| ≤ c ε √(nG_i nA_j). */
+  noise(X: Tensor): Tensor {
+    return X.abs().le(this.#floor);
+  }
+
+  /**
+   * X [dOut, dIn] with its mean over A's null directions in each of them, row by row, and over G's, column by column: what
+   * remains depends on the null spaces, and not on the vectors that span them.
+   */
+  average(X: Tensor): Tensor {
+    let out = X;
+    if (this.#A !== null) {
+      const { mask, count } = this.#A;
+      const share = mask.astype(X.dtype).mul(1 / count);
+      out = where(mask, out.matmul(share.unsqueeze(1)), out);
+    }
+    if (this.#G !== null) {
+      const { mask, count } = this.#G;
+      const share = mask.astype(X.dtype).mul(1 / count);
+      out = where(mask, share.transpose().matmul(out), out);
+    }
+    return out;
+  }
+}
+
+function nullSide({ s, n }: Spectrum): Side | null {
+  const c = Math.max(NOISE, Math.sqrt(s.size)) * epsilon(s);
+  const mask = s.le(n.mul(c).add(s.max().mul(DECOMPOSED)));
+  const count = mask.astype('float32').sum().item();
+  return count === 0 ? null : { mask: mask.keep(), count };
+}
+
+const epsilon = ({ dtype }: Tensor): number => (dtype === 'float32' ? 2 ** -23 : 2 ** -52);
