@@ -2,7 +2,10 @@
 
 /** Who waits, in order; and the port that wakes the first of them. */
 const waiting: (() => void)[] = [];
-let port: { postMessage(message: null): void } | undefined;
+let port: Port | undefined;
+
+/** What of a browser's ports we use, typed here because only TypeScript's DOM library has `onmessage`. */
+type Port = { onmessage?: unknown; postMessage(message: null): void };
 
 /**
  * Resolves in a new task, at once: messages, input and timers that are due come in between, and where no synchronous garbage
@@ -14,7 +17,7 @@ export function nextTask(): Promise<void> {
     // NOTE: in Node an open port would keep the program alive.
     if (typeof setImmediate === 'function') return void setImmediate(resolve);
     if (port === undefined) {
-      const { port1, port2 } = new MessageChannel();
+      const { port1, port2 }: { port1: Port; port2: Port } = new MessageChannel();
       port1.onmessage = () => waiting.shift()!();
       port = port2;
     }
