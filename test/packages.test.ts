@@ -102,7 +102,7 @@ law(t, 'plain Node: require gives what import gives', async () => {
   same(await node('run.cjs'), 2);
 });
 
-law(t, 'plain Node: state that a program needs at run time is in no file that sideEffects lets go', async () => {
+law(t, 'esbuild: a tensor has its methods where nothing but it is imported', async () => {
   const { outputFiles } = await build({
     stdin: {
       contents: "import { tensor } from '@otimes/core'; console.log(tensor([1, 2]).mul(2).sum().item());",
@@ -112,6 +112,22 @@ law(t, 'plain Node: state that a program needs at run time is in no file that si
   });
   writeFileSync(join(home, 'small.mjs'), outputFiles[0]!.text);
   assert.equal(await run(process.execPath, ['small.mjs'], home), '6');
+});
+
+law(t, 'minified: optimizers and modules keep the names that messages call them by', async () => {
+  const contents = `import * as nn from '@otimes/nn';
+import * as optim from '@otimes/optim';
+for (const [key, value] of Object.entries({ ...nn, ...optim }))
+  if (value.prototype instanceof nn.Module || value.prototype instanceof optim.Optimizer)
+    if (!['KroneckerPreconditioner', 'GradientOptimizer'].includes(key)) console.log(key, value.name);`;
+  const o = { bundle: true, format: 'esm', platform: 'browser', minify: true, logLevel: 'silent' } as const;
+  await build({ stdin: { contents, resolveDir: home }, ...o, outfile: join(home, 'names.mjs') });
+  const names = (await run(process.execPath, ['names.mjs'], home)).split('\n').map(line => line.split(' '));
+  assert.ok(names.length > 25);
+  assert.deepEqual(
+    names.filter(([key, name]) => key !== name),
+    [],
+  );
 });
 
 // --- types ---

@@ -5,6 +5,7 @@ import { Module } from './module.ts';
 
 /** max(x, 0) */
 export class ReLU extends Module {
+  static override readonly name: string = 'ReLU';
   override keepsTensors(): boolean {
     return false;
   }
@@ -16,6 +17,7 @@ export class ReLU extends Module {
 
 /** x Φ(x); see `Tensor.gelu`. */
 export class GELU extends Module {
+  static override readonly name: string = 'GELU';
   readonly #approximate: 'none' | 'tanh';
 
   /** @param o approximate: 'none' (default, exact) or 'tanh' */
@@ -34,6 +36,7 @@ export class GELU extends Module {
 }
 
 export class Tanh extends Module {
+  static override readonly name: string = 'Tanh';
   override keepsTensors(): boolean {
     return false;
   }
@@ -45,6 +48,7 @@ export class Tanh extends Module {
 
 /** 1 / (1 + e^−x) */
 export class Sigmoid extends Module {
+  static override readonly name: string = 'Sigmoid';
   override keepsTensors(): boolean {
     return false;
   }

@@ -24,6 +24,7 @@ export type AttentionOptions = {
  * `const t = arange(T); t.unsqueeze(1).ge(t)` is the causal one. A position that may attend to nothing gets NaN.
  */
 export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
+  static override readonly name: string = 'MultiHeadAttention';
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;

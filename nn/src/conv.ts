@@ -26,6 +26,7 @@ export type Conv2dOptions = {
 
 /** x [N, cIn, H, W] → [N, cOut, Ho, Wo]; see `conv2d` in core. */
 export class Conv2d extends Module {
+  static override readonly name: string = 'Conv2d';
   /** [cOut, cIn/groups, kh, kw] */
   weight: Parameter;
   /** [cOut] */

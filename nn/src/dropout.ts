@@ -6,6 +6,7 @@ import { Module } from './module.ts';
 
 /** In training, zeroes elements with probability p (default 0.5) and scales the rest by 1/(1−p); else the identity. */
 export class Dropout extends Module {
+  static override readonly name: string = 'Dropout';
   readonly p: number;
   readonly #rng: Generator | undefined;
 

@@ -9,6 +9,7 @@ import { Parameter } from './parameter.ts';
 
 /** int32 indices [...] → their rows [..., dim]. Rows start standard normal. */
 export class Embedding extends Module {
+  static override readonly name: string = 'Embedding';
   /** [count, dim] */
   weight: Parameter;
 

@@ -9,6 +9,7 @@ import { Parameter } from './parameter.ts';
 
 /** y = x Wᵀ + b for x [..., dIn]. Weights and bias start uniform in ±1/√dIn, as in PyTorch. */
 export class Linear extends Module {
+  static override readonly name: string = 'Linear';
   /** [dOut, dIn] */
   weight: Parameter;
   /** [dOut] */

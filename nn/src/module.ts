@@ -18,7 +18,8 @@ type Member = readonly [name: string, value: Parameter | Buffer | AnyModule];
 
 /**
  * The base of all layers and models. Parameters, buffers and submodules are found in the object's own fields, and in
- * fields that hold arrays of them. A subclass writes `forward`; users write `call`, which also runs the hooks.
+ * fields that hold arrays of them. A subclass writes `forward`; users write `call`, which also runs the hooks. Messages call it
+ * by its class's `name`, which the library's own classes write out, since bundlers shorten it.
  */
 export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> {
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */

@@ -8,6 +8,7 @@ import { Buffer, Parameter } from './parameter.ts';
 
 /** Over the last axes (Ba et al. 2016). */
 export class LayerNorm extends Module {
+  static override readonly name: string = 'LayerNorm';
   /** The shape of the normalised axes, ones at the start. */
   weight: Parameter;
   /** The shape of the normalised axes, zeros at the start. */
@@ -36,6 +37,7 @@ export class LayerNorm extends Module {
 
 /** Over the positions and the channels of each group of x [N, C, …] (Wu & He 2018). */
 export class GroupNorm extends Module {
+  static override readonly name: string = 'GroupNorm';
   /** [channels], ones at the start */
   weight: Parameter;
   /** [channels], zeros at the start */
@@ -78,6 +80,7 @@ const STATE_NAMES: Record<string, string> = {
  * In evaluation by those averages. In a state dict they are `running_mean`, `running_var` and `num_batches_tracked`.
  */
 export class BatchNorm2d extends Module {
+  static override readonly name: string = 'BatchNorm2d';
   /** [channels], ones at the start */
   weight: Parameter;
   /** [channels], zeros at the start */

@@ -19,6 +19,7 @@ abstract class Pool2d extends Module {
 
 /** The largest value of each window. */
 export class MaxPool2d extends Pool2d {
+  static override readonly name: string = 'MaxPool2d';
   /** @param o stride: default the kernel; padding: default 0, at most half of the kernel */
   constructor(kernel: number | Pair, o: PoolOptions = {}) {
     super('MaxPool2d', kernel, o);
@@ -35,6 +36,7 @@ export class MaxPool2d extends Pool2d {
 
 /** The mean of each window. */
 export class AvgPool2d extends Pool2d {
+  static override readonly name: string = 'AvgPool2d';
   readonly countIncludePad: boolean;
 
   /** @param o stride, padding: as for MaxPool2d; countIncludePad: whether the padding counts as zeros, default true */
@@ -54,6 +56,7 @@ export class AvgPool2d extends Pool2d {
 
 /** The mean of each plane: [N, C, H, W] → [N, C]. */
 export class GlobalAvgPool2d extends Module {
+  static override readonly name: string = 'GlobalAvgPool2d';
   override keepsTensors(): boolean {
     return false;
   }

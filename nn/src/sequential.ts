@@ -5,6 +5,7 @@ import { Module } from './module.ts';
 
 /** Calls its modules in order, each on the output of the one before. Their names are '0', '1', … */
 export class Sequential extends Module {
+  static override readonly name: string = 'Sequential';
   readonly layers: readonly Module[];
 
   constructor(...layers: Module[]) {
@@ -29,6 +30,7 @@ export class Sequential extends Module {
 
 /** [batch, …] → [batch, everything else]. */
 export class Flatten extends Module {
+  static override readonly name: string = 'Flatten';
   override keepsTensors(): boolean {
     return false;
   }

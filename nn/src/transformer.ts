@@ -27,6 +27,7 @@ export type TransformerBlockOptions = {
  * of PyTorch's `TransformerEncoderLayer`, except `attention` (its `self_attn` keeps q, k and v in one matrix).
  */
 export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
+  static override readonly name: string = 'TransformerBlock';
   readonly attention: MultiHeadAttention;
   readonly linear1: Linear;
   readonly activation: Module;

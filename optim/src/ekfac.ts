@@ -18,6 +18,7 @@ const EKFAC_OPTIONS = { ...SHARED, secondMoment: true } satisfies Record<keyof E
 
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class EKFAC extends KFAC {
+  static override readonly name: string = 'EKFAC';
   readonly secondMoment: 'example' | 'batch';
 
   /** `lr` defaults to 0.01. */

@@ -32,6 +32,7 @@ function check(name: string, o: Options): void {
 
 /** buf ← μ buf + (1 − dampening) g, at first g itself;  p ← p − lr · buf, or with `nesterov` p − lr (g + μ buf). */
 export class SGD extends GradientOptimizer<Options> {
+  static override readonly name: string = 'SGD';
   constructor(parameters: Parameters<Options>, options: SGDOptions = {}) {
     super(parameters, DEFAULTS, options, check);
   }

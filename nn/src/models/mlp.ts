@@ -20,6 +20,7 @@ export type MlpOptions = {
 
 /** Linear layers with an activation between them. Further axes of the input are flattened. */
 export class MLP extends Module {
+  static override readonly name: string = 'MLP';
   readonly layers: Sequential;
 
   constructor(sizes: readonly number[], o: MlpOptions = {}) {

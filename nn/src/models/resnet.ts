@@ -31,6 +31,7 @@ function shortcut(cIn: number, cOut: number, stride: number, o: Random): Sequent
 
 /** Two 3×3 convolutions, [N, cIn, H, W] → [N, width, H/stride, W/stride]. */
 export class BasicBlock extends Module {
+  static override readonly name: string = 'BasicBlock';
   static readonly expansion: number = 1;
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
@@ -65,6 +66,7 @@ export class BasicBlock extends Module {
 
 /** 1×1 to `width` channels, 3×3, 1×1 to four times as many: [N, cIn, H, W] → [N, 4 · width, H/stride, W/stride]. */
 export class Bottleneck extends Module {
+  static override readonly name: string = 'Bottleneck';
   static readonly expansion: number = 4;
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
@@ -117,6 +119,7 @@ export type ResNetOptions = {
 
 /** [N, channels, H, W] → logits [N, classes]. Convolutions start Kaiming normal by fan-out, as in torchvision. */
 export class ResNet extends Module {
+  static override readonly name: string = 'ResNet';
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
   readonly relu = new ReLU();

@@ -47,6 +47,7 @@ export type VitOptions = {
  * pre-norm blocks, and a linear head on the class token. Positions start normal with standard deviation 0.02.
  */
 export class VisionTransformer extends Module {
+  static override readonly name: string = 'VisionTransformer';
   readonly embed: Conv2d;
   /** [1, 1, dim] */
   classToken: Parameter;
