@@ -32,16 +32,10 @@ const bundlers = {
 
   webpack: mode => async () => {
     const { default: webpack } = await import('webpack');
+    // `worker` is bundled once more, as a script of its own; the one that the page starts is a chunk of the page's.
+    const o = { mode, context: project, entry: { page, worker }, output: { path: out, filename: '[name].js' } };
     const stats = await new Promise((done, failed) =>
-      webpack(
-        {
-          mode,
-          context: project,
-          entry: { page },
-          output: { path: out, filename: '[name].js', chunkFilename: 'worker.js' },
-        },
-        (error, stats) => (error ? failed(error) : done(stats)),
-      ),
+      webpack(o, (error, stats) => (error ? failed(error) : done(stats))),
     );
     if (stats.hasErrors()) throw new Error(stats.toString('errors-only'));
   },
@@ -54,5 +48,4 @@ await {
   'webpack-production': bundlers.webpack('production'),
 }[bundler]();
 if (bundler !== 'vite') copyFileSync(join(project, 'index.html'), join(out, 'index.html'));
-const scripts = readdirSync(out, { recursive: true }).filter(name => /worker[^/]*\.js$/.test(name));
-console.log(scripts[0]);
+console.log(readdirSync(out, { recursive: true }).find(name => /(^|\/)worker[-.][^/]*js$/.test(name)));

@@ -10,11 +10,15 @@ export const PACKAGES = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim'];
 /** What they depend on, from the repository's own node_modules, so that no network is needed. */
 const DEPENDENCIES = ['ndarray', '@types/ndarray', 'iota-array', 'is-buffer'];
 
-/** Runs a program to its end, with nothing of the test's environment but PATH and HOME; its output. Rejects with what it wrote. */
+/**
+ * Runs a program to its end, with nothing of the test's environment but PATH and HOME; its output. Rejects with what it wrote.
+ * NOTE: `env -i` for the reason that program.ts gives.
+ */
 export async function run(command: string, args: readonly string[], cwd: string): Promise<string> {
   const { PATH = '', HOME = '' } = process.env;
   try {
-    const { stdout } = await promisify(execFile)(command, args, { cwd, env: { PATH, HOME }, maxBuffer: 2 ** 26 });
+    const clean = ['-i', `PATH=${PATH}`, `HOME=${HOME}`, command, ...args];
+    const { stdout } = await promisify(execFile)('env', clean, { cwd, maxBuffer: 2 ** 26, timeout: 120_000 });
     return stdout.trim();
   } catch (error) {
     const { stdout, stderr } = error as { stdout?: string; stderr?: string };
