@@ -55,6 +55,7 @@ export {
   scope,
   unscoped,
 } from './storage.ts';
+export { nextTask } from './task.ts';
 export type { GradHook, Handle, Nested } from './tensor.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

@@ -13,7 +13,7 @@ import type { Element, Family, Float, Numeric } from './elementwise.ts';
 export type ReduceExport = (outer: number, length: number, inner: number, x: number, out: number) => void;
 /** The same of some columns or channels of wider arrays: `step` elements lie from row to row, or from one `outer` to the next. */
 export type PartialReduceExport = (
-  ...x: [...[outer: number, length: number, inner: number, x: number, out: number], step?: number]
+  ...x: [...[outer: number, length: number, inner: number, x: number, out: number], ...[step?: number]]
 ) => void;
 /** A function of each row. */
 export type RowsExport = (rows: number, cols: number, x: number, out: number) => void;
@@ -56,7 +56,7 @@ export type LayerNormWeightsExport = (
   ...x: [
     ...[rows: number, cols: number, dy: number, x: number, eps: number],
     ...[mean: number, variance: number, dw: number, db: number],
-    step?: number,
+    ...[step?: number],
   ]
 ) => void;
 
@@ -68,7 +68,7 @@ export type BatchStatsExport = (
   ...x: [
     ...[outer: number, channels: number, inner: number],
     ...[x: number, mean: number, variance: number],
-    step?: number,
+    ...[step?: number],
   ]
 ) => void;
 /** out ← (x − mean) · w / √(variance + ε) + b in each channel; w, b [channels] may be 0. */
@@ -86,7 +86,7 @@ export type BatchNormBackwardExport = (
   ...x: [
     ...[outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number],
     ...[eps: number, w: number, training: number, out: number, dw: number, db: number],
-    step?: number,
+    ...[step?: number],
   ]
 ) => void;
 

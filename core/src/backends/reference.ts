@@ -73,6 +73,7 @@ export const perChannel = (bias: Operand): Operand => ({
 });
 
 export class ReferenceBackend implements Backend {
+  static readonly name: string = 'ReferenceBackend';
   readonly device: string;
   readonly onHost = true;
   readonly #slabs = new Slabs();
