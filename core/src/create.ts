@@ -2,7 +2,7 @@
 
 import type ndarray from 'ndarray';
 import { getBackend } from './backends/registry.ts';
-import { allocateArray, type DType, dtypeOfArray, isFloat, type TypedArray, toElement } from './dtype.ts';
+import { allocateArray, type DType, dtypeOfArray, isFloat, promote, type TypedArray, toElement } from './dtype.ts';
 import { DTypeError, ShapeError } from './errors.ts';
 import { checkShape, contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
 import { allocate, Storage } from './storage.ts';
@@ -12,7 +12,21 @@ import { type Nested, Tensor } from './tensor.ts';
 export type TensorOptions = { dtype?: DType; device?: string; requiresGrad?: boolean };
 
 /** What `tensor` takes. */
-export type TensorData = Nested | TypedArray | ndarray.NdArray;
+export type TensorData = Nested | NumberArray | NestedArrays | ndarray.NdArray;
+
+/** Any typed array. Those that are no element type of a tensor are converted. */
+export type NumberArray =
+  | TypedArray
+  | Int8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Uint16Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+/** Arrays of typed arrays, however deep. */
+type NestedArrays = readonly (NumberArray | NestedArrays)[];
 
 /** A contiguous tensor with any content, for code that writes all of it. */
 export function empty(
@@ -56,15 +70,21 @@ export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {})
   return out;
 }
 
-/** 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers. */
+/**
+ * 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers.
+ *
+ * @throws DTypeError where int32 cannot hold an element; `dtype: 'float64'` can
+ */
 export function arange(start: number, stop?: number, step = 1, o: TensorOptions = {}): Tensor {
   const [from, to] = stop === undefined ? [0, start] : [start, stop];
   if (step === 0 || ![from, to, step].every(Number.isFinite))
     throw new ShapeError(`arange: expected finite bounds and a step other than 0, got ${from}, ${to}, ${step}`);
   const length = Math.max(0, Math.ceil((to - from) / step));
   const dtype = o.dtype ?? ([from, step].every(Number.isInteger) ? 'int32' : 'float32');
+  // The last one before memory is taken: of integers the ends are the first to leave int32.
+  if (length > 0) toElement('arange', from + (length - 1) * step, dtype);
   const data = allocateArray(dtype, length);
-  for (let i = 0; i < length; i++) data[i] = from + i * step;
+  for (let i = 0; i < length; i++) data[i] = toElement('arange', from + i * step, dtype);
   return fromArray(data, [length], o);
 }
 
@@ -79,9 +99,12 @@ export function eye(n: number, o: TensorOptions = {}): Tensor {
 /**
  * A tensor from numbers: nested arrays, a typed array (with `shape`, else one axis) or a scijs ndarray.
  *
- * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise;
- * they are copied, so later writes to them do not show. An ndarray over one of these is taken in without a copy on the
- * CPU, with its strides; both then share memory.
+ * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise, and
+ * every other typed array of integers becomes int32; they are copied, so later writes to them do not show. Lists of typed
+ * arrays are rows. An ndarray over one of the three is taken in without a copy on the CPU, with its strides; both then share
+ * memory. One over another typed array is copied and has the dtype of that array, one over anything else float64.
+ *
+ * @throws DTypeError where int32 cannot hold a value
  */
 export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = {}): Tensor {
   if (isNdarray(data)) return fromNdarray(data, o);
@@ -89,19 +112,22 @@ export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = 
   return fromNested(data, o);
 }
 
-function fromTyped(data: TypedArray, o: TensorOptions & { shape?: Shape }): Tensor {
-  const known = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array;
-  if (!known && !(data instanceof Uint8Array))
-    throw new DTypeError(
-      `tensor: expected a Float32Array, Float64Array, Int32Array or Uint8Array, got ${Object.prototype.toString.call(data)}`,
-    );
-  const dtype = o.dtype ?? (known ? dtypeOfArray(data) : 'int32');
+/** The dtype of a typed array's values: int32 for all integers. */
+function dtypeOfNumbers(data: ArrayBufferView): DType {
+  const name = Object.prototype.toString.call(data).slice(8, -1);
+  if (name === 'DataView') throw new DTypeError('tensor: expected numbers, got a DataView');
+  return name === 'Float64Array' ? 'float64' : name.startsWith('Float') ? 'float32' : 'int32';
+}
+
+function fromTyped(data: NumberArray, o: TensorOptions & { shape?: Shape }): Tensor {
+  const dtype = o.dtype ?? dtypeOfNumbers(data);
+  const big = data instanceof BigInt64Array || data instanceof BigUint64Array;
   const shape = checkShape('tensor', o.shape ?? [data.length]);
   if (sizeOf(shape) !== data.length)
     throw new ShapeError(
       `tensor: shape [${shape.join(',')}] has ${sizeOf(shape)} elements, the data has ${data.length}`,
     );
-  return fromArray(converted(data, dtype), shape, o);
+  return fromArray(converted(big ? Float64Array.from(data, Number) : data, dtype), shape, o);
 }
 
 /** A fresh array of `dtype` with the values of `data`. */
@@ -112,14 +138,18 @@ function converted(data: ArrayLike<number>, dtype: DType): TypedArray {
   return out;
 }
 
-function fromNested(data: Nested, o: TensorOptions & { shape?: Shape }): Tensor {
+type Row = readonly unknown[] | NumberArray;
+const isRow = (value: unknown): value is Row => Array.isArray(value) || ArrayBuffer.isView(value);
+
+function fromNested(data: Nested | NestedArrays, o: TensorOptions & { shape?: Shape }): Tensor {
   const shape: number[] = [];
-  for (let level: Nested | undefined = data; Array.isArray(level); level = level[0] as Nested | undefined)
-    shape.push(level.length);
+  for (let level: unknown = data; isRow(level); level = level[0]) shape.push(level.length);
   const flat: number[] = [];
   let booleans = 0;
-  const visit = (value: Nested, axis: number, path: string): void => {
-    if (Array.isArray(value)) {
+  let own: DType | undefined;
+  const visit = (value: unknown, axis: number, path: string): void => {
+    if (isRow(value)) {
+      if (ArrayBuffer.isView(value)) own = promote(own ?? 'bool', dtypeOfNumbers(value));
       if (value.length !== shape[axis])
         throw new ShapeError(
           `tensor: nested arrays must be regular: expected ${axis < shape.length ? `${shape[axis]} entries` : 'a number'} ` +
@@ -128,7 +158,9 @@ function fromNested(data: Nested, o: TensorOptions & { shape?: Shape }): Tensor 
       for (let i = 0; i < value.length; i++) visit(value[i], axis + 1, `${path}[${i}]`);
       return;
     }
-    if (axis !== shape.length || (typeof value !== 'number' && typeof value !== 'boolean'))
+    // 64-bit integers come from typed arrays only.
+    const kinds = ['number', 'boolean', ...(own === undefined ? [] : ['bigint'])];
+    if (axis !== shape.length || !kinds.includes(typeof value))
       throw new ShapeError(
         `tensor: expected ${axis === shape.length ? 'a number or boolean' : `an array of ${shape[axis]}`} at data${path}, ` +
           `got ${value === null ? 'null' : typeof value}`,
@@ -139,7 +171,7 @@ function fromNested(data: Nested, o: TensorOptions & { shape?: Shape }): Tensor 
   visit(data, 0, '');
   if (booleans > 0 && booleans < flat.length)
     throw new DTypeError('tensor: nested arrays hold numbers or booleans, not both');
-  const dtype = o.dtype ?? (booleans > 0 ? 'bool' : 'float32');
+  const dtype = o.dtype ?? own ?? (booleans > 0 ? 'bool' : 'float32');
   const target = checkShape('tensor', o.shape ?? shape);
   if (sizeOf(target) !== flat.length)
     throw new ShapeError(
@@ -174,5 +206,6 @@ function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): 
     flat[i] = Number(a.get(...index));
     for (let axis = index.length - 1; axis >= 0 && ++index[axis]! === a.shape[axis]; axis--) index[axis] = 0;
   }
-  return fromArray(converted(flat, o.dtype ?? 'float64'), a.shape, o);
+  const dtype = o.dtype ?? (ArrayBuffer.isView(data) ? dtypeOfNumbers(data) : 'float64');
+  return fromArray(converted(flat, dtype), a.shape, o);
 }

@@ -141,10 +141,16 @@ export function randn(shape: Shape, o: RandomOptions = {}): Tensor {
   return filled('randn', shape, floating('randn', o), o, rng => rng.normal());
 }
 
-/** Integers in low … high−1; int32 unless `dtype` says otherwise. */
+/** Integers in low … high−1; int32 unless `dtype` says otherwise, which must hold all of them. */
 export function randint(low: number, high: number, shape: Shape, o: RandomOptions = {}): Tensor {
   const dtype = o.dtype ?? 'int32';
   if (dtype === 'bool') throw new DTypeError('randint: expected a dtype for integers, got bool');
-  for (const bound of [low, high - 1]) toElement('randint', bound, dtype);
+  const range = `randint: expected integers low < high at most 2³² apart`;
+  if (!Number.isInteger(low) || !Number.isInteger(high) || !(low < high && high - low <= 4294967296))
+    throw new RangeError(`${range}, got ${low} and ${high}`);
+  for (const bound of [low, high - 1])
+    if (dtype === 'float32' && Math.abs(bound) > 16777216)
+      throw new DTypeError(`randint: float32 holds all integers to 2²⁴ only, got ${bound}`);
+    else toElement('randint', bound, dtype);
   return filled('randint', shape, dtype, o, rng => rng.integer(low, high));
 }

@@ -20,7 +20,7 @@ function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
   if (!(maxNorm >= 0)) throw new RangeError(`clipGradNorm: expected a maxNorm ≥ 0, got ${maxNorm}`);
   const found = gradients(parameters);
-  const norms = found.map(({ g }) => scope(() => g.norm().item()));
+  const norms = found.map(({ g }) => normOf(g));
   const total = Math.hypot(...norms);
   const bad = found[norms.findIndex(norm => !Number.isFinite(norm))];
   if (bad !== undefined)
@@ -28,9 +28,18 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): num
       `clipGradNorm: the norm of the gradients is ${total}; the first such gradient is that of parameter ${bad.i}, ` +
         `${describe(bad.g)}. Nothing was scaled`,
     );
-  const coefficient = maxNorm / (total + 1e-6);
+  // PyTorch adds 1e-6, which gradients that are all smaller would not survive.
+  const coefficient = maxNorm / (total + 1e-6 * Math.min(1, total));
   if (coefficient < 1) for (const { g } of found) g.scale_(coefficient);
   return total;
+}
+
+/** The norm, in float64 where float32 does not hold it. */
+function normOf(g: Tensor): number {
+  return scope(() => {
+    const norm = g.norm().item();
+    return norm > 1e-30 && norm < Infinity ? norm : g.astype('float64').norm().item();
+  });
 }
 
 /** Limits every element of the gradients to [−clipValue, clipValue], in place. */

@@ -1,7 +1,7 @@
 /** Picking elements by index: gather, indexSelect, oneHot, and the additions that are their gradients. */
 
 import { arange } from '../create.ts';
-import type { DType } from '../dtype.ts';
+import { type DType, toElement } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import { checkShape, normalizeAxis, type Shape } from '../shape.ts';
@@ -68,6 +68,7 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
 /** int32 labels [...] → [..., classes] with 1 at the label; float32 unless `dtype` says otherwise. */
 export function oneHot(labels: Tensor, classes: number, { dtype = 'float32' }: { dtype?: DType } = {}): Tensor {
   checkShape('oneHot', [classes]);
+  toElement('oneHot', classes, 'int32');
   checkIndex('oneHot', labels, classes, 'label');
   return cast(eq(unsqueeze(labels, -1), arange(0, classes, 1, { device: labels.device })), dtype);
 }

@@ -10,12 +10,12 @@ import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { reducedShape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { cast } from './cast.ts';
-import { add, div, mul, neg, sqrt, square, sub } from './elementwise.ts';
-import { mean } from './reduce.ts';
-import { clone, reshape } from './view.ts';
+import { cast, castOp } from './cast.ts';
+import { add, div, mul, sqrt, square, sub } from './elementwise.ts';
+import { centred, mean } from './reduce.ts';
+import { reshape } from './view.ts';
 
-/** The forward pass fills `mean` and `variance`, which have the shape of x with the normalised axes as length 1. */
+/** The forward pass fills `mean` and `variance`, float64 in the shape of x with the normalised axes as length 1. */
 type Statistics = {
   readonly axes: readonly number[];
   readonly eps: number;
@@ -47,9 +47,9 @@ const normalizeOp: Op<Statistics> = defineOp<Statistics>({
  */
 function gradients(gy: Tensor, x: Tensor, weight: Tensor, { axes, eps }: Statistics): [Tensor, Tensor] {
   const average = (t: Tensor) => mean(t, axes, { keepdim: true });
-  const centred = sub(x, average(x));
-  const deviation = sqrt(add(average(square(centred)), eps));
-  const normal = div(centred, deviation);
+  const rest = centred(x, axes);
+  const deviation = sqrt(add(average(square(rest)), eps));
+  const normal = div(rest, deviation);
   const g = mul(gy, weight);
   const gx = div(sub(sub(g, average(g)), mul(normal, average(mul(g, normal)))), deviation);
   return [gx, mul(gy, normal)];
@@ -77,7 +77,7 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
   for (const t of inputs)
     if (!isFloat(t.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(t)}`);
   const dtype = inputs.map(t => t.dtype).reduce(promote);
-  const o = { dtype, device: x.device };
+  const o = { dtype: 'float64', device: x.device } as const;
   const shape = reducedShape(x.shape, axes, true);
   const statistics = { mean: zeros(shape, o), variance: zeros(shape, o) };
   const y = normalizeOp(
@@ -120,7 +120,8 @@ export function batchNorm(
   const wide = (t: Tensor) => perChannel(t, x.rank);
   const { y, mean, variance } = normalize('batchNorm', x, axes, wide(weight), bias && wide(bias), eps);
   // Copies, because backward needs the originals as they are.
-  return { y, mean: clone(reshape(mean, [channels])), variance: clone(reshape(variance, [channels])) };
+  const copy = (t: Tensor) => castOp([reshape(t, [channels])], y.dtype);
+  return { y, mean: copy(mean), variance: copy(variance) };
 }
 
 /** The same affine map for every batch, by a given `mean` and `variance` [C]: `batchNorm` in evaluation. */
@@ -134,10 +135,10 @@ export function batchNormEval(
 ): Tensor {
   checkChannels('batchNormEval', x, weight, bias);
   for (const t of [mean, variance]) checkLike('batchNormEval', weight, t);
-  const scale = div(weight, sqrt(add(variance, eps)));
-  const centre = mul(mean, scale);
-  const shift = bias === null ? neg(centre) : sub(bias, centre);
-  return add(mul(x, perChannel(scale, x.rank)), perChannel(shift, x.rank));
+  const wide = (t: Tensor) => perChannel(t, x.rank);
+  // The mean first: x · scale and mean · scale have no digits in common with their difference where x is far from 0.
+  const y = mul(sub(x, wide(mean)), wide(div(weight, sqrt(add(variance, eps)))));
+  return bias === null ? y : add(y, wide(bias));
 }
 
 /**
