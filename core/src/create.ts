@@ -4,9 +4,9 @@ import type ndarray from 'ndarray';
 import { getBackend } from './backends/registry.ts';
 import { aBoolean, aDevice, aDType, aNumber, aShape, checkArgument, checkOptions, isPlainObject } from './check.ts';
 import { allocateArray, type DType, dtypeOfArray, type TypedArray, toElement } from './dtype.ts';
-import { DTypeError, ShapeError } from './errors.ts';
+import { ShapeError } from './errors.ts';
 import { Tensor } from './methods.ts';
-import { converted, fromNested } from './nested.ts';
+import { converted, dtypeOfNumbers, fromNested, type NestedArrays, type NumberArray } from './nested.ts';
 import { checkShape, contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
 import { allocate, Storage } from './storage.ts';
 import type { Nested } from './tensor.ts';
@@ -18,7 +18,7 @@ export type TensorOptions = { dtype?: DType; device?: string; requiresGrad?: boo
 export const TENSOR = { dtype: aDType, device: aDevice, requiresGrad: aBoolean };
 
 /** What `tensor` takes. */
-export type TensorData = Nested | TypedArray | ndarray.NdArray;
+export type TensorData = Nested | NumberArray | NestedArrays | ndarray.NdArray;
 
 /** A contiguous tensor with any content, for code that writes all of it. */
 export function empty(
@@ -69,7 +69,11 @@ export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {})
 
 const aStep = { ...aNumber, hint: (v: unknown) => (isPlainObject(v) ? 'options come fourth' : '') };
 
-/** 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers. */
+/**
+ * 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers.
+ *
+ * @throws DTypeError where int32 cannot hold an element; `dtype: 'float64'` can
+ */
 export function arange(start: number, stop?: number, step = 1, o: TensorOptions = {}): Tensor {
   checkArgument('arange', 'step', step, aStep);
   checkOptions('arange', o, TENSOR);
@@ -78,8 +82,10 @@ export function arange(start: number, stop?: number, step = 1, o: TensorOptions 
     throw new ShapeError(`arange: expected finite bounds and a step other than 0, got ${from}, ${to}, ${step}`);
   const length = Math.max(0, Math.ceil((to - from) / step));
   const dtype = o.dtype ?? ([from, step].every(Number.isInteger) ? 'int32' : 'float32');
+  // The last one before memory is taken: of integers the ends are the first to leave int32.
+  if (length > 0) toElement('arange', from + (length - 1) * step, dtype);
   const data = allocateArray(dtype, length);
-  for (let i = 0; i < length; i++) data[i] = from + i * step;
+  for (let i = 0; i < length; i++) data[i] = toElement('arange', from + i * step, dtype);
   return fromArray(data, [length], o);
 }
 
@@ -95,9 +101,12 @@ export function eye(n: number, o: TensorOptions = {}): Tensor {
 /**
  * A tensor from numbers: nested arrays, a typed array (with `shape`, else one axis) or a scijs ndarray.
  *
- * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise;
- * they are copied, so later writes to them do not show. An ndarray over one of these is taken in without a copy on the
- * CPU, with its strides; both then share memory.
+ * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise, and
+ * every other typed array of integers becomes int32; they are copied, so later writes to them do not show. Lists of typed
+ * arrays are rows. An ndarray over one of the three is taken in without a copy on the CPU, with its strides; both then share
+ * memory. One over another typed array is copied and has the dtype of that array, one over anything else float64.
+ *
+ * @throws DTypeError where int32 cannot hold a value
  */
 export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = {}): Tensor {
   checkOptions('tensor', o, { ...TENSOR, shape: aShape });
@@ -107,19 +116,15 @@ export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = 
   return fromArray(nested.data, nested.shape, o);
 }
 
-function fromTyped(data: TypedArray, o: TensorOptions & { shape?: Shape }): Tensor {
-  const known = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array;
-  if (!known && !(data instanceof Uint8Array))
-    throw new DTypeError(
-      `tensor: expected a Float32Array, Float64Array, Int32Array or Uint8Array, got ${Object.prototype.toString.call(data)}`,
-    );
-  const dtype = o.dtype ?? (known ? dtypeOfArray(data) : 'int32');
+function fromTyped(data: NumberArray, o: TensorOptions & { shape?: Shape }): Tensor {
+  const dtype = o.dtype ?? dtypeOfNumbers('tensor', data);
+  const big = data instanceof BigInt64Array || data instanceof BigUint64Array;
   const shape = checkShape('tensor', o.shape ?? [data.length]);
   if (sizeOf(shape) !== data.length)
     throw new ShapeError(
       `tensor: shape [${shape.join(',')}] has ${sizeOf(shape)} elements, the data has ${data.length}`,
     );
-  return fromArray(converted('tensor', data, dtype), shape, o);
+  return fromArray(converted('tensor', big ? Float64Array.from(data, Number) : data, dtype), shape, o);
 }
 
 function isNdarray(data: TensorData): data is ndarray.NdArray {
@@ -148,5 +153,6 @@ function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): 
     flat[i] = Number(a.get(...index));
     for (let axis = index.length - 1; axis >= 0 && ++index[axis]! === a.shape[axis]; axis--) index[axis] = 0;
   }
-  return fromArray(converted('tensor', flat, o.dtype ?? 'float64'), a.shape, o);
+  const dtype = o.dtype ?? (ArrayBuffer.isView(data) ? dtypeOfNumbers('tensor', data) : 'float64');
+  return fromArray(converted('tensor', flat, dtype), a.shape, o);
 }

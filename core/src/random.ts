@@ -151,14 +151,18 @@ export function randn(shape: Shape, o: RandomOptions = {}): Tensor {
   return filled('randn', shape, floating('randn', o), o, rng => rng.normal());
 }
 
-/** Integers in low … high−1; int32 unless `dtype` says otherwise. */
+/** Integers in low … high−1; int32 unless `dtype` says otherwise, which must hold all of them. */
 export function randint(low: number, high: number, shape: Shape, o: RandomOptions = {}): Tensor {
   checkArgument('randint', 'low', low, anInteger);
   checkArgument('randint', 'high', high, anInteger);
   checkOptions('randint', o, RANDOM);
   const dtype = o.dtype ?? 'int32';
   if (dtype === 'bool') throw new DTypeError('randint: expected a dtype for integers, got bool');
-  if (low >= high) throw new RangeError(`randint: expected low < high, got ${low} and ${high}`);
-  for (const bound of [low, high - 1]) toElement('randint', bound, dtype);
+  if (!(low < high && high - low <= 4294967296))
+    throw new RangeError(`randint: expected integers low < high at most 2³² apart, got ${low} and ${high}`);
+  for (const bound of [low, high - 1])
+    if (dtype === 'float32' && Math.abs(bound) > 16777216)
+      throw new DTypeError(`randint: float32 holds all integers to 2²⁴ only, got ${bound}`);
+    else toElement('randint', bound, dtype);
   return filled('randint', shape, dtype, o, rng => rng.integer(low, high));
 }

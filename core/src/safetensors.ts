@@ -70,7 +70,9 @@ export function saveSafetensors(tensors: StateDict, metadata?: Record<string, st
   let at = 8 + padded;
   for (const name of names) {
     const data = tensors[name]!.dataSync();
-    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+    const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // Whoever writes to a bool tensor's memory may leave other bytes than 0 and 1.
+    bytes.set(tensors[name]!.dtype === 'bool' ? raw.map(byte => Number(byte !== 0)) : raw, at);
     at += data.byteLength;
   }
   return bytes;
@@ -221,8 +223,12 @@ function headerOf(bytes: Uint8Array): { bytes: number; fields: readonly (readonl
       cause,
     });
   }
-  if (!isObject(header) || !text.startsWith('{'))
-    throw new FormatError(`safetensors: the header must be a JSON object, got ${kind(header)}`);
+  if (!isObject(header)) throw new FormatError(`safetensors: the header must be a JSON object, got ${kind(header)}`);
+  // The format allows padding behind the object, none before it.
+  if (!text.startsWith('{'))
+    throw new FormatError(
+      `safetensors: the header must be a JSON object from its first byte on, got ${JSON.stringify(text[0])} before it`,
+    );
   checkUniqueKeys(text);
   return { bytes: Number(length), fields: Object.entries(header) };
 }

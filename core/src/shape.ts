@@ -47,12 +47,16 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return true;
 }
 
-/** Throws unless every length is an integer ≥ 0. */
+/** Throws unless every length is an integer ≥ 0, and there are at most 2⁵³ elements. */
 export function checkShape(op: string, shape: Shape): Shape {
   checkArgument(op, 'shape', shape, aShape);
-  for (const length of shape)
+  let size = 1;
+  for (const length of shape) {
     if (!Number.isInteger(length) || length < 0)
       throw new ShapeError(`${op}: a shape is made of integers ≥ 0, got [${shape.join(',')}]`);
+    size *= length || 1;
+  }
+  if (size > Number.MAX_SAFE_INTEGER) throw new ShapeError(`${op}: [${shape.join(',')}] has more than 2⁵³ elements`);
   return shape;
 }
 

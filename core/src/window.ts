@@ -19,12 +19,16 @@ export type Window = {
 /** Each in positions, one number or [rows, columns]: `stride` and `dilation` default to 1, `padding` to 0. */
 export type WindowOptions = { stride?: number | Pair; padding?: number | Pair; dilation?: number | Pair };
 
-/** A number for both, or the pair itself. Throws unless both are integers ≥ `least`. */
+/** The most that a pair may say: a plane with such padding, and a stride beyond, are positions that int32 holds. */
+const MOST = 2 ** 29;
+
+/** A number for both, or the pair itself. Throws unless both are integers from `least` to 2²⁹. */
 export function pairOf(op: string, name: string, value: number | Pair, least: number): Pair {
   const pair: Pair = typeof value === 'number' ? [value, value] : value;
-  if (!Array.isArray(pair) || pair.length !== 2 || !pair.every(n => Number.isInteger(n) && n >= least))
+  const most = Array.isArray(pair) && pair.some(n => n > MOST) ? ' and ≤ 2²⁹' : '';
+  if (!Array.isArray(pair) || pair.length !== 2 || most !== '' || !pair.every(n => Number.isInteger(n) && n >= least))
     throw new RangeError(
-      `${op}: expected ${name} to be an integer ≥ ${least} or a pair of them, ` + `got ${received(value)}`,
+      `${op}: expected ${name} to be an integer ≥ ${least}${most} or a pair of them, got ${received(value)}`,
     );
   return [pair[0], pair[1]];
 }

@@ -35,8 +35,8 @@ export type SquaredErrorExport = (n: number, a: number, b: number) => number;
 export type SquaredErrorBackwardExport = (n: number, a: number, b: number, scale: number, out: number) => void;
 
 /**
- * out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); w, b [cols] may be 0; mean and variance (with 1/cols)
- * [rows] are written.
+ * out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); w, b [cols] may be 0; mean and variance (with 1/cols),
+ * float64 [rows] whatever the type, are written.
  */
 export type LayerNormExport = (
   ...x: [
@@ -61,7 +61,7 @@ export type LayerNormWeightsExport = (
 ) => void;
 
 /**
- * mean, variance (with 1/n) [channels] ← those of x [outer, channels, inner], of which the next `outer` lies `step` elements
+ * mean, variance (with 1/n), float64 [channels] ← those of x [outer, channels, inner], of which the next `outer` lies `step` elements
  * on, by default channels · inner.
  */
 export type BatchStatsExport = (
@@ -104,6 +104,8 @@ export type ReduceExports =
     // out [channels] ← x [outer, channels, inner] summed over both others.
     Family<'sumChannels', Float, PartialReduceExport> &
     Family<'softmax' | 'logSoftmax', Float, RowsExport> &
+    // out [rows] ← √Σx² of each row.
+    Family<'norm', Float, RowsExport> &
     Family<'softmaxBackward' | 'logSoftmaxBackward', Float, RowsBackwardExport> &
     Family<'crossEntropy', Float, CrossEntropyExport> &
     Family<'crossEntropyBackward', Float, CrossEntropyBackwardExport> &

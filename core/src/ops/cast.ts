@@ -5,7 +5,8 @@ import type { DType } from '../dtype.ts';
 import { defineOp } from '../op.ts';
 import type { Tensor } from '../tensor.ts';
 
-const castOp = defineOp<DType>({
+/** Makes a tensor of its own in any case. */
+export const castOp = defineOp<DType>({
   name: 'astype',
   shape: ([x], dtype) => ({ shape: x!.shape, dtype }),
   forward: (backend, [x], out) => backend.copy(x!, out),

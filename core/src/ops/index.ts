@@ -1,7 +1,7 @@
 /** Picking elements by index: gather, indexSelect, oneHot, and the additions that are their gradients. */
 
 import { aDType, checkOptions } from '../check.ts';
-import type { DType } from '../dtype.ts';
+import { type DType, toElement } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { arrayLike } from '../fill.ts';
 import { defineOp, type Op } from '../op.ts';
@@ -73,6 +73,7 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
 export function oneHot(labels: Tensor, classes: number, o: { dtype?: DType } = {}): Tensor {
   checkOptions('oneHot', o, { dtype: aDType });
   checkShape('oneHot', [classes]);
+  toElement('oneHot', classes, 'int32');
   checkIndex('oneHot', labels, classes, 'label');
   const all = arrayLike(
     labels,

@@ -5,9 +5,10 @@ import { aNumber, checkArgument } from '../check.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
 import { emptyLike } from '../fill.ts';
-import { isRecording } from '../graph.ts';
+import { isRecording, noGrad } from '../graph.ts';
 import { sameShape } from '../shape.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
 
 /**
  * Checks the target and what is written to it, and counts the write, so that a backward that needs the old values says so
@@ -53,11 +54,23 @@ const MOMENTS = ['beta1', 'beta2', 'eps', 'correction1', 'correction2'] as const
 const ADAM = [...MOMENTS, 'lr', 'keep'] as const;
 const SGD = ['lr', 'keep', 'take', 'look', 'own'] as const;
 
-/** y ← x, converted to the dtype of y and broadcast to its shape. */
+/** y ← x, converted to the dtype of y and broadcast to its shape. Where int32 cannot hold an element, y stays as it was. */
 export function copyInto(y: Tensor, x: Tensor): void {
   checkFits('copy_', y, x);
-  target('copy_', y, x);
-  y.storage.backend.assign(y, x);
+  writable('copy_', y, x);
+  const source = y.dtype === 'int32' && isFloat(x.dtype) ? wholeNumbers(x) : x;
+  target('copy_', y, source);
+  y.storage.backend.assign(y, source);
+}
+
+/** x as int32, before anything is written. */
+function wholeNumbers(x: Tensor): Tensor {
+  try {
+    return noGrad(() => cast(x, 'int32'));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new RangeError(error.message.replace('astype:', 'copy_:'), { cause: error });
+  }
 }
 
 /** y ← keep y + α x, with x broadcast to y. */

@@ -11,12 +11,12 @@ import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { reducedShape, sizeOf } from '../shape.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
-import { cast } from './cast.ts';
-import { add, div, mul, neg, sqrt, square, sub } from './elementwise.ts';
-import { mean } from './reduce.ts';
-import { clone, reshape } from './view.ts';
+import { cast, castOp } from './cast.ts';
+import { add, div, mul, sqrt, square, sub } from './elementwise.ts';
+import { centred, mean } from './reduce.ts';
+import { reshape } from './view.ts';
 
-/** The forward pass fills `mean` and `variance`, which have the shape of x with the normalised axes as length 1. */
+/** The forward pass fills `mean` and `variance`, float64 in the shape of x with the normalised axes as length 1. */
 type Statistics = {
   readonly axes: readonly number[];
   readonly eps: number;
@@ -48,9 +48,9 @@ const normalizeOp: Op<Statistics> = defineOp<Statistics>({
  */
 function gradients(gy: Tensor, x: Tensor, weight: Tensor, { axes, eps }: Statistics): [Tensor, Tensor] {
   const average = (t: Tensor) => mean(t, axes, { keepdim: true });
-  const centred = sub(x, average(x));
-  const deviation = sqrt(add(average(square(centred)), eps));
-  const normal = div(centred, deviation);
+  const rest = centred(x, axes);
+  const deviation = sqrt(add(average(square(rest)), eps));
+  const normal = div(rest, deviation);
   const g = mul(gy, weight);
   const gx = div(sub(sub(g, average(g)), mul(normal, average(mul(g, normal)))), deviation);
   return [gx, mul(gy, normal)];
@@ -80,7 +80,7 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
     if (!isFloat(t.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(t)}`);
   const dtype = inputs.map(t => t.dtype).reduce(promote);
   const shape = reducedShape(x.shape, axes, true);
-  const statistics = { mean: fullLike(op, x, 0, shape, dtype), variance: fullLike(op, x, 0, shape, dtype) };
+  const statistics = { mean: fullLike(op, x, 0, shape, 'float64'), variance: fullLike(op, x, 0, shape, 'float64') };
   const y = normalizeOp(
     inputs.map(t => cast(t, dtype)),
     { axes, eps, ...statistics },
@@ -122,7 +122,8 @@ export function batchNorm(
   const wide = (t: Tensor) => perChannel(t, x.rank);
   const { y, mean, variance } = normalize('batchNorm', x, axes, wide(weight), bias && wide(bias), eps);
   // Copies, because backward needs the originals as they are.
-  return { y, mean: clone(reshape(mean, [channels])), variance: clone(reshape(variance, [channels])) };
+  const copy = (t: Tensor) => castOp([reshape(t, [channels])], y.dtype);
+  return { y, mean: copy(mean), variance: copy(variance) };
 }
 
 /** The same affine map for every batch, by a given `mean` and `variance` [C]: `batchNorm` in evaluation. */
@@ -138,10 +139,10 @@ export function batchNormEval(
   checkArgument('batchNormEval', 'eps', eps, aNumber);
   checkTensors('batchNormEval', mean, variance);
   for (const t of [mean, variance]) checkLike('batchNormEval', weight, t);
-  const scale = div(weight, sqrt(add(variance, eps)));
-  const centre = mul(mean, scale);
-  const shift = bias === null ? neg(centre) : sub(bias, centre);
-  return add(mul(x, perChannel(scale, x.rank)), perChannel(shift, x.rank));
+  const wide = (t: Tensor) => perChannel(t, x.rank);
+  // The mean first: x · scale and mean · scale have no digits in common with their difference where x is far from 0.
+  const y = mul(sub(x, wide(mean)), wide(div(weight, sqrt(add(variance, eps)))));
+  return bias === null ? y : add(y, wide(bias));
 }
 
 /**

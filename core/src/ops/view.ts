@@ -30,16 +30,17 @@ function resolveShape(x: Tensor, shape: Shape): Shape {
   if (open !== shape.lastIndexOf(-1))
     throw new ShapeError(`reshape: expected at most one −1, got [${shape.join(',')}]`);
   if (open < 0) return checkShape('reshape', shape);
-  const known = shape.reduce((size, length, i) => (i === open ? size : size * length), 1);
-  const missing = known === 0 ? 0 : x.size / known;
+  const others = shape.filter((_, i) => i !== open);
+  if (others.includes(-1)) throw new ShapeError(`reshape: one length may be −1, got [${shape.join(',')}]`);
+  const known = sizeOf(checkShape('reshape', others));
+  if (known === 0 && x.size === 0)
+    throw new ShapeError(`reshape: −1 in [${shape.join(',')}] could be any length, since the others have no elements`);
+  const missing = x.size / known;
   if (!Number.isInteger(missing))
     throw new ShapeError(
       `reshape: [${x.shape.join(',')}] has ${x.size} elements, which do not fill [${shape.join(',')}]`,
     );
-  return checkShape(
-    'reshape',
-    shape.map((length, i) => (i === open ? missing : length)),
-  );
+  return shape.map((length, i) => (i === open ? missing : length));
 }
 
 /** Strides that read `x` with another shape of the same size, or null where its elements do not lie that way. */
