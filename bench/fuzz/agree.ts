@@ -8,7 +8,7 @@
  * | others | within 4 units in the last place (float32; 16 in float64), or within what rounding of the operands explains |
  *
  * What rounding explains is measured: the operation runs in float64 on the reference with every float operand moved by a
- * relative 2⁻²⁰ at random, four times; the largest change of the result, brought to the dtype's ε, times `SLACK`, is allowed.
+ * relative 2⁻²⁰ at random, four times; the largest change of the result, brought to the dtype's ε, times `SLACK`, is allowed, and as much of what may cancel inside.
  * NaN must meet NaN, and an infinity itself, unless a finite operand is beyond `LARGE`, where partial sums may leave
  * the range of the dtype in one order and not in another. Below the smallest normal number only that number counts.
  */

@@ -36,6 +36,14 @@ const shown = (x: Tensor) => `${x.dtype}[${x.shape}]/[${x.strides}]+${x.offset}`
 const TAME = 1000;
 const MOST_ELEMENTS = 300;
 
+/** m max(1, m) of the largest finite m among float operands: what may cancel inside of an operation. */
+function largest(operands: readonly Values[]): number {
+  let m = 0;
+  for (const { dtype, data } of operands)
+    if (isFloat(dtype)) for (const x of Array.from(data)) if (Number.isFinite(x)) m = Math.max(m, Math.abs(x));
+  return m * Math.max(1, m);
+}
+
 /** What differs, thrown by a statement. */
 class Deviation extends Error {}
 
@@ -204,7 +212,8 @@ export class Lockstep {
     }
     // By the coarsest operand.
     const eps = before.some(({ dtype }) => dtype === 'float32') ? EPS.float32 : EPS.float64;
-    return room.map((x, i) => SLACK * eps * (x / NUDGE + Math.abs(still.data[i]!)));
+    const floor = largest(before);
+    return room.map((x, i) => SLACK * eps * (x / NUDGE + Math.abs(still.data[i]!) + floor));
   }
 
   /** Results for the rest of the program: those that there are where all have the same bits, else the reference's. */
