@@ -823,4 +823,15 @@ law(t, 'a Kronecker optimizer lists layers in records, and hidden ones are told 
     rows.map(({ path }) => path),
     ['field.cat', 'out'],
   );
+  class Hidden extends Module {
+    readonly #inner = new Linear(3, 3);
+    out = new Linear(3, 2);
+    override forward(x: Tensor): Tensor {
+      return this.out.call(this.#inner.call(x));
+    }
+  }
+  const hidden = new Hidden();
+  const optimizer = new KFAC(hidden);
+  hidden.call(x(4, 3)).square().sum().backward();
+  assert.throws(() => optimizer.step(), /KFAC: a parameter float32\[(3,3|3)\] gets gradients, but no module/);
 });
