@@ -16,9 +16,9 @@ import {
   unscoped,
   withSecondThread,
 } from '@otimes/core';
-import { onBackwardEnd } from '@otimes/core/extend';
+import { checkTrained, nameOf, onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { checkLr, checkParameters } from '../check.ts';
+import { checkLr, checkNone, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
 import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
@@ -105,7 +105,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     defaults: { lr: number; rest: (unclaimed: Parameter[], lr: number) => Optimizer },
   ) {
     super();
-    const name = new.target.name;
+    const name = nameOf(this);
     checkKroneckerOptions(name, o);
     this.#model = model;
     this.#lr = o.lr ?? defaults.lr;
@@ -219,7 +219,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
   override set lr(lr: number) {
-    checkLr(this.constructor.name, lr);
+    checkLr(nameOf(this), lr);
     this.#lr = lr;
     if (this.#rest !== null) this.#rest.lr = lr * this.#restRatio;
   }
@@ -296,10 +296,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
         inStep(() => statistics.ended(use.pass, completed));
         if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
       });
-    const label = `${this.constructor.name}: ${state.label}`;
+    const label = `${nameOf(this)}: ${state.label}`;
     const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
     if (sample === null) statistics.count(use, batch, label);
-    else namingMemory(this.constructor.name, state.label, () => statistics.add(use, sample, label, keeps));
+    else namingMemory(nameOf(this), state.label, () => statistics.add(use, sample, label, keeps));
   }
 
   /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
@@ -322,7 +322,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   protected exampleSquares(state: BlockState): Tensor {
     const squares = this.#squares.get(state);
     if (squares === undefined)
-      throw new Error(`${this.constructor.name}: ${state.label} collected no second moments in this step`);
+      throw new Error(`${nameOf(this)}: ${state.label} collected no second moments in this step`);
     return squares;
   }
 
@@ -333,8 +333,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
    * and only then change parameters. Blocks without a gradient stay as they are. Where a number is not finite, or becomes so,
    * it throws a RangeError, and optimizer and parameters are what they were, bit for bit.
    */
-  override step(): void {
-    if (this.#detached) throw new Error(`${this.constructor.name}: step() after detach(), which removed the hooks`);
+  override step(...none: readonly never[]): void {
+    checkNone(`${nameOf(this)}.step`, none, 'call loss.backward() before it');
+    checkTrained(nameOf(this), [...this.#parameterPaths.keys()]);
+    if (this.#detached) throw new Error(`${nameOf(this)}: step() after detach(), which removed the hooks`);
     inStep(() => {
       const plans = this.#plan();
       const journal = this.#watch.time('rest', () => this.#stepRest(plans));
@@ -425,7 +427,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   #notFinite(what: string, where: string): RangeError {
     return new RangeError(
-      `${this.constructor.name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
+      `${nameOf(this)}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
         'Look for a diverging loss or bad input in the last batch',
     );
   }
@@ -437,7 +439,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const { kfe, statistics } = state;
     const inBasis = origin !== null && origin.frame.UA === kfe?.UA && origin.frame.UG === kfe.UG ? origin : null;
     if (state.block.parameters.every(p => p.borrowGrad() === null)) return null;
-    const name = this.constructor.name;
+    const name = nameOf(this);
     const without = state.block.parameters.filter(p => p.borrowGrad() === null);
     if (without.length > 0)
       throw new Error(
@@ -521,12 +523,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     try {
       arrival = job.take();
       const { block, label } = state;
-      checkBasis(this.constructor.name, label, arrival.kfe, [block.dOut, block.dIn]);
+      checkBasis(nameOf(this), label, arrival.kfe, [block.dOut, block.dIn]);
     } catch (error) {
       this.#refreshes.failed++;
       this.#refreshes.lastError = `${state.label}: ${error instanceof Error ? error.message : String(error)}`;
       console.warn(
-        `${this.constructor.name}: a decomposition in the background failed and the old basis stays: ` +
+        `${nameOf(this)}: a decomposition in the background failed and the old basis stays: ` +
           this.#refreshes.lastError,
       );
       return;
@@ -685,7 +687,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const state = this.#states.find(({ block }) => block.path === path);
     if (state === undefined)
       throw new Error(
-        `${this.constructor.name}: no block '${path}'; there are ${this.#states.map(s => `'${s.block.path}'`).join(', ')}`,
+        `${nameOf(this)}: no block '${path}'; there are ${this.#states.map(s => `'${s.block.path}'`).join(', ')}`,
       );
     return state;
   }
@@ -719,7 +721,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   override loadStateDict(saved: StateDict): void {
-    const reader = new StateReader(this.constructor.name, saved);
+    const reader = new StateReader(nameOf(this), saved);
     const [lr, steps] = [reader.number('lr'), reader.number('steps')];
     const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' });
     const jobs: (() => void)[] = [];
@@ -745,7 +747,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   override toString(): string {
-    return `${this.constructor.name} of ${this.#model.constructor.name}: ${this.#states.length} blocks`;
+    return `${nameOf(this)} of ${nameOf(this.#model)}: ${this.#states.length} blocks`;
   }
 }
 
