@@ -301,6 +301,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (statistics.begins(use))
       onBackwardEnd(completed => {
         inStep(() => statistics.ended(use.pass, completed));
+        if (completed) Object.assign(state, state.forwards.get(output));
         if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
       });
     const label = `${this.#name}: ${state.label}`;

@@ -60,7 +60,9 @@ export class BlockState {
   /** The statistics of the current step. */
   statistics: Statistics | null = null;
   route: Route = 'gradient';
-  /** Rows of the last forward pass, and whether its input needed a gradient. */
+  /** Of outputs that may be computed in a basis: rows, and whether the input needed a gradient. */
+  readonly forwards = new WeakMap<Tensor, { readonly rows: number; readonly needsInputGrad: boolean }>();
+  /** The same of the last pass that backward completed. */
   rows = 0;
   needsInputGrad = false;
   /** Tensors of the optimizer itself, [dOut, dIn] in the coordinates of `kfe`. */
