@@ -339,8 +339,11 @@ for (const [title, run, message] of lossErrors)
   law(t, `losses refuse ${title}`, () => void assert.throws(run, message));
 
 law(t, 'losses refuse an unknown reduction', () => {
-  // @ts-expect-error: the types say so too
-  assert.throws(() => mseLoss(x(2), x(2), { reduction: 'none' }), /mseLoss: expected reduction to be 'mean' or 'sum', got 'none'/);
+  assert.throws(
+    // @ts-expect-error: the types say so too
+    () => mseLoss(x(2), x(2), { reduction: 'none' }),
+    /mseLoss: expected reduction to be 'mean' or 'sum', got 'none'/,
+  );
 });
 
 // --- initialisers ---

@@ -3,8 +3,9 @@
  * of broadcast operands are summed back here, and the walk is iterative, so that depth costs no stack.
  */
 
-import { full } from './create.ts';
+import { aBoolean, checkArgument, checkOptions } from './check.ts';
 import { describe, GraphError, ShapeError } from './errors.ts';
+import { fullLike } from './fill.ts';
 import { isRecording, Node, withRecording } from './graph.ts';
 import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
@@ -13,7 +14,7 @@ import { clone } from './ops/view.ts';
 import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
 import { leave, type Storage, tracking, unscoped } from './storage.ts';
-import type { Tensor } from './tensor.ts';
+import { aTensor, checkTensors, someTensors, type Tensor } from './tensor.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
 function reachable(y: Tensor): Node[] {
@@ -61,6 +62,7 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor | undefined
       );
     return undefined;
   }
+  checkTensors(op, gy);
   if (!sameShape(gy.shape, y.shape))
     throw new ShapeError(`${op}: expected gy like ${describe(y)}, got ${describe(gy)}`);
   return cast(gy, y.dtype);
@@ -169,7 +171,7 @@ function propagate(
     let gx = complete;
     if (x.hasGradHooks) {
       if (!x.gradHooksBorrow) {
-        if (walk.shares(complete.storage)) gx = clone(complete);
+        if (walk.shares(complete.storage) || !complete.isContiguous) gx = clone(complete);
         else walk.release(complete.storage);
       }
       gx = x.runGradHooks(gx);
@@ -191,7 +193,7 @@ function propagate(
   };
 
   try {
-    const start = gy ?? full(y.shape, 1, { dtype: y.dtype, device: y.device });
+    const start = gy ?? fullLike('backward', y, 1, y.shape);
     if (gy === undefined) walk.own(start.storage);
     walk.accumulate(y.node ?? y, start);
     for (const node of nodes) {
@@ -253,9 +255,20 @@ export type GradOptions = {
  *
  * @throws GraphError if `y` does not depend on one of `xs`, unless `allowUnused`
  */
-export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions & { allowUnused?: false }): Tensor[];
-export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions): (Tensor | null)[];
+export function grad<const X extends readonly Tensor[]>(
+  y: Tensor,
+  xs: X,
+  o?: GradOptions & { allowUnused?: false },
+): { -readonly [I in keyof X]: Tensor };
+export function grad<const X extends readonly Tensor[]>(
+  y: Tensor,
+  xs: X,
+  o?: GradOptions,
+): { -readonly [I in keyof X]: Tensor | null };
 export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Tensor | null)[] {
+  checkTensors('grad', y);
+  checkArgument('grad', 'xs', xs, someTensors);
+  checkOptions('grad', o, { gy: aTensor, createGraph: aBoolean, allowUnused: aBoolean });
   return apart(o.createGraph ?? false, () => {
     const start = seed(y, o.gy, 'grad');
     const targets = new Set(xs);

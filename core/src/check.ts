@@ -31,9 +31,11 @@ export function checkArgument(op: string, name: string, value: unknown, kind: Ki
 export function checkOptions<O extends object>(op: string, options: O | undefined, kinds: OptionKinds<O>): void {
   if (options === undefined) return;
   if (!isPlainObject(options)) {
-    const names = Object.keys(kinds);
+    const names = Object.keys(kinds) as (keyof O & string)[];
     const known = names.length === 0 ? 'no options' : `options such as { ${names.slice(0, 3).join(', ')} }`;
-    throw new TypeError(`${op}: expected ${known}, got ${received(options)}`);
+    const meant = names.find(name => kinds[name].is(options));
+    const hint = meant === undefined ? '' : `; did you mean { ${meant}: ${received(options)} }?`;
+    throw new TypeError(`${op}: expected ${known}, got ${received(options)}${hint}`);
   }
   for (const name in options) {
     const value: unknown = options[name];
@@ -59,13 +61,13 @@ function unknownOption(op: string, name: string, known: readonly string[]): Type
 }
 
 /** A value as messages show it: `float32[2,3]` for a tensor, `'text'`, `a promise`. */
-export function received(value: unknown): string {
+export function received(value: unknown, depth = 1): string {
   if (typeof value === 'string') return `'${value}'`;
   if (typeof value === 'function') return 'a function';
   if (typeof value !== 'object' || value === null) return String(value);
   if ('dtype' in value && 'shape' in value && Array.isArray(value.shape)) return `${value.dtype}[${value.shape}]`;
   if (Array.isArray(value)) {
-    const shown = value.slice(0, 4).map(one => (Array.isArray(one) ? '[…]' : received(one)));
+    const shown = value.slice(0, 4).map(one => (depth === 0 && Array.isArray(one) ? '[…]' : received(one, depth - 1)));
     return `[${shown.join(', ')}${value.length > 4 ? ', …' : ''}]`;
   }
   if (isPlainObject(value)) return `{ ${Object.keys(value).slice(0, 4).join(', ')} }`;

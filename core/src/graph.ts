@@ -1,5 +1,6 @@
 /** The recorded graph: one node for each differentiable operation that ran, and whether operations record at all. */
 
+import { aFunction, checkArgument } from './check.ts';
 import { GraphError } from './errors.ts';
 import { releaseInside, type Storage } from './storage.ts';
 import type { Tensor } from './tensor.ts';
@@ -137,6 +138,7 @@ export function withRecording<T>(on: boolean, run: () => T): T {
 
 /** Runs `run` without recording a graph: for evaluation and updates. Its results do not require gradients. */
 export function noGrad<T>(run: () => T): T {
+  checkArgument('noGrad', 'run', run, aFunction);
   return withRecording(false, () => {
     const result = run();
     if (result instanceof Promise)

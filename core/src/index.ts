@@ -1,7 +1,5 @@
 /** @otimes/core: tensors over strided storage and define-by-run automatic differentiation. */
 
-import './methods.ts';
-
 export { type GradOptions, grad } from './autograd.ts';
 export type {
   Backend,
@@ -31,6 +29,7 @@ export {
   ShapeError,
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
+export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
@@ -56,6 +55,7 @@ export {
   scope,
   unscoped,
 } from './storage.ts';
-export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
+export { nextTask } from './task.ts';
+export type { GradHook, Handle, Nested } from './tensor.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

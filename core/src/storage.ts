@@ -19,6 +19,7 @@
  */
 
 import type { Backend } from './backends/backend.ts';
+import { aFunction, checkArgument, received } from './check.ts';
 import { allocateArray, type DType, type TypedArray } from './dtype.ts';
 import { ReleasedError } from './errors.ts';
 import type { Node } from './graph.ts';
@@ -170,6 +171,7 @@ const sizeOfMemory = (memory: TypedArray | Region | null): number =>
 
 /** A storage for `size` elements that have no memory until somebody asks for them. */
 export function deferredStorage(backend: Backend, dtype: DType, size: number, deferred: Deferred): Storage {
+  checkArgument('deferredStorage', 'make', deferred?.make, aFunction);
   const storage = new Storage(backend, dtype, null, size);
   storage.defer(deferred);
   return storage;
@@ -205,7 +207,7 @@ export function leave(storage: Storage): void {
 }
 
 /** What the graph of a tensor needs for backward survives the scopes that are open. */
-export function keepGraph(x: Tensor): void {
+export function keepGraph(x: { readonly node: Node | null }): void {
   if (!scopes.some(({ releases }) => releases)) return;
   const open: (Node | null)[] = [x.node];
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
@@ -232,6 +234,7 @@ const INSIDE =
  * hand what they return to the scope around them.
  */
 export function scope<T>(run: () => T): T {
+  checkArgument('scope', 'run', run, aFunction);
   const own = new Scope(true);
   scopes.push(own);
   let result: T | undefined;
@@ -275,11 +278,14 @@ export function tracking(run: () => void): Scope {
  * @param owns asked at the end: whether that is so. False where code ran that may have kept what it saw; default true.
  */
 export function owningIntermediates(run: () => Tensor, owns: () => boolean = () => true): Tensor {
+  checkArgument('owningIntermediates', 'run', run, aFunction);
   let result: Tensor | undefined;
   const own = tracking(() => {
     result = run();
   });
-  const { storage, node } = result!;
+  if (!(result?.storage instanceof Storage))
+    throw new TypeError(`owningIntermediates: expected run to return a tensor, got ${received(result)}`);
+  const { storage, node } = result;
   let adopted = false;
   const owning = owns();
   for (const one of own.made) {
@@ -293,7 +299,7 @@ export function owningIntermediates(run: () => Tensor, owns: () => boolean = () 
   }
   // Some have a node of their own; indices and masks have none.
   if (adopted) node!.adopt(own.made);
-  return result!;
+  return result;
 }
 
 /** Releases what a node that is freed was the holder of. */
@@ -303,6 +309,7 @@ export function releaseInside(node: Node, storages: readonly Storage[]): void {
 
 /** Runs `run` outside of every scope: what it creates (optimizer state, say) lives as long as it is reachable. */
 export function unscoped<T>(run: () => T): T {
+  checkArgument('unscoped', 'run', run, aFunction);
   if (scopes.length === 0) return run();
   const open = scopes.splice(0);
   try {

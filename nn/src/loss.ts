@@ -89,7 +89,7 @@ function mix(likelihood: Tensor, sumOfAll: Tensor, epsilon: number, classes: num
 }
 
 function reduce(x: Tensor, reduction: Reduction): Tensor {
-  return x.sum().mul(scaleOf(reduction, x.size));
+  return scaleOf(reduction, 0) === 1 ? x.sum() : x.mean();
 }
 
 /** The factor of a sum over `count` losses. */

@@ -23,7 +23,7 @@ function gradients(op: string, parameters: Iterable<Tensor>): { i: number; g: Te
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
   checkLimit('clipGradNorm', 'maxNorm', maxNorm);
   const found = gradients('clipGradNorm', parameters);
-  const norms = found.map(({ g }) => scope(() => g.norm().item()));
+  const norms = found.map(({ g }) => normOf(g));
   const total = Math.hypot(...norms);
   const bad = found[norms.findIndex(norm => !Number.isFinite(norm))];
   if (bad !== undefined)
@@ -31,7 +31,8 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): num
       `clipGradNorm: the norm of the gradients is ${total}; the first such gradient is that of parameter ${bad.i}, ` +
         `${describe(bad.g)}. Nothing was scaled`,
     );
-  const coefficient = maxNorm / (total + 1e-6);
+  // PyTorch adds 1e-6, which gradients that are all smaller would not survive.
+  const coefficient = maxNorm / (total + 1e-6 * Math.min(1, total));
   if (coefficient < 1) for (const { g } of found) g.scale_(coefficient);
   return total;
 }
@@ -39,6 +40,14 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): num
 function checkLimit(op: string, name: string, value: unknown): void {
   if (!(typeof value === 'number' && value >= 0))
     throw new RangeError(`${op}: expected a ${name} ≥ 0, got ${received(value)}`);
+}
+
+/** The norm, in float64 where float32 does not hold it. */
+function normOf(g: Tensor): number {
+  return scope(() => {
+    const norm = g.norm().item();
+    return norm > 1e-30 && norm < Infinity ? norm : g.astype('float64').norm().item();
+  });
 }
 
 /** Limits every element of the gradients to [−clipValue, clipValue], in place. */

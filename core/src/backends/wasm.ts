@@ -105,8 +105,14 @@ export class WasmBackend extends WasmLayerBackend {
       run(size, addressOf(source), addressOf(out));
       return;
     }
-    this.assign(out, x);
-    run(size, addressOf(out), addressOf(out));
+    // Through float64 where float32 does not hold x, as int32 from 2²⁴ on.
+    const exact = x.dtype === 'int32' && out.dtype === 'float32' ? this.#unary[kernel].float64 : undefined;
+    const source = exact === undefined ? out : this.empty({ dtype: 'float64', shape: out.shape });
+    this.assign(source, x);
+    (exact ?? run)(size, addressOf(source), addressOf(source));
+    if (source === out) return;
+    this.assign(out, source);
+    source.storage.release();
   }
 
   override unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void {
@@ -149,6 +155,8 @@ export class WasmBackend extends WasmLayerBackend {
   }
 
   override reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
+    if (kernel === 'norm') return this.#norm(x, axes, out);
+    if (kernel === 'mean') return this.#mean(x, axes, out);
     const run = this.#other[kernel][out.dtype];
     const span = spanOf(x.shape, axes);
     if (span === null && kernel === 'sum' && this.#sumChannels(x, axes, out)) return;
@@ -156,6 +164,33 @@ export class WasmBackend extends WasmLayerBackend {
       return super.reduce(kernel, x, axes, out);
     const source = this.rowMajor(x);
     run(span.outer, span.length, span.inner, addressOf(source), addressOf(out));
+  }
+
+  /** The rows of a copy with the reduced axes last, unless they are. */
+  #norm(x: Operand, axes: readonly number[], out: Operand): void {
+    const run = this.#other.norm[out.dtype];
+    if (run === undefined || x.dtype !== out.dtype || !inMemory(out)) return super.reduce('norm', x, axes, out);
+    const order = [...x.shape.keys()].sort((a, b) => Number(axes.includes(a)) - Number(axes.includes(b)) || a - b);
+    const rows = sizeOf(out.shape);
+    const { storage, dtype, offset } = x;
+    const [shape, strides] = [order.map(a => x.shape[a]!), order.map(a => x.strides[a]!)];
+    const source = this.rowMajor({ storage, dtype, shape, strides, offset });
+    run(rows, sizeOf(shape) / Math.max(1, rows), addressOf(source), addressOf(out));
+  }
+
+  /** The sum by its length, or where that is not finite by the plain loop, since a mean can be though its sum is not. */
+  #mean(x: Operand, axes: readonly number[], out: Operand): void {
+    if (x.dtype !== out.dtype) return super.reduce('mean', x, axes, out);
+    this.reduce('sum', x, axes, out);
+    const results = out.storage.array;
+    const [from, to] = [out.offset, out.offset + sizeOf(out.shape)];
+    const length = axes.reduce((n, axis) => n * x.shape[axis]!, 1);
+    let all = 0;
+    for (let i = from; i < to; i++) {
+      all += 0 * results[i]!;
+      results[i]! /= length;
+    }
+    if (all !== 0) super.reduce('mean', x, axes, out);
   }
 
   /** Sums over all axes but some side by side in the middle, as the gradient of a bias of channels. */
@@ -296,7 +331,8 @@ export class WasmBackend extends WasmLayerBackend {
 
   override addScaled(y: Operand, x: Operand, alpha: number, keep: number): void {
     const run = this.#other.addScaled[y.dtype];
-    if (run === undefined || x.dtype !== y.dtype || x.storage === y.storage) return super.addScaled(y, x, alpha, keep);
+    if (run === undefined || x.dtype !== y.dtype || x.storage === y.storage || !holds(y, alpha, keep))
+      return super.addScaled(y, x, alpha, keep);
     if (!inMemory(y)) return this.#through([y], ([to]) => this.addScaled(to!, x, alpha, keep));
     const source = this.#resident(x);
     const [px, py] = [addressOf(source), addressOf(y)];
@@ -314,7 +350,8 @@ export class WasmBackend extends WasmLayerBackend {
   override addcdiv(y: Operand, x: Operand, d: Operand, value: number, keep: number): void {
     const run = this.#other.addcdiv[y.dtype];
     const fits = (s: Operand) => s.dtype === y.dtype && s.storage !== y.storage && sameShape(s.shape, y.shape);
-    if (run === undefined || !isContiguous(y) || !fits(x) || !fits(d)) return super.addcdiv(y, x, d, value, keep);
+    if (run === undefined || !isContiguous(y) || !fits(x) || !fits(d) || !holds(y, value, keep))
+      return super.addcdiv(y, x, d, value, keep);
     if (!inMemory(y)) return this.#through([y], ([to]) => this.addcdiv(to!, x, d, value, keep));
     const [numerator, divisor] = [this.rowMajor(x), this.rowMajor(d)];
     run(sizeOf(y.shape), addressOf(y), addressOf(numerator), addressOf(divisor), value, keep);
@@ -322,7 +359,7 @@ export class WasmBackend extends WasmLayerBackend {
 
   override scale(y: Operand, beta: number): void {
     const run = this.#other.scale[y.dtype];
-    if (run === undefined) return super.scale(y, beta);
+    if (run === undefined || !holds(y, beta)) return super.scale(y, beta);
     if (!inMemory(y)) return this.#through([y], ([to]) => this.scale(to!, beta));
     const [address, bytes] = [addressOf(y), bytesPerElement(y.dtype)];
     walkPlanes(
@@ -456,6 +493,11 @@ function asMatrix({ storage, dtype, shape, strides, offset }: Operand): Operand 
   return { storage, dtype, shape: [n * t, c], strides: [t === 1 ? step : row, column], offset };
 }
 
+/** Whether kernels of float32 may round these factors to it: in its range, they keep their digits. */
+const holds = ({ dtype }: Operand, ...factors: readonly number[]): boolean =>
+  dtype === 'float64' ||
+  factors.every(f => f === 0 || (Math.abs(f) > 1e-36 && Math.abs(f) < 3e38) || Math.abs(f) === Infinity);
+
 /** The element of a tensor of one. */
 const scalarOf = (x: Operand): number => x.storage.array[x.offset]!;
 
@@ -499,7 +541,7 @@ const slopeTable = (exports: Exports) =>
 
 const otherTable = (exports: Exports) =>
   tableOf(exports, [
-    ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'softmax', 'logSoftmax'] as const),
+    ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'norm', 'softmax', 'logSoftmax'] as const),
     ...(['softmaxBackward', 'logSoftmaxBackward', 'crossEntropy', 'crossEntropyBackward'] as const),
     ...(['squaredError', 'squaredErrorBackward', 'adam', 'sgd'] as const),
     ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'moments', 'sumChannels'] as const),
