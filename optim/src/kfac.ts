@@ -63,6 +63,7 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
+  static readonly builtIn: string = 'KFAC';
   static override readonly name: string = 'KFAC';
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
@@ -75,8 +76,8 @@ export class KFAC extends KroneckerPreconditioner {
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: KFACOptions = {}, known: object = KFAC_OPTIONS) {
     // Before the base registers its hooks: a refused optimizer leaves none behind.
-    checkKnown(new.target.name, o, known);
-    checkKfacOptions(new.target.name, o);
+    checkKnown(new.target.builtIn, o, known);
+    checkKfacOptions(new.target.builtIn, o);
     const { damping = 3e-3, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = false, trust = 0.1 } = o;
     super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
     this.damping = damping;

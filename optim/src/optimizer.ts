@@ -207,7 +207,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
       const now = Object.entries({ ...options, lr: this.#lr * lrRatio });
       const numbers = parameters.reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
       const shown = now.map(([key, value]) => `${key} ${Array.isArray(value) ? `[${value.join(', ')}]` : value}`);
-      return `${shown.join(', ')}) ${numbers} parameters in ${parameters.length} tensors`;
+      return `${shown.join(', ')}) ${numbers} numbers, ${parameters.length} parameters`;
     });
     return lines.map(line => `${nameOf(this)}(${line}`).join('\n');
   }
