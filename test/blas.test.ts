@@ -41,8 +41,11 @@ import {
   toFloat32,
   wideFamilies,
 } from './helpers/ndarray.ts';
+import { OPENBLAS, testNeeding } from './helpers/requires.ts';
 
-const LIBRARIES = ['libopenblas.so.0', 'libopenblas64.so.0'];
+/** All of it needs the two libraries. */
+const test = await testNeeding(t, 'openblas');
+
 const TYPES = ['f32', 'f64'] as const;
 type Type = (typeof TYPES)[number];
 const BYTES = { f32: 4, f64: 8 };
@@ -279,8 +282,8 @@ const IMAGES: Geometry = {
   ...{ kernel: [3, 3], stride: [1, 1], padding: [1, 1], dilation: [1, 1] },
 };
 
-for (const [index, library] of LIBRARIES.entries()) {
-  t.test(library, async t => {
+for (const [index, library] of OPENBLAS.entries()) {
+  test(library, async t => {
     const blas = await openBlas(library);
     const bench = new Bench(blas, index === 1);
 
@@ -499,7 +502,7 @@ const models = {
   },
 };
 
-t.test('training with it is training without it up to rounding, and releaseBlas gives every bit back', async t => {
+test('training with it is training without it up to rounding, and releaseBlas gives every bit back', async t => {
   const all = () => Object.values(models).map(run => run());
   const product = () => {
     manualSeed(9);
@@ -522,7 +525,7 @@ t.test('training with it is training without it up to rounding, and releaseBlas 
   t.strictSame([...all(), product()], before);
 });
 
-t.test('threads of the kernels change no bit of what is computed beside it', async t => {
+test('threads of the kernels change no bit of what is computed beside it', async t => {
   const all = () => Object.values(models).map(run => run());
   await useBlas();
   const one = all();
@@ -532,7 +535,7 @@ t.test('threads of the kernels change no bit of what is computed beside it', asy
   await setThreads(1);
 });
 
-t.test('eigh, cholesky and inverse by LAPACK are those of the kernels, on every family', async t => {
+test('eigh, cholesky and inverse by LAPACK are those of the kernels, on every family', async t => {
   const { override: _, info: __, ...lapack } = await openBlas();
   t.teardown(() => setSolver(null));
   const all = { ...families, ...wideFamilies, ...narrowFamilies };
@@ -571,7 +574,7 @@ t.test('eigh, cholesky and inverse by LAPACK are those of the kernels, on every 
   t.throws(() => eigh(ndarray(Float64Array.of(1, NaN, NaN, 1), [2, 2])), /expected finite numbers/);
 });
 
-t.test('useBlas gives large matrices to LAPACK, and releaseBlas takes them back', async t => {
+test('useBlas gives large matrices to LAPACK, and releaseBlas takes them back', async t => {
   const same = (x: number[], y: number[]) => x.every((value, i) => Object.is(value, y[i]));
   const [a, small] = [gram(520, 530, 5), gram(100, 110, 5)];
   const results = () => [entries(cholesky(a)), entries(cholesky(small))] as const;
@@ -586,7 +589,7 @@ t.test('useBlas gives large matrices to LAPACK, and releaseBlas takes them back'
   t.ok(same(after[0], large) && same(after[1], little));
 });
 
-t.test('what is missing is named, and all stays as it was', async t => {
+test('what is missing is named, and all stays as it was', async t => {
   const product = () => {
     manualSeed(9);
     return randn([90, 1000])
@@ -617,7 +620,7 @@ t.test('what is missing is named, and all stays as it was', async t => {
   registerBackend(cpu);
 });
 
-t.test('bundled: without koffi, with it, and for a browser', async t => {
+test('bundled: without koffi, with it, and for a browser', async t => {
   // Outside of the repository, whose node_modules has koffi.
   const folder = mkdtempSync(join(tmpdir(), 'otimes-blas-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
@@ -654,7 +657,7 @@ t.test('bundled: without koffi, with it, and for a browser', async t => {
   t.strictSame(run(forBrowser), ['useBlas: native libraries need Node; here the WebAssembly kernels do the work', 200]);
 });
 
-t.test('the reference backend agrees, through tensors', async t => {
+test('the reference backend agrees, through tensors', async t => {
   await useBlas();
   for (const dtype of ['float32', 'float64'] as const)
     for (const [left, right] of [

@@ -4,7 +4,6 @@
  */
 
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -15,8 +14,10 @@ import t, { type Test } from 'tap';
 import { type Report, train } from './browser/train.ts';
 import { allclose } from './helpers/allclose.ts';
 import { startNode } from './helpers/program.ts';
+import { CHROMIUM, testNeeding } from './helpers/requires.ts';
 
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+/** All of it needs the browser. */
+const test = await testNeeding(t, 'chromium');
 
 const ISOLATED = {
   'Cross-Origin-Opener-Policy': 'same-origin',
@@ -59,15 +60,21 @@ async function serve(): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function launch(): Promise<Browser> {
-  if (!existsSync(CHROMIUM))
-    throw new Error(`browser: no ${CHROMIUM}: apt-get install chromium, or set CHROMIUM to where one is`);
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+async function launch(executablePath: string): Promise<Browser> {
+  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
   t.teardown(() => browser.close());
   return browser;
 }
 
-const [origin, browser, expected] = await Promise.all([serve(), launch(), train()]);
+/** Started with the first test. */
+let browser: Browser;
+let origin: string;
+const expected = await train();
+
+test('a browser starts, and the script is bundled and served', async t => {
+  [origin, browser] = await Promise.all([serve(), launch(CHROMIUM!)]);
+  t.match(browser.version(), /^\d+/);
+});
 
 type Visit = { readonly page: Report; readonly worker: Report; readonly warnings: string[]; readonly errors: string[] };
 
@@ -106,7 +113,7 @@ t.test('every run learns', async t => {
     t.ok(losses.every(Number.isFinite) && losses.at(-1)! < losses[0]!, run);
 });
 
-t.test('a page trains as Node does, bit for bit, and so does its worker; both on one thread, and say why', async t => {
+test('a page trains as Node does, bit for bit, and so does its worker; both on one thread, and say why', async t => {
   const { page, worker, warnings, errors } = await visit('plain/');
   for (const report of [page, worker]) {
     t.match(report, { isolated: false, threads: 1 });
@@ -121,7 +128,7 @@ t.test('a page trains as Node does, bit for bit, and so does its worker; both on
   t.strictSame(errors, []);
 });
 
-t.test('where the page is cross-origin isolated, its worker has threads, from the same single file', async t => {
+test('where the page is cross-origin isolated, its worker has threads, from the same single file', async t => {
   const { page, worker, warnings, errors } = await visit('isolated/');
   t.match(page, { isolated: true, threads: 1 });
   t.match(worker, { isolated: true, threads: 2 });
@@ -131,20 +138,20 @@ t.test('where the page is cross-origin isolated, its worker has threads, from th
   t.strictSame(errors, []);
 });
 
-t.test('a policy without workers from blobs is an error that says so, and one thread goes on', async t => {
+test('a policy without workers from blobs is an error that says so, and one thread goes on', async t => {
   const { worker, errors } = await visit('without-blobs/');
   t.match(worker.threads, /^setThreads: .*worker-src blob:/);
   sameAsHere(t, worker);
   for (const error of errors) t.match(error, /Content Security Policy/);
 });
 
-t.test('a policy without evaluation of text leaves the first-order optimizers', async t => {
+test('a policy without evaluation of text leaves the first-order optimizers', async t => {
   const { page, worker, errors } = await visit('without-eval/?only=Adam');
   for (const report of [page, worker]) sameAsHere(t, report, ADAM);
   t.strictSame(errors, []);
 });
 
-t.test('a policy without WebAssembly leaves plain TypeScript', async t => {
+test('a policy without WebAssembly leaves plain TypeScript', async t => {
   const { page, worker, errors } = await visit('without-wasm/?only=Adam');
   for (const { variant, threads, losses } of [page, worker]) {
     t.strictSame([variant, threads], [undefined, 1]);
@@ -153,7 +160,7 @@ t.test('a policy without WebAssembly leaves plain TypeScript', async t => {
   for (const error of errors) t.match(error, /Content Security Policy/);
 });
 
-t.test('the demo page: both optimizers draw the smile, STEVE in fewer steps', async t => {
+test('the demo page: both optimizers draw the smile, STEVE in fewer steps', async t => {
   const script = join(import.meta.dirname, '../examples/browser/serve.ts');
   const server = startNode(['--conditions=@otimes/source', '--import', 'tsx', script, '0'], join(script, '..'));
   t.teardown(() => server.kill());

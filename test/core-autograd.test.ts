@@ -659,10 +659,35 @@ law(t, 'unscoped makes what lives as long as it is reachable, inside any scopes'
   gone(state.after());
 });
 
-law(t, 'a graph whose values were released refuses its backward', () => {
-  const x = leaf(2);
-  const y = scope(() => x.exp().log().sum());
-  assert.throws(() => y.backward(), ReleasedError);
+law(t, 'what leaves a scope, or is kept in it, takes along what its graph needs for backward', () => {
+  const build = (x: Tensor) => x.exp().log1p().square();
+  const x = leaf(3);
+  build(x).sum().backward();
+  const expected = x.grad!;
+  const leaving = [
+    (x: Tensor) => scope(() => build(x).sum()),
+    (x: Tensor) => scope(() => scope(() => ({ loss: [build(x)] })).loss[0]!.sum()),
+    (x: Tensor) =>
+      scope(() => ({
+        holder: new (class {
+          y = build(x);
+        })(),
+      })).holder.y.sum(),
+    (x: Tensor) => {
+      let kept!: Tensor;
+      scope(() => {
+        scope(() => {
+          kept = build(x).keep();
+        });
+      });
+      return kept.sum();
+    },
+  ];
+  for (const make of leaving) {
+    x.grad = null;
+    make(x).backward();
+    mustBeClose(x.grad!, expected);
+  }
 });
 
 law(t, 'backward lets intermediates go, though loss and logits are still held', async () => {

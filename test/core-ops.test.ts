@@ -54,11 +54,12 @@ law(t, 'every method of Tensor is in the list of operations, or here with the re
   const elsewhere = {
     'copy_ addScaled_ addcdiv_ scale_': 'write in place: core-tensor.test.ts',
     'backward detach': 'belong to the graph: core-autograd.test.ts',
+    'constructor make': 'belong to the class',
     to: 'moves between devices: core-tensor.test.ts',
   };
   const listed = new Set([...opEntries.map(op => op.name), ...Object.keys(elsewhere)].flatMap(name => name.split(' ')));
   assert.deepEqual(
-    Object.keys(Tensor.prototype).filter(method => !listed.has(method)),
+    Object.getOwnPropertyNames(Tensor.prototype).filter(method => !listed.has(method)),
     [],
   );
 });
@@ -128,7 +129,7 @@ const errors: Record<string, Case> = {
     /^slice: expected integers and a step other than 0.*\[0,1,0\]/,
   ],
   'a window too far': [() => x23.narrow(1, 2, 2), ShapeError, /^narrow: 2 … 4 is out of range for axis 1 of length 3/],
-  'negative padding': [() => x23.pad([[-1, 0]]), ShapeError, /^pad: expected at most 2 pairs .*got \[\[-1,0\]\]/],
+  'negative padding': [() => x23.pad([[-1, 0]]), ShapeError, /^pad: expected at most 2 pairs .*got \[\[-1, 0\]\]/],
   'padding of an integer by a fraction': [() => ints.pad([[1, 1]], 0.5), DTypeError, /^pad: int32 holds .*got 0.5/],
   'nothing to join': [() => concat([]), ShapeError, /^concat: expected at least one tensor, got none/],
   'parts that do not fit': [() => concat([x23, ones([2, 2])]), ShapeError, /^concat: expected \[\*,3\], got \[2,2\]/],
@@ -215,15 +216,11 @@ const errors: Record<string, Case> = {
     ShapeError,
     /^tensor: .*expected a number at data\[1\], got 1 entries/,
   ],
-  'a number among rows': [
-    () => tensor([[1], 2]),
-    ShapeError,
-    /^tensor: expected an array of 1 at data\[1\], got number/,
-  ],
+  'a number among rows': [() => tensor([[1], 2]), ShapeError, /^tensor: expected an array of 1 at data\[1\], got 2/],
   'a string': [
     () => tensor(untyped('["a"]')),
     ShapeError,
-    /^tensor: expected a number or boolean at data\[0\], got string/,
+    /^tensor: expected a number or boolean at data\[0\], got 'a'/,
   ],
   null: [() => tensor(untyped('null')), ShapeError, /^tensor: expected a number or boolean at data, got null/],
   'numbers among booleans': [
@@ -241,10 +238,10 @@ const errors: Record<string, Case> = {
     ShapeError,
     /^tensor: shape \[3\] has 3/,
   ],
-  'an array of another kind': [
-    () => tensor(new Int16Array(2) as unknown as Int32Array),
+  'a view of bytes': [
+    () => tensor(new DataView(new ArrayBuffer(2)) as unknown as Int32Array),
     DTypeError,
-    /^tensor: expected a Float32Array, .*got \[object Int16Array\]/,
+    /^tensor: expected numbers, got a DataView/,
   ],
   'an ndarray of another shape': [
     () => tensor(ndarray(new Float32Array(2)), { shape: [1, 2] }),
@@ -353,7 +350,7 @@ const errors: Record<string, Case> = {
       x.sum().backward();
     },
     ShapeError,
-    /^onGrad: a hook must return float32\[2,3\], like the gradient, got float32\[3,2\]/,
+    /^onGrad: a hook must return float32\[2,3\], like the gradient, or nothing, got float32\[3,2\]/,
   ],
   'backward without a graph': [
     () => x23.sum().backward(),

@@ -162,8 +162,14 @@ t.test('collate stacks tensors and keeps the structure of a sample', async t => 
     [[null], 'TypeError', /no rule for sample, null/],
     [[new Date()], 'TypeError', /no rule for sample, a object/],
     [[], 'RangeError', /at least one sample/],
+    [[{ id: 1 }, { id: 16777217 }], 'RangeError', /sample\.id is 16777217, which float32 does not hold; .*int32/],
+    [[1700000000123], 'RangeError', /sample is 1700000000123, .*tensor\(1700000000123, \{ dtype: 'float64' \}\)/],
+    [[1e300], 'RangeError', /float32 does not hold/],
   ];
   for (const [samples, name, message] of wrong) t.throws(() => collate(samples), { name, message });
+  // What float32 rounds is no integer, or one that no double tells from its neighbours.
+  const rounded = [0.1, 1700000000.5, 1e20, Infinity, NaN, 2 ** 30];
+  t.strictSame(collate(rounded).toArray(), rounded.map(Math.fround));
 });
 
 t.test('datasets refuse what they do not have', async t => {

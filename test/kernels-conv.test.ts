@@ -57,7 +57,7 @@ function noise(count: number, seed: number): number[] {
   });
 }
 
-type Input = { readonly values: Values; readonly shape: Shape };
+type Input = { readonly values: Values; readonly shape: Shape; readonly dtype?: FloatType };
 const input = (shape: Shape, seed: number): Input => ({ values: noise(sizeOf(shape), seed), shape });
 const abs = ({ values, shape }: Input): Input => ({ values: Array.from(values, Math.abs), shape });
 
@@ -70,7 +70,7 @@ function run(
   results: readonly Result[],
   kernel: (backend: Backend, inputs: Operand[], out: Operand[]) => void,
 ): number[][] {
-  const operands = inputs.map(({ values, shape }) => operand(backend, dtype, values, shape));
+  const operands = inputs.map(({ values, shape, dtype: own }) => operand(backend, own ?? dtype, values, shape));
   const out = results.map(({ dtype: type, shape }) =>
     operand(backend, type, new Array(sizeOf(shape)).fill(GUARD), shape),
   );
@@ -395,7 +395,7 @@ for (const backend of backends)
       const eps = 1e-2;
       const affine = [weight, weight].slice(0, bias ? 2 : 1).map((shape, i) => input(shape, seed + 1 + i));
       const like = { dtype, shape: x };
-      const statistics = { dtype, shape: mean };
+      const statistics = { dtype: 'float64', shape: mean } as const;
       const all = (on: Backend) => {
         const [y, mu, sigma2] = run(
           on,
@@ -404,7 +404,7 @@ for (const backend of backends)
           [like, statistics, statistics],
           (b, [a, w, c], out) => b.normalize(a!, w!, c ?? null, eps, out[0]!, out[1]!, out[2]!),
         );
-        const given = [mu!, sigma2!].map(values => ({ values, shape: mean }));
+        const given = [mu!, sigma2!].map(values => ({ values, shape: mean, dtype: 'float64' }) as const);
         const gx = run(on, dtype, [input(x, seed + 3), input(x, seed), affine[0]!, ...given], [like], (b, a, out) =>
           b.normalizeInputGrad(a[0]!, a[1]!, a[2]!, eps, a[3]!, a[4]!, out[0]!),
         )[0]!;

@@ -169,26 +169,30 @@ function mustBeGradients(inputs: readonly Values[], { value, gradients }: Gradie
 }
 const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a).reduce((sum, v, i) => sum + v * b[i]!, 0);
 
+/** A result or operand that is float64 whatever the type of the kernel: means and variances. */
+type Double = { room: number; double: true } | { double: Values };
+
 /** Calls a kernel with operands and results that are put for it, and reads the results. */
 function run(
   bench: Bench,
   name: string,
   type: Float,
-  args: readonly (number | Values | { room: number } | { ints: readonly number[] })[],
+  args: readonly (number | Values | { room: number } | { ints: readonly number[] } | Double)[],
   at = 0,
 ): { results: Values[]; returned: number } {
   return bench.with(at, () => {
-    const results: [number, number][] = [];
+    const results: [Float, number, number][] = [];
     const raw = args.map(arg => {
       if (typeof arg === 'number') return arg;
       if ('ints' in arg) return bench.put('i32', arg.ints);
-      if (!('room' in arg)) return bench.put(type, arg);
-      const address = bench.room(type, arg.room);
-      results.push([address, arg.room]);
+      const as = 'double' in arg ? 'f64' : type;
+      if (!('room' in arg)) return bench.put(as, 'double' in arg ? arg.double : arg);
+      const address = bench.room(as, arg.room);
+      results.push([as, address, arg.room]);
       return address;
     });
     const returned = bench.call[`${name}_${type}`]!(...raw) ?? 0;
-    return { results: results.map(([address, n]) => bench.read(type, address, n)), returned };
+    return { results: results.map(([as, address, n]) => bench.read(as, address, n)), returned };
   });
 }
 const f64 = (count: number, seed: number) => Float64Array.from(randoms(count, seed));
@@ -375,6 +379,27 @@ lawOfBoth(
   },
 );
 
+lawOfBoth('norm is √Σx² of rows, wherever that is in range', bench => {
+  for (const type of FLOATS)
+    check(
+      fc.property(rowsShape, fc.nat(), fc.integer({ min: -45, max: 38 }), ([rows, cols, at], seed, power) => {
+        const scale = 10 ** (type === 'f32' ? power : 8 * power);
+        const x = make(
+          type,
+          f64(rows * cols, seed).map(v => v * scale),
+        );
+        if (seed % 5 === 0) x.fill(0, 0, cols);
+        if (seed % 7 === 0 && x.length > 0) x[x.length - 1] = [NaN, Infinity, -Infinity][seed % 3]!;
+        const norms = one(run(bench, 'norm', type, [rows, cols, x, { room: rows }], at));
+        const expected = Array.from({ length: rows }, (_, i) => Math.hypot(...x.subarray(i * cols, (i + 1) * cols)));
+        // hypot lets ∞ win over NaN.
+        for (let i = 0; i < rows; i++) if (x.subarray(i * cols, (i + 1) * cols).some(Number.isNaN)) expected[i] = NaN;
+        mustBeWithin(norms, expected, i => 8 * EPS[type] * expected[i]! + ulp(type, 0), `norm_${type}`);
+      }),
+      80,
+    );
+});
+
 lawOfBoth('float32 rows: the same numbers as float64 within its rounding', bench => {
   check(
     fc.property(rowsShape, fc.nat(), ([rows, cols, at], seed) => {
@@ -382,23 +407,23 @@ lawOfBoth('float32 rows: the same numbers as float64 within its rounding', bench
       const [x, dy, w, b] = [f64(size, seed), f64(size, seed + 1), f64(cols, seed + 2), f64(cols, seed + 3)];
       const labels = { ints: Array.from({ length: rows }, (_, i) => i % cols) };
       const results = FLOATS.map(type => {
-        const [to, row, col] = [{ room: size }, { room: rows }, { room: cols }];
+        const [to, row, col] = [{ room: size }, { room: rows, double: true as const }, { room: cols }];
+        const average = { room: rows };
         const soft = one(run(bench, 'softmax', type, [rows, cols, x, to], at));
         const logs = one(run(bench, 'logSoftmax', type, [rows, cols, x, to], at));
         const loss = run(bench, 'crossEntropy', type, [rows, cols, x, labels, { room: 2 * rows }], at);
         const norm = run(bench, 'layerNorm', type, [rows, cols, x, w, b, 0.1, to, row, row], at);
-        const [mean, variance] = norm.results.slice(1) as [Values, Values];
+        const [mean, variance] = norm.results.slice(1).map(double => ({ double })) as [Double, Double];
         const stats = run(bench, 'batchStats', type, [1, rows, cols, x, row, row], at);
-        const [m, v] = stats.results as [Values, Values];
-        const back = [1, rows, cols, dy, x, m, v, 0.1, 0, 1, to, row, row];
+        const [m, v] = stats.results.map(double => ({ double })) as [Double, Double];
+        const back = [1, rows, cols, dy, x, m, v, 0.1, 0, 1, to, average, average];
         return [
           ...[
             soft,
             logs,
             make(type, [loss.returned, run(bench, 'squaredError', type, [size, x, dy], at).returned]),
             ...norm.results,
-            m,
-            v,
+            ...stats.results,
           ],
           one(run(bench, 'softmaxBackward', type, [rows, cols, dy, soft, to], at)),
           one(run(bench, 'logSoftmaxBackward', type, [rows, cols, dy, logs, to], at)),

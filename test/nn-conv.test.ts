@@ -711,7 +711,7 @@ const refused: [title: string, run: () => unknown, message: RegExp][] = [
   [
     'an unknown stem',
     () => resnet18({ classes: 2, stem: 'mnist' as never, width: 1 }),
-    /resnet: expected stem 'cifar' or 'imagenet', got 'mnist'/,
+    /resnet: expected stem to be 'cifar' or 'imagenet', got 'mnist'/,
   ],
   ['a resnet without classes', () => resnet18({ classes: 0, stem: 'cifar' }), /resnet: expected classes/],
   [

@@ -206,7 +206,7 @@ const refused: [title: string, run: () => unknown, message: RegExp][] = [
   ['Linear(2, 1.5)', () => new Linear(2, 1.5), /expected dOut to be an integer ≥ 1, got 1.5/],
   ['Embedding(3, -1)', () => new Embedding(3, -1), /Embedding: expected dim/],
   ['LayerNorm([2, 0])', () => new LayerNorm([2, 0]), /LayerNorm: expected shape\[1\]/],
-  ['Dropout(1)', () => new Dropout(1), /expected a probability 0 ≤ p < 1, got 1/],
+  ['Dropout(1)', () => new Dropout(1), /Dropout: expected p to be a probability 0 ≤ p < 1, got 1/],
   ['Dropout(NaN)', () => new Dropout(Number.NaN), /got NaN/],
   ['dropout with p = −1', () => functional.dropout(ones([2]), -1, true), /got -1/],
   ['mlp([3])', () => mlp([3]), /mlp: expected at least an input and an output size, got \[3\]/],
@@ -339,8 +339,11 @@ for (const [title, run, message] of lossErrors)
   law(t, `losses refuse ${title}`, () => void assert.throws(run, message));
 
 law(t, 'losses refuse an unknown reduction', () => {
-  // @ts-expect-error: the types say so too
-  assert.throws(() => mseLoss(x(2), x(2), { reduction: 'none' }), /expected reduction 'mean' or 'sum', got 'none'/);
+  assert.throws(
+    // @ts-expect-error: the types say so too
+    () => mseLoss(x(2), x(2), { reduction: 'none' }),
+    /mseLoss: expected reduction to be 'mean' or 'sum', got 'none'/,
+  );
 });
 
 // --- initialisers ---

@@ -1,10 +1,11 @@
 /** The safetensors format: exactness, the bytes of the Rust library, hostile files, and saving without half-files. */
 
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
 import {
   type DType,
   FormatError,
@@ -255,7 +256,7 @@ const HOSTILE: readonly (readonly [what: string, bytes: Uint8Array, message: Reg
   ['an array', file('[]'), /must be a JSON object, got \[\]/],
   ['a number', file('12'), /must be a JSON object, got 12/],
   ['null', file('null'), /must be a JSON object, got null/],
-  ['a space before the header', file(' {}'), /must be a JSON object/],
+  ['a space before the header', file(' {}'), /must be a JSON object from its first byte on, got " " before it/],
   ['arrays a million deep', file('['.repeat(1e6) + ']'.repeat(1e6)), /must be a JSON object/],
   ['objects a million deep', file(`${'{"a":'.repeat(1e6)}1${'}'.repeat(1e6)}`), /expected a dtype, got nothing/],
   ['a shape a million deep', file(`{"a":${F32(`${'['.repeat(1e6)}${']'.repeat(1e6)}`, 0, 0)}}`), /shape/],
@@ -346,7 +347,7 @@ const HOSTILE: readonly (readonly [what: string, bytes: Uint8Array, message: Reg
   ],
   ['trailing bytes', file(`{"a":${F32('[]', 0, 4)}}`, zerosOf(5)), /1 bytes after the last tensor/],
   ['data without tensors', file('{}', [1]), /1 bytes after the last tensor/],
-  ['metadata that is a list', file('{"__metadata__":["a"]}'), /__metadata__ must be an object, got \["a"\]/],
+  ['metadata that is a list', file('{"__metadata__":["a"]}'), /__metadata__ must be an object, got \['a'\]/],
   ['metadata that is null', file('{"__metadata__":null}'), /__metadata__ must be an object, got null/],
   ['metadata with a number', file('{"__metadata__":{"epoch":3}}'), /__metadata__ 'epoch' must be a string, got 3/],
   [
@@ -501,4 +502,33 @@ t.test('a process killed while it saves leaves a whole file', async t => {
     t.ok(i!.item() >= 2);
     t.equal(x!.eq(i!).all().item(), 1, 'all of one save');
   }
+  save(path, {});
+  t.strictSame(readdirSync(dirname(path)), [basename(path)], 'what the killed ones left is gone');
+});
+
+t.test('a save removes temporary files of processes that are gone, and no others', async t => {
+  const folder = scratch();
+  const path = join(folder, 'model.safetensors');
+  const child = startNode(['--eval', '']);
+  await once(child, 'exit');
+  const temporary = (owner: string, name = path): string => `${name}.${owner}-${randomUUID()}.tmp`;
+  const before = new Date(Date.now() - 1000 * process.uptime() - 60_000);
+  const [dead, old] = [temporary(`${hostname()}-${child.pid}`), temporary(`${hostname()}-${process.pid}`)];
+  const others = [
+    temporary(`${hostname()}-${process.pid}`),
+    temporary(`${hostname()}-${process.ppid}`),
+    temporary(`elsewhere-${child.pid}`),
+    temporary(`${hostname()}-${child.pid}`, join(folder, 'other')),
+    `${path}.tmp`,
+  ];
+  for (const file of [dead, old, ...others]) writeFileSync(file, 'x');
+  utimesSync(old, before, before);
+  save(path, {});
+  t.strictSame(readdirSync(folder).sort(), [path, ...others].map(file => basename(file)).sort());
+});
+
+t.test('bools are written as 0 and 1, whatever was written to their memory', async t => {
+  const x = tensor([true, false]);
+  (x.ndarray().data as Uint8Array).set([7, 0]);
+  t.strictSame(loadSafetensors(saveSafetensors({ x })).x!.toArray(), [true, false]);
 });

@@ -209,6 +209,7 @@ const CALLS: Record<string, Call> = {
     const cols = Math.max(d[1]!, 1);
     return [d[0]!, cols, b.float(0), b.indices(cols), b.float(1), 0.3, b.out()];
   },
+  norm: (b, { d }) => [d[0]!, d[1]!, b.float(0), b.out()],
   squaredErrorBackward: (b, { n }) => [n, b.float(0), b.float(1), 0.3, b.out()],
   layerNorm: (b, { d, flags }) => [
     ...[d[0]!, d[1]!, b.float(0), flags[0] ? b.float(1) : 0, flags[1] ? b.float(2) : 0, 1e-5],

@@ -3,16 +3,18 @@
  * of broadcast operands are summed back here, and the walk is iterative, so that depth costs no stack.
  */
 
-import { full } from './create.ts';
+import { aBoolean, checkArgument, checkOptions } from './check.ts';
 import { describe, GraphError, ShapeError } from './errors.ts';
+import { fullLike } from './fill.ts';
 import { isRecording, Node, withRecording } from './graph.ts';
 import { cast } from './ops/cast.ts';
 import { add } from './ops/elementwise.ts';
 import { sumTo } from './ops/reduce.ts';
 import { clone } from './ops/view.ts';
+import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
-import { type Storage, tracking, unscoped } from './storage.ts';
-import type { Tensor } from './tensor.ts';
+import { leave, type Storage, tracking, unscoped } from './storage.ts';
+import { aTensor, checkTensors, someTensors, type Tensor } from './tensor.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
 function reachable(y: Tensor): Node[] {
@@ -47,7 +49,8 @@ function leadingTo(targets: ReadonlySet<Tensor>, nodes: readonly Node[]): Set<No
   return useful;
 }
 
-function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor {
+/** Checks what is differentiated, and returns `gy` in its dtype. */
+function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor | undefined {
   if (!y.requiresGrad)
     throw new GraphError(
       `${op}: ${describe(y)} does not require a gradient: no input of its computation does, or it ran inside noGrad`,
@@ -57,21 +60,27 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor {
       throw new ShapeError(
         `${op}: expected a scalar, got ${describe(y)}; give gy, the gradient of what you differentiate by it`,
       );
-    return full(y.shape, 1, { dtype: y.dtype, device: y.device });
+    return undefined;
   }
+  checkTensors(op, gy);
   if (!sameShape(gy.shape, y.shape))
     throw new ShapeError(`${op}: expected gy like ${describe(y)}, got ${describe(gy)}`);
   return cast(gy, y.dtype);
 }
 
 /**
- * The gradients on their way, and the memory that the walk itself made for them: freed as soon as none needs it. Storages
- * count their uses themselves; a walk inside of another (from a hook) gives back what it counted.
+ * The gradients on their way, and the memory that the walk itself made for them: it is their holder until somebody else
+ * takes them, and frees them as soon as none needs it. Storages count their uses themselves; a walk inside of another (from
+ * a hook) gives back what it counted.
  */
 class Walk {
   // Intermediates are keyed by their node, so that no tensor is held longer than by the graph.
   readonly #gradients = new Map<Node | Tensor, Tensor>();
   readonly #frees: boolean;
+  /** Memory to look at again when the rule that is running has ended. */
+  #spent: Storage[] = [];
+  /** What a recorded walk made: its graph needs all of it. */
+  readonly #made: Storage[] = [];
 
   /** @param frees whether memory is freed on the way; not while the walk itself is recorded */
   constructor(frees: boolean) {
@@ -92,100 +101,116 @@ class Walk {
     const sum = before === undefined ? gx : add(before, gx);
     this.#gradients.set(key, sum);
     sum.storage.uses++;
-    if (before !== undefined) this.#drop(before.storage);
+    if (before !== undefined) this.#spent.push(before.storage);
     return before === undefined;
   }
 
   /**
-   * Runs a rule. What it made, did not mark with `keep` and no gradient needs is freed, and so is `consumed`, if the walk made
-   * it.
+   * Runs what deals with the rule of a node: what is made inside is the walk's. Only when all gradients that the rule handed
+   * out have been counted, what none of them needs is freed, the gradient `consumed` too.
    */
-  run(rule: () => void, consumed: Tensor): void {
+  run(deal: () => void, consumed: Tensor): void {
+    const { made } = tracking(deal);
+    for (let i = 0; i < made.length; i++) if (!made[i]!.kept) made[i]!.holder = this;
     if (!this.#frees) {
-      rule();
+      this.#made.push(...made);
       return;
     }
-    const made = tracking(rule);
-    for (let i = 0; i < made.length; i++) {
-      if (made[i]!.kept) continue;
-      made[i]!.owner = this;
-      this.#drop(made[i]!);
-    }
+    for (let i = 0; i < made.length; i++) this.#drop(made[i]!);
+    for (let i = 0; i < this.#spent.length; i++) this.#drop(this.#spent[i]!);
+    if (this.#spent.length > 0) this.#spent = [];
     this.#drop(consumed.storage);
+  }
+
+  /** Makes the walk the holder of memory that nobody else holds. */
+  own(storage: Storage): void {
+    if (!storage.kept) storage.holder = this;
+  }
+
+  /** Whether somebody besides the gradient that was just taken has this memory, or may have it. */
+  shares(storage: Storage): boolean {
+    return storage.uses > 0 || storage.holder !== this;
   }
 
   /** Others hold this memory from now on. Whether it was the walk's own. */
   release(storage: Storage): boolean {
-    if (storage.owner !== this) return false;
-    storage.owner = null;
+    if (storage.holder !== this) return false;
+    leave(storage);
     return true;
   }
 
+  /** Forgets the gradients that nobody has taken, and leaves what a recorded walk made to the scope around it. */
+  end(): void {
+    for (const { storage } of this.#gradients.values()) storage.uses--;
+    for (const storage of this.#made) this.release(storage);
+  }
+
   #drop(storage: Storage): void {
-    if (storage.uses > 0 || storage.owner !== this) return;
-    storage.owner = null;
-    storage.release();
+    if (storage.uses > 0 || storage.holder !== this) return;
+    storage.release(PASSED);
   }
 }
 
+const PASSED = 'when the backward pass ended that it was a gradient in; a hook (onGrad) may keep it';
+
 /**
- * Propagates `gy` from `y` through `nodes` (outputs first) and calls `arrive` for every tensor on the way that `wants`
- * names, with its complete gradient and whether the walk itself made that, so that nobody else holds it. Hooks have run
- * on it by then. Returns the memory that hooks have seen or given.
+ * Propagates the gradient of `y` (`gy`, or 1 for a scalar) through `nodes` (outputs first) and calls `arrive` for every
+ * tensor on the way that `wants` names, with its complete gradient and whether nobody else has that memory. Hooks have run
+ * on it by then, on a copy where they could reach the memory of other gradients.
  */
 function propagate(
   y: Tensor,
-  gy: Tensor,
+  gy: Tensor | undefined,
   nodes: readonly Node[],
   wants: (x: Tensor) => boolean,
   arrive: (x: Tensor, gx: Tensor, own: boolean) => void,
-): Set<Storage> | null {
+): void {
   const walk = new Walk(!isRecording());
   const leaves: Tensor[] = y.node === null ? [y] : [];
-  let hooked: Set<Storage> | null = null;
   const settle = (x: Tensor, complete: Tensor): Tensor => {
     let gx = complete;
     if (x.hasGradHooks) {
-      if (!x.gradHooksBorrow) walk.release(complete.storage);
-      gx = x.runGradHooks(complete);
-      if (!x.gradHooksBorrow || gx !== complete) {
-        hooked ??= new Set();
-        hooked.add(complete.storage).add(gx.storage);
+      if (!x.gradHooksBorrow) {
+        if (walk.shares(complete.storage) || !complete.isContiguous) gx = clone(complete);
+        else walk.release(complete.storage);
       }
+      gx = x.runGradHooks(gx);
     }
-    if (wants(x)) {
-      const own = walk.release(gx.storage);
-      arrive(x, gx, own);
-    }
+    if (wants(x)) arrive(x, gx, walk.release(gx.storage));
     return gx;
   };
-
-  walk.accumulate(y.node ?? y, gy);
-  for (const node of nodes) {
-    const complete = walk.take(node);
-    if (complete === undefined) continue;
-    const gout = settle(node.result, complete);
-    const rule = () => {
-      const gradients = node.gradients(gout);
-      const { inputs } = node;
-      for (let i = 0; i < inputs.length; i++) {
-        const [x, gx] = [inputs[i]!, gradients[i]];
-        if (gx === null || gx === undefined || !x.requiresGrad) continue;
-        // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
-        if (x.node === null && !wants(x)) continue;
-        const first = walk.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
-        if (first && x.node === null && x !== y) leaves.push(x);
-      }
-    };
-    if (node.op.builtIn) walk.run(rule, gout);
-    else {
-      // A rule from outside may keep what it sees.
-      walk.release(gout.storage);
-      rule();
+  const deal = (node: Node, gout: Tensor): void => {
+    const gradients = node.gradients(gout);
+    const { inputs } = node;
+    for (let i = 0; i < inputs.length; i++) {
+      const [x, gx] = [inputs[i]!, gradients[i]];
+      if (gx === null || gx === undefined || !x.requiresGrad) continue;
+      // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
+      if (x.node === null && !wants(x)) continue;
+      const first = walk.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
+      if (first && x.node === null && x !== y) leaves.push(x);
     }
+  };
+
+  try {
+    const start = gy ?? fullLike('backward', y, 1, y.shape);
+    if (gy === undefined) walk.own(start.storage);
+    walk.accumulate(y.node ?? y, start);
+    for (const node of nodes) {
+      const complete = walk.take(node);
+      if (complete === undefined) continue;
+      const gout = settle(node.result, complete);
+      if (node.op.builtIn) walk.run(() => deal(node, gout), gout);
+      else {
+        // A rule from outside may keep what it sees.
+        walk.release(gout.storage);
+        deal(node, gout);
+      }
+    }
+    for (const leaf of leaves) settle(leaf, walk.take(leaf)!);
+  } finally {
+    walk.end();
   }
-  for (const leaf of leaves) settle(leaf, walk.take(leaf)!);
-  return hooked;
 }
 
 /**
@@ -193,21 +218,7 @@ function propagate(
  * a scalar. Nothing is accumulated if the walk throws.
  */
 export function backward(y: Tensor, gy?: Tensor): void {
-  const outer = pass;
-  pass = ++passes;
-  try {
-    unscoped(() => withRecording(false, () => accumulateGradients(y, gy)));
-  } finally {
-    pass = outer;
-  }
-}
-
-let passes = 0;
-let pass = 0;
-
-/** A number of the call of `backward` that is running, 0 outside of any: for hooks that tell passes apart. */
-export function backwardPass(): number {
-  return pass;
+  asPass(() => unscoped(() => withRecording(false, () => accumulateGradients(y, gy))));
 }
 
 function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
@@ -215,27 +226,15 @@ function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
   const nodes = reachable(y);
   const leaves: Tensor[] = [];
   const gradients: Tensor[] = [];
-  const owns: boolean[] = [];
-  const arrive = (x: Tensor, gx: Tensor, own: boolean) => {
-    leaves.push(x);
-    gradients.push(gx);
-    owns.push(own);
-  };
-  const hooked = propagate(y, start, nodes, isLeaf, arrive);
-  for (let i = 0; i < leaves.length; i++) {
-    const [x, gx] = [leaves[i]!, gradients[i]!];
+  propagate(y, start, nodes, isLeaf, (x, gx, own) => {
     // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
-    const { storage } = gx;
-    const shared = storage.owner === leaves || storage === gy?.storage || hooked?.has(storage);
     const before = x.borrowGrad();
-    let g = gx;
-    if (before !== null) g = add(before, gx);
-    else if (shared || !gx.isContiguous) g = clone(gx);
-    if (g !== gx || owns[i]) x.receiveGrad(g);
-    else x.grad = g;
-    g.storage.owner = leaves;
-  }
-  for (const x of leaves) x.borrowGrad()!.storage.owner = null;
+    leaves.push(x);
+    gradients.push(before !== null ? add(before, gx) : own && gx.isContiguous ? gx : clone(gx));
+    if (before !== null && own && gx.storage.uses === 0) gx.storage.release();
+  });
+  // Nothing from here on can fail: all gradients arrive or none.
+  for (let i = 0; i < leaves.length; i++) leaves[i]!.receiveGrad(gradients[i]!);
   for (const node of nodes) node.free();
 }
 
@@ -256,10 +255,21 @@ export type GradOptions = {
  *
  * @throws GraphError if `y` does not depend on one of `xs`, unless `allowUnused`
  */
-export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions & { allowUnused?: false }): Tensor[];
-export function grad(y: Tensor, xs: readonly Tensor[], o?: GradOptions): (Tensor | null)[];
+export function grad<const X extends readonly Tensor[]>(
+  y: Tensor,
+  xs: X,
+  o?: GradOptions & { allowUnused?: false },
+): { -readonly [I in keyof X]: Tensor };
+export function grad<const X extends readonly Tensor[]>(
+  y: Tensor,
+  xs: X,
+  o?: GradOptions,
+): { -readonly [I in keyof X]: Tensor | null };
 export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Tensor | null)[] {
-  return withRecording(o.createGraph ?? false, () => {
+  checkTensors('grad', y);
+  checkArgument('grad', 'xs', xs, someTensors);
+  checkOptions('grad', o, { gy: aTensor, createGraph: aBoolean, allowUnused: aBoolean });
+  return apart(o.createGraph ?? false, () => {
     const start = seed(y, o.gy, 'grad');
     const targets = new Set(xs);
     const all = reachable(y);
@@ -271,7 +281,8 @@ export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Te
       start,
       nodes,
       x => targets.has(x),
-      (x, gx) => found.set(x, gx),
+      // Each is the caller's alone, to write to.
+      (x, gx, own) => found.set(x, own && gx.isContiguous ? gx : clone(gx)),
     );
     return xs.map((x, i) => {
       const gx = found.get(x) ?? null;
@@ -281,3 +292,6 @@ export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Te
     });
   });
 }
+
+/** Recording or not, and no part of a backward pass that may be running. */
+const apart = <T>(records: boolean, run: () => T): T => outsidePass(() => withRecording(records, run));

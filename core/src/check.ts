@@ -31,9 +31,11 @@ export function checkArgument(op: string, name: string, value: unknown, kind: Ki
 export function checkOptions<O extends object>(op: string, options: O | undefined, kinds: OptionKinds<O>): void {
   if (options === undefined) return;
   if (!isPlainObject(options)) {
-    const names = Object.keys(kinds);
+    const names = Object.keys(kinds) as (keyof O & string)[];
     const known = names.length === 0 ? 'no options' : `options such as { ${names.slice(0, 3).join(', ')} }`;
-    throw new TypeError(`${op}: expected ${known}, got ${received(options)}`);
+    const meant = names.find(name => kinds[name].is(options));
+    const hint = meant === undefined ? '' : `; did you mean { ${meant}: ${received(options)} }?`;
+    throw new TypeError(`${op}: expected ${known}, got ${received(options)}${hint}`);
   }
   for (const name in options) {
     const value: unknown = options[name];
@@ -59,19 +61,32 @@ function unknownOption(op: string, name: string, known: readonly string[]): Type
 }
 
 /** A value as messages show it: `float32[2,3]` for a tensor, `'text'`, `a promise`. */
-export function received(value: unknown): string {
+export function received(value: unknown, depth = 1): string {
   if (typeof value === 'string') return `'${value}'`;
   if (typeof value === 'function') return 'a function';
   if (typeof value !== 'object' || value === null) return String(value);
   if ('dtype' in value && 'shape' in value && Array.isArray(value.shape)) return `${value.dtype}[${value.shape}]`;
   if (Array.isArray(value)) {
-    const shown = value.slice(0, 4).map(one => (Array.isArray(one) ? '[…]' : received(one)));
+    const shown = value.slice(0, 4).map(one => (depth === 0 && Array.isArray(one) ? '[…]' : received(one, depth - 1)));
     return `[${shown.join(', ')}${value.length > 4 ? ', …' : ''}]`;
   }
   if (isPlainObject(value)) return `{ ${Object.keys(value).slice(0, 4).join(', ')} }`;
   if ('then' in value) return 'a promise';
   return `a ${value.constructor?.name ?? 'strange object'}`;
 }
+
+/**
+ * What messages call an instance. Minifiers rename classes, so those of the library have a static `builtIn`; a class of the
+ * program's own is called by its name, or by what it extends where a minifier left nothing of that.
+ */
+export function nameOf(instance: object): string {
+  const { constructor: made } = instance;
+  const label = 'builtIn' in made ? String(made.builtIn) : '';
+  return label !== '' && (Object.hasOwn(made, 'builtIn') || made.name.length < 3) ? label : made.name;
+}
+
+/** The method by which Node's console and REPL show an object. */
+export const inspect: unique symbol = Symbol.for('nodejs.util.inspect.custom') as typeof inspect;
 
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false;
@@ -81,6 +96,11 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 
 export const aNumber: Kind = { expected: 'a number', is: v => typeof v === 'number' };
 export const anInteger: Kind = { expected: 'an integer', is: v => Number.isInteger(v) };
+export const aCount: Kind = {
+  expected: 'an integer ≥ 1',
+  is: v => Number.isInteger(v) && Number(v) >= 1,
+  error: RangeError,
+};
 export const aBoolean: Kind = { expected: 'true or false', is: v => typeof v === 'boolean' };
 export const aString: Kind = { expected: 'a string', is: v => typeof v === 'string' };
 export const aFunction: Kind = { expected: 'a function', is: v => typeof v === 'function' };
@@ -98,6 +118,11 @@ export const aShape: Kind = {
   expected: 'a shape such as [2, 3]',
   is: v => Array.isArray(v),
   hint: v => (typeof v === 'number' ? `write [${v}, …]` : ''),
+};
+export const aStateDict: Kind = {
+  expected: 'a state dict, an object of tensors by name',
+  is: isPlainObject,
+  hint: v => (received(v) === 'a promise' ? 'await it' : ''),
 };
 export const axes: Kind = {
   expected: 'an axis or an array of axes',

@@ -2,17 +2,23 @@
 
 import type ndarray from 'ndarray';
 import { getBackend } from './backends/registry.ts';
-import { allocateArray, type DType, dtypeOfArray, isFloat, type TypedArray, toElement } from './dtype.ts';
-import { DTypeError, ShapeError } from './errors.ts';
+import { aBoolean, aDevice, aDType, aNumber, aShape, checkArgument, checkOptions, isPlainObject } from './check.ts';
+import { allocateArray, type DType, dtypeOfArray, type TypedArray, toElement } from './dtype.ts';
+import { ShapeError } from './errors.ts';
+import { Tensor } from './methods.ts';
+import { converted, dtypeOfNumbers, fromNested, type NestedArrays, type NumberArray } from './nested.ts';
 import { checkShape, contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
 import { allocate, Storage } from './storage.ts';
-import { type Nested, Tensor } from './tensor.ts';
+import type { Nested } from './tensor.ts';
 
 /** `dtype` defaults to float32 for numbers and bool for booleans, `device` to 'cpu', `requiresGrad` to false. */
 export type TensorOptions = { dtype?: DType; device?: string; requiresGrad?: boolean };
 
+/** The kinds of TensorOptions. */
+export const TENSOR = { dtype: aDType, device: aDevice, requiresGrad: aBoolean };
+
 /** What `tensor` takes. */
-export type TensorData = Nested | TypedArray | ndarray.NdArray;
+export type TensorData = Nested | NumberArray | NestedArrays | ndarray.NdArray;
 
 /** A contiguous tensor with any content, for code that writes all of it. */
 export function empty(
@@ -25,6 +31,7 @@ export function empty(
   return out;
 }
 
+/** A tensor of zeros. */
 export function zeros(shape: Shape, o?: TensorOptions): Tensor {
   return filled('zeros', shape, 0, o);
 }
@@ -35,13 +42,17 @@ export function full(shape: Shape, value: number, o?: TensorOptions): Tensor {
 }
 
 function filled(op: string, shape: Shape, value: number, o?: TensorOptions): Tensor {
-  const out = empty(checkShape(op, shape), o);
+  checkShape(op, shape);
+  checkArgument(op, 'value', value, aNumber);
+  checkOptions(op, o, TENSOR);
+  const out = empty(shape, o);
   out.storage.backend.fill(toElement(op, value, out.dtype), out);
   return out;
 }
 
+/** A tensor of ones. */
 export function ones(shape: Shape, o?: TensorOptions): Tensor {
-  return full(shape, 1, o);
+  return filled('ones', shape, 1, o);
 }
 
 /** A tensor of an array that nobody else writes to: row-major, as long as `shape` says. */
@@ -56,21 +67,32 @@ export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {})
   return out;
 }
 
-/** 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers. */
+const aStep = { ...aNumber, hint: (v: unknown) => (isPlainObject(v) ? 'options come fourth' : '') };
+
+/**
+ * 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers.
+ *
+ * @throws DTypeError where int32 cannot hold an element; `dtype: 'float64'` can
+ */
 export function arange(start: number, stop?: number, step = 1, o: TensorOptions = {}): Tensor {
+  checkArgument('arange', 'step', step, aStep);
+  checkOptions('arange', o, TENSOR);
   const [from, to] = stop === undefined ? [0, start] : [start, stop];
   if (step === 0 || ![from, to, step].every(Number.isFinite))
     throw new ShapeError(`arange: expected finite bounds and a step other than 0, got ${from}, ${to}, ${step}`);
   const length = Math.max(0, Math.ceil((to - from) / step));
   const dtype = o.dtype ?? ([from, step].every(Number.isInteger) ? 'int32' : 'float32');
+  // The last one before memory is taken: of integers the ends are the first to leave int32.
+  if (length > 0) toElement('arange', from + (length - 1) * step, dtype);
   const data = allocateArray(dtype, length);
-  for (let i = 0; i < length; i++) data[i] = from + i * step;
+  for (let i = 0; i < length; i++) data[i] = toElement('arange', from + i * step, dtype);
   return fromArray(data, [length], o);
 }
 
 /** The identity matrix [n, n]. */
 export function eye(n: number, o: TensorOptions = {}): Tensor {
   checkShape('eye', [n]);
+  checkOptions('eye', o, TENSOR);
   const data = allocateArray(o.dtype ?? 'float32', n * n);
   for (let i = 0; i < n; i++) data[i * n + i] = 1;
   return fromArray(data, [n, n], o);
@@ -79,73 +101,30 @@ export function eye(n: number, o: TensorOptions = {}): Tensor {
 /**
  * A tensor from numbers: nested arrays, a typed array (with `shape`, else one axis) or a scijs ndarray.
  *
- * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise;
- * they are copied, so later writes to them do not show. An ndarray over one of these is taken in without a copy on the
- * CPU, with its strides; both then share memory.
+ * Nested arrays are copied. Float32Array, Float64Array and Int32Array keep their dtype unless `dtype` says otherwise, and
+ * every other typed array of integers becomes int32; they are copied, so later writes to them do not show. Lists of typed
+ * arrays are rows. An ndarray over one of the three is taken in without a copy on the CPU, with its strides; both then share
+ * memory. One over another typed array is copied and has the dtype of that array, one over anything else float64.
+ *
+ * @throws DTypeError where int32 cannot hold a value
  */
 export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = {}): Tensor {
+  checkOptions('tensor', o, { ...TENSOR, shape: aShape });
   if (isNdarray(data)) return fromNdarray(data, o);
   if (ArrayBuffer.isView(data)) return fromTyped(data, o);
-  return fromNested(data, o);
+  const nested = fromNested('tensor', data, o.dtype, o.shape);
+  return fromArray(nested.data, nested.shape, o);
 }
 
-function fromTyped(data: TypedArray, o: TensorOptions & { shape?: Shape }): Tensor {
-  const known = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array;
-  if (!known && !(data instanceof Uint8Array))
-    throw new DTypeError(
-      `tensor: expected a Float32Array, Float64Array, Int32Array or Uint8Array, got ${Object.prototype.toString.call(data)}`,
-    );
-  const dtype = o.dtype ?? (known ? dtypeOfArray(data) : 'int32');
+function fromTyped(data: NumberArray, o: TensorOptions & { shape?: Shape }): Tensor {
+  const dtype = o.dtype ?? dtypeOfNumbers('tensor', data);
+  const big = data instanceof BigInt64Array || data instanceof BigUint64Array;
   const shape = checkShape('tensor', o.shape ?? [data.length]);
   if (sizeOf(shape) !== data.length)
     throw new ShapeError(
       `tensor: shape [${shape.join(',')}] has ${sizeOf(shape)} elements, the data has ${data.length}`,
     );
-  return fromArray(converted(data, dtype), shape, o);
-}
-
-/** A fresh array of `dtype` with the values of `data`. */
-function converted(data: ArrayLike<number>, dtype: DType): TypedArray {
-  const out = allocateArray(dtype, data.length);
-  if (isFloat(dtype)) out.set(data);
-  else for (let i = 0; i < data.length; i++) out[i] = toElement('tensor', data[i]!, dtype);
-  return out;
-}
-
-function fromNested(data: Nested, o: TensorOptions & { shape?: Shape }): Tensor {
-  const shape: number[] = [];
-  for (let level: Nested | undefined = data; Array.isArray(level); level = level[0] as Nested | undefined)
-    shape.push(level.length);
-  const flat: number[] = [];
-  let booleans = 0;
-  const visit = (value: Nested, axis: number, path: string): void => {
-    if (Array.isArray(value)) {
-      if (value.length !== shape[axis])
-        throw new ShapeError(
-          `tensor: nested arrays must be regular: expected ${axis < shape.length ? `${shape[axis]} entries` : 'a number'} ` +
-            `at data${path}, got ${value.length} entries`,
-        );
-      for (let i = 0; i < value.length; i++) visit(value[i], axis + 1, `${path}[${i}]`);
-      return;
-    }
-    if (axis !== shape.length || (typeof value !== 'number' && typeof value !== 'boolean'))
-      throw new ShapeError(
-        `tensor: expected ${axis === shape.length ? 'a number or boolean' : `an array of ${shape[axis]}`} at data${path}, ` +
-          `got ${value === null ? 'null' : typeof value}`,
-      );
-    if (typeof value === 'boolean') booleans++;
-    flat.push(Number(value));
-  };
-  visit(data, 0, '');
-  if (booleans > 0 && booleans < flat.length)
-    throw new DTypeError('tensor: nested arrays hold numbers or booleans, not both');
-  const dtype = o.dtype ?? (booleans > 0 ? 'bool' : 'float32');
-  const target = checkShape('tensor', o.shape ?? shape);
-  if (sizeOf(target) !== flat.length)
-    throw new ShapeError(
-      `tensor: shape [${target.join(',')}] has ${sizeOf(target)} elements, the data has ${flat.length}`,
-    );
-  return fromArray(converted(flat, dtype), target, o);
+  return fromArray(converted('tensor', big ? Float64Array.from(data, Number) : data, dtype), shape, o);
 }
 
 function isNdarray(data: TensorData): data is ndarray.NdArray {
@@ -162,7 +141,7 @@ function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): 
   const backend = getBackend(o.device ?? 'cpu');
   if (own && backend.onHost && (o.dtype === undefined || o.dtype === dtypeOfArray(data))) {
     const storage = new Storage(backend, dtypeOfArray(data), data);
-    storage.exposed = true;
+    storage.expose();
     const out = new Tensor(storage, [...a.shape], [...a.stride], a.offset);
     if (o.requiresGrad) out.requiresGrad = true;
     return out;
@@ -174,5 +153,6 @@ function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): 
     flat[i] = Number(a.get(...index));
     for (let axis = index.length - 1; axis >= 0 && ++index[axis]! === a.shape[axis]; axis--) index[axis] = 0;
   }
-  return fromArray(converted(flat, o.dtype ?? 'float64'), a.shape, o);
+  const dtype = o.dtype ?? (ArrayBuffer.isView(data) ? dtypeOfNumbers('tensor', data) : 'float64');
+  return fromArray(converted('tensor', flat, dtype), a.shape, o);
 }

@@ -22,7 +22,9 @@ export function isFloat(dtype: DType): boolean {
 
 /** The smaller of the types that can represent both, as in the order above. */
 export function promote(a: DType, b: DType): DType {
-  return RANK[a] >= RANK[b] ? a : b;
+  if (RANK[a] >= RANK[b]) return a;
+  if (RANK[a] < RANK[b]) return b;
+  throw new DTypeError(`promote: expected two of ${DTYPES.join(', ')}, got ${String(a)} and ${String(b)}`);
 }
 
 /** Floating dtypes stay; integers and booleans become float32, as with PyTorch's default dtype. */

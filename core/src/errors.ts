@@ -34,5 +34,6 @@ export class OutOfMemoryError extends Error {
 
 /** `float32[2,3]`, as messages show a tensor. */
 export function describe(x: { dtype: DType; shape: readonly number[] }): string {
+  if (!x?.shape) throw new TypeError(`describe: expected a tensor, got ${String(x)}`);
   return `${x.dtype}[${x.shape.join(',')}]`;
 }

@@ -2,6 +2,7 @@
 
 export {
   aBoolean,
+  aCount,
   aDevice,
   aDType,
   aFunction,
@@ -9,15 +10,21 @@ export {
   anInstance,
   anInteger,
   aShape,
+  aStateDict,
   aString,
   axes,
   checkArgument,
   checkOptions,
+  inspect,
   isPlainObject,
   type Kind,
+  nameOf,
   type OptionKinds,
   oneOf,
   orNull,
   received,
 } from './check.ts';
-export { aTensor } from './tensor.ts';
+export { onBackwardEnd } from './pass.ts';
+export { withoutEarlyRelease } from './storage.ts';
+export { aTensor, checkTensors, lendNdarray, someTensors } from './tensor.ts';
+export { checkTrained, noteGradient, noteKnown, noteMoved } from './untrained.ts';

@@ -1,7 +1,8 @@
 /** The recorded graph: one node for each differentiable operation that ran, and whether operations record at all. */
 
+import { aFunction, checkArgument } from './check.ts';
 import { GraphError } from './errors.ts';
-import type { Storage } from './storage.ts';
+import { releaseInside, type Storage } from './storage.ts';
 import type { Tensor } from './tensor.ts';
 
 /** What autograd needs of an operation: its name and the rule for its gradients. */
@@ -23,8 +24,10 @@ export class Node<A = unknown> {
   readonly order: number;
   /** The last walk that met this node. */
   search = 0;
-  /** Memory that goes with this node: what was made beside its result and nobody else sees. */
-  adopted: readonly Storage[] | null = null;
+  /** Whether what it needs survives the scopes that it was made in, because a result was kept. */
+  survives = false;
+  /** Memory that goes with this node: what was made before its result and nobody else sees. */
+  #adopted: readonly Storage[] | null = null;
   #inputs: readonly Tensor[] | null;
   #output: Tensor | null;
   readonly #versions: number[];
@@ -82,13 +85,21 @@ export class Node<A = unknown> {
     return this.op.backward(gy, this);
   }
 
+  /** Takes charge of memory whose holder it is: `free` releases it. */
+  adopt(storages: readonly Storage[]): void {
+    this.#adopted = this.#adopted === null ? storages : [...this.#adopted, ...storages];
+  }
+
   /** Lets inputs and output go; a later backward through this node throws. */
   free(): void {
-    if (this.#output?.storage.owned) this.#output.storage.release();
-    if (this.adopted !== null) for (const storage of this.adopted) if (storage.owned) storage.release();
-    this.adopted = null;
+    if (this.#adopted !== null) releaseInside(this, this.#adopted);
+    this.#adopted = null;
     this.#inputs = null;
     this.#output = null;
+  }
+
+  get freed(): boolean {
+    return this.#inputs === null;
   }
 
   #freed(): GraphError {
@@ -127,6 +138,7 @@ export function withRecording<T>(on: boolean, run: () => T): T {
 
 /** Runs `run` without recording a graph: for evaluation and updates. Its results do not require gradients. */
 export function noGrad<T>(run: () => T): T {
+  checkArgument('noGrad', 'run', run, aFunction);
   return withRecording(false, () => {
     const result = run();
     if (result instanceof Promise)

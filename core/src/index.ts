@@ -1,8 +1,6 @@
 /** @otimes/core: tensors over strided storage and define-by-run automatic differentiation. */
 
-import './methods.ts';
-
-export { backwardPass, type GradOptions, grad } from './autograd.ts';
+export { type GradOptions, grad } from './autograd.ts';
 export type {
   Backend,
   BinaryKernel,
@@ -31,6 +29,7 @@ export {
   ShapeError,
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
+export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
@@ -43,6 +42,7 @@ export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
+export { backwardPass } from './pass.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export { type Shape, sameShape } from './shape.ts';
@@ -55,6 +55,7 @@ export {
   scope,
   unscoped,
 } from './storage.ts';
-export { type GradHook, type Handle, type Nested, Tensor } from './tensor.ts';
+export { nextTask } from './task.ts';
+export type { GradHook, Handle, Nested } from './tensor.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

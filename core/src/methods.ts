@@ -1,4 +1,7 @@
-/** The operations as methods of Tensor. Each is one line: the documentation is at the function it names. */
+/**
+ * Tensor: what programs hold, with every operation as a method. The class stands above the operations, which make their
+ * results through `make` of an operand, so nothing has to be installed and no bundler can lose a method.
+ */
 
 import { backward } from './autograd.ts';
 import { to } from './devices.ts';
@@ -13,259 +16,439 @@ import type { Axes, ReduceOptions } from './ops/reduce.ts';
 import * as reduce from './ops/reduce.ts';
 import * as parts from './ops/slice.ts';
 import * as view from './ops/view.ts';
-import { Tensor } from './tensor.ts';
+import type { Shape } from './shape.ts';
+import type { Storage } from './storage.ts';
+import { TensorBase } from './tensor.ts';
 
 /** Lengths or axes, as one array or as separate arguments. */
 type Numbers = readonly number[] | [readonly number[]];
 const numbers = (args: Numbers): readonly number[] => (Array.isArray(args[0]) ? args[0] : (args as readonly number[]));
 
-const methods = {
-  // elementwise, of one tensor
-  neg(this: Tensor): Tensor {
+/**
+ * An array of numbers of one dtype, any number of axes, on one device; the object that gradients flow to and through.
+ *
+ * `tensor`, `zeros`, `randn` and the like make one. Operands broadcast and promote (bool < int32 < float32 < float64) as
+ * in NumPy; numbers and nested arrays may stand beside a tensor. Errors are ShapeError and DTypeError unless noted.
+ */
+export class Tensor extends TensorBase {
+  /** @internal */
+  make(storage: Storage, shape: Shape, strides: readonly number[], offset = 0): Tensor {
+    return new Tensor(storage, shape, strides, offset);
+  }
+
+  // --- elementwise, of one tensor: the shape stays; DTypeError for bool where a number is expected --------------------
+
+  /** −x. */
+  neg(): Tensor {
     return elementwise.neg(this);
-  },
-  abs(this: Tensor): Tensor {
+  }
+
+  /** |x|. The gradient at 0 is 0. */
+  abs(): Tensor {
     return elementwise.abs(this);
-  },
-  sign(this: Tensor): Tensor {
+  }
+
+  /** −1, 0 or 1, in the same dtype. No gradient. */
+  sign(): Tensor {
     return elementwise.sign(this);
-  },
-  floor(this: Tensor): Tensor {
+  }
+
+  /** The largest integer ≤ x, in the same dtype. No gradient. */
+  floor(): Tensor {
     return elementwise.floor(this);
-  },
-  ceil(this: Tensor): Tensor {
+  }
+
+  /** The smallest integer ≥ x, in the same dtype. No gradient. */
+  ceil(): Tensor {
     return elementwise.ceil(this);
-  },
-  round(this: Tensor): Tensor {
+  }
+
+  /** The nearest integer, half to even, in the same dtype. No gradient. */
+  round(): Tensor {
     return elementwise.round(this);
-  },
-  square(this: Tensor): Tensor {
+  }
+
+  /** x². */
+  square(): Tensor {
     return elementwise.square(this);
-  },
-  reciprocal(this: Tensor): Tensor {
+  }
+
+  /** 1 / x. Integers give float32. */
+  reciprocal(): Tensor {
     return elementwise.reciprocal(this);
-  },
-  exp(this: Tensor): Tensor {
+  }
+
+  /** eˣ. Integers give float32. */
+  exp(): Tensor {
     return elementwise.exp(this);
-  },
-  expm1(this: Tensor): Tensor {
+  }
+
+  /** eˣ − 1, accurate near 0. Integers give float32. */
+  expm1(): Tensor {
     return elementwise.expm1(this);
-  },
-  log(this: Tensor): Tensor {
+  }
+
+  /** The natural logarithm; NaN below 0. Integers give float32. */
+  log(): Tensor {
     return elementwise.log(this);
-  },
-  log1p(this: Tensor): Tensor {
+  }
+
+  /** log(1 + x), accurate near 0. Integers give float32. */
+  log1p(): Tensor {
     return elementwise.log1p(this);
-  },
-  sqrt(this: Tensor): Tensor {
+  }
+
+  /** √x; NaN below 0. Integers give float32. */
+  sqrt(): Tensor {
     return elementwise.sqrt(this);
-  },
-  sin(this: Tensor): Tensor {
+  }
+
+  /** The sine of radians. Integers give float32. */
+  sin(): Tensor {
     return elementwise.sin(this);
-  },
-  cos(this: Tensor): Tensor {
+  }
+
+  /** The cosine of radians. Integers give float32. */
+  cos(): Tensor {
     return elementwise.cos(this);
-  },
-  tanh(this: Tensor): Tensor {
+  }
+
+  /** The hyperbolic tangent. Integers give float32. */
+  tanh(): Tensor {
     return elementwise.tanh(this);
-  },
-  sigmoid(this: Tensor): Tensor {
+  }
+
+  /** 1 / (1 + e⁻ˣ). Integers give float32. */
+  sigmoid(): Tensor {
     return elementwise.sigmoid(this);
-  },
-  relu(this: Tensor): Tensor {
+  }
+
+  /** max(x, 0), in the same dtype. The gradient at 0 is 0. */
+  relu(): Tensor {
     return elementwise.relu(this);
-  },
-  erf(this: Tensor): Tensor {
+  }
+
+  /** The error function 2/√π ∫₀ˣ exp(−t²) dt. Integers give float32. */
+  erf(): Tensor {
     return elementwise.erf(this);
-  },
-  gelu(this: Tensor, o?: { approximate?: 'none' | 'tanh' }): Tensor {
+  }
+
+  /**
+   * x Φ(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016). `approximate` is 'none' (default, exact) or 'tanh'.
+   * Integers give float32.
+   */
+  gelu(o?: { approximate?: 'none' | 'tanh' }): Tensor {
     return elementwise.gelu(this, o);
-  },
-  clamp(this: Tensor, min?: number, max?: number): Tensor {
+  }
+
+  /**
+   * Limits x to [min, max], by default −∞ and ∞, in the same dtype. The gradient is 1 inside, borders included, and 0
+   * outside. RangeError unless min ≤ max.
+   */
+  clamp(min?: number, max?: number): Tensor {
     return elementwise.clamp(this, min, max);
-  },
-  isNaN(this: Tensor): Tensor {
+  }
+
+  /** Whether x is NaN; bool. */
+  isNaN(): Tensor {
     return elementwise.nan(this);
-  },
-  isFinite(this: Tensor): Tensor {
+  }
+
+  /** Whether x is neither NaN nor infinite; bool. */
+  isFinite(): Tensor {
     return elementwise.finite(this);
-  },
-  logicalNot(this: Tensor): Tensor {
+  }
+
+  /** Whether x is 0; bool. */
+  logicalNot(): Tensor {
     return elementwise.logicalNot(this);
-  },
+  }
 
-  // elementwise, of two
-  add(this: Tensor, other: TensorLike): Tensor {
+  // --- elementwise, of two: they broadcast, and give the common dtype unless noted ------------------------------------
+
+  /** this + other. */
+  add(other: TensorLike): Tensor {
     return elementwise.add(this, other);
-  },
-  sub(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this − other. */
+  sub(other: TensorLike): Tensor {
     return elementwise.sub(this, other);
-  },
-  mul(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this · other, element by element; `matmul` is the product of matrices. */
+  mul(other: TensorLike): Tensor {
     return elementwise.mul(this, other);
-  },
-  div(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this / other. Integers give float32. */
+  div(other: TensorLike): Tensor {
     return elementwise.div(this, other);
-  },
-  pow(this: Tensor, exponent: TensorLike): Tensor {
+  }
+
+  /** this to the power of `exponent`. NaN for a negative base and a fraction. */
+  pow(exponent: TensorLike): Tensor {
     return elementwise.pow(this, exponent);
-  },
-  maximum(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** The larger of both; NaN wins. Equal ones share the gradient. */
+  maximum(other: TensorLike): Tensor {
     return elementwise.maximum(this, other);
-  },
-  minimum(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** The smaller of both; NaN wins. Equal ones share the gradient. */
+  minimum(other: TensorLike): Tensor {
     return elementwise.minimum(this, other);
-  },
-  eq(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this = other; bool. */
+  eq(other: TensorLike): Tensor {
     return elementwise.eq(this, other);
-  },
-  ne(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this ≠ other; bool. */
+  ne(other: TensorLike): Tensor {
     return elementwise.ne(this, other);
-  },
-  lt(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this < other; bool. */
+  lt(other: TensorLike): Tensor {
     return elementwise.lt(this, other);
-  },
-  le(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this ≤ other; bool. */
+  le(other: TensorLike): Tensor {
     return elementwise.le(this, other);
-  },
-  gt(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this > other; bool. */
+  gt(other: TensorLike): Tensor {
     return elementwise.gt(this, other);
-  },
-  ge(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** this ≥ other; bool. */
+  ge(other: TensorLike): Tensor {
     return elementwise.ge(this, other);
-  },
-  logicalAnd(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** Whether both are not 0; bool. */
+  logicalAnd(other: TensorLike): Tensor {
     return elementwise.and(this, other);
-  },
-  logicalOr(this: Tensor, other: TensorLike): Tensor {
+  }
+
+  /** Whether one of both is not 0; bool. */
+  logicalOr(other: TensorLike): Tensor {
     return elementwise.or(this, other);
-  },
+  }
 
-  // products
-  matmul(this: Tensor, other: Tensor): Tensor {
+  // --- products -------------------------------------------------------------------------------------------------------
+
+  /**
+   * The matrix product: [..., M, K] · [..., K, N] → [..., M, N]. Leading axes broadcast. A vector counts as a row on the
+   * left and as a column on the right, and its axis is gone from the result.
+   */
+  matmul(other: Tensor): Tensor {
     return matmul(this, other);
-  },
+  }
 
-  // shape
-  reshape(this: Tensor, ...shape: Numbers): Tensor {
+  // --- shape ----------------------------------------------------------------------------------------------------------
+
+  /**
+   * The same elements in row-major order with another shape; one length may be −1, which is what is left. A view wherever
+   * strides allow it.
+   */
+  reshape(...shape: Numbers): Tensor {
     return view.reshape(this, numbers(shape));
-  },
-  permute(this: Tensor, ...axes: Numbers): Tensor {
+  }
+
+  /** A view whose axis i is axis `axes[i]` of this. */
+  permute(...axes: Numbers): Tensor {
     return view.permute(this, numbers(axes));
-  },
-  transpose(this: Tensor, a?: number, b?: number): Tensor {
+  }
+
+  /** A view with two axes swapped, by default the last two. */
+  transpose(a?: number, b?: number): Tensor {
     return view.transpose(this, a, b);
-  },
-  expand(this: Tensor, ...shape: Numbers): Tensor {
+  }
+
+  /** A view with axes of length 1, and new leading ones, repeated to `shape`; −1 keeps a length. */
+  expand(...shape: Numbers): Tensor {
     return view.expand(this, numbers(shape));
-  },
-  squeeze(this: Tensor, axis?: number | readonly number[]): Tensor {
+  }
+
+  /** A view without the axes of length 1, or without those named. ShapeError if one of them is longer. */
+  squeeze(axis?: number | readonly number[]): Tensor {
     return view.squeeze(this, axis);
-  },
-  unsqueeze(this: Tensor, axis: number): Tensor {
+  }
+
+  /** A view with a new axis of length 1 at `axis`; −1 is behind the last. */
+  unsqueeze(axis: number): Tensor {
     return view.unsqueeze(this, axis);
-  },
-  flatten(this: Tensor, start?: number, end?: number): Tensor {
+  }
+
+  /** Axes `start` … `end` merged into one; by default all of them. A scalar becomes [1]. */
+  flatten(start?: number, end?: number): Tensor {
     return view.flatten(this, start, end);
-  },
-  contiguous(this: Tensor): Tensor {
+  }
+
+  /** This where its elements lie in row-major order without gaps, else a copy that does. */
+  contiguous(): Tensor {
     return view.contiguous(this);
-  },
-  slice(this: Tensor, ...ranges: parts.Range[]): Tensor {
+  }
+
+  /**
+   * A view, `x[start:stop:step, …]` with Python's rules: a range `[start, stop, step]`, an index that drops the axis, or
+   * null for all, for each leading axis. ShapeError for an index out of range or a step of 0.
+   */
+  slice(...ranges: parts.Range[]): Tensor {
     return parts.slice(this, ranges);
-  },
-  narrow(this: Tensor, axis: number, start: number, length: number): Tensor {
+  }
+
+  /** A view of `length` slices along `axis` from `start` on. */
+  narrow(axis: number, start: number, length: number): Tensor {
     return parts.narrow(this, axis, start, length);
-  },
-  pad(this: Tensor, pads: readonly (readonly [number, number])[], value?: number): Tensor {
+  }
+
+  /** Surrounded by `value` (default 0): `pads[i]` = [before, after] for axis i; missing trailing axes get none. */
+  pad(pads: readonly (readonly [number, number])[], value?: number): Tensor {
     return parts.pad(this, pads, value);
-  },
+  }
 
-  // picking
-  gather(this: Tensor, axis: number, indices: Tensor): Tensor {
+  // --- picking --------------------------------------------------------------------------------------------------------
+
+  /**
+   * out[…, i, …] = this[…, indices[…, i, …], …] along `axis`. `indices` (int32) agree in rank and fit elsewhere.
+   * RangeError for an index below 0 or beyond the axis.
+   */
+  gather(axis: number, indices: Tensor): Tensor {
     return index.gather(this, axis, indices);
-  },
-  indexSelect(this: Tensor, axis: number, indices: Tensor): Tensor {
+  }
+
+  /** The slices along `axis` that the int32 vector `indices` names, in its order. RangeError for one out of range. */
+  indexSelect(axis: number, indices: Tensor): Tensor {
     return index.indexSelect(this, axis, indices);
-  },
+  }
 
-  // reductions
-  sum(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  // --- reductions: over `axis`, one or several, all by default; `keepdim` (default false) leaves them as length 1 -------
+
+  /** The sum over `axis` (all by default), accumulated in float64 on the CPU. Booleans count as 0 and 1, in int32. */
+  sum(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.sum(this, axis, o);
-  },
-  mean(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  }
+
+  /** The arithmetic mean over `axis` (all by default); NaN over an empty one. Integers give float32. */
+  mean(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.mean(this, axis, o);
-  },
-  max(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  }
+
+  /** The largest values over `axis` (all by default); NaN wins. Equal ones share the gradient. */
+  max(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.max(this, axis, o);
-  },
-  min(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  }
+
+  /** The smallest values over `axis` (all by default); NaN wins. Equal ones share the gradient. */
+  min(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.min(this, axis, o);
-  },
-  var(this: Tensor, axis?: Axes, o?: ReduceOptions & { correction?: number }): Tensor {
+  }
+
+  /** Σ (x − mean)² / (n − correction) over `axis` (all by default); `correction` defaults to 1, as in PyTorch. */
+  var(axis?: Axes, o?: ReduceOptions & { correction?: number }): Tensor {
     return reduce.variance(this, axis, o);
-  },
-  norm(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  }
+
+  /** The Euclidean norm √Σx² over `axis` (all by default). Its gradient at 0 is 0. Integers give float32. */
+  norm(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.norm(this, axis, o);
-  },
-  argmax(this: Tensor, axis?: number): Tensor {
+  }
+
+  /** The int32 index of the first largest element along `axis`, or in row-major order of all. NaN counts as largest. */
+  argmax(axis?: number): Tensor {
     return reduce.argmax(this, axis);
-  },
-  argmin(this: Tensor, axis?: number): Tensor {
+  }
+
+  /** The int32 index of the first smallest element along `axis`, or in row-major order of all. NaN counts as smallest. */
+  argmin(axis?: number): Tensor {
     return reduce.argmin(this, axis);
-  },
-  any(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  }
+
+  /** Whether any element over `axis` (all by default) is not 0; bool. */
+  any(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.any(this, axis, o);
-  },
-  all(this: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  }
+
+  /** Whether all elements over `axis` (all by default) are not 0; bool. */
+  all(axis?: Axes, o?: ReduceOptions): Tensor {
     return reduce.all(this, axis, o);
-  },
-  softmax(this: Tensor, axis?: number): Tensor {
+  }
+
+  /** exp(x) / Σ exp(x) along `axis` (default the last), computed without overflow. Floating tensors only. */
+  softmax(axis?: number): Tensor {
     return reduce.softmax(this, axis);
-  },
-  logSoftmax(this: Tensor, axis?: number): Tensor {
+  }
+
+  /** log softmax(x) along `axis` (default the last), computed without overflow. Floating tensors only. */
+  logSoftmax(axis?: number): Tensor {
     return reduce.logSoftmax(this, axis);
-  },
+  }
 
-  // copies and conversions
-  clone(this: Tensor): Tensor {
+  // --- copies and conversions -----------------------------------------------------------------------------------------
+
+  /** A contiguous copy, through which gradients flow. */
+  clone(): Tensor {
     return view.clone(this);
-  },
-  astype(this: Tensor, dtype: DType): Tensor {
-    return cast(this, dtype);
-  },
-  to(this: Tensor, device: string): Tensor {
-    return to(this, device);
-  },
-  /** The same values outside of the graph; memory is shared. */
-  detach(this: Tensor): Tensor {
-    return new Tensor(this.storage, this.shape, this.strides, this.offset);
-  },
+  }
 
-  // in place, and autograd
-  copy_(this: Tensor, x: Tensor): Tensor {
+  /** This in another dtype; itself if it has it. A fraction loses its part behind the point in int32; bool is x ≠ 0. */
+  astype(dtype: DType): Tensor {
+    return cast(this, dtype);
+  }
+
+  /** This on another device; itself if it is there. An Error that lists the devices if there is none of that name. */
+  to(device: string): Tensor {
+    return to(this, device);
+  }
+
+  /** The same values outside of the graph; memory is shared. */
+  detach(): Tensor {
+    return new Tensor(this.storage, this.shape, this.strides, this.offset);
+  }
+
+  // --- in place: unrecorded, so on tensors without gradients or inside `noGrad`, else a GraphError -----------------------
+
+  /** this ← x, converted to this dtype and broadcast to this shape. Returns this. */
+  copy_(x: Tensor): Tensor {
     inplace.copyInto(this, x);
     return this;
-  },
-  /** this ← keep · this + alpha · x, with x broadcast, in one pass. */
-  addScaled_(this: Tensor, x: Tensor, alpha: number, keep = 1): Tensor {
+  }
+
+  /** this ← keep · this + alpha · x, with x broadcast, in one pass; `keep` defaults to 1. Floating. Returns this. */
+  addScaled_(x: Tensor, alpha: number, keep = 1): Tensor {
     inplace.addScaledInto(this, x, alpha, keep);
     return this;
-  },
-  /** this ← keep · this + value · x / d, with x and d broadcast; one pass without temporaries where all lie without gaps. */
-  addcdiv_(this: Tensor, x: Tensor, d: Tensor, value: number, keep = 1): Tensor {
+  }
+
+  /**
+   * this ← keep · this + value · x / d, with x and d broadcast; `keep` defaults to 1. One pass without temporaries where
+   * all lie without gaps. Floating. Returns this.
+   */
+  addcdiv_(x: Tensor, d: Tensor, value: number, keep = 1): Tensor {
     inplace.addcdivInto(this, x, d, value, keep);
     return this;
-  },
-  scale_(this: Tensor, beta: number): Tensor {
+  }
+
+  /** this ← beta · this. Floating. Returns this. */
+  scale_(beta: number): Tensor {
     inplace.scaleInto(this, beta);
     return this;
-  },
-  backward(this: Tensor, gy?: Tensor): void {
+  }
+
+  // --- autograd -------------------------------------------------------------------------------------------------------
+
+  /**
+   * Adds the gradient of this to `.grad` of every leaf it depends on, and frees the graph. `gy`, the gradient of what is
+   * differentiated by this, may be left out for a scalar. GraphError if nothing here requires a gradient.
+   */
+  backward(gy?: Tensor): void {
     backward(this, gy);
-  },
-};
-
-export type TensorMethods = typeof methods;
-
-Object.assign(Tensor.prototype, methods);
+  }
+}

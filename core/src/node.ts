@@ -1,18 +1,32 @@
 /** Safetensors files on disk, for Node; `safetensors.ts` has the format. Files are held in memory whole, up to 2 GiB. */
 
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { hostname } from 'node:os';
+import { basename, dirname, join } from 'node:path';
 import { FormatError } from './errors.ts';
 import { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 
 /**
  * Writes the tensors to a safetensors file. The bytes go to a temporary file beside it, which then takes its name: a
- * crash at any moment leaves the old file or the new one, whole.
+ * crash at any moment leaves the old file or the new one, whole. What a process that was killed left of its own, the next
+ * `save` under that name removes.
  */
 export function save(path: string, tensors: StateDict, metadata?: Record<string, string>): void {
   const bytes = saveSafetensors(tensors, metadata);
-  const temporary = `${path}.${randomUUID()}.tmp`;
+  const temporary = `${path}.${hostname()}-${process.pid}-${randomUUID()}.tmp`;
   try {
+    clearTemporaries(path);
     const file = openSync(temporary, 'wx');
     try {
       writeFileSync(file, bytes);
@@ -24,6 +38,35 @@ export function save(path: string, tensors: StateDict, metadata?: Record<string,
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
+  }
+}
+
+/** Removes temporary files of `path` whose process is gone. Those of other machines that share the disk stay. */
+function clearTemporaries(path: string): void {
+  const start = `${basename(path)}.${hostname()}-`;
+  try {
+    for (const name of readdirSync(dirname(path))) {
+      const owner = name.startsWith(start) && /^(\d+)-[\da-f-]{36}\.tmp$/.exec(name.slice(start.length));
+      if (!owner) continue;
+      const file = join(dirname(path), name);
+      if (!isAlive(Number(owner[1]), file)) rmSync(file, { force: true });
+    }
+  } catch {
+    // A folder that may not be listed, or a file of somebody else: no reason not to save.
+  }
+}
+
+/** Whether the process with that number runs, and wrote the file: numbers are given again, after a restart of a container to its like. */
+function isAlive(pid: number, file: string): boolean {
+  if (pid === process.pid) {
+    const changed = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    return changed > Date.now() - 1000 * process.uptime() - 1000;
+  }
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // Anything but "no such process", such as "not permitted", means that there is one.
+    return !(error instanceof Error && 'code' in error && error.code === 'ESRCH');
   }
 }
 

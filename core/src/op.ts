@@ -1,12 +1,13 @@
 /** `defineOp`, the only door from an operation to the graph and to the backend. */
 
 import type { Backend } from './backends/backend.ts';
+import { aFunction, aString, checkArgument } from './check.ts';
 import { type DType, isFloat } from './dtype.ts';
 import { DTypeError, describe } from './errors.ts';
 import { type Differentiable, isRecording, Node } from './graph.ts';
 import { contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
-import { Tensor } from './tensor.ts';
+import { someTensors, type Tensor } from './tensor.ts';
 
 /** Shape and dtype of a result. */
 export type ResultType = { readonly shape: Shape; readonly dtype: DType };
@@ -52,7 +53,15 @@ export function defineOp<A>(
 
 /** `defineOp` for operations from outside of the library: their rules may keep tensors that they see, unless `builtIn`. */
 export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
-  return makeOp({ builtIn: false, ...spec });
+  const { name } = spec ?? {};
+  checkArgument('defineOp', 'name', name, aString);
+  const work = 'view' in spec ? 'view' : 'transfer' in spec ? 'transfer' : 'forward';
+  checkArgument('defineOp', work, (spec as Record<string, unknown>)[work], aFunction);
+  const run = makeOp({ builtIn: false, ...spec });
+  return (x, attrs) => {
+    checkArgument(spec.name, 'inputs', x, someTensors);
+    return run(x, attrs);
+  };
 }
 
 function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
@@ -72,7 +81,7 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
   if ('view' in spec)
     return (x, attrs) => {
       const { shape, strides, offset } = spec.view(x[0]!, attrs);
-      return record(new Tensor(x[0]!.storage, shape, strides, offset), x, attrs);
+      return record(x[0]!.make(x[0]!.storage, shape, strides, offset), x, attrs);
     };
 
   if ('transfer' in spec) return (x, attrs) => record(spec.transfer(x[0]!, attrs), x, attrs);
@@ -88,7 +97,7 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
         throw new DTypeError(
           `${spec.name}: expected tensors on one device, got ${x.map(t => `${describe(t)} on ${t.device}`).join(' and ')}`,
         );
-    const out = new Tensor(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
+    const out = x[0]!.make(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
     spec.forward(backend, x, out, attrs);
     return record(out, x, attrs);
   };

@@ -3,7 +3,8 @@
  * seeded through splitmix32, so that a seed gives the same numbers everywhere.
  */
 
-import { fromArray, type TensorOptions } from './create.ts';
+import { anInstance, anInteger, checkArgument, checkOptions, received } from './check.ts';
+import { fromArray, TENSOR, type TensorOptions } from './create.ts';
 import { allocateArray, type DType, isFloat, toElement } from './dtype.ts';
 import { DTypeError } from './errors.ts';
 import { checkShape, type Shape, sizeOf } from './shape.ts';
@@ -14,7 +15,7 @@ export class Generator {
 
   /** @param seed an integer; its low 53 bits count. */
   constructor(seed: number) {
-    if (!Number.isSafeInteger(seed)) throw new RangeError(`Generator: expected an integer seed, got ${seed}`);
+    if (!Number.isSafeInteger(seed)) throw new RangeError(`Generator: expected an integer seed, got ${received(seed)}`);
     this.#state = new Uint32Array(4);
     let x = seed >>> 0;
     for (let i = 0; i < 4; i++) {
@@ -73,6 +74,7 @@ export class Generator {
 
   /** 0 … n−1 in random order (Fisher & Yates). */
   permutation(n: number): Int32Array {
+    checkShape('permutation', [n]);
     const order = Int32Array.from({ length: n }, (_, i) => i);
     for (let i = n - 1; i > 0; i--) {
       const j = this.integer(0, i + 1);
@@ -94,7 +96,7 @@ export class Generator {
   }
 
   setState(state: ArrayLike<number>): void {
-    const words = Uint32Array.from(state);
+    const words = Uint32Array.from(typeof state === 'object' ? (state ?? []) : []);
     if (words.length !== 4 || words.every(word => word === 0))
       throw new RangeError(`Generator: expected a state of 4 words that are not all 0, got [${words.join(',')}]`);
     this.#state = words;
@@ -105,6 +107,7 @@ let global = new Generator(0);
 
 /** Seeds the generator behind every random function that is not given an `rng`. Its seed at start is 0. */
 export function manualSeed(seed: number): void {
+  checkArgument('manualSeed', 'seed', seed, anInteger);
   global = new Generator(seed);
 }
 
@@ -116,7 +119,14 @@ export function defaultGenerator(): Generator {
 /** `rng` defaults to the generator that `manualSeed` seeds. */
 export type RandomOptions = TensorOptions & { rng?: Generator };
 
-function floating(name: string, { dtype = 'float32' }: RandomOptions): DType {
+const RANDOM = {
+  ...TENSOR,
+  rng: anInstance(Generator, 'a Generator', v => (typeof v === 'number' ? `new Generator(${v}) makes one` : '')),
+};
+
+function floating(name: string, o: RandomOptions): DType {
+  checkOptions(name, o, RANDOM);
+  const { dtype = 'float32' } = o;
   if (!isFloat(dtype)) throw new DTypeError(`${name}: expected a floating dtype, got ${dtype}; see randint`);
   return dtype;
 }
@@ -141,10 +151,18 @@ export function randn(shape: Shape, o: RandomOptions = {}): Tensor {
   return filled('randn', shape, floating('randn', o), o, rng => rng.normal());
 }
 
-/** Integers in low … high−1; int32 unless `dtype` says otherwise. */
+/** Integers in low … high−1; int32 unless `dtype` says otherwise, which must hold all of them. */
 export function randint(low: number, high: number, shape: Shape, o: RandomOptions = {}): Tensor {
+  checkArgument('randint', 'low', low, anInteger);
+  checkArgument('randint', 'high', high, anInteger);
+  checkOptions('randint', o, RANDOM);
   const dtype = o.dtype ?? 'int32';
   if (dtype === 'bool') throw new DTypeError('randint: expected a dtype for integers, got bool');
-  for (const bound of [low, high - 1]) toElement('randint', bound, dtype);
+  if (!(low < high && high - low <= 4294967296))
+    throw new RangeError(`randint: expected integers low < high at most 2³² apart, got ${low} and ${high}`);
+  for (const bound of [low, high - 1])
+    if (dtype === 'float32' && Math.abs(bound) > 16777216)
+      throw new DTypeError(`randint: float32 holds all integers to 2²⁴ only, got ${bound}`);
+    else toElement('randint', bound, dtype);
   return filled('randint', shape, dtype, o, rng => rng.integer(low, high));
 }

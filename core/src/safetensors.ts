@@ -7,11 +7,12 @@
  * NOTE: typed arrays have the byte order of the machine, and every engine that runs this code is little-endian.
  */
 
+import { checkArgument, isPlainObject, type Kind, received } from './check.ts';
 import { fromArray } from './create.ts';
 import { allocateArray, bytesPerElement, type DType, type TypedArray } from './dtype.ts';
 import { FormatError } from './errors.ts';
 import { type Shape, sizeOf } from './shape.ts';
-import type { Tensor } from './tensor.ts';
+import { isTensor, type Tensor } from './tensor.ts';
 
 /** Tensors by name; the names are PyTorch's dotted keys. */
 export type StateDict = Record<string, Tensor>;
@@ -27,8 +28,20 @@ const WRITTEN: Record<DType, { name: string; order: number }> = {
   bool: { name: 'BOOL', order: 3 },
 };
 
+const someNamed: Kind = {
+  expected: 'an object of tensors by name',
+  is: v => isPlainObject(v) && Object.values(v).every(isTensor),
+};
+
+const someBytes: Kind = {
+  expected: 'a Uint8Array',
+  is: v => v instanceof Uint8Array,
+  hint: v => (typeof v === 'string' ? "load of '@otimes/core/node' reads a file" : ''),
+};
+
 /** The bytes of a safetensors file with these tensors and free-form `metadata`, which defaults to none. */
 export function saveSafetensors(tensors: StateDict, metadata?: Record<string, string>): Uint8Array {
+  checkArgument('safetensors', 'tensors', tensors, someNamed);
   const names = Object.keys(tensors).sort(
     (a, b) => WRITTEN[tensors[a]!.dtype].order - WRITTEN[tensors[b]!.dtype].order || byCodePoint(a, b),
   );
@@ -57,7 +70,9 @@ export function saveSafetensors(tensors: StateDict, metadata?: Record<string, st
   let at = 8 + padded;
   for (const name of names) {
     const data = tensors[name]!.dataSync();
-    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+    const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // Whoever writes to a bool tensor's memory may leave other bytes than 0 and 1.
+    bytes.set(tensors[name]!.dtype === 'bool' ? raw.map(byte => Number(byte !== 0)) : raw, at);
     at += data.byteLength;
   }
   return bytes;
@@ -184,6 +199,7 @@ function parse(bytes: Uint8Array): File {
 }
 
 function headerOf(bytes: Uint8Array): { bytes: number; fields: readonly (readonly [string, unknown])[] } {
+  checkArgument('safetensors', 'bytes', bytes, someBytes);
   if (bytes.length < 8)
     throw new FormatError(`safetensors: expected at least 8 bytes for the header's length, got ${bytes.length}`);
   const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
@@ -207,8 +223,12 @@ function headerOf(bytes: Uint8Array): { bytes: number; fields: readonly (readonl
       cause,
     });
   }
-  if (!isObject(header) || !text.startsWith('{'))
-    throw new FormatError(`safetensors: the header must be a JSON object, got ${kind(header)}`);
+  if (!isObject(header)) throw new FormatError(`safetensors: the header must be a JSON object, got ${kind(header)}`);
+  // The format allows padding behind the object, none before it.
+  if (!text.startsWith('{'))
+    throw new FormatError(
+      `safetensors: the header must be a JSON object from its first byte on, got ${JSON.stringify(text[0])} before it`,
+    );
   checkUniqueKeys(text);
   return { bytes: Number(length), fields: Object.entries(header) };
 }
@@ -276,10 +296,11 @@ function checkLayout(entries: readonly Entry[], length: number): void {
 }
 
 function checkedMetadata(value: unknown): Record<string, string> {
-  if (!isObject(value)) throw new FormatError(`safetensors: __metadata__ must be an object, got ${kind(value)}`);
+  if (!isPlainObject(value))
+    throw new FormatError(`safetensors: __metadata__ must be an object, got ${received(value)}`);
   const entries = Object.entries(value).map(([key, text]) => {
     if (typeof text !== 'string')
-      throw new FormatError(`safetensors: __metadata__ ${quoted(key)} must be a string, got ${kind(text)}`);
+      throw new FormatError(`safetensors: __metadata__ ${quoted(key)} must be a string, got ${received(text)}`);
     return [key, text] as const;
   });
   return Object.fromEntries(entries);

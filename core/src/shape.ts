@@ -1,5 +1,6 @@
 /** Shapes, strides and axes. Strides and offsets count elements, not bytes. */
 
+import { anInteger, aShape, checkArgument, axes as someAxes } from './check.ts';
 import { ShapeError } from './errors.ts';
 
 export type Shape = readonly number[];
@@ -40,16 +41,22 @@ export function isContiguous({ shape, strides }: Layout): boolean {
 
 export function sameShape(a: Shape, b: Shape): boolean {
   if (a === b) return true;
+  if (!Array.isArray(a) || !Array.isArray(b)) checkArgument('sameShape', 'both', Array.isArray(a) ? b : a, aShape);
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }
 
-/** Throws unless every length is an integer ≥ 0. */
+/** Throws unless every length is an integer ≥ 0, and there are at most 2⁵³ elements. */
 export function checkShape(op: string, shape: Shape): Shape {
-  for (const length of shape)
+  checkArgument(op, 'shape', shape, aShape);
+  let size = 1;
+  for (const length of shape) {
     if (!Number.isInteger(length) || length < 0)
       throw new ShapeError(`${op}: a shape is made of integers ≥ 0, got [${shape.join(',')}]`);
+    size *= length || 1;
+  }
+  if (size > Number.MAX_SAFE_INTEGER) throw new ShapeError(`${op}: [${shape.join(',')}] has more than 2⁵³ elements`);
   return shape;
 }
 
@@ -85,6 +92,7 @@ export function broadcastStrides(op: string, x: Layout, to: Shape): readonly num
 
 /** An axis as 0 … rank−1; negative ones count from the end. */
 export function normalizeAxis(op: string, axis: number, rank: number): number {
+  if (typeof axis !== 'number') checkArgument(op, 'axis', axis, anInteger);
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
     throw new ShapeError(`${op}: axis ${axis} is out of range for a tensor of rank ${rank}`);
   return axis < 0 ? axis + rank : axis;
@@ -93,6 +101,7 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
 /** Several axes, ascending, each at most once; `undefined` means all of them. */
 export function normalizeAxes(op: string, axis: number | readonly number[] | undefined, rank: number): number[] {
   if (axis === undefined) return Array.from({ length: rank }, (_, i) => i);
+  if (typeof axis !== 'number' && !Array.isArray(axis)) checkArgument(op, 'axis', axis, someAxes);
   const axes = (typeof axis === 'number' ? [axis] : axis).map(a => normalizeAxis(op, a, rank));
   if (new Set(axes).size !== axes.length) throw new ShapeError(`${op}: axes [${axes.join(',')}] name one axis twice`);
   return axes.sort((a, b) => a - b);

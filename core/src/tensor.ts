@@ -1,13 +1,13 @@
-/** Tensor: a strided view of a storage, with its place in the autograd graph. Its operations are in `methods.ts`. */
+/** What a tensor is: a strided view of a storage, with its place in the autograd graph. `methods.ts` adds what it can do. */
 
 import ndarray from 'ndarray';
-import { anInstance, type Kind } from './check.ts';
+import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, type Kind, received } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
-import type { TensorMethods } from './methods.ts';
+import type { Tensor } from './methods.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
-import type { Storage } from './storage.ts';
+import { keepGraph, Storage } from './storage.ts';
 
 /** Nested arrays, one level an axis. */
 export type Nested = number | boolean | readonly Nested[];
@@ -21,10 +21,13 @@ export interface Handle {
 // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing, and `undefined` would make them say so
 export type GradHook = (gy: Tensor) => Tensor | void;
 
-export interface Tensor extends TensorMethods {}
+export type { Tensor };
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: methods.ts installs exactly the merged members
-export class Tensor implements Layout {
+/**
+ * The part of `Tensor` below the operations. They make their results with `make`, so that the class with the methods can
+ * import them and not the other way round.
+ */
+export abstract class TensorBase implements Layout {
   readonly storage: Storage;
   readonly shape: Shape;
   /** Elements between neighbours along each axis. */
@@ -41,12 +44,16 @@ export class Tensor implements Layout {
   #hooks: readonly { hook: GradHook; borrows: boolean }[] | null = null;
 
   constructor(storage: Storage, shape: Shape, strides: readonly number[], offset = 0) {
+    if (!(storage instanceof Storage)) checkArgument('Tensor', 'storage', storage, aStorage);
     this.storage = storage;
     this.shape = shape;
     this.strides = strides;
     this.offset = offset;
     this.dtype = storage.dtype;
   }
+
+  /** A tensor with another layout or memory, outside of the graph. */
+  abstract make(storage: Storage, shape: Shape, strides: readonly number[], offset?: number): Tensor;
 
   /** True if gradients flow to or through this tensor. Settable on leaves of a floating dtype. */
   get requiresGrad(): boolean {
@@ -68,10 +75,20 @@ export class Tensor implements Layout {
   }
 
   set grad(g: Tensor | null) {
+    if (g !== null) this.#checkGrad(g);
     // A gradient that nobody has seen is the bulk of what a training step leaves behind; its memory comes back now.
-    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared) this.#grad.storage.release();
+    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared)
+      this.#grad.storage.release('by zeroGrad() or grad = null, as a gradient that nobody had asked for');
     this.#grad = g;
     this.#gradIsShared = true;
+  }
+
+  #checkGrad(g: Tensor): void {
+    checkArgument('grad', 'the gradient', g, aTensor);
+    const fits = sameShape(g.shape, this.shape) && g.dtype === this.dtype;
+    if (!fits) throw new ShapeError(`grad: expected a gradient like the tensor, ${describe(this)}, got ${describe(g)}`);
+    if (g.storage.backend !== this.storage.backend)
+      throw new DTypeError(`grad: expected a gradient on ${this.device}, where the tensor is, got one on ${g.device}`);
   }
 
   /** `grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
@@ -109,11 +126,13 @@ export class Tensor implements Layout {
    * What it sees is its own to keep, unless it `borrows`: then it promises to hold on to nothing.
    * Throws a GraphError on a tensor that does not require a gradient.
    */
-  onGrad(hook: GradHook, { borrows = false }: { borrows?: boolean } = {}): Handle {
+  onGrad(hook: GradHook, o: { borrows?: boolean } = {}): Handle {
+    checkArgument('onGrad', 'hook', hook, aFunction);
+    checkOptions('onGrad', o, { borrows: aBoolean });
     if (!this.#requiresGrad)
       throw new GraphError(`onGrad: ${describe(this)} does not require a gradient, so none will come`);
     // One registration is one object, so that removing it leaves others of the same function.
-    const registration = { hook, borrows };
+    const registration = { hook, borrows: o.borrows ?? false };
     this.#hooks = [...(this.#hooks ?? []), registration];
     return {
       remove: () => {
@@ -138,9 +157,9 @@ export class Tensor implements Layout {
     for (const { hook } of this.#hooks) {
       const replaced = hook(gy);
       if (replaced === undefined) continue;
-      if (!sameShape(replaced.shape, gy.shape) || replaced.dtype !== gy.dtype)
+      if (!isTensor(replaced) || !sameShape(replaced.shape, gy.shape) || replaced.dtype !== gy.dtype)
         throw new ShapeError(
-          `onGrad: a hook must return ${describe(gy)}, like the gradient, got ${describe(replaced)}`,
+          `onGrad: a hook must return ${describe(gy)}, like the gradient, or nothing, got ${received(replaced)}`,
         );
       gy = replaced;
     }
@@ -149,7 +168,8 @@ export class Tensor implements Layout {
 
   /** Survives the end of the `scope` it was made in. */
   keep(): this {
-    this.storage.kept = true;
+    this.storage.keep();
+    keepGraph(this);
     return this;
   }
 
@@ -185,12 +205,12 @@ export class Tensor implements Layout {
   }
 
   /**
-   * A scijs ndarray over the same memory: nothing is copied, and writing to it writes to the tensor. Autograd does not
-   * see such writes.
+   * A scijs ndarray over the same memory: writing to it writes to the tensor, and the other way round. Autograd does not
+   * see such writes. The first call moves the elements to an array of their own, which the ndarray and every view of its
+   * `data` keep alive; kernels in WebAssembly then read the tensor through a copy. For a look alone take `dataSync()`.
    */
   ndarray(): ndarray.NdArray<TypedArray> {
-    this.storage.exposed = true;
-    return ndarray(this.storage.array, [...this.shape], [...this.strides], this.offset);
+    return ndarray(this.storage.expose(), [...this.shape], [...this.strides], this.offset);
   }
 
   toString(): string {
@@ -208,7 +228,41 @@ export class Tensor implements Layout {
   }
 }
 
+/**
+ * An ndarray over the memory of a tensor, for a look that ends before anything is allocated; it must not be kept or written
+ * to.
+ */
+export function lendNdarray(x: Tensor): ndarray.NdArray<TypedArray> {
+  return ndarray(x.storage.array, [...x.shape], [...x.strides], x.offset);
+}
+
+/** What only `tensor`, `zeros` and the like have at hand. */
+const aStorage: Kind = {
+  expected: 'a Storage',
+  is: v => v instanceof Storage,
+  hint: () => 'tensor(…) makes a tensor from numbers',
+};
+
+export const isTensor = (value: unknown): value is Tensor => value instanceof TensorBase;
+
+/** Throws unless all of `xs` are tensors. */
+export function checkTensors(op: string, ...xs: readonly unknown[]): void {
+  for (let i = 0; i < xs.length; i++)
+    if (!isTensor(xs[i]))
+      throw new TypeError(
+        `${op}: expected ${xs.length === 1 ? 'a tensor' : 'tensors'}, got ${xs.map(received).join(' and ')}` +
+          (aTensor.hint!(xs[i]) && `; ${aTensor.hint!(xs[i])}`),
+      );
+}
+
 /** An argument that must be a tensor. */
-export const aTensor: Kind = anInstance(Tensor, 'a tensor', v =>
+export const aTensor: Kind = anInstance(TensorBase, 'a tensor', v =>
   Array.isArray(v) || typeof v === 'number' ? 'tensor(…) makes one' : '',
 );
+
+/** An argument that must be an array of tensors. */
+export const someTensors: Kind = {
+  expected: 'an array of tensors',
+  is: v => Array.isArray(v) && v.every(isTensor),
+  hint: v => (isTensor(v) ? 'put them into one array: [a, b]' : ''),
+};

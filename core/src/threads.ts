@@ -3,6 +3,7 @@
 import { Threads } from '@otimes/kernels';
 import { getBackend } from './backends/registry.ts';
 import { WasmBackend } from './backends/wasm.ts';
+import { aFunction, checkArgument } from './check.ts';
 
 /** Made at the first call; by backend, as the device may be registered anew. */
 const threadsOf = new WeakMap<WasmBackend, Threads>();
@@ -52,8 +53,12 @@ export async function setThreads(n: number): Promise<number> {
  * once, this one computes again what was lost, and goes on alone.
  */
 export function withSecondThread<T>(run: () => T): T {
+  checkArgument('withSecondThread', 'run', run, aFunction);
   const threads = cpuThreads();
-  return threads === null ? run() : threads.lend(run);
+  const result = threads === null ? run() : threads.lend(run);
+  if (result instanceof Promise)
+    throw new TypeError('withSecondThread: expected a synchronous function, got one that returns a promise');
+  return result;
 }
 
 /** The number of threads that the device 'cpu' computes on now. */

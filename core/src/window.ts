@@ -1,7 +1,9 @@
 /** Windows that slide over the planes of images [N, C, H, W]: where they stand, and how many fit. */
 
+import { type Kind, received } from './check.ts';
 import { type DType, isFloat } from './dtype.ts';
 import { DTypeError, describe, ShapeError } from './errors.ts';
+import { checkTensors } from './tensor.ts';
 
 /** Rows and columns. */
 export type Pair = readonly [rows: number, columns: number];
@@ -17,16 +19,24 @@ export type Window = {
 /** Each in positions, one number or [rows, columns]: `stride` and `dilation` default to 1, `padding` to 0. */
 export type WindowOptions = { stride?: number | Pair; padding?: number | Pair; dilation?: number | Pair };
 
-/** A number for both, or the pair itself. Throws unless both are integers ≥ `least`. */
+/** The most that a pair may say: a plane with such padding, and a stride beyond, are positions that int32 holds. */
+const MOST = 2 ** 29;
+
+/** A number for both, or the pair itself. Throws unless both are integers from `least` to 2²⁹. */
 export function pairOf(op: string, name: string, value: number | Pair, least: number): Pair {
-  const pair: Pair = typeof value === 'number' ? [value, value] : [...value];
-  if (pair.length !== 2 || !pair.every(n => Number.isInteger(n) && n >= least))
+  const pair: Pair = typeof value === 'number' ? [value, value] : value;
+  const most = Array.isArray(pair) && pair.some(n => n > MOST) ? ' and ≤ 2²⁹' : '';
+  if (!Array.isArray(pair) || pair.length !== 2 || most !== '' || !pair.every(n => Number.isInteger(n) && n >= least))
     throw new RangeError(
-      `${op}: expected ${name} to be an integer ≥ ${least} or a pair of them, ` +
-        `got ${typeof value === 'number' ? value : `[${value}]`}`,
+      `${op}: expected ${name} to be an integer ≥ ${least}${most} or a pair of them, got ${received(value)}`,
     );
-  return pair;
+  return [pair[0], pair[1]];
 }
+
+/** Whether it is sound is for `pairOf` to say. */
+const aPair: Kind = { expected: 'an integer or a pair of them', is: v => typeof v === 'number' || Array.isArray(v) };
+/** The kinds of WindowOptions. */
+export const WINDOW = { stride: aPair, padding: aPair, dilation: aPair };
 
 export function windowOf(op: string, kernel: number | Pair, o: WindowOptions): Window {
   return {
@@ -39,6 +49,7 @@ export function windowOf(op: string, kernel: number | Pair, o: WindowOptions): W
 
 /** Throws unless `x` is a floating [N, C, H, W]. */
 export function checkImages(op: string, x: { dtype: DType; shape: readonly number[] }): void {
+  checkTensors(op, x);
   if (x.shape.length !== 4) throw new ShapeError(`${op}: expected an input [N, C, H, W], got ${describe(x)}`);
   if (!isFloat(x.dtype)) throw new DTypeError(`${op}: expected a floating tensor, got ${describe(x)}`);
 }

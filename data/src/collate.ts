@@ -12,6 +12,8 @@ export type Collated<S> = S extends Tensor | number | boolean
 /**
  * One batch of at least one sample. Tensors must agree in shape and dtype; numbers become a float32 vector and booleans
  * a bool vector.
+ *
+ * @throws RangeError for an integer that float32 does not hold, such as an id beyond 2²⁴: its sample should have a tensor
  */
 export function collate<S>(samples: readonly S[]): Collated<S> {
   if (samples.length === 0) throw new RangeError('collate: expected at least one sample, got none');
@@ -23,6 +25,14 @@ function collateAt(samples: readonly unknown[], path: string): unknown {
   if (first instanceof Tensor) return stack(samples.map((x, i) => checkTensor(x, first, path, i)));
   if (typeof first === 'number' || typeof first === 'boolean') {
     const values = samples.map((x, i) => (typeof x === typeof first ? Number(x) : fail(samples, path, i)));
+    const wrong = values.find(
+      x => Math.fround(x) !== x && (Number.isSafeInteger(x) || Math.abs(Math.fround(x)) === Infinity),
+    );
+    if (wrong !== undefined)
+      throw new RangeError(
+        `collate: ${path} is ${wrong}, which float32 does not hold; give a tensor, such as ` +
+          `tensor(${wrong}, { dtype: '${wrong === (wrong | 0) ? 'int32' : 'float64'}' })`,
+      );
     return tensor(values, { dtype: typeof first === 'number' ? 'float32' : 'bool' });
   }
   if (Array.isArray(first)) {

@@ -1,7 +1,6 @@
 /** The task, the contenders with their settings, and the training loop that is the same for all of them. */
 
-import { setImmediate } from 'node:timers/promises';
-import { Generator, noGrad, type Tensor } from '@otimes/core';
+import { Generator, nextTask, noGrad, type Tensor } from '@otimes/core';
 import { averagePool2, DataLoader, type Labelled, normalize, TensorDataset } from '@otimes/data';
 import { crossEntropy, type MLP, mlp } from '@otimes/nn';
 import { Adam, EKFAC, KFAC, type Optimizer, STEVE } from '@otimes/optim';
@@ -102,7 +101,7 @@ export async function train({ name, color, settings, make }: Contender, task: Ta
     if (step % testEvery === 0 || step === last) checks.push({ epoch, seconds, accuracy: accuracy(model, task) });
     o.onStep?.({ step, loss: average, accuracy: checks.at(-1)!.accuracy, stepsPerSecond: step / seconds });
     // The loop computes without a pause: here the terminal is drawn, and Ctrl-C is heard.
-    await setImmediate();
+    await nextTask();
   }
   return { name, color, settings, losses, checks, seconds };
 }

@@ -9,7 +9,7 @@ import { madd } from './vector';
 // @ts-ignore: decorator
 @inline
 function clip<T>(x: v128): v128 {
-  return v128.pmin<T>(v128.abs<T>(x), all<T>(sizeof<T>() == 4 ? 14.5 : 38.7));
+  return v128.pmin<T>(v128.abs<T>(x), all<T>(sizeof<T>() == 4 ? 15.5 : 38.9));
 }
 
 /** e^(x + low) · factor, where `low` is what x lacks in digits. Denormal results are rounded once. */

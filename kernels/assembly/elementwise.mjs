@@ -236,6 +236,7 @@ const INSTANCES = {
   },
   loss: { squaredError: FLOATS, squaredErrorBackward: FLOATS },
   norm: {
+    norm: FLOATS,
     layerNorm: FLOATS,
     layerNormBackward: FLOATS,
     layerNormWeights: FLOATS,

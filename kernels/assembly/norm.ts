@@ -1,12 +1,19 @@
-// Layer and batch normalisation with their gradients. Means and variances run in f64, the variance over x − mean.
+// Layer and batch normalisation with their gradients, and the Euclidean norm. Means and variances are f64, in memory too,
+// and the variance is that of x − mean: a mean rounded to f32 would be off by more than the variance where x is far from 0.
 // Loops test their end last, for the reason given at `unaryLoop` in elementwise.mjs.
 import { addWide, all, bytesOf, loadUpTo, storeUpTo, storeWide, sumWide, wide } from './elementwise-lanes';
 import { sumRow } from './reduce';
 import { lanes, madd } from './vector';
 
-/** Σ (x − mean)² over n contiguous elements. */
+/** x − m, where `low` is what `m` lacks in digits of the mean. */
 // @ts-ignore: decorator
 @inline
+function less<T>(x: v128, m: v128, low: v128): v128 {
+  const d = v128.sub<T>(x, m);
+  return sizeof<T>() == 4 ? f32x4.sub(d, low) : d;
+}
+
+/** Σ (x − mean)² over n contiguous elements. */
 function squaresAround<T>(n: i32, x: usize, mean: f64): f64 {
   const m = f64x2.splat(mean);
   let s0 = f64x2.splat(0);
@@ -25,34 +32,59 @@ function squaresAround<T>(n: i32, x: usize, mean: f64): f64 {
   return sum;
 }
 
+/**
+ * out ← √Σx² of each row. Squares of f32 stay far inside of the range of f64; where those of f64 leave it, the row is taken
+ * relative to its largest element.
+ */
+export function norm<T>(rows: i32, cols: i32, x: usize, out: usize): void {
+  const bytes = bytesOf<T>(cols);
+  for (; rows > 0; rows--, x += bytes, out += sizeof<T>()) {
+    let sum = squaresAround<T>(cols, x, 0);
+    let unit: f64 = 1;
+    if (sizeof<T>() == 8 && !(sum > 1e-280 && sum < 1e300)) {
+      let largest: f64 = 0;
+      for (let p = x; p < x + bytes; p += 8) largest = max(largest, abs(load<f64>(p)));
+      if (largest > 0 && largest < Infinity) {
+        unit = largest;
+        sum = 0;
+        for (let p = x; p < x + bytes; p += 8) {
+          const part = load<f64>(p) / unit;
+          sum += part * part;
+        }
+      }
+    }
+    store<T>(out, <T>(unit * Math.sqrt(sum)));
+  }
+}
+
 /** 1/√(variance + ε), with the variance at an address. */
 // @ts-ignore: decorator
 @inline
-function scaleAt<T>(variance: usize, eps: f64): f64 {
-  return 1 / Math.sqrt(<f64>load<T>(variance) + eps);
+function scaleAt(variance: usize, eps: f64): f64 {
+  return 1 / Math.sqrt(load<f64>(variance) + eps);
 }
 
 // --- over rows ------------------------------------------------------------------------------------------------------
 
 /**
  * out ← x̂ · w + b over the last axis of x [rows, cols], where x̂ = (x − mean) / √(variance + ε); mean and variance (with
- * 1/cols) [rows] are kept for the gradient. w and b [cols] may be 0, for none.
+ * 1/cols), f64 [rows], are kept for the gradient. w and b [cols] may be 0, for none.
  */
 export function layerNorm<T>(
   rows: i32, cols: i32, x: usize, w: usize, b: usize, eps: f64, out: usize, mean: usize, variance: usize,
 ): void {
   if (cols <= 0) return;
-  for (; rows > 0; rows--, x += bytesOf<T>(cols), out += bytesOf<T>(cols), mean += sizeof<T>(), variance += sizeof<T>()) {
+  for (; rows > 0; rows--, x += bytesOf<T>(cols), out += bytesOf<T>(cols), mean += 8, variance += 8) {
     const m = sumRow<T>(cols, x) / <f64>cols;
     const s2 = squaresAround<T>(cols, x, m) / <f64>cols;
-    store<T>(mean, <T>m);
-    store<T>(variance, <T>s2);
-    const shift = all<T>(m);
+    store<f64>(mean, m);
+    store<f64>(variance, s2);
+    const shift = all<T>(m), low = all<T>(m - <f64><T>m);
     const factor = all<T>(1 / Math.sqrt(s2 + eps));
     let n = cols;
     let at: usize = 0;
     do {
-      let y = v128.mul<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), factor);
+      let y = v128.mul<T>(less<T>(loadUpTo<T>(x + at, n, shift), shift, low), factor);
       if (w) y = v128.mul<T>(y, loadUpTo<T>(w + at, n, factor));
       if (b) y = v128.add<T>(y, loadUpTo<T>(b + at, n, factor));
       storeUpTo<T>(out + at, y, n);
@@ -68,9 +100,10 @@ export function layerNormBackward<T>(
 ): void {
   if (cols <= 0) return;
   const zero = all<T>(0);
-  for (; rows > 0; rows--, mean += sizeof<T>(), variance += sizeof<T>()) {
-    const shift = v128.splat<T>(load<T>(mean));
-    const factor = all<T>(scaleAt<T>(variance, eps));
+  for (; rows > 0; rows--, mean += 8, variance += 8) {
+    const m = load<f64>(mean);
+    const shift = all<T>(m), low = all<T>(m - <f64><T>m);
+    const factor = all<T>(scaleAt(variance, eps));
     let s = f64x2.splat(0);
     let t = s;
     let n = cols;
@@ -78,7 +111,7 @@ export function layerNormBackward<T>(
     do {
       let g = loadUpTo<T>(dy + at, n, zero);
       if (w) g = v128.mul<T>(g, loadUpTo<T>(w + at, n, zero));
-      const normal = v128.mul<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), factor);
+      const normal = v128.mul<T>(less<T>(loadUpTo<T>(x + at, n, shift), shift, low), factor);
       s = addWide<T>(s, g);
       t = addWide<T>(t, v128.mul<T>(g, normal));
       n -= lanes<T>();
@@ -91,7 +124,7 @@ export function layerNormBackward<T>(
     do {
       let g = loadUpTo<T>(dy + at, n, zero);
       if (w) g = v128.mul<T>(g, loadUpTo<T>(w + at, n, zero));
-      const normal = v128.mul<T>(v128.sub<T>(loadUpTo<T>(x + at, n, shift), shift), factor);
+      const normal = v128.mul<T>(less<T>(loadUpTo<T>(x + at, n, shift), shift, low), factor);
       const centred = v128.sub<T>(v128.sub<T>(g, meanG), v128.mul<T>(normal, meanGx));
       storeUpTo<T>(out + at, v128.mul<T>(centred, factor), n);
       n -= lanes<T>();
@@ -123,8 +156,8 @@ export function layerNormWeights<T>(
     let p = dy;
     let q = x;
     for (let i = 0; i < rows; i++, p += row, q += row) {
-      const m = f64x2.splat(<f64>load<T>(mean + bytesOf<T>(i)));
-      const r = f64x2.splat(scaleAt<T>(variance + bytesOf<T>(i), eps));
+      const m = f64x2.splat(load<f64>(mean + bytesOf<f64>(i)));
+      const r = f64x2.splat(scaleAt(variance + bytesOf<f64>(i), eps));
       const g0 = eight ? wide<T>(p, 0) : f64x2.splat(<f64>load<T>(p));
       const x0 = eight ? wide<T>(q, 0) : f64x2.splat(<f64>load<T>(q));
       w0 = madd<f64>(g0, f64x2.mul(f64x2.sub(x0, m), r), w0);
@@ -169,14 +202,14 @@ export function batchStats<T>(
 ): void {
   const next = bytesOf<T>(step ? step : channels * inner);
   const count = <f64>outer * <f64>inner;
-  for (; channels > 0; channels--, x += bytesOf<T>(inner), mean += sizeof<T>(), variance += sizeof<T>()) {
+  for (; channels > 0; channels--, x += bytesOf<T>(inner), mean += 8, variance += 8) {
     let s: f64 = 0;
     for (let i = 0, p = x; i < outer; i++, p += next) s += sumRow<T>(inner, p);
     const m = s / count;
     let squares: f64 = 0;
     for (let i = 0, p = x; i < outer; i++, p += next) squares += squaresAround<T>(inner, p, m);
-    store<T>(mean, <T>m);
-    store<T>(variance, <T>(squares / count));
+    store<f64>(mean, m);
+    store<f64>(variance, squares / count);
   }
 }
 
@@ -189,14 +222,15 @@ export function batchNorm<T>(
   for (; outer > 0; outer--)
     for (let c = 0; c < channels; c++, x += bytesOf<T>(inner), out += bytesOf<T>(inner)) {
       const at = bytesOf<T>(c);
-      const r = scaleAt<T>(variance + at, eps);
-      const shift = v128.splat<T>(load<T>(mean + at));
+      const r = scaleAt(variance + bytesOf<f64>(c), eps);
+      const m = load<f64>(mean + bytesOf<f64>(c));
+      const shift = all<T>(m), low = all<T>(m - <f64><T>m);
       const factor = all<T>(w ? r * <f64>load<T>(w + at) : r);
       const bias = v128.splat<T>(b ? load<T>(b + at) : 0);
       let n = inner;
       let j: usize = 0;
       do {
-        storeUpTo<T>(out + j, madd<T>(v128.sub<T>(loadUpTo<T>(x + j, n, shift), shift), factor, bias), n);
+        storeUpTo<T>(out + j, madd<T>(less<T>(loadUpTo<T>(x + j, n, shift), shift, low), factor, bias), n);
         n -= lanes<T>();
         j += 16;
       } while (n > 0);
@@ -217,9 +251,9 @@ export function batchNormBackward<T>(
   const zero = all<T>(0);
   for (let c = 0; c < channels; c++, dy += bytesOf<T>(inner), x += bytesOf<T>(inner)) {
     const at = bytesOf<T>(c);
-    const m = load<T>(mean + at);
-    const r = scaleAt<T>(variance + at, eps);
-    const shift = v128.splat<T>(m);
+    const m = load<f64>(mean + bytesOf<f64>(c));
+    const r = scaleAt(variance + bytesOf<f64>(c), eps);
+    const shift = all<T>(m), low = all<T>(m - <f64><T>m);
     const factor = all<T>(r);
     let s = f64x2.splat(0);
     let t = s;
@@ -229,7 +263,7 @@ export function batchNormBackward<T>(
       do {
         const g = loadUpTo<T>(p + j, n, zero);
         s = addWide<T>(s, g);
-        t = addWide<T>(t, v128.mul<T>(g, v128.mul<T>(v128.sub<T>(loadUpTo<T>(q + j, n, shift), shift), factor)));
+        t = addWide<T>(t, v128.mul<T>(g, v128.mul<T>(less<T>(loadUpTo<T>(q + j, n, shift), shift, low), factor)));
         n -= lanes<T>();
         j += 16;
       } while (n > 0);
@@ -244,7 +278,7 @@ export function batchNormBackward<T>(
       let n = inner;
       let j: usize = 0;
       do {
-        const centred = v128.mul<T>(v128.sub<T>(loadUpTo<T>(q + j, n, shift), shift), meanGx);
+        const centred = v128.mul<T>(less<T>(loadUpTo<T>(q + j, n, shift), shift, low), meanGx);
         const g = v128.sub<T>(v128.sub<T>(loadUpTo<T>(p + j, n, zero), meanG), centred);
         storeUpTo<T>(o + j, v128.mul<T>(g, slope), n);
         n -= lanes<T>();

@@ -15,13 +15,13 @@ type Geometry = [
   ...[sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number],
 ];
 /** out ← what is asked for of two of x, weights and the result's gradient. */
-export type ConvExport = (...x: [...Geometry, a: number, b: number, out: number, scratch: number]) => void;
+export type ConvExport = (...x: [...Geometry, ...[a: number, b: number, out: number, scratch: number]]) => void;
 /** As `ConvExport`; only the elements from … to − 1 of each patch [c/groups, kh, kw], or all where `to` is 0 or left out. */
 export type ConvWeightGradExport = (
-  ...x: [...Geometry, a: number, b: number, out: number, scratch: number, from?: number, to?: number]
+  ...x: [...Geometry, ...[a: number, b: number, out: number, scratch: number, from?: number, to?: number]]
 ) => void;
 /** Images to patches [n, ho·wo, c·kh·kw] or back. */
-export type PatchesExport = (...x: [...Geometry, x: number, out: number]) => void;
+export type PatchesExport = (...x: [...Geometry, ...[x: number, out: number]]) => void;
 
 /**
  * Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones` is 1: exactly symmetric; zeros above
@@ -30,7 +30,7 @@ export type PatchesExport = (...x: [...Geometry, x: number, out: number]) => voi
  * scratch.
  */
 export type PatchGramExport = (
-  ...x: [...Geometry, ones: number, x: number, work: number, out: number, scratch: number]
+  ...x: [...Geometry, ...[ones: number, x: number, work: number, out: number, scratch: number]]
 ) => number;
 
 /** Planes [planes, h, w] and [planes, ho, wo]. */
@@ -38,9 +38,9 @@ type Windows = [
   ...[planes: number, h: number, w: number, ho: number, wo: number],
   ...[kh: number, kw: number, sy: number, sx: number, py: number, px: number],
 ];
-export type MaxPoolIndexExport = (...x: [...Windows, x: number, out: number]) => void;
+export type MaxPoolIndexExport = (...x: [...Windows, ...[x: number, out: number]]) => void;
 /** The mean is taken of the whole window, zeros around the plane included, where `padded` is 1. */
-export type AvgPoolExport = (...x: [...Windows, padded: number, x: number, out: number]) => void;
+export type AvgPoolExport = (...x: [...Windows, ...[padded: number, x: number, out: number]]) => void;
 
 export type ConvExports = {
   /** Bytes of scratch that each convolution needs; at least `gemmScratch()`. */

@@ -88,15 +88,15 @@ export class Heap {
 
   /**
    * A block of `bytes` bytes with any content, aligned to 64. Collects first where enough new blocks came together. Throws
-   * OutOfMemory; null where the soft limit says that the caller should take an ordinary array.
+   * OutOfMemory; null where the soft limit says that the caller should take an ordinary array, unless it `needs` this memory.
    */
-  allocate(bytes: number): Block | null {
+  allocate(bytes: number, needs = false): Block | null {
     if (this.#tracker.due) this.collect();
     if (bytes <= SMALL) {
-      const slab = this.#slabWithRoom(classOf(bytes));
+      const slab = this.#slabWithRoom(classOf(bytes), needs);
       return slab === null ? null : this.#carve(slab, bytes);
     }
-    const pointer = this.#take(bytes);
+    const pointer = this.#take(bytes, needs);
     if (pointer === 0) return null;
     const block = new Block(pointer, bytes, null);
     this.#tracker.add(block);
@@ -141,10 +141,10 @@ export class Heap {
   }
 
   /** The last slab of the class's list. */
-  #slabWithRoom(c: number): Slab | null {
+  #slabWithRoom(c: number, needs: boolean): Slab | null {
     const slabs = this.#slabs[c]!;
     if (slabs.length > 0) return slabs[slabs.length - 1]!;
-    const pointer = this.#take(SLAB);
+    const pointer = this.#take(SLAB, needs);
     if (pointer === 0) return null;
     const slab = new Slab(pointer, sizeOfClass(c));
     this.#tracker.add(slab);
@@ -152,9 +152,9 @@ export class Heap {
     return slab;
   }
 
-  /** Memory from the pool, or 0 beyond the soft limit. */
-  #take(bytes: number): number {
-    if (this.pool.live + bytes > this.#softLimit && !this.#tracker.synchronous) {
+  /** Memory from the pool, or 0 beyond the soft limit for who can do without. */
+  #take(bytes: number, needs: boolean): number {
+    if (!needs && this.pool.live + bytes > this.#softLimit && !this.#tracker.synchronous) {
       this.#warn?.(
         `otimes: more than ${Math.round(this.#softLimit / 1e6)} MB of tensors, and this host frees them only while the ` +
           'program awaits something; further ones go to ordinary arrays, which is slower',

@@ -1,4 +1,7 @@
-/** What Node adds to the host: V8's flags, and with them a synchronous garbage collection; worker threads, and native libraries. See `Host`. */
+/**
+ * What Node adds to the host: V8's flags, and with them a synchronous garbage collection; worker threads, and native libraries.
+ * Deno and Bun have Node's modules and come here too. See `Host`.
+ */
 
 import { setFlagsFromString } from 'node:v8';
 import { createContext, runInNewContext, Script } from 'node:vm';
@@ -15,6 +18,15 @@ parentPort.once('message', data => {
   if (next) parentPort.on('message', next);
 });`;
 
+/** What of Bun's globals we use. */
+const { Bun } = globalThis as { readonly Bun?: { gc(now: boolean): void } };
+
+/**
+ * Whether a worker's event loop can be asked: Deno has no such function, and that of Bun prints that it is not there. NOTE:
+ * what is left then is that threads wait two minutes for a worker that stopped.
+ */
+const canAsk = Bun === undefined && process.versions.deno === undefined;
+
 export const host: Host = {
   enableRelaxedSimd() {
     // Newer versions have it on and print an error for the unknown flag.
@@ -22,6 +34,7 @@ export const host: Host = {
   },
 
   makeCollector() {
+    if (Bun !== undefined) return () => Bun.gc(true);
     setFlagsFromString('--expose-gc');
     const gc: unknown = runInNewContext('gc');
     if (typeof gc !== 'function') return null;
@@ -51,7 +64,7 @@ export const host: Host = {
       worker.once('message', () => {
         // Only since now; until then the program waits for it.
         if (!stopping) worker.unref();
-        worker.performance.eventLoopUtilization();
+        if (canAsk) worker.performance.eventLoopUtilization();
         resolve();
       });
       worker.once('error', error => {
@@ -68,7 +81,7 @@ export const host: Host = {
       ready,
       // NOTE: events come only when the event loop runs. This asks the thread itself, which answers −1 once it has stopped
       // (and 0 before its loop began, which the call at 'ready' rules out, and until this thread's loop has run since then).
-      alive: () => worker.threadId !== -1 && worker.performance.eventLoopUtilization().idle >= 0,
+      alive: () => worker.threadId !== -1 && (!canAsk || worker.performance.eventLoopUtilization().idle >= 0),
       post: data => worker.postMessage(data),
       async stop() {
         stopping = true;

@@ -13,7 +13,7 @@ import type { Element, Family, Float, Numeric } from './elementwise.ts';
 export type ReduceExport = (outer: number, length: number, inner: number, x: number, out: number) => void;
 /** The same of some columns or channels of wider arrays: `step` elements lie from row to row, or from one `outer` to the next. */
 export type PartialReduceExport = (
-  ...x: [...[outer: number, length: number, inner: number, x: number, out: number], step?: number]
+  ...x: [...[outer: number, length: number, inner: number, x: number, out: number], ...[step?: number]]
 ) => void;
 /** A function of each row. */
 export type RowsExport = (rows: number, cols: number, x: number, out: number) => void;
@@ -35,8 +35,8 @@ export type SquaredErrorExport = (n: number, a: number, b: number) => number;
 export type SquaredErrorBackwardExport = (n: number, a: number, b: number, scale: number, out: number) => void;
 
 /**
- * out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); w, b [cols] may be 0; mean and variance (with 1/cols)
- * [rows] are written.
+ * out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); w, b [cols] may be 0; mean and variance (with 1/cols),
+ * float64 [rows] whatever the type, are written.
  */
 export type LayerNormExport = (
   ...x: [
@@ -56,19 +56,19 @@ export type LayerNormWeightsExport = (
   ...x: [
     ...[rows: number, cols: number, dy: number, x: number, eps: number],
     ...[mean: number, variance: number, dw: number, db: number],
-    step?: number,
+    ...[step?: number],
   ]
 ) => void;
 
 /**
- * mean, variance (with 1/n) [channels] ← those of x [outer, channels, inner], of which the next `outer` lies `step` elements
+ * mean, variance (with 1/n), float64 [channels] ← those of x [outer, channels, inner], of which the next `outer` lies `step` elements
  * on, by default channels · inner.
  */
 export type BatchStatsExport = (
   ...x: [
     ...[outer: number, channels: number, inner: number],
     ...[x: number, mean: number, variance: number],
-    step?: number,
+    ...[step?: number],
   ]
 ) => void;
 /** out ← (x − mean) · w / √(variance + ε) + b in each channel; w, b [channels] may be 0. */
@@ -86,7 +86,7 @@ export type BatchNormBackwardExport = (
   ...x: [
     ...[outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number],
     ...[eps: number, w: number, training: number, out: number, dw: number, db: number],
-    step?: number,
+    ...[step?: number],
   ]
 ) => void;
 
@@ -104,6 +104,8 @@ export type ReduceExports =
     // out [channels] ← x [outer, channels, inner] summed over both others.
     Family<'sumChannels', Float, PartialReduceExport> &
     Family<'softmax' | 'logSoftmax', Float, RowsExport> &
+    // out [rows] ← √Σx² of each row.
+    Family<'norm', Float, RowsExport> &
     Family<'softmaxBackward' | 'logSoftmaxBackward', Float, RowsBackwardExport> &
     Family<'crossEntropy', Float, CrossEntropyExport> &
     Family<'crossEntropyBackward', Float, CrossEntropyBackwardExport> &

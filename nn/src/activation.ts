@@ -1,13 +1,12 @@
 /** Activation functions as modules. */
 
 import type { Tensor } from '@otimes/core';
+import { checkOptions, oneOf } from '@otimes/core/extend';
 import { Module } from './module.ts';
 
 /** max(x, 0) */
 export class ReLU extends Module {
-  override keepsTensors(): boolean {
-    return false;
-  }
+  static readonly builtIn: string = 'ReLU';
 
   override forward(x: Tensor): Tensor {
     return x.relu();
@@ -16,27 +15,23 @@ export class ReLU extends Module {
 
 /** x Φ(x); see `Tensor.gelu`. */
 export class GELU extends Module {
-  readonly #approximate: 'none' | 'tanh';
+  static readonly builtIn: string = 'GELU';
+  readonly approximate: 'none' | 'tanh';
 
   /** @param o approximate: 'none' (default, exact) or 'tanh' */
   constructor(o: { approximate?: 'none' | 'tanh' } = {}) {
     super();
-    this.#approximate = o.approximate ?? 'none';
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    checkOptions('GELU', o, { approximate: oneOf('none', 'tanh') });
+    this.approximate = o.approximate ?? 'none';
   }
 
   override forward(x: Tensor): Tensor {
-    return x.gelu({ approximate: this.#approximate });
+    return x.gelu({ approximate: this.approximate });
   }
 }
 
 export class Tanh extends Module {
-  override keepsTensors(): boolean {
-    return false;
-  }
+  static readonly builtIn: string = 'Tanh';
 
   override forward(x: Tensor): Tensor {
     return x.tanh();
@@ -45,9 +40,7 @@ export class Tanh extends Module {
 
 /** 1 / (1 + e^−x) */
 export class Sigmoid extends Module {
-  override keepsTensors(): boolean {
-    return false;
-  }
+  static readonly builtIn: string = 'Sigmoid';
 
   override forward(x: Tensor): Tensor {
     return x.sigmoid();

@@ -1,19 +1,18 @@
 /** Self-attention (Vaswani et al. 2017). */
 
-import { type DType, describe, type Generator, owningIntermediates, ShapeError, type Tensor } from '@otimes/core';
-import { checkPositive } from './check.ts';
+import { describe, ShapeError, Tensor } from '@otimes/core';
+import { aBoolean, aTensor, checkArgument, checkOptions } from '@otimes/core/extend';
+import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { attentionWeights } from './functional.ts';
 import { Linear } from './linear.ts';
-import { Module } from './module.ts';
+import { insides, Module } from './module.ts';
 
-export type AttentionOptions = {
+export type AttentionOptions = Placement & {
   /** Of the four linear layers; default true. */
   bias?: boolean;
   /** Probability with which a share of attention is dropped in training; default 0. */
   dropout?: number;
-  rng?: Generator;
-  dtype?: DType;
 };
 
 /**
@@ -24,6 +23,7 @@ export type AttentionOptions = {
  * `const t = arange(T); t.unsqueeze(1).ge(t)` is the causal one. A position that may attend to nothing gets NaN.
  */
 export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
+  static readonly builtIn: string = 'MultiHeadAttention';
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;
@@ -33,19 +33,17 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
 
   constructor(dModel: number, heads: number, o: AttentionOptions = {}) {
     super();
+    checkOptions('MultiHeadAttention', o, { bias: aBoolean, dropout: aShare, ...PLACEMENT });
     checkPositive('MultiHeadAttention', { dModel, heads });
     if (dModel % heads !== 0)
       throw new RangeError(`MultiHeadAttention: expected heads to divide dModel, got ${heads} for ${dModel}`);
     this.heads = heads;
-    this.q = new Linear(dModel, dModel, o);
-    this.k = new Linear(dModel, dModel, o);
-    this.v = new Linear(dModel, dModel, o);
-    this.o = new Linear(dModel, dModel, o);
-    this.dropout = new Dropout(o.dropout ?? 0, o);
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    const linear = () => new Linear(dModel, dModel, { bias: o.bias ?? true, ...placed(o) });
+    this.q = linear();
+    this.k = linear();
+    this.v = linear();
+    this.o = linear();
+    this.dropout = new Dropout(o.dropout ?? 0, placed(o));
   }
 
   override forward(x: Tensor, mask?: Tensor): Tensor {
@@ -53,7 +51,7 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
     if (x.rank !== 3 || x.shape[2] !== dModel)
       throw new ShapeError(`MultiHeadAttention: expected an input [B, T, ${dModel}], got ${describe(x)}`);
     const [batch, length] = x.shape as [number, number, number];
-    return owningIntermediates(() => {
+    return insides(() => {
       // [B, T, dModel] → [B, heads, T, dHead]
       const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
       const [q, k, v] = [this.q, this.k, this.v].map(layer => split(layer.call(x)));
@@ -65,6 +63,7 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
 
   /** [T, T], or [B, 1, T, T] as it broadcasts over the heads. */
   #mask(mask: Tensor, batch: number, length: number): Tensor {
+    if (!(mask instanceof Tensor)) checkArgument('MultiHeadAttention', 'mask', mask, aTensor);
     const shape = mask.rank === 3 ? [batch, length, length] : [length, length];
     if (mask.shape.join() !== shape.join())
       throw new ShapeError(

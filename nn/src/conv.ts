@@ -1,13 +1,14 @@
 /** Convolution layers. */
 
-import { type DType, type Generator, type Pair, pairOf, type Shape, type Tensor } from '@otimes/core';
-import { checkPositive } from './check.ts';
+import { describe, type Pair, pairOf, type Shape, ShapeError, type Tensor } from '@otimes/core';
+import { aBoolean, aFunction, checkOptions, type Kind } from '@otimes/core/extend';
+import { checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { conv2d } from './functional.ts';
 import { type InitOptions, kaimingUniform, uniform } from './init.ts';
 import { Module } from './module.ts';
 import { Parameter } from './parameter.ts';
 
-export type Conv2dOptions = {
+export type Conv2dOptions = Placement & {
   /** Positions from one window to the next, a number or [rows, columns]; default 1. */
   stride?: number | Pair;
   /** Zeros around the input on each side; default 0. */
@@ -20,12 +21,19 @@ export type Conv2dOptions = {
   bias?: boolean;
   /** Makes the first weight; default uniform in ±1/√fan-in, as in PyTorch. The bias always is. */
   init?: (shape: Shape, o: InitOptions) => Tensor;
-  rng?: Generator;
-  dtype?: DType;
 };
+
+/** A number, or one for rows and one for columns; `pairOf` looks closer. */
+export const aPair: Kind = {
+  expected: 'a number or [rows, columns]',
+  is: v => typeof v === 'number' || Array.isArray(v),
+};
+
+const OPTIONS = { stride: aPair, padding: aPair, dilation: aPair, bias: aBoolean, init: aFunction, ...PLACEMENT };
 
 /** x [N, cIn, H, W] → [N, cOut, Ho, Wo]; see `conv2d` in core. */
 export class Conv2d extends Module {
+  static readonly builtIn: string = 'Conv2d';
   /** [cOut, cIn/groups, kh, kw] */
   weight: Parameter;
   /** [cOut] */
@@ -38,6 +46,8 @@ export class Conv2d extends Module {
 
   constructor(cIn: number, cOut: number, kernel: number | Pair, o: Conv2dOptions = {}) {
     super();
+    // What groups is, is checked with the channels.
+    checkOptions('Conv2d', o, { ...OPTIONS, groups: { expected: 'a number', is: () => true } });
     this.groups = o.groups ?? 1;
     checkPositive('Conv2d', { cIn, cOut, groups: this.groups });
     if (cIn % this.groups !== 0 || cOut % this.groups !== 0)
@@ -48,16 +58,19 @@ export class Conv2d extends Module {
     this.dilation = pairOf('Conv2d', 'dilation', o.dilation ?? 1, 1);
     const shape = [cOut, cIn / this.groups, ...this.kernel];
     const bound = 1 / Math.sqrt(shape[1]! * this.kernel[0] * this.kernel[1]);
-    const { init = (s, given) => kaimingUniform(s, { ...given, gain: 1 / Math.sqrt(3) }), rng, dtype } = o;
-    this.weight = new Parameter(init(shape, { rng, dtype }));
-    this.bias = o.bias === false ? null : new Parameter(uniform([cOut], -bound, bound, { rng, dtype }));
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    const { init = (s, given) => kaimingUniform(s, { ...given, gain: 1 / Math.sqrt(3) }) } = o;
+    this.weight = new Parameter(init(shape, placed(o)));
+    this.bias = o.bias === false ? null : new Parameter(uniform([cOut], -bound, bound, placed(o)));
   }
 
   override forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, this);
+    const { stride, padding, dilation, groups } = this;
+    const channels = this.weight.shape[1]! * groups;
+    if (x.rank === 4 && x.shape[1] !== channels)
+      throw new ShapeError(
+        `Conv2d: expected an input [N, ${channels}, H, W], got ${describe(x)}` +
+          (x.shape[3] === channels ? '; channels come first here: x.permute(0, 3, 1, 2)' : ''),
+      );
+    return conv2d(x, this.weight, this.bias, { stride, padding, dilation, groups });
   }
 }

@@ -1,23 +1,26 @@
 /** Dropout (Srivastava et al. 2014). */
 
 import type { Generator, Tensor } from '@otimes/core';
+import { checkArgument, checkOptions } from '@otimes/core/extend';
+import { aShare, PLACEMENT, type Placement } from './check.ts';
 import { dropout } from './functional.ts';
 import { Module } from './module.ts';
 
-/** In training, zeroes elements with probability p (default 0.5) and scales the rest by 1/(1−p); else the identity. */
+/**
+ * In training, zeroes elements with probability p (default 0.5) and scales the rest by 1/(1−p); else the identity. Of the options
+ * `rng` alone matters: it draws.
+ */
 export class Dropout extends Module {
+  static readonly builtIn: string = 'Dropout';
   readonly p: number;
   readonly #rng: Generator | undefined;
 
-  constructor(p = 0.5, o: { rng?: Generator } = {}) {
+  constructor(p = 0.5, o: Placement = {}) {
     super();
-    if (!(p >= 0 && p < 1)) throw new RangeError(`Dropout: expected a probability 0 ≤ p < 1, got ${p}`);
+    checkArgument('Dropout', 'p', p, aShare);
+    checkOptions('Dropout', o, PLACEMENT);
     this.p = p;
     this.#rng = o.rng;
-  }
-
-  override keepsTensors(): boolean {
-    return false;
   }
 
   override forward(x: Tensor): Tensor {

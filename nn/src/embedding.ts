@@ -1,7 +1,8 @@
 /** A table of vectors. */
 
-import type { DType, Generator, Tensor } from '@otimes/core';
-import { checkPositive } from './check.ts';
+import type { Tensor } from '@otimes/core';
+import { checkOptions } from '@otimes/core/extend';
+import { checkPositive, PLACEMENT, type Placement } from './check.ts';
 import { embedding } from './functional.ts';
 import { normal } from './init.ts';
 import { Module } from './module.ts';
@@ -9,17 +10,15 @@ import { Parameter } from './parameter.ts';
 
 /** int32 indices [...] → their rows [..., dim]. Rows start standard normal. */
 export class Embedding extends Module {
+  static readonly builtIn: string = 'Embedding';
   /** [count, dim] */
   weight: Parameter;
 
-  constructor(count: number, dim: number, o: { rng?: Generator; dtype?: DType } = {}) {
+  constructor(count: number, dim: number, o: Placement = {}) {
     super();
     checkPositive('Embedding', { count, dim });
+    checkOptions('Embedding', o, PLACEMENT);
     this.weight = new Parameter(normal([count, dim], 1, o));
-  }
-
-  override keepsTensors(): boolean {
-    return false;
   }
 
   override forward(indices: Tensor): Tensor {

@@ -9,9 +9,12 @@ import {
   type Generator,
   owningIntermediates,
   rand,
+  ShapeError,
   type Tensor,
   where,
 } from '@otimes/core';
+import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
+import { aShare, PLACEMENT } from './check.ts';
 
 export { batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
 
@@ -22,7 +25,10 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?
 
 /** Zeroes elements with probability `p` and scales the rest by 1/(1−p), when `training`. */
 export function dropout(x: Tensor, p: number, training: boolean, rng?: Generator): Tensor {
-  if (!(p >= 0 && p < 1)) throw new RangeError(`dropout: expected a probability 0 ≤ p < 1, got ${p}`);
+  checkArgument('dropout', 'x', x, aTensor);
+  checkArgument('dropout', 'p', p, aShare);
+  checkArgument('dropout', 'training', training, aBoolean);
+  if (rng !== undefined) checkArgument('dropout', 'rng', rng, PLACEMENT.rng);
   if (!training || p === 0) return x;
   return owningIntermediates(() => {
     const kept = rand(x.shape, { device: x.device, ...(rng && { rng }) }).ge(p);
@@ -38,6 +44,8 @@ export function dropout(x: Tensor, p: number, training: boolean, rng?: Generator
  * @returns [..., T, S], rows that sum to 1
  */
 export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
+  for (const [name, one] of Object.entries({ q, k, ...(mask !== undefined && { mask }) }))
+    checkArgument('attentionWeights', name, one, aTensor);
   const scores = q.mul(1 / Math.sqrt(q.shape.at(-1)!)).matmul(k.transpose());
   if (mask === undefined) return scores.softmax(-1);
   if (mask.dtype !== 'bool') throw new DTypeError(`attention: expected a bool mask, got ${describe(mask)}`);
@@ -46,6 +54,9 @@ export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
 
 /** Rows of `weight` [count, dim] for int32 `indices` [...] → [..., dim]. Throws a RangeError for an index out of range. */
 export function embedding(indices: Tensor, weight: Tensor): Tensor {
+  checkArgument('embedding', 'indices', indices, aTensor);
+  checkArgument('embedding', 'weight', weight, aTensor);
+  if (weight.rank !== 2) throw new ShapeError(`embedding: expected a weight [count, dim], got ${describe(weight)}`);
   checkIndex('embedding', indices, weight.shape[0]!);
   return weight.indexSelect(0, indices.reshape(-1)).reshape([...indices.shape, weight.shape[1]!]);
 }

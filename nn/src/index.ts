@@ -1,7 +1,8 @@
 /** @otimes/nn: modules, losses and initialisers. */
 
-export { GELU, ReLU, Sigmoid, Tanh } from './activation.ts';
+export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activation.ts';
 export { type AttentionOptions, MultiHeadAttention } from './attention.ts';
+export type { Placement } from './check.ts';
 export { Conv2d, type Conv2dOptions } from './conv.ts';
 export { Dropout } from './dropout.ts';
 export { Embedding } from './embedding.ts';

@@ -12,8 +12,17 @@ import {
   squaredError,
   type Tensor,
 } from '@otimes/core';
+import { aNumber, aTensor, checkArgument, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 
 export type Reduction = 'mean' | 'sum';
+
+const REDUCTION = { reduction: oneOf('mean', 'sum') };
+
+function checkLoss<O extends object>(op: string, x: Tensor, target: Tensor, o: O, kinds: OptionKinds<O>): void {
+  checkArgument(op, op === 'mseLoss' ? 'prediction' : 'logits', x, aTensor);
+  checkArgument(op, 'target', target, aTensor);
+  checkOptions(op, o, kinds);
+}
 
 /**
  * Softmax cross-entropy −Σ_c p_c log softmax(logits)_c, averaged over the batch and any further axes.
@@ -26,8 +35,10 @@ export type Reduction = 'mean' | 'sum';
 export function crossEntropy(
   logits: Tensor,
   targets: Tensor,
-  { reduction = 'mean', labelSmoothing = 0 }: { reduction?: Reduction; labelSmoothing?: number } = {},
+  o: { reduction?: Reduction; labelSmoothing?: number } = {},
 ): Tensor {
+  checkLoss('crossEntropy', logits, targets, o, { ...REDUCTION, labelSmoothing: aNumber });
+  const { reduction = 'mean', labelSmoothing = 0 } = o;
   if (logits.rank < 2 || logits.size === 0)
     throw new ShapeError(`crossEntropy: expected logits [batch, classes, …], got ${describe(logits)}`);
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
@@ -57,11 +68,16 @@ function hardCrossEntropy(logits: Tensor, labels: Tensor, reduction: Reduction):
   return labelCrossEntropy(floating, labels, scaleOf(reduction, labels.size));
 }
 
+const LAST_AXIS = '; the classes stand on axis 1: flatten to [batch, classes], or permute the last axis to there';
+
 /** log P at the labels, [batch, …]. */
 function expectLabels(logP: Tensor, labels: Tensor): Tensor {
   const shape = logP.shape.filter((_, i) => i !== 1);
   if (!sameShape(labels.shape, shape))
-    throw new ShapeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
+    throw new ShapeError(
+      `crossEntropy: expected labels int32[${shape.join(',')}] for logits ${describe(logP)}, got ${describe(labels)}` +
+        (sameShape(labels.shape, logP.shape.slice(0, -1)) ? LAST_AXIS : ''),
+    );
   if (labels.dtype !== 'int32')
     throw new DTypeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
   checkIndex('crossEntropy', labels, logP.shape[1]!, 'label');
@@ -73,19 +89,12 @@ function mix(likelihood: Tensor, sumOfAll: Tensor, epsilon: number, classes: num
 }
 
 function reduce(x: Tensor, reduction: Reduction): Tensor {
-  return x.sum().mul(scaleOf(reduction, x.size));
+  return scaleOf(reduction, 0) === 1 ? x.sum() : x.mean();
 }
 
 /** The factor of a sum over `count` losses. */
 function scaleOf(reduction: Reduction, count: number): number {
-  switch (reduction) {
-    case 'mean':
-      return 1 / count;
-    case 'sum':
-      return 1;
-    default:
-      throw new RangeError(`loss: expected reduction 'mean' or 'sum', got '${String(reduction satisfies never)}'`);
-  }
+  return reduction === 'mean' ? 1 / count : 1;
 }
 
 function checkSame(name: string, x: Tensor, target: Tensor): void {
@@ -94,11 +103,9 @@ function checkSame(name: string, x: Tensor, target: Tensor): void {
 }
 
 /** (prediction − target)², averaged over all elements. */
-export function mseLoss(
-  prediction: Tensor,
-  target: Tensor,
-  { reduction = 'mean' }: { reduction?: Reduction } = {},
-): Tensor {
+export function mseLoss(prediction: Tensor, target: Tensor, o: { reduction?: Reduction } = {}): Tensor {
+  checkLoss('mseLoss', prediction, target, o, REDUCTION);
+  const { reduction = 'mean' } = o;
   checkSame('mseLoss', prediction, target);
   const scale = scaleOf(reduction, prediction.size);
   if (prediction.dtype === target.dtype && prediction.dtype.startsWith('float'))
@@ -122,11 +129,9 @@ const softplus = defineOp<null>({
 });
 
 /** −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t in [0, 1], averaged over all elements; never overflows. */
-export function bceWithLogits(
-  logits: Tensor,
-  target: Tensor,
-  { reduction = 'mean' }: { reduction?: Reduction } = {},
-): Tensor {
+export function bceWithLogits(logits: Tensor, target: Tensor, o: { reduction?: Reduction } = {}): Tensor {
+  checkLoss('bceWithLogits', logits, target, o, REDUCTION);
+  const { reduction = 'mean' } = o;
   checkSame('bceWithLogits', logits, target);
   return owningIntermediates(() => reduce(softplus([logits], null).sub(logits.mul(target)), reduction));
 }

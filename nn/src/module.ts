@@ -1,7 +1,22 @@
 /** Module: a tree of layers with their parameters, forward hooks, and state by PyTorch's dotted names. */
 
-import { describe, type Handle, noGrad, type StateDict, sameShape, Tensor } from '@otimes/core';
+import { type Handle, owningIntermediates, type StateDict, Tensor } from '@otimes/core';
+import {
+  aBoolean,
+  aDevice,
+  aFunction,
+  aTensor,
+  checkArgument,
+  checkOptions,
+  inspect,
+  nameOf,
+  noteKnown,
+  noteMoved,
+  received,
+} from '@otimes/core/extend';
+import { hiddenIn, isMember, type Member, membersIn, replaceIn } from './members.ts';
 import { Buffer, Parameter } from './parameter.ts';
+import { loadInto } from './state.ts';
 
 /** Any module, whatever it takes and returns. */
 // biome-ignore lint/suspicious/noExplicitAny: the parameters of forward are contravariant, so no narrower type covers all
@@ -13,33 +28,83 @@ export type ForwardHook = (module: AnyModule, inputs: readonly unknown[], output
 /** Sees what is about to go into a module. */
 export type BeforeHook = (module: AnyModule, inputs: readonly unknown[]) => void;
 
-/** One entry of a module: a parameter, a buffer or a submodule, under the name it has there. */
-type Member = readonly [name: string, value: Parameter | Buffer | AnyModule];
+type Hooks<H> = readonly { readonly hook: H; readonly borrows: boolean }[];
+
+const BORROWS = { borrows: aBoolean };
+
+/** Calls that are running, one in another. */
+let depth = 0;
+/** Containers that are running and own what is made in them. */
+let owners = 0;
+/** Counts the calls in which code of the program may have kept a tensor that a container would have owned. */
+let foreign = 0;
+/** Plain tensors that require a gradient and were in modules before their first call. */
+const early = new WeakSet<Tensor>();
+/** Sees each call in the place of the hooks. */
+let observer: ((module: AnyModule, output: unknown) => void) | null = null;
 
 /**
- * The base of all layers and models. Parameters, buffers and submodules are found in the object's own fields, and in
- * fields that hold arrays of them. A subclass writes `forward`; users write `call`, which also runs the hooks.
+ * Runs the forward pass of a container, whose intermediate tensors go with the graph. If it comes to a layer that may keep
+ * what it sees, or to a hook that does not borrow, they stay as long as they can be reached, as other tensors do.
+ */
+export function insides(run: () => Tensor): Tensor {
+  const before = foreign;
+  owners++;
+  try {
+    return owningIntermediates(run, () => foreign === before);
+  } finally {
+    owners--;
+  }
+}
+
+/** Runs `run`, in which `see` is told of every call and no hook is. */
+export function observed<T>(see: (module: AnyModule, output: unknown) => void, run: () => T): T {
+  const before = observer;
+  observer = see;
+  try {
+    return run();
+  } finally {
+    observer = before;
+  }
+}
+
+/**
+ * The base of all layers and models. Parameters, buffers and submodules are found in public fields, and in plain objects,
+ * arrays, maps and sets there, in that order and under those names: `heads.cat.weight`. What lies in instances of other
+ * classes is an error; `#private` fields are not seen, and an optimizer's `step` throws for a layer in one.
+ *
+ * A subclass writes `forward`; users write `call`, which also runs the hooks. One input and a tensor are the rule; a module
+ * with others says so: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
  */
 export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> {
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
-  #hooks: readonly { readonly hook: ForwardHook; readonly borrows: boolean }[] = [];
-  #before: readonly { readonly hook: BeforeHook; readonly borrows: boolean }[] = [];
+  #hooks: Hooks<ForwardHook> = [];
+  #before: Hooks<BeforeHook> = [];
+  /** Whether this is a layer of the library itself: the very class, which has its name there. */
+  readonly #builtIn = Object.hasOwn(this.constructor, 'builtIn');
+  #wasCalled = false;
 
+  /** Synchronous. With two inputs or another result: `extends Module<[x: Tensor, y: Tensor], Result>`. */
   abstract forward(...inputs: Args): Result;
 
   /** What `call` runs in the place of `forward`, if anything. */
   #substitute: ((...inputs: Args) => Result) | null = null;
+  #substituteBorrows = false;
 
   /**
    * Lets `call` run `forward` elsewhere: by an optimizer that keeps the weights in another basis, say. It must compute the
-   * same function. Throws if somebody else does so already.
+   * same function. Throws if somebody else does so already. What it sees is its own to keep, unless it `borrows`.
    */
-  substitute(forward: (...inputs: Args) => Result): Handle {
+  substitute(forward: (...inputs: Args) => Result, o: { borrows?: boolean } = {}): Handle {
+    const name = nameOf(this);
+    checkArgument(`${name}.substitute`, 'forward', forward, aFunction);
+    checkOptions(`${name}.substitute`, o, BORROWS);
     if (this.#substitute !== null)
-      throw new Error(`${this.constructor.name}: its forward pass is substituted already; remove that one first`);
+      throw new Error(`${name}: its forward pass is substituted already; remove that one first`);
     this.#substitute = forward;
+    this.#substituteBorrows = o.borrows ?? false;
     return {
       remove: () => {
         if (this.#substitute === forward) this.#substitute = null;
@@ -48,34 +113,91 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /**
-   * Whether this module may hold on to tensors of a forward pass. True unless a class says otherwise, as the layers here
-   * do: a container of such layers gives the tensors between them back with the graph, see `Sequential`.
+   * Whether this module may hold on to tensors of a forward pass. False for layers of the library, true for classes of the
+   * program (those that extend a layer, too) and for layers with a `forward` of their own, unless they override this: a
+   * container of layers that keep nothing gives the tensors between them back with the graph, see `Sequential`.
    */
   keepsTensors(): boolean {
-    return true;
+    return (
+      !this.#builtIn ||
+      Object.hasOwn(this, 'forward') ||
+      Object.hasOwn(this, 'call') ||
+      (this.#substitute !== null && !this.#substituteBorrows)
+    );
   }
 
   /** `forward`, with the hooks before and after it. */
   call(...inputs: Args): Result {
-    for (const { hook, borrows } of this.#before) {
-      if (!borrows) keepAll(inputs);
-      hook(this, inputs);
+    if (!this.#wasCalled) this.#beforeFirstCall();
+    if (this.#builtIn) this.#checkInputs(inputs);
+    if (owners > 0 && this.keepsTensors()) foreign++;
+    depth++;
+    try {
+      if (observer !== null) {
+        const output = this.#run(inputs);
+        observer(this, output);
+        return output;
+      }
+      for (const { hook, borrows } of this.#before) {
+        if (!borrows) keepAll(inputs);
+        this.#checkNoInput(hook(this, inputs));
+      }
+      let output = this.#run(inputs);
+      for (const { hook, borrows } of this.#hooks) {
+        if (!borrows) keepAll([...inputs, output]);
+        const replaced = hook(this, inputs, output);
+        if (replaced !== undefined) output = this.#checkOutput(replaced, output) as Result;
+      }
+      return output;
+    } finally {
+      depth--;
     }
-    let output = this.#substitute === null ? this.forward(...inputs) : this.#substitute(...inputs);
-    for (const { hook, borrows } of this.#hooks) {
-      if (!borrows) keepAll([...inputs, output]);
-      const replaced = hook(this, inputs, output);
-      if (replaced !== undefined) output = replaced as Result;
-    }
+  }
+
+  #run(inputs: Args): Result {
+    const output = this.#substitute === null ? this.forward(...inputs) : this.#substitute(...inputs);
+    if (!(output instanceof Tensor) && (output === undefined || isPromise(output)))
+      throw new TypeError(
+        `${nameOf(this)}: expected forward to return a tensor or other result, got ${received(output)}` +
+          (output === undefined ? '; is its return missing?' : '; forward passes are synchronous'),
+      );
     return output;
+  }
+
+  /** Of the outermost module: all parameters that it lists count as known, and what it cannot list is an error. */
+  #beforeFirstCall(): void {
+    if (depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
+    this.#wasCalled = true;
+  }
+
+  #checkInputs(inputs: readonly unknown[]): void {
+    if (!(inputs[0] instanceof Tensor)) checkArgument(nameOf(this), 'its input', inputs[0], aTensor);
+    if (inputs.length > 1 && inputs.length > this.forward.length && !Object.hasOwn(this, 'forward'))
+      throw new TypeError(`${nameOf(this)}: expected ${this.forward.length} input, got ${inputs.length}`);
+  }
+
+  #checkNoInput(given: unknown): void {
+    if (given === undefined || !(given instanceof Tensor || Array.isArray(given) || isPromise(given))) return;
+    throw new TypeError(
+      `${nameOf(this)}: a hook before the forward pass must return nothing, since it cannot change the input; ` +
+        `got ${received(given)}`,
+    );
+  }
+
+  #checkOutput(replaced: unknown, output: unknown): unknown {
+    if (!isPromise(replaced) && (!(output instanceof Tensor) || replaced instanceof Tensor)) return replaced;
+    throw new TypeError(
+      `${nameOf(this)}: expected a forward hook to return nothing, or what takes the place of ${received(output)}, got ` +
+        `${received(replaced)}${isPromise(replaced) ? '; hooks are synchronous' : ''}`,
+    );
   }
 
   /**
    * Runs `hook` after each `call`, in the order of registration. What it sees is its own to keep, unless it `borrows`:
    * then it promises to let go of tensors when backward has passed them.
    */
-  onForward(hook: ForwardHook, { borrows = false }: { borrows?: boolean } = {}): Handle {
-    const added = { hook, borrows };
+  onForward(hook: ForwardHook, o: { borrows?: boolean } = {}): Handle {
+    const added = this.#registration('onForward', hook, o);
     this.#hooks = [...this.#hooks, added];
     return {
       remove: () => {
@@ -85,8 +207,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /** Runs `hook` before each `call`, in the order of registration; `borrows` as for `onForward`. */
-  beforeForward(hook: BeforeHook, { borrows = false }: { borrows?: boolean } = {}): Handle {
-    const added = { hook, borrows };
+  beforeForward(hook: BeforeHook, o: { borrows?: boolean } = {}): Handle {
+    const added = this.#registration('beforeForward', hook, o);
     this.#before = [...this.#before, added];
     return {
       remove: () => {
@@ -95,30 +217,67 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     };
   }
 
-  /** The parameters, buffers and submodules of this module itself, under their names. */
-  protected *members(): Iterable<Member> {
-    for (const [name, value] of Object.entries(this)) {
-      if (isMember(value)) yield [name, value];
-      else if (Array.isArray(value))
-        for (let i = 0; i < value.length; i++) if (isMember(value[i])) yield [`${name}.${i}`, value[i]];
-    }
+  #registration<H>(op: string, hook: H, o: { borrows?: boolean }): { hook: H; borrows: boolean } {
+    checkArgument(`${nameOf(this)}.${op}`, 'the hook', hook, aFunction);
+    checkOptions(`${nameOf(this)}.${op}`, o, BORROWS);
+    return { hook, borrows: o.borrows ?? false };
   }
 
-  /** Every entry of the tree, depth first, with its dotted path. A module used in two places comes twice. */
-  #walk(prefix: string): Member[] {
-    const found: Member[] = [];
-    for (const [name, value] of this.members()) {
-      const path = prefix === '' ? name : `${prefix}.${name}`;
-      found.push([path, value]);
-      if (value instanceof Module) found.push(...value.#walk(path));
+  /** The entries of this module itself, under their names. */
+  protected *members(): Iterable<Member> {
+    for (const [name, value] of Object.entries(this)) yield* membersIn(name, value);
+  }
+
+  /**
+   * Every parameter, buffer and module of the tree, depth first, by its dotted path; one used in two places is there twice.
+   * Throws for a tree that is none, and for what may want to be trained and cannot be listed.
+   */
+  #walk(calling = false): Map<string, Parameter | Buffer | AnyModule> {
+    const found = new Map<string, Parameter | Buffer | AnyModule>();
+    const others: Member[] = [];
+    const refuse = (path: string, what: string) => new TypeError(`${nameOf(this)}: '${path}' ${what}`);
+    const visit = (module: AnyModule, prefix: string, above: readonly object[]): void => {
+      for (const [name, value] of module.members()) {
+        const path = prefix + name;
+        if (isMember(value)) {
+          if (above.includes(value))
+            throw refuse(path, 'leads back to a module above it; keep that in a #private field');
+          if (found.has(path)) throw refuse(path, 'is the name of two entries');
+          found.set(path, value);
+          if (value instanceof Module) visit(value, `${path}.`, [...above, value]);
+        } else if (!(value instanceof Tensor)) others.push([path, value]);
+        // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
+        else if (calling && !module.#wasCalled) early.add(value);
+        else if (!module.#wasCalled || early.has(value))
+          throw refuse(
+            path,
+            'is a plain tensor that requires a gradient, so it is not trained: make it a new Parameter(…)',
+          );
+      }
+    };
+    visit(this, '', [this]);
+    const seen = new Set<unknown>([this, ...found.values()]);
+    for (const [path, value] of others) {
+      const hidden = hiddenIn(value, path, seen);
+      if (hidden !== '')
+        throw refuse(
+          hidden,
+          `is not found, since ${nameOf(value)} is no module: let that extend Module, or keep it in a #private field`,
+        );
     }
     return found;
   }
 
+  #all<T extends object>(is: (value: object) => value is T): Map<string, T> {
+    return firstOfEach(this.#walk(), is);
+  }
+
   /** Each parameter once, by the path where it is found first; with `recurse: false` those of this module itself. */
-  namedParameters({ recurse = true }: { recurse?: boolean } = {}): Map<string, Parameter> {
-    const members = recurse ? this.#walk('') : [...this.members()];
-    return firstOfEach(members, (value): value is Parameter => value instanceof Parameter);
+  namedParameters(o: { recurse?: boolean } = {}): Map<string, Parameter> {
+    checkOptions('namedParameters', o, { recurse: aBoolean });
+    const found = firstOfEach(o.recurse === false ? this.members() : this.#walk(), isParameter);
+    noteKnown(found.values());
+    return found;
   }
 
   parameters(): Parameter[] {
@@ -127,17 +286,18 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Each buffer once, by the path where it is found first. */
   namedBuffers(): Map<string, Buffer> {
-    return firstOfEach(this.#walk(''), (value): value is Buffer => value instanceof Buffer);
+    return this.#all((value): value is Buffer => value instanceof Buffer);
   }
 
   /** This module under '' and each below it once, by its dotted path. */
   namedModules(): Map<string, AnyModule> {
-    const root: Member = ['', this];
-    return firstOfEach([root, ...this.#walk('')], (value): value is AnyModule => value instanceof Module);
+    const below = this.#all((value): value is AnyModule => value instanceof Module);
+    return new Map([['', this as AnyModule], ...below]);
   }
 
   /** Sets training mode on the whole tree. */
   train(on = true): this {
+    checkArgument('train', 'its argument', on, aBoolean);
     for (const module of this.namedModules().values()) module.training = on;
     return this;
   }
@@ -148,71 +308,100 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /**
-   * Moves parameters and buffers to a device. They become new tensors there, so make optimizers after it; what is on
-   * the device already stays as it is. Tied parameters stay tied.
+   * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it;
+   * what is on the device already stays as it is. Tied parameters stay tied.
    */
   to(device: string): this {
-    const moved = new Map<Tensor, Tensor>();
-    const move = (holder: object): void => {
-      for (const [name, value] of Object.entries(holder)) {
-        if (Array.isArray(value)) move(value);
-        if (!(value instanceof Parameter || value instanceof Buffer) || value.device === device) continue;
-        const target = moved.get(value) ?? relocated(value, device);
-        moved.set(value, target);
-        Reflect.set(holder, name, target);
-      }
+    checkArgument('to', 'device', device, aDevice);
+    const moved = new Map<Tensor, Parameter | Buffer>();
+    const there = (value: Parameter | Buffer): Parameter | Buffer => {
+      if (value.device === device) return value;
+      const target = moved.get(value) ?? relocated(value, device);
+      moved.set(value, target);
+      return target;
     };
-    for (const module of this.namedModules().values()) move(module);
+    const changes: (() => void)[] = [];
+    for (const module of this.namedModules().values()) replaceIn(module, there, changes);
+    for (const change of changes) change();
+    for (const value of moved.keys()) noteMoved(value);
     return this;
   }
 
   /** Copies of all parameters and buffers by dotted path; a tied one appears under each of its paths. */
   stateDict(): StateDict {
     const state: StateDict = {};
-    for (const [path, value] of this.#walk('')) if (!(value instanceof Module)) state[path] = value.detach().clone();
+    for (const [path, value] of this.#tensors()) state[path] = value.detach().clone();
     return state;
   }
 
   /**
-   * Copies values into parameters and buffers, converting between floating dtypes. All or nothing: missing, unexpected
-   * and misshapen entries are listed in one error and nothing is loaded.
+   * Copies values into parameters and buffers, converting between floating dtypes, from any device. All or nothing: missing,
+   * unexpected, misshapen and released entries are listed in one error and nothing is loaded.
    *
-   * @param strict default true; false allows missing and unexpected entries, not misshapen ones.
+   * @param o strict: default true; false allows missing and unexpected entries, not misshapen ones.
    */
-  loadStateDict(state: StateDict, { strict = true }: { strict?: boolean } = {}): void {
-    const own = new Map<string, Tensor>();
-    for (const [path, value] of this.#walk('')) if (!(value instanceof Module)) own.set(path, value);
-    const problems: string[] = [];
-    for (const [path, target] of own) {
-      const value = Object.hasOwn(state, path) ? state[path] : undefined;
-      if (value === undefined) {
-        if (strict) problems.push(`missing: ${path} ${describe(target)}`);
-      } else if (!fits(value, target))
-        problems.push(`does not fit: ${path} expects ${describe(target)}, got ${describe(value)}`);
+  loadStateDict(state: StateDict, o: { strict?: boolean } = {}): void {
+    loadInto(nameOf(this), this.#tensors(), state, o);
+  }
+
+  #tensors(): Map<string, Tensor> {
+    const tensors = new Map<string, Tensor>();
+    for (const [path, value] of this.#walk()) if (!(value instanceof Module)) tensors.set(path, value);
+    return tensors;
+  }
+
+  /** The tree as PyTorch prints it, with the shapes of parameters, the options of layers, and counts of parameters. */
+  toString(): string {
+    const counted = new Set<Tensor>();
+    const tree = this.#print(counted, []);
+    const total = [...counted].reduce((sum, { size }) => sum + size, 0);
+    return tree.includes('\n') ? `${tree} ${total.toLocaleString('en')} parameters` : tree;
+  }
+
+  #print(counted: Set<Tensor>, above: readonly object[]): string {
+    const [own, below]: [string[], string[]] = [[], []];
+    let count = 0;
+    for (const [name, value] of this.members()) {
+      if (value instanceof Module)
+        below.push(`(${name}): ${above.includes(value) ? '…' : value.#print(counted, [...above, this])}`);
+      else if (value instanceof Tensor) {
+        own.push(`${name} [${value.shape.join(', ')}]`);
+        if (value instanceof Parameter && !counted.has(value)) count += value.size;
+        if (value instanceof Parameter) counted.add(value);
+      }
     }
-    if (strict)
-      for (const [path, value] of Object.entries(state))
-        if (!own.has(path)) problems.push(`unexpected: ${path} ${describe(value)}`);
-    if (problems.length > 0)
-      throw new Error(
-        `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
-      );
-    noGrad(() => {
-      for (const [path, target] of own) if (Object.hasOwn(state, path)) target.copy_(state[path]!);
-    });
+    for (const [name, value] of Object.entries(this)) {
+      const numbers = Array.isArray(value) && value.length < 9 && value.every(one => typeof one === 'number');
+      if (numbers) own.push(`${name} [${value.join(', ')}]`);
+      else if (name !== 'training' && /^(number|boolean|string)$/.test(typeof value)) own.push(`${name} ${value}`);
+    }
+    const inside = own.join(', ') + (below.length > 0 ? `\n${below.join('\n')}`.replaceAll('\n', '\n  ') : '');
+    return `${nameOf(this)}(${inside}${below.length > 0 ? '\n' : ''})${count > 0 ? ` ${count.toLocaleString('en')} parameters` : ''}`;
+  }
+
+  /** As `toString`: `JSON.stringify` shows what there is and does not save it; see `stateDict`. */
+  toJSON(): string {
+    return this.toString();
+  }
+
+  [inspect](): string {
+    return this.toString();
   }
 }
 
-/** What a hook sees is its own: no container releases it. */
+/** What a hook sees is its own: no container releases it, nor what the hook makes of it. */
 function keepAll(values: readonly unknown[]): void {
+  foreign++;
   for (const x of values) if (x instanceof Tensor) x.keep();
 }
 
-function isMember(value: unknown): value is Parameter | Buffer | AnyModule {
-  return value instanceof Parameter || value instanceof Buffer || value instanceof Module;
+function isPromise(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'then' in value;
 }
 
-function firstOfEach<T extends object>(all: readonly Member[], is: (value: object) => value is T): Map<string, T> {
+const isParameter = (value: object): value is Parameter => value instanceof Parameter;
+
+function firstOfEach<T extends object>(all: Iterable<Member>, is: (value: object) => value is T): Map<string, T> {
   const seen = new Set<object>();
   const found = new Map<string, T>();
   for (const [path, value] of all) {
@@ -226,9 +415,4 @@ function firstOfEach<T extends object>(all: readonly Member[], is: (value: objec
 function relocated(value: Parameter | Buffer, device: string): Parameter | Buffer {
   const there = value.detach().to(device);
   return value instanceof Parameter ? new Parameter(there, { requiresGrad: value.requiresGrad }) : new Buffer(there);
-}
-
-function fits(value: Tensor, target: Tensor): boolean {
-  const floats = [value, target].every(x => x.dtype === 'float32' || x.dtype === 'float64');
-  return (floats || value.dtype === target.dtype) && sameShape(value.shape, target.shape);
 }

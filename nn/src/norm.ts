@@ -1,67 +1,72 @@
 /** Normalisation layers: mean 0 and variance 1 over some axes, then a learned scale and shift. */
 
-import { type DType, describe, noGrad, ones, ShapeError, type Tensor, zeros } from '@otimes/core';
-import { checkPositive } from './check.ts';
+import { describe, noGrad, ones, ShapeError, type Tensor, zeros } from '@otimes/core';
+import { aBoolean, aNumber, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
+import { anEps, checkPositive, PLACEMENT, type Placement, still } from './check.ts';
 import { batchNorm, batchNormEval, groupNorm, layerNorm } from './functional.ts';
+import type { Member } from './members.ts';
 import { Module } from './module.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
+const aSizeOrSizes: Kind = {
+  expected: 'a size or an array of sizes',
+  is: v => typeof v === 'number' || Array.isArray(v),
+};
+const OPTIONS = { eps: anEps, ...PLACEMENT };
+
 /** Over the last axes (Ba et al. 2016). */
 export class LayerNorm extends Module {
+  static readonly builtIn: string = 'LayerNorm';
   /** The shape of the normalised axes, ones at the start. */
   weight: Parameter;
   /** The shape of the normalised axes, zeros at the start. */
   bias: Parameter | null;
-  readonly #eps: number;
+  readonly eps: number;
 
   /** @param o eps: default 1e-5, added to the variance; bias: default true */
-  constructor(shape: number | readonly number[], o: { eps?: number; bias?: boolean; dtype?: DType } = {}) {
+  constructor(shape: number | readonly number[], o: { eps?: number; bias?: boolean } & Placement = {}) {
     super();
+    checkArgument('LayerNorm', 'shape', shape, aSizeOrSizes);
+    checkOptions('LayerNorm', o, { bias: aBoolean, ...OPTIONS });
     const axes = typeof shape === 'number' ? [shape] : [...shape];
     checkPositive('LayerNorm', Object.fromEntries(axes.map((length, i) => [`shape[${i}]`, length])));
-    const dtype = o.dtype ?? 'float32';
-    this.#eps = o.eps ?? 1e-5;
-    this.weight = new Parameter(ones(axes, { dtype }));
-    this.bias = o.bias === false ? null : new Parameter(zeros(axes, { dtype }));
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    const at = still(o);
+    this.eps = o.eps ?? 1e-5;
+    this.weight = new Parameter(ones(axes, at));
+    this.bias = o.bias === false ? null : new Parameter(zeros(axes, at));
   }
 
   override forward(x: Tensor): Tensor {
-    return layerNorm(x, this.weight, this.bias, this.#eps);
+    return layerNorm(x, this.weight, this.bias, this.eps);
   }
 }
 
 /** Over the positions and the channels of each group of x [N, C, …] (Wu & He 2018). */
 export class GroupNorm extends Module {
+  static readonly builtIn: string = 'GroupNorm';
   /** [channels], ones at the start */
   weight: Parameter;
   /** [channels], zeros at the start */
   bias: Parameter;
   readonly groups: number;
-  readonly #eps: number;
+  readonly eps: number;
 
   /** @param o eps: default 1e-5, added to the variance */
-  constructor(groups: number, channels: number, o: { eps?: number; dtype?: DType } = {}) {
+  constructor(groups: number, channels: number, o: { eps?: number } & Placement = {}) {
     super();
+    checkOptions('GroupNorm', o, OPTIONS);
     checkPositive('GroupNorm', { groups, channels });
     if (channels % groups !== 0)
       throw new RangeError(`GroupNorm: expected groups to divide the channels, got ${groups} for ${channels}`);
-    const dtype = o.dtype ?? 'float32';
+    const at = still(o);
     this.groups = groups;
-    this.#eps = o.eps ?? 1e-5;
-    this.weight = new Parameter(ones([channels], { dtype }));
-    this.bias = new Parameter(zeros([channels], { dtype }));
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    this.eps = o.eps ?? 1e-5;
+    this.weight = new Parameter(ones([channels], at));
+    this.bias = new Parameter(zeros([channels], at));
   }
 
   override forward(x: Tensor): Tensor {
-    return groupNorm(x, this.groups, this.weight, this.bias, this.#eps);
+    return groupNorm(x, this.groups, this.weight, this.bias, this.eps);
   }
 }
 
@@ -78,6 +83,7 @@ const STATE_NAMES: Record<string, string> = {
  * In evaluation by those averages. In a state dict they are `running_mean`, `running_var` and `num_batches_tracked`.
  */
 export class BatchNorm2d extends Module {
+  static readonly builtIn: string = 'BatchNorm2d';
   /** [channels], ones at the start */
   weight: Parameter;
   /** [channels], zeros at the start */
@@ -88,36 +94,33 @@ export class BatchNorm2d extends Module {
   runningVar: Buffer;
   /** int32 scalar: how many batches were seen in training. */
   numBatchesTracked: Buffer;
-  readonly #eps: number;
-  readonly #momentum: number;
+  readonly eps: number;
+  readonly momentum: number;
 
   /** @param o eps: default 1e-5, added to the variance; momentum: share of the new batch, default 0.1 */
-  constructor(channels: number, o: { eps?: number; momentum?: number; dtype?: DType } = {}) {
+  constructor(channels: number, o: { eps?: number; momentum?: number } & Placement = {}) {
     super();
+    checkOptions('BatchNorm2d', o, { momentum: aNumber, ...OPTIONS });
     checkPositive('BatchNorm2d', { channels });
     const momentum = o.momentum ?? 0.1;
     if (!(momentum >= 0 && momentum <= 1))
       throw new RangeError(`BatchNorm2d: expected a momentum 0 ≤ momentum ≤ 1, got ${momentum}`);
-    const dtype = o.dtype ?? 'float32';
-    this.#eps = o.eps ?? 1e-5;
-    this.#momentum = momentum;
-    this.weight = new Parameter(ones([channels], { dtype }));
-    this.bias = new Parameter(zeros([channels], { dtype }));
-    this.runningMean = new Buffer(zeros([channels], { dtype }));
-    this.runningVar = new Buffer(ones([channels], { dtype }));
-    this.numBatchesTracked = new Buffer(zeros([], { dtype: 'int32' }));
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    const at = still(o);
+    this.eps = o.eps ?? 1e-5;
+    this.momentum = momentum;
+    this.weight = new Parameter(ones([channels], at));
+    this.bias = new Parameter(zeros([channels], at));
+    this.runningMean = new Buffer(zeros([channels], at));
+    this.runningVar = new Buffer(ones([channels], at));
+    this.numBatchesTracked = new Buffer(zeros([], { ...at, dtype: 'int32' }));
   }
 
   override forward(x: Tensor): Tensor {
     if (x.rank !== 4) throw new ShapeError(`BatchNorm2d: expected an input [N, C, H, W], got ${describe(x)}`);
-    if (!this.training) return batchNormEval(x, this.runningMean, this.runningVar, this.weight, this.bias, this.#eps);
-    const { y, mean, variance } = batchNorm(x, this.weight, this.bias, this.#eps);
+    if (!this.training) return batchNormEval(x, this.runningMean, this.runningVar, this.weight, this.bias, this.eps);
+    const { y, mean, variance } = batchNorm(x, this.weight, this.bias, this.eps);
     const n = x.size / mean.size;
-    const share = this.#momentum;
+    const share = this.momentum;
     noGrad(() => {
       this.runningMean.scale_(1 - share).addScaled_(mean, share);
       this.runningVar.scale_(1 - share).addScaled_(variance, (share * n) / (n - 1));
@@ -126,7 +129,7 @@ export class BatchNorm2d extends Module {
     return y;
   }
 
-  protected override *members(): ReturnType<Module['members']> {
+  protected override *members(): Iterable<Member> {
     for (const [name, value] of super.members()) yield [STATE_NAMES[name] ?? name, value];
   }
 }

@@ -1,20 +1,42 @@
 /** Tensors that belong to a module: parameters, which are trained, and buffers, which are only saved with it. */
 
 import { Tensor } from '@otimes/core';
+import { aBoolean, aTensor, checkArgument, checkOptions, noteGradient } from '@otimes/core/extend';
 
 /** A leaf that requires a gradient. It shares the memory of the tensor it is made from. */
 export class Parameter extends Tensor {
-  constructor(value: Tensor, { requiresGrad = true }: { requiresGrad?: boolean } = {}) {
+  /** @param o requiresGrad: default true; false for one that is frozen */
+  constructor(value: Tensor, o: { requiresGrad?: boolean } = {}) {
+    checkArgument('Parameter', 'its value', value, aTensor);
+    checkOptions('Parameter', o, { requiresGrad: aBoolean });
     super(value.storage, value.shape, value.strides, value.offset);
-    this.requiresGrad = requiresGrad;
+    this.requiresGrad = o.requiresGrad ?? true;
     this.keep();
+  }
+
+  override get grad(): Tensor | null {
+    return super.grad;
+  }
+
+  override set grad(g: Tensor | null) {
+    super.grad = g;
+    if (g !== null) noteGradient(this);
+  }
+
+  override toString(): string {
+    return super.toString().replace('Tensor', 'Parameter');
   }
 }
 
 /** State that is no parameter (running statistics, say): in `stateDict`, moved by `to`, without a gradient. */
 export class Buffer extends Tensor {
   constructor(value: Tensor) {
+    checkArgument('Buffer', 'its value', value, aTensor);
     super(value.storage, value.shape, value.strides, value.offset);
     this.keep();
+  }
+
+  override toString(): string {
+    return super.toString().replace('Tensor', 'Buffer');
   }
 }

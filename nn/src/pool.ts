@@ -1,6 +1,8 @@
 /** Pooling layers for x [N, C, H, W]; see the functions of the same names in core. */
 
 import { avgPool2d, globalAvgPool2d, maxPool2d, type Pair, type PoolOptions, pairOf, type Tensor } from '@otimes/core';
+import { aBoolean, checkOptions } from '@otimes/core/extend';
+import { aPair } from './conv.ts';
 import { Module } from './module.ts';
 
 /** What both have: a kernel, and a stride that defaults to it, as numbers or [rows, columns]. */
@@ -17,46 +19,44 @@ abstract class Pool2d extends Module {
   }
 }
 
+const OPTIONS = { stride: aPair, padding: aPair };
+
 /** The largest value of each window. */
 export class MaxPool2d extends Pool2d {
+  static readonly builtIn: string = 'MaxPool2d';
+
   /** @param o stride: default the kernel; padding: default 0, at most half of the kernel */
   constructor(kernel: number | Pair, o: PoolOptions = {}) {
+    checkOptions('MaxPool2d', o, OPTIONS);
     super('MaxPool2d', kernel, o);
   }
 
-  override keepsTensors(): boolean {
-    return false;
-  }
-
   override forward(x: Tensor): Tensor {
-    return maxPool2d(x, this.kernel, this);
+    return maxPool2d(x, this.kernel, { stride: this.stride, padding: this.padding });
   }
 }
 
 /** The mean of each window. */
 export class AvgPool2d extends Pool2d {
+  static readonly builtIn: string = 'AvgPool2d';
   readonly countIncludePad: boolean;
 
   /** @param o stride, padding: as for MaxPool2d; countIncludePad: whether the padding counts as zeros, default true */
   constructor(kernel: number | Pair, o: PoolOptions & { countIncludePad?: boolean } = {}) {
+    checkOptions('AvgPool2d', o, { ...OPTIONS, countIncludePad: aBoolean });
     super('AvgPool2d', kernel, o);
     this.countIncludePad = o.countIncludePad ?? true;
   }
 
-  override keepsTensors(): boolean {
-    return false;
-  }
-
   override forward(x: Tensor): Tensor {
-    return avgPool2d(x, this.kernel, this);
+    const { kernel, stride, padding, countIncludePad } = this;
+    return avgPool2d(x, kernel, { stride, padding, countIncludePad });
   }
 }
 
 /** The mean of each plane: [N, C, H, W] → [N, C]. */
 export class GlobalAvgPool2d extends Module {
-  override keepsTensors(): boolean {
-    return false;
-  }
+  static readonly builtIn: string = 'GlobalAvgPool2d';
 
   override forward(x: Tensor): Tensor {
     return globalAvgPool2d(x);

@@ -1,37 +1,46 @@
 /** Modules one after the other. */
 
-import { owningIntermediates, type Tensor } from '@otimes/core';
-import { Module } from './module.ts';
+import type { Tensor } from '@otimes/core';
+import { checkArgument, type Kind } from '@otimes/core/extend';
+import type { Member } from './members.ts';
+import { insides, Module } from './module.ts';
+
+const aModule: Kind = {
+  expected: 'a module',
+  is: v => v instanceof Module,
+  hint: v =>
+    Array.isArray(v)
+      ? 'give the modules as arguments: new Sequential(a, b)'
+      : typeof v === 'function'
+        ? 'give an instance, or a class of your own that extends Module'
+        : '',
+};
 
 /** Calls its modules in order, each on the output of the one before. Their names are '0', '1', … */
 export class Sequential extends Module {
+  static readonly builtIn: string = 'Sequential';
   readonly layers: readonly Module[];
 
   constructor(...layers: Module[]) {
     super();
+    layers.forEach((layer, i) => {
+      checkArgument('Sequential', `layer ${i}`, layer, aModule);
+    });
     this.layers = layers;
   }
 
-  override keepsTensors(): boolean {
-    return this.layers.some(layer => layer.keepsTensors());
-  }
-
   override forward(x: Tensor): Tensor {
-    const run = () => this.layers.reduce((y, layer) => layer.call(y), x);
-    // What lies between layers that keep nothing reaches nobody else, but through hooks, which mark what they see.
-    return this.keepsTensors() ? run() : owningIntermediates(run);
+    return insides(() => this.layers.reduce((y, layer) => layer.call(y), x));
   }
 
-  protected override *members(): ReturnType<Module['members']> {
+  protected override *members(): Iterable<Member> {
     for (const [name, value] of super.members()) yield [name.replace(/^layers\./, ''), value];
   }
 }
 
 /** [batch, …] → [batch, everything else]. */
 export class Flatten extends Module {
-  override keepsTensors(): boolean {
-    return false;
-  }
+  static readonly builtIn: string = 'Flatten';
 
   override forward(x: Tensor): Tensor {
     return x.flatten(1);

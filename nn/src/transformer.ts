@@ -1,15 +1,16 @@
 /** The block that transformers are stacks of. */
 
-import { type DType, type Generator, owningIntermediates, type Tensor } from '@otimes/core';
+import type { Tensor } from '@otimes/core';
+import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from './activation.ts';
 import { MultiHeadAttention } from './attention.ts';
-import { checkPositive } from './check.ts';
+import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { Linear } from './linear.ts';
-import { Module } from './module.ts';
+import { insides, Module } from './module.ts';
 import { LayerNorm } from './norm.ts';
 
-export type TransformerBlockOptions = {
+export type TransformerBlockOptions = Placement & {
   /** Hidden features of the multilayer perceptron as a multiple of dModel; default 4. */
   mlpRatio?: number;
   /** Probability in attention, after the activation and at the end of both branches; default 0. */
@@ -18,15 +19,16 @@ export type TransformerBlockOptions = {
   preNorm?: boolean;
   /** Default 'gelu'. */
   activation?: ActivationName;
-  rng?: Generator;
-  dtype?: DType;
 };
+
+const OPTIONS = { mlpRatio: aNumber, dropout: aShare, preNorm: aBoolean, activation: aString, ...PLACEMENT };
 
 /**
  * x [B, T, dModel] ← x + attention(norm1(x)), then x + linear2(activation(linear1(norm2(x)))). Names and order are those
  * of PyTorch's `TransformerEncoderLayer`, except `attention` (its `self_attn` keeps q, k and v in one matrix).
  */
 export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
+  static readonly builtIn: string = 'TransformerBlock';
   readonly attention: MultiHeadAttention;
   readonly linear1: Linear;
   readonly activation: Module;
@@ -38,26 +40,24 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
 
   constructor(dModel: number, heads: number, o: TransformerBlockOptions = {}) {
     super();
+    checkOptions('TransformerBlock', o, OPTIONS);
     const hidden = dModel * (o.mlpRatio ?? 4);
     checkPositive('TransformerBlock', { dModel, 'dModel · mlpRatio': hidden });
     const Activation = activationClass('TransformerBlock', o.activation ?? 'gelu');
     this.preNorm = o.preNorm ?? true;
-    this.attention = new MultiHeadAttention(dModel, heads, o);
-    this.linear1 = new Linear(dModel, hidden, o);
+    const [at, dropout] = [placed(o), o.dropout ?? 0];
+    this.attention = new MultiHeadAttention(dModel, heads, { dropout, ...at });
+    this.linear1 = new Linear(dModel, hidden, at);
     this.activation = new Activation();
-    this.linear2 = new Linear(hidden, dModel, o);
-    this.norm1 = new LayerNorm(dModel, o);
-    this.norm2 = new LayerNorm(dModel, o);
-    this.dropout = new Dropout(o.dropout ?? 0, o);
-  }
-
-  override keepsTensors(): boolean {
-    return false;
+    this.linear2 = new Linear(hidden, dModel, at);
+    this.norm1 = new LayerNorm(dModel, at);
+    this.norm2 = new LayerNorm(dModel, at);
+    this.dropout = new Dropout(dropout, at);
   }
 
   /** @param mask see `MultiHeadAttention` */
   override forward(x: Tensor, mask?: Tensor): Tensor {
-    return owningIntermediates(() => this.#forward(x, mask));
+    return insides(() => this.#forward(x, mask));
   }
 
   #forward(x: Tensor, mask?: Tensor): Tensor {

@@ -29,6 +29,8 @@ function check(name: string, o: Options): void {
 
 /** sum ← sum + g²;  p ← p − lr g / (√sum + ε). */
 export class Adagrad extends GradientOptimizer<Options> {
+  static readonly builtIn: string = 'Adagrad';
+
   constructor(parameters: Parameters<Options>, options: AdagradOptions = {}) {
     super(parameters, DEFAULTS, options, check);
   }

@@ -57,6 +57,8 @@ const slotNames = ({ amsgrad }: Options): readonly string[] => (amsgrad ? ['m', 
 
 /** m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) g²;  p ← p − lr m̂ / (√v̂ + ε), m̂ and v̂ without their bias to 0. */
 export class Adam extends GradientOptimizer<Options> {
+  static readonly builtIn: string = 'Adam';
+
   constructor(parameters: Parameters<Options>, options: AdamOptions = {}) {
     super(parameters, DEFAULTS, options, check);
   }
@@ -72,6 +74,8 @@ export class Adam extends GradientOptimizer<Options> {
 
 /** p ← (1 − lr · weightDecay) p, then Adam without the penalty. */
 export class AdamW extends GradientOptimizer<Options> {
+  static readonly builtIn: string = 'AdamW';
+
   constructor(parameters: Parameters<Options>, options: AdamOptions = {}) {
     super(parameters, { ...DEFAULTS, weightDecay: 1e-2 }, options, check);
   }

@@ -1,10 +1,13 @@
 /** Limits on gradients, between `backward` and `step`. */
 
 import { describe, scope, type Tensor } from '@otimes/core';
+import { received } from '@otimes/core/extend';
+import { checkTensor, listOf } from './check.ts';
 
 /** The gradients there are, each once, with the position of their parameters. */
-function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
-  return [...new Set(parameters)].flatMap((p, i) => {
+function gradients(op: string, parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
+  return [...new Set(listOf(op, parameters))].flatMap((p, i) => {
+    checkTensor(op, p, i);
     const g = p.borrowGrad();
     return g === null ? [] : [{ i, g }];
   });
@@ -18,9 +21,9 @@ function gradients(parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
  * @throws if that is NaN or infinite; the gradients are then as they were
  */
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
-  if (!(maxNorm >= 0)) throw new RangeError(`clipGradNorm: expected a maxNorm ≥ 0, got ${maxNorm}`);
-  const found = gradients(parameters);
-  const norms = found.map(({ g }) => scope(() => g.norm().item()));
+  checkLimit('clipGradNorm', 'maxNorm', maxNorm);
+  const found = gradients('clipGradNorm', parameters);
+  const norms = found.map(({ g }) => normOf(g));
   const total = Math.hypot(...norms);
   const bad = found[norms.findIndex(norm => !Number.isFinite(norm))];
   if (bad !== undefined)
@@ -28,13 +31,27 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): num
       `clipGradNorm: the norm of the gradients is ${total}; the first such gradient is that of parameter ${bad.i}, ` +
         `${describe(bad.g)}. Nothing was scaled`,
     );
-  const coefficient = maxNorm / (total + 1e-6);
+  // PyTorch adds 1e-6, which gradients that are all smaller would not survive.
+  const coefficient = maxNorm / (total + 1e-6 * Math.min(1, total));
   if (coefficient < 1) for (const { g } of found) g.scale_(coefficient);
   return total;
 }
 
+function checkLimit(op: string, name: string, value: unknown): void {
+  if (!(typeof value === 'number' && value >= 0))
+    throw new RangeError(`${op}: expected a ${name} ≥ 0, got ${received(value)}`);
+}
+
+/** The norm, in float64 where float32 does not hold it. */
+function normOf(g: Tensor): number {
+  return scope(() => {
+    const norm = g.norm().item();
+    return norm > 1e-30 && norm < Infinity ? norm : g.astype('float64').norm().item();
+  });
+}
+
 /** Limits every element of the gradients to [−clipValue, clipValue], in place. */
 export function clipGradValue(parameters: Iterable<Tensor>, clipValue: number): void {
-  if (!(clipValue >= 0)) throw new RangeError(`clipGradValue: expected a clipValue ≥ 0, got ${clipValue}`);
-  for (const { g } of gradients(parameters)) scope(() => g.copy_(g.clamp(-clipValue, clipValue)));
+  checkLimit('clipGradValue', 'clipValue', clipValue);
+  for (const { g } of gradients('clipGradValue', parameters)) scope(() => g.copy_(g.clamp(-clipValue, clipValue)));
 }

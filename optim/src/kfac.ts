@@ -69,6 +69,7 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
+  static override readonly name: string = 'KFAC';
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
   readonly momentum: number;
@@ -139,6 +140,10 @@ export class KFAC extends KroneckerPreconditioner {
     const sum = curvature.add(this.damping).keep();
     this.#damped.set(curvature, { damping: this.damping, version, sum });
     return sum;
+  }
+
+  protected override get gain(): number {
+    return 1 / (this.damping * (1 - this.momentum));
   }
 
   protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {

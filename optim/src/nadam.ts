@@ -30,6 +30,8 @@ function check(name: string, o: Options): void {
 
 /** p ← p − lr [(1−μₜ) g / (1−Πₜ) + μₜ₊₁ m / (1−Πₜ₊₁)] / (√v̂ + ε), where Πₜ = μ₁ ⋯ μₜ and m, v̂ are Adam's. */
 export class NAdam extends GradientOptimizer<Options> {
+  static readonly builtIn: string = 'NAdam';
+
   constructor(parameters: Parameters<Options>, options: NAdamOptions = {}) {
     super(parameters, DEFAULTS, options, check);
   }

@@ -1,7 +1,8 @@
 /** What all optimizers share, and the base of those that update each parameter from its own gradient alone. */
 
 import { full, noGrad, type StateDict, scope, Tensor, unscoped } from '@otimes/core';
-import { checkKnown, checkLr, checkParameters } from './check.ts';
+import { checkOptions, checkTrained, inspect, isPlainObject, nameOf } from '@otimes/core/extend';
+import { checkLr, checkNone, checkParameters, checkTensor, kindsOf, listOf } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 
 /** Changes parameters by their gradients. */
@@ -20,6 +21,19 @@ export abstract class Optimizer {
 
   /** Takes over such a state. All or nothing: entries that are missing, unexpected or misshapen are listed. */
   abstract loadStateDict(state: StateDict): void;
+
+  toString(): string {
+    return `${nameOf(this)}(lr ${this.lr})`;
+  }
+
+  /** As `toString`: `JSON.stringify` shows what there is and does not save it; see `stateDict`. */
+  toJSON(): string {
+    return this.toString();
+  }
+
+  [inspect](): string {
+    return this.toString();
+  }
 }
 
 /** Parameters with options of their own, which take the place of the optimizer's. */
@@ -59,7 +73,7 @@ type Group<O> = { readonly parameters: readonly Tensor[]; readonly options: O; r
  * gradient are left as they are, as in PyTorch.
  */
 export abstract class GradientOptimizer<O extends { lr: number }> extends Optimizer {
-  lr: number;
+  #lr: number;
   readonly #groups: readonly Group<O>[];
   readonly #parameters: readonly Tensor[];
   #states: readonly ParameterState[];
@@ -72,25 +86,37 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
    */
   constructor(parameters: Parameters<O>, defaults: O, options: Partial<O>, check: (name: string, options: O) => void) {
     super();
-    const name = this.constructor.name;
+    const name = nameOf(this);
+    const kinds = kindsOf(defaults);
     const complete = (base: O, own: Partial<O>): O => {
-      checkKnown(name, own, defaults);
-      const all = { ...base, ...own };
+      checkOptions(name, own, kinds);
+      const all = { ...base };
+      for (const key in own) if (own[key] !== undefined) Object.assign(all, { [key]: own[key] });
       checkLr(name, all.lr);
       check(name, all);
       return all;
     };
     const common = complete(defaults, options);
-    this.lr = common.lr;
-    this.#groups = toGroups(parameters).map(({ params, own }) => {
+    this.#lr = common.lr;
+    this.#groups = toGroups(name, parameters).map(({ params, own }) => {
       const options = complete(common, own);
-      if (this.lr === 0 && options.lr !== 0)
+      if (common.lr === 0 && options.lr !== 0)
         throw new RangeError(`${name}: a group cannot have lr ${options.lr} beside an optimizer's lr of 0`);
-      return { parameters: params, options, lrRatio: this.lr === 0 ? 1 : options.lr / this.lr };
+      return { parameters: params, options, lrRatio: common.lr === 0 ? 1 : options.lr / common.lr };
     });
     this.#parameters = this.#groups.flatMap(group => group.parameters);
     checkParameters(name, this.#parameters);
     this.#states = this.#parameters.map(p => new ParameterState(p));
+  }
+
+  override get lr(): number {
+    return this.#lr;
+  }
+
+  /** Finite and ≥ 0. */
+  override set lr(lr: number) {
+    checkLr(nameOf(this), lr);
+    this.#lr = lr;
   }
 
   /** The names of the tensors that `update` keeps for a parameter with these options. */
@@ -107,7 +133,14 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
    */
   protected abstract update(p: Tensor, g: Tensor, state: ParameterState, options: O): void;
 
-  override step(): void {
+  /**
+   * Parameters that are frozen, or have no gradient, stay as they are. Throws if the model was moved to another device since
+   * this optimizer was made, or if it has a layer that cannot be found; see `Module`.
+   */
+  override step(...none: readonly never[]): void {
+    const name = nameOf(this);
+    checkNone(`${name}.step`, none, 'call loss.backward() before it');
+    checkTrained(name, this.#parameters);
     // Outside of every scope, because the state created here outlives it.
     unscoped(() =>
       noGrad(() => {
@@ -117,7 +150,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
           for (const p of parameters) {
             const state = this.#states[i++]!;
             const g = p.borrowGrad();
-            if (g === null) continue;
+            if (g === null || !p.requiresGrad) continue;
             state.step++;
             // Its temporaries are given back at once; what stays is in the state.
             scope(() => this.update(p, g, state, now));
@@ -143,32 +176,53 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   }
 
   override loadStateDict(state: StateDict): void {
-    const reader = new StateReader(this.constructor.name, state);
-    const lr = reader.number('lr');
+    this.prepareState(state)();
+  }
+
+  /** Checks and copies such a state, and changes nothing. What is returned takes it over and cannot fail. */
+  prepareState(state: StateDict): () => void {
+    const reader = new StateReader(nameOf(this), state);
+    const lr = reader.rate('lr');
     const loaded = this.#groups.flatMap(({ parameters, options }) => parameters.map(p => ({ p, options })));
     const states = loaded.map(({ p, options }, i) => {
       const target = new ParameterState(p);
-      target.step = reader.number(`${i}.step`);
+      target.step = reader.count(`${i}.step`);
       if (target.step === 0) return target;
       for (const name of this.slotNames(options)) target.slots.set(name, reader.tensor(`${i}.${name}`, p));
       for (const name of this.numberNames()) target.numbers.set(name, reader.number(`${i}.${name}`));
       return target;
     });
     reader.finish();
-    this.lr = lr;
-    this.#states = states;
+    return () => {
+      this.#lr = lr;
+      this.#states = states;
+    };
+  }
+
+  /** Name, options, and how many parameters there are; a line for each group where there are several. */
+  override toString(): string {
+    const lines = this.#groups.map(({ parameters, options, lrRatio }) => {
+      const now = Object.entries({ ...options, lr: this.#lr * lrRatio });
+      const numbers = parameters.reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
+      const shown = now.map(([key, value]) => `${key} ${Array.isArray(value) ? `[${value.join(', ')}]` : value}`);
+      return `${shown.join(', ')}) ${numbers} parameters in ${parameters.length} tensors`;
+    });
+    return lines.map(line => `${nameOf(this)}(${line}`).join('\n');
   }
 }
 
 type Given<O> = { readonly params: readonly Tensor[]; readonly own: Partial<O> };
 
-function toGroups<O>(parameters: Parameters<O>): Given<O>[] {
-  const given: (Tensor | ParameterGroup<O>)[] = [...parameters];
+function toGroups<O>(name: string, parameters: Parameters<O>): Given<O>[] {
+  const given = listOf<Tensor | ParameterGroup<O>>(name, parameters);
   const tensors = given.filter(p => p instanceof Tensor);
   const groups = given.filter((p): p is ParameterGroup<O> => !(p instanceof Tensor));
   if (groups.length === 0) return [{ params: tensors, own: {} }];
-  if (tensors.length > 0) throw new TypeError('optimizer: expected parameters or groups of parameters, got both');
-  return groups.map(({ params, ...own }) => ({ params: [...params], own: own as Partial<O> }));
+  given.forEach((p, i) => {
+    if (!isPlainObject(p)) checkTensor(name, p, i);
+  });
+  if (tensors.length > 0) throw new TypeError(`${name}: expected parameters or groups of parameters, got both`);
+  return groups.map(({ params, ...own }) => ({ params: listOf(name, params), own: own as Partial<O> }));
 }
 
 /** The gradient with that of ½ weightDecay ‖p‖² added. */

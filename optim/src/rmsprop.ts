@@ -31,6 +31,8 @@ function check(name: string, o: Options): void {
 
 /** v ← α v + (1−α) g²;  p ← p − lr g / (√v + ε), where `centered` takes v − m² for v, m the average of g. */
 export class RMSprop extends GradientOptimizer<Options> {
+  static readonly builtIn: string = 'RMSprop';
+
   constructor(parameters: Parameters<Options>, options: RMSpropOptions = {}) {
     super(parameters, DEFAULTS, options, check);
   }

@@ -32,6 +32,8 @@ function check(name: string, o: Options): void {
 
 /** buf ← μ buf + (1 − dampening) g, at first g itself;  p ← p − lr · buf, or with `nesterov` p − lr (g + μ buf). */
 export class SGD extends GradientOptimizer<Options> {
+  static readonly builtIn: string = 'SGD';
+
   constructor(parameters: Parameters<Options>, options: SGDOptions = {}) {
     super(parameters, DEFAULTS, options, check);
   }

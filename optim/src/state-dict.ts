@@ -1,6 +1,7 @@
 /** State dicts of optimizers: numbers in tensors, and a reader that reports all that is wrong with one at once. */
 
-import { describe, type StateDict, sameShape, type Tensor, tensor, unscoped, zeros } from '@otimes/core';
+import { describe, type StateDict, sameShape, Tensor, tensor, unscoped, zeros } from '@otimes/core';
+import { aStateDict, checkArgument, received } from '@otimes/core/extend';
 
 /** A float64 scalar, the form in which numbers stand in a state dict. */
 export function scalar(value: number): Tensor {
@@ -15,6 +16,7 @@ export class StateReader {
   readonly #problems: string[] = [];
 
   constructor(name: string, state: StateDict) {
+    checkArgument(`${name}.loadStateDict`, 'state', state, aStateDict);
     this.#name = name;
     this.#state = state;
   }
@@ -23,16 +25,32 @@ export class StateReader {
     return Object.hasOwn(this.#state, key);
   }
 
-  /** The number under `key`; 0, and a problem noted, where there is none. */
+  /** The finite number under `key`; 0, and a problem noted, where there is none. */
   number(key: string): number {
+    return this.#number(key, 'one finite number', Number.isFinite);
+  }
+
+  /** A counter: an integer ≥ 0. */
+  count(key: string): number {
+    return this.#number(key, 'one integer ≥ 0', value => Number.isInteger(value) && value >= 0);
+  }
+
+  /** A learning rate: a finite number ≥ 0. */
+  rate(key: string): number {
+    return this.#number(key, 'one finite number ≥ 0', value => value >= 0 && value < Infinity);
+  }
+
+  #number(key: string, expected: string, is: (value: number) => boolean): number {
     const value = this.#take(key);
     if (value === null) return 0;
-    if (value.size === 1) return value.item();
-    this.#problems.push(`does not fit: ${key} expects one number, got ${describe(value)}`);
+    const number = value.size === 1 ? value.item() : Number.NaN;
+    if (is(number)) return number;
+    const got = value.size === 1 ? number : describe(value);
+    this.#problems.push(`does not fit: ${key} expects ${expected}, got ${got}`);
     return 0;
   }
 
-  /** A copy of the tensor under `key`, which must be like `like`. */
+  /** A copy of the tensor under `key`, which must be like `like`, on the device of that. */
   tensor(key: string, like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string }): Tensor {
     const value = this.#take(key);
     const fits = value !== null && value.dtype === like.dtype && sameShape(value.shape, like.shape);
@@ -66,7 +84,7 @@ export class StateReader {
   /** Throws one error for all problems, entries that nobody asked for among them. */
   finish(): void {
     for (const [key, value] of Object.entries(this.#state))
-      if (!this.#read.has(key)) this.#problems.push(`unexpected: ${key} ${describe(value)}`);
+      if (!this.#read.has(key)) this.#problems.push(`unexpected: ${key} ${received(value)}`);
     if (this.#problems.length > 0)
       throw new Error(
         `${this.#name}.loadStateDict: nothing was loaded, since ${this.#problems.length} entries are wrong\n  ` +
@@ -76,8 +94,17 @@ export class StateReader {
 
   #take(key: string): Tensor | null {
     this.#read.add(key);
-    const value = this.has(key) ? this.#state[key] : undefined;
-    if (value === undefined) this.#problems.push(`missing: ${key}`);
-    return value ?? null;
+    if (!this.has(key)) {
+      this.#problems.push(`missing: ${key}`);
+      return null;
+    }
+    const value: unknown = this.#state[key];
+    if (value instanceof Tensor && !value.storage.released) return value;
+    this.#problems.push(
+      value instanceof Tensor
+        ? `released: ${key} ${describe(value)} has no values any more`
+        : `does not fit: ${key} expects a tensor, got ${received(value)}`,
+    );
+    return null;
   }
 }

@@ -75,6 +75,7 @@ function checkSteveOptions(o: STEVEOptions): void {
 
 /** Unclaimed parameters go to Adam with the same lr, betas and eps unless `rest` says otherwise. */
 export class STEVE extends KroneckerPreconditioner {
+  static override readonly name: string = 'STEVE';
   readonly betas: readonly [number, number];
   readonly eps: number;
   readonly onRefresh: 'carry' | 'zero';
@@ -101,6 +102,11 @@ export class STEVE extends KroneckerPreconditioner {
 
   protected override readonly usesExampleSquares: boolean;
   protected override readonly usesBatch = false;
+
+  /** With what Nesterov and bias corrections add. */
+  protected override get gain(): number {
+    return 10 / this.eps;
+  }
 
   protected override get slotNames(): readonly string[] {
     return ['m', 'v'];

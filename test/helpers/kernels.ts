@@ -40,7 +40,7 @@ const FILES = {
   ).split(' '),
   copy: 'copy fill moments adam sgd addScaled addcdiv scale indexSelect indexAdd gather scatterAdd'.split(' '),
   reduce: (
-    'sum sumChannels max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
+    'sum sumChannels norm max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
     'crossEntropyBackward squaredError squaredErrorBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'
   ).split(' '),
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex avgPool avgPoolGrad'.split(

@@ -77,9 +77,12 @@ const pooling = axisOf(
 );
 
 const pair = <K extends keyof Axis>(rows: Axis, columns: Axis, key: K) => [rows[key], columns[key]] as const;
-const options = (rows: Axis, columns: Axis) => ({
+const poolOptions = (rows: Axis, columns: Axis) => ({
   stride: pair(rows, columns, 'stride'),
   padding: pair(rows, columns, 'padding'),
+});
+const options = (rows: Axis, columns: Axis) => ({
+  ...poolOptions(rows, columns),
   dilation: pair(rows, columns, 'dilation'),
 });
 
@@ -268,7 +271,7 @@ const pools: OpEntry[] = [
     ...floats,
     use: planes(pooling).map(g => ({
       inputs: [{ shape: g.x, domain: distinct }],
-      run: x => maxPool2d(x, g.kernel, options(g.rows, g.columns)),
+      run: x => maxPool2d(x, g.kernel, poolOptions(g.rows, g.columns)),
       naive: x => build(g.y, at => Math.max(...seen(g, x, at).filter(value => value !== null))),
     })),
   },
@@ -277,7 +280,7 @@ const pools: OpEntry[] = [
     ...floats,
     use: fc.tuple(planes(pooling), fc.boolean()).map(([g, countIncludePad]) => ({
       inputs: [{ shape: g.x, domain: real }],
-      run: x => avgPool2d(x, g.kernel, { ...options(g.rows, g.columns), countIncludePad }),
+      run: x => avgPool2d(x, g.kernel, { ...poolOptions(g.rows, g.columns), countIncludePad }),
       naive: x =>
         build(g.y, at => {
           const values = seen(g, x, at);

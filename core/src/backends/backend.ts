@@ -64,7 +64,8 @@ export type BinaryKernel =
   | 'and'
   | 'or';
 
-export type ReduceKernel = 'sum' | 'max' | 'min';
+/** `mean` and `norm` (√Σx²) must be right wherever the result is in range, whatever the sum or the squares are. */
+export type ReduceKernel = 'sum' | 'max' | 'min' | 'mean' | 'norm';
 
 /** Constants of one moment update of Adam; see `Backend.moments`. */
 export type MomentOptions = {
@@ -128,7 +129,7 @@ export interface PoolKernels {
  * norm, all but the channels for batch norm. `weight` and `bias` broadcast to x. x̂ = (x − mean) / √(variance + eps).
  */
 export interface NormKernels {
-  /** out ← x̂ · weight + bias; fills `mean` and `variance` (Σ (x − mean)² / n), which are contiguous. */
+  /** out ← x̂ · weight + bias; fills `mean` and `variance` (Σ (x − mean)² / n), which are contiguous and float64. */
   normalize(
     x: Operand,
     weight: Operand,
@@ -173,6 +174,12 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
   readonly onHost: boolean;
 
+  /**
+   * Gives back what earlier kernels needed while they ran, copies of their operands say. Called before an operation that
+   * writes in place; `allocate` does the same.
+   */
+  endKernels?(): void;
+
   /** Memory for `size` elements, with any content. */
   allocate(dtype: DType, size: number): TypedArray | Region;
   /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
@@ -192,7 +199,7 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   /** out ← condition ? a : b, all three broadcast to the shape of `out`. */
   where(condition: Operand, a: Operand, b: Operand, out: Operand): void;
 
-  /** Reduces `axes`; `out` has the remaining axes (with or without the reduced ones as length 1). NaN wins in max, min. */
+  /** Reduces `axes`; `out` has the remaining axes (with or without the reduced ones as length 1). NaN wins in max, min; `mean` takes int32 too. */
   reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void;
   /** Index of the first maximum (minimum) along `axis`; NaN counts as the extremum, as in PyTorch. */
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;

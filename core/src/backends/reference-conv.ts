@@ -10,7 +10,8 @@ const images = ({ shape }: Operand) => shape as Images;
 
 /**
  * Calls `run` for every run of products of a convolution along a row of outputs, with row-major positions of the first:
- * y[yAt + k] takes part with w[wAt] and x[xAt + k · stride] for k < count. What lies in the padding is left out.
+ * y[yAt + k] takes part with w[wAt] and x[xAt + k · stride] for k < count. What lies in the padding is left out, or goes to
+ * `outside`: there y[yAt + k] takes part with w[wAt] and 0, which is NaN where one is not finite.
  */
 function products(
   [n, c, h, w]: Images,
@@ -18,6 +19,7 @@ function products(
   [, , ho, wo]: Images,
   { stride: [sy, sx], padding: [py, px], dilation: [dy, dx], groups }: ConvGeometry,
   run: (xAt: number, wAt: number, yAt: number, count: number) => void,
+  outside: (wAt: number, yAt: number, count: number) => void = () => {},
 ): void {
   for (let image = 0; image < n; image++)
     for (let output = 0; output < o; output++) {
@@ -27,16 +29,20 @@ function products(
           for (let kx = 0; kx < kw; kx++) {
             // Output column j reads input column j · sx + left, which must be 0 … w−1.
             const left = kx * dx - px;
-            const from = Math.max(0, Math.ceil(-left / sx));
-            const to = Math.min(wo, Math.floor((w - 1 - left) / sx) + 1);
-            if (from >= to) continue;
+            const from = Math.min(wo, Math.max(0, Math.ceil(-left / sx)));
+            const to = Math.max(from, Math.min(wo, Math.floor((w - 1 - left) / sx) + 1));
             const wAt = ((output * share + channel) * kh + ky) * kw + kx;
             for (let i = 0; i < ho; i++) {
               const row = i * sy + ky * dy - py;
-              if (row < 0 || row >= h) continue;
+              const yAt = ((image * o + output) * ho + i) * wo;
+              if (row < 0 || row >= h) {
+                outside(wAt, yAt, wo);
+                continue;
+              }
               const xAt = ((image * c + first + channel) * h + row) * w + from * sx + left;
-              const yAt = ((image * o + output) * ho + i) * wo + from;
-              run(xAt, wAt, yAt, to - from);
+              outside(wAt, yAt, from);
+              run(xAt, wAt, yAt + from, to - from);
+              outside(wAt, yAt + to, wo - to);
             }
           }
     }
@@ -48,9 +54,12 @@ const accumulator = (out: Operand) => new Float64Array(out.shape.reduce((size, l
 export function convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
   const [xs, ws, ys] = [rowMajor(x), rowMajor(w), accumulator(out)];
   const step = geometry.stride[1];
-  products(images(x), images(w), images(out), geometry, (xAt, wAt, yAt, count) => {
+  const run = (xAt: number, wAt: number, yAt: number, count: number) => {
     const weight = ws[wAt]!;
     for (let k = 0, p = xAt; k < count; k++, p += step) ys[yAt + k]! += xs[p]! * weight;
+  };
+  products(images(x), images(w), images(out), geometry, run, (wAt, yAt, count) => {
+    for (let k = 0; k < count; k++) ys[yAt + k]! += 0 * ws[wAt]!;
   });
   out.storage.array.set(ys, out.offset);
 }
@@ -68,10 +77,13 @@ export function convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: C
 export function convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
   const [xs, ws, ys] = [rowMajor(x), accumulator(out), rowMajor(gy)];
   const step = geometry.stride[1];
-  products(images(x), images(out), images(gy), geometry, (xAt, wAt, yAt, count) => {
+  const run = (xAt: number, wAt: number, yAt: number, count: number) => {
     let sum = 0;
     for (let k = 0, p = xAt; k < count; k++, p += step) sum += xs[p]! * ys[yAt + k]!;
     ws[wAt]! += sum;
+  };
+  products(images(x), images(out), images(gy), geometry, run, (wAt, yAt, count) => {
+    for (let k = 0; k < count; k++) ws[wAt]! += 0 * ys[yAt + k]!;
   });
   out.storage.array.set(ws, out.offset);
 }

@@ -1,7 +1,7 @@
 /** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
 
 import { type DType, isFloat, type TypedArray } from '../dtype.ts';
-import { broadcastStrides, contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
+import { broadcastStrides, contiguousStrides, isContiguous, reducedShape, type Shape, sizeOf } from '../shape.ts';
 import { type Region, Storage } from '../storage.ts';
 import { type Window, windowsIn } from '../window.ts';
 import type {
@@ -29,6 +29,7 @@ import {
   FAST_BINARY,
   FAST_UNARY,
   REDUCE,
+  type ReduceLoop,
   scaleLoop,
   type UpdateLoop,
   unaryLoop,
@@ -73,6 +74,7 @@ export const perChannel = (bias: Operand): Operand => ({
 });
 
 export class ReferenceBackend implements Backend {
+  static readonly name: string = 'ReferenceBackend';
   readonly device: string;
   readonly onHost = true;
   readonly #slabs = new Slabs();
@@ -145,10 +147,35 @@ export class ReferenceBackend implements Backend {
   }
 
   reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
+    if (kernel === 'mean' || kernel === 'norm') return this.#average(kernel, x, axes, out);
     const { start, loop } = REDUCE[kernel];
+    array(out).set(this.#reduced(x, axes, start, loop), out.offset);
+  }
+
+  /** Means and norms, by the sum of each result's elements relative to a unit, which is 1 unless the plain sum leaves float64. */
+  #average(kernel: 'mean' | 'norm', x: Operand, axes: readonly number[], out: Operand): void {
+    const largest = this.#reduced(x, axes, 0, (p, i, stepX, acc, j, stepAcc, count) => {
+      for (let k = 0; k < count; k++, i += stepX, j += stepAcc) acc[j] = Math.max(acc[j]!, Math.abs(p[i]!));
+    });
+    const square = kernel === 'norm';
+    const [low, high] = square ? [1e-140, 1e140] : [0, 1e290];
+    const unit = largest.map(m => (m > 0 && m < Infinity && (m < low || m > high) ? m : 1));
+    const loop: ReduceLoop = (p, i, stepX, acc, j, stepAcc, count) => {
+      for (let k = 0; k < count; k++, i += stepX, j += stepAcc) {
+        const value = p[i]! / unit[j]!;
+        acc[j]! += square ? value * value : value;
+      }
+    };
+    const length = axes.reduce((n, axis) => n * x.shape[axis]!, 1);
+    const sums = this.#reduced(x, axes, 0, loop);
+    const finish = (sum: number, i: number) => unit[i]! * (square ? Math.sqrt(sum) : sum / length);
+    array(out).set(sums.map(finish), out.offset);
+  }
+
+  /** Sums and the like, by a loop over rows. They run in float64, and whoever stores them rounds once. */
+  #reduced(x: Operand, axes: readonly number[], start: number, loop: ReduceLoop): Float64Array {
     const data = array(x);
-    // Sums run in float64 and round once, at the end.
-    const acc = new Float64Array(sizeOf(out.shape)).fill(start);
+    const acc = new Float64Array(sizeOf(reducedShape(x.shape, axes, false))).fill(start);
     const kept = contiguousStrides(x.shape.map((length, i) => (axes.includes(i) ? 1 : length)));
     const path = { strides: kept.map((stride, i) => (axes.includes(i) ? 0 : stride)), offset: 0 };
     const length = x.shape.at(-1) ?? 1;
@@ -156,7 +183,7 @@ export class ReferenceBackend implements Backend {
     const stepOut = lastStride(path.strides);
     if (acc.length === 1 && isContiguous(x)) loop(data, x.offset, 1, acc, 0, 0, sizeOf(x.shape));
     else walkRows(x.shape, [x, path], (_, at) => loop(data, at[0]!, stepX, acc, at[1]!, stepOut, length));
-    array(out).set(acc, out.offset);
+    return acc;
   }
 
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void {

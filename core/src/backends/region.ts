@@ -1,7 +1,8 @@
 /** A region of WebAssembly memory behind a storage. */
 
-import type { Block, Heap, Memory } from '@otimes/kernels';
+import { type Block, type Heap, type Memory, OutOfMemory } from '@otimes/kernels';
 import { bytesPerElement, type DType, type TypedArray } from '../dtype.ts';
+import { OutOfMemoryError } from '../errors.ts';
 import type { Region } from '../storage.ts';
 import type { Operand } from './backend.ts';
 
@@ -43,6 +44,20 @@ export class WasmRegion implements Region {
   release(): void {
     this.#view = null;
     this.#heap.release(this.#block);
+  }
+}
+
+/**
+ * Memory of the heap for `size` elements, any content. Null where the heap is full as far as it can know, unless somebody
+ * `needs` it all the same; an OutOfMemoryError where there is none.
+ */
+export function regionOf(heap: Heap, dtype: DType, size: number, needs = false): WasmRegion | null {
+  try {
+    const block = heap.allocate(size * bytesPerElement(dtype), needs);
+    return block === null ? null : new WasmRegion(heap, block, dtype, size);
+  } catch (error) {
+    if (!(error instanceof OutOfMemory)) throw error;
+    throw new OutOfMemoryError(`allocate: no memory for ${size} elements of ${dtype}: ${error.message}`);
   }
 }
 

@@ -1,5 +1,6 @@
 /** The backends that tensors can live on, by device name. */
 
+import { aDevice, aDType, aFunction, checkArgument, received } from '../check.ts';
 import type { Backend } from './backend.ts';
 import { ReferenceBackend } from './reference.ts';
 import { createWasmBackend } from './wasm.ts';
@@ -12,6 +13,8 @@ const backends = new Map<string, Backend>([
 
 /** Makes `backend.device` a device that `to` and `TensorOptions.device` take. A later registration replaces it. */
 export function registerBackend(backend: Backend): void {
+  checkArgument('registerBackend', 'device', backend?.device, aDevice);
+  checkArgument('registerBackend', 'allocate', backend.allocate, aFunction);
   backends.set(backend.device, backend);
 }
 
@@ -20,8 +23,9 @@ export function getBackend(device: string): Backend {
   const backend = backends.get(device);
   if (backend === undefined)
     throw new Error(
-      `device: no backend is registered for '${device}'; there ${backends.size === 1 ? 'is' : 'are'} ` +
-        [...backends.keys()].map(name => `'${name}'`).join(', '),
+      `device: no backend is registered for ${received(device)}; there ${backends.size === 1 ? 'is' : 'are'} ` +
+        [...backends.keys()].map(name => `'${name}'`).join(', ') +
+        (aDType.is(device) ? `; astype('${device}') converts to a dtype` : ''),
     );
   return backend;
 }

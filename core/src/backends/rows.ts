@@ -73,7 +73,7 @@ export const FAST_UNARY: Partial<Record<UnaryKernel, UnaryLoop>> = {
   },
 };
 
-export const REDUCE: Record<ReduceKernel, { start: number; loop: ReduceLoop }> = {
+export const REDUCE: Record<Exclude<ReduceKernel, 'mean' | 'norm'>, { start: number; loop: ReduceLoop }> = {
   sum: {
     start: 0,
     loop(x, i, stepX, acc, j, stepAcc, count) {

@@ -7,15 +7,19 @@
 
 import type { Exports, Kernels } from '@otimes/kernels';
 import { bytesPerElement } from '../dtype.ts';
-import { isContiguous, type Shape, sizeOf } from '../shape.ts';
+import { contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
+import { Storage } from '../storage.ts';
 import { type Window, windowsIn } from '../window.ts';
 import type { ConvGeometry, Operand } from './backend.ts';
 import { perChannel, ReferenceBackend } from './reference.ts';
-import { addressOf, inMemory } from './region.ts';
+import { addressOf, inMemory, regionOf } from './region.ts';
 import { tableOf } from './table.ts';
+import { rowMajor as elementsOf } from './walk.ts';
 
 export class WasmLayerBackend extends ReferenceBackend {
   readonly kernels: Kernels;
+  /** What kernels needed while they ran. */
+  #lent: Storage[] = [];
   #layer!: ReturnType<typeof layerTable>;
 
   constructor(device: string, kernels: Kernels) {
@@ -26,14 +30,32 @@ export class WasmLayerBackend extends ReferenceBackend {
     });
   }
 
-  /** `x` in row-major order in this memory: itself if it lies so, else a copy. */
-  protected rowMajor(x: Operand): Operand {
-    return inMemory(x) && isContiguous(x) ? x : this.#copied(x);
+  /**
+   * Memory for the kernel that is about to run, which goes back before the next operation. It is always in this memory, past
+   * the soft limit too, because kernels read and write nowhere else.
+   */
+  protected override empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
+    const size = sizeOf(shape);
+    const storage = new Storage(this, dtype, regionOf(this.kernels.heap, dtype, size, true)!);
+    this.#lent.push(storage);
+    return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
   }
 
-  #copied(x: Operand): Operand {
+  endKernels(): void {
+    if (this.#lent.length === 0) return;
+    for (const storage of this.#lent) storage.release();
+    this.#lent = [];
+  }
+
+  /** `x` in row-major order in this memory: itself if it lies so, else a copy. */
+  protected rowMajor(x: Operand): Operand {
+    return inMemory(x) && isContiguous(x) ? x : this.copied(x);
+  }
+
+  protected copied(x: Operand): Operand {
     const copy = this.empty(x);
-    this.assign(copy, x);
+    if (inMemory(x)) this.assign(copy, x);
+    else copy.storage.array.set(elementsOf(x));
     return copy;
   }
 
@@ -89,8 +111,12 @@ export class WasmLayerBackend extends ReferenceBackend {
     const work = this.empty({ dtype: out.dtype, shape });
     const [px, pw, po] = [addressOf(images), addressOf(work), addressOf(out)];
     const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, this.kernels.scratch);
-    work.storage.release();
-    if (!done) super.patchGram(x, out, window, ones);
+    // The kernel leaves padding out, but 0 · ∞ is NaN.
+    const sums = out.storage.array;
+    let finite = done;
+    for (let i = out.offset; finite && i < out.offset + sizeOf(out.shape); i += out.shape[0]! + 1)
+      finite = Number.isFinite(sums[i]) ? 1 : 0;
+    if (!finite) super.patchGram(x, out, window, ones);
   }
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {

@@ -6,19 +6,10 @@
  * Kernels never allocate.
  */
 
-import { createKernels, type Exports, type Kernels, OutOfMemory } from '@otimes/kernels';
+import { createKernels, type Exports, type Kernels } from '@otimes/kernels';
 import { bytesPerElement, type DType, dtypeOfArray, isFloat, type TypedArray } from '../dtype.ts';
-import { OutOfMemoryError } from '../errors.ts';
-import {
-  broadcastStrides,
-  contiguousStrides,
-  isContiguous,
-  type Layout,
-  type Shape,
-  sameShape,
-  sizeOf,
-} from '../shape.ts';
-import { type Region, Storage } from '../storage.ts';
+import { broadcastStrides, isContiguous, type Layout, type Shape, sameShape, sizeOf } from '../shape.ts';
+import type { Region } from '../storage.ts';
 import type {
   AdamOptions,
   BinaryKernel,
@@ -30,7 +21,7 @@ import type {
   UnaryKernel,
 } from './backend.ts';
 import { walkPlanes } from './planes.ts';
-import { addressOf, inMemory, WasmRegion } from './region.ts';
+import { addressOf, inMemory, regionOf } from './region.ts';
 import { copiesOf, tableOf } from './table.ts';
 import { runStep, walkRows } from './walk.ts';
 import { WasmLayerBackend } from './wasm-layers.ts';
@@ -63,11 +54,9 @@ export class WasmBackend extends WasmLayerBackend {
   }
 
   override allocate(dtype: DType, size: number): TypedArray | Region {
-    const { heap } = this.kernels;
-    const bytes = size * bytesPerElement(dtype);
-    const block = orOutOfMemory(dtype, size, () => heap.allocate(bytes));
-    // Null: the heap is full as far as it can know, and has said so; an ordinary array is slower and right.
-    return block === null ? super.allocate(dtype, size) : new WasmRegion(heap, block, dtype, size);
+    this.endKernels();
+    // Where the heap is full as far as it can know, and has said so, an ordinary array is slower and right.
+    return regionOf(this.kernels.heap, dtype, size) ?? super.allocate(dtype, size);
   }
 
   override store(data: TypedArray): TypedArray | Region {
@@ -116,8 +105,14 @@ export class WasmBackend extends WasmLayerBackend {
       run(size, addressOf(source), addressOf(out));
       return;
     }
-    this.assign(out, x);
-    run(size, addressOf(out), addressOf(out));
+    // Through float64 where float32 does not hold x, as int32 from 2²⁴ on.
+    const exact = x.dtype === 'int32' && out.dtype === 'float32' ? this.#unary[kernel].float64 : undefined;
+    const source = exact === undefined ? out : this.empty({ dtype: 'float64', shape: out.shape });
+    this.assign(source, x);
+    (exact ?? run)(size, addressOf(source), addressOf(source));
+    if (source === out) return;
+    this.assign(out, source);
+    source.storage.release();
   }
 
   override unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void {
@@ -160,6 +155,8 @@ export class WasmBackend extends WasmLayerBackend {
   }
 
   override reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
+    if (kernel === 'norm') return this.#norm(x, axes, out);
+    if (kernel === 'mean') return this.#mean(x, axes, out);
     const run = this.#other[kernel][out.dtype];
     const span = spanOf(x.shape, axes);
     if (span === null && kernel === 'sum' && this.#sumChannels(x, axes, out)) return;
@@ -167,6 +164,33 @@ export class WasmBackend extends WasmLayerBackend {
       return super.reduce(kernel, x, axes, out);
     const source = this.rowMajor(x);
     run(span.outer, span.length, span.inner, addressOf(source), addressOf(out));
+  }
+
+  /** The rows of a copy with the reduced axes last, unless they are. */
+  #norm(x: Operand, axes: readonly number[], out: Operand): void {
+    const run = this.#other.norm[out.dtype];
+    if (run === undefined || x.dtype !== out.dtype || !inMemory(out)) return super.reduce('norm', x, axes, out);
+    const order = [...x.shape.keys()].sort((a, b) => Number(axes.includes(a)) - Number(axes.includes(b)) || a - b);
+    const rows = sizeOf(out.shape);
+    const { storage, dtype, offset } = x;
+    const [shape, strides] = [order.map(a => x.shape[a]!), order.map(a => x.strides[a]!)];
+    const source = this.rowMajor({ storage, dtype, shape, strides, offset });
+    run(rows, sizeOf(shape) / Math.max(1, rows), addressOf(source), addressOf(out));
+  }
+
+  /** The sum by its length, or where that is not finite by the plain loop, since a mean can be though its sum is not. */
+  #mean(x: Operand, axes: readonly number[], out: Operand): void {
+    if (x.dtype !== out.dtype) return super.reduce('mean', x, axes, out);
+    this.reduce('sum', x, axes, out);
+    const results = out.storage.array;
+    const [from, to] = [out.offset, out.offset + sizeOf(out.shape)];
+    const length = axes.reduce((n, axis) => n * x.shape[axis]!, 1);
+    let all = 0;
+    for (let i = from; i < to; i++) {
+      all += 0 * results[i]!;
+      results[i]! /= length;
+    }
+    if (all !== 0) super.reduce('mean', x, axes, out);
   }
 
   /** Sums over all axes but some side by side in the middle, as the gradient of a bias of channels. */
@@ -307,8 +331,9 @@ export class WasmBackend extends WasmLayerBackend {
 
   override addScaled(y: Operand, x: Operand, alpha: number, keep: number): void {
     const run = this.#other.addScaled[y.dtype];
-    if (run === undefined || x.dtype !== y.dtype || !inMemory(y) || x.storage === y.storage)
+    if (run === undefined || x.dtype !== y.dtype || x.storage === y.storage || !holds(y, alpha, keep))
       return super.addScaled(y, x, alpha, keep);
+    if (!inMemory(y)) return this.#through([y], ([to]) => this.addScaled(to!, x, alpha, keep));
     const source = this.#resident(x);
     const [px, py] = [addressOf(source), addressOf(y)];
     const bytes = bytesPerElement(y.dtype);
@@ -325,15 +350,17 @@ export class WasmBackend extends WasmLayerBackend {
   override addcdiv(y: Operand, x: Operand, d: Operand, value: number, keep: number): void {
     const run = this.#other.addcdiv[y.dtype];
     const fits = (s: Operand) => s.dtype === y.dtype && s.storage !== y.storage && sameShape(s.shape, y.shape);
-    if (run === undefined || !inMemory(y) || !isContiguous(y) || !fits(x) || !fits(d))
+    if (run === undefined || !isContiguous(y) || !fits(x) || !fits(d) || !holds(y, value, keep))
       return super.addcdiv(y, x, d, value, keep);
+    if (!inMemory(y)) return this.#through([y], ([to]) => this.addcdiv(to!, x, d, value, keep));
     const [numerator, divisor] = [this.rowMajor(x), this.rowMajor(d)];
     run(sizeOf(y.shape), addressOf(y), addressOf(numerator), addressOf(divisor), value, keep);
   }
 
   override scale(y: Operand, beta: number): void {
     const run = this.#other.scale[y.dtype];
-    if (run === undefined || !inMemory(y)) return super.scale(y, beta);
+    if (run === undefined || !holds(y, beta)) return super.scale(y, beta);
+    if (!inMemory(y)) return this.#through([y], ([to]) => this.scale(to!, beta));
     const [address, bytes] = [addressOf(y), bytesPerElement(y.dtype)];
     walkPlanes(
       y.shape,
@@ -345,7 +372,9 @@ export class WasmBackend extends WasmLayerBackend {
 
   override moments(m: Operand, v: Operand, g: Operand, second: Operand | null, out: Operand, o: MomentOptions): void {
     const run = this.#other.moments[m.dtype];
-    if (run === undefined || ![m, v, out].every(inMemory)) return super.moments(m, v, g, second, out, o);
+    if (run === undefined) return super.moments(m, v, g, second, out, o);
+    if (!inMemory(m) || !inMemory(v) || !inMemory(out))
+      return this.#through([m, v, out], ([m, v, out]) => this.moments(m!, v!, g, second, out!, o));
     const gradient = this.rowMajor(g);
     const squares = second === null ? null : this.rowMajor(second);
     const [pm, pv, pg, ps] = [
@@ -360,7 +389,9 @@ export class WasmBackend extends WasmLayerBackend {
 
   override adam(p: Operand, m: Operand, v: Operand, g: Operand, o: AdamOptions): void {
     const run = this.#other.adam[p.dtype];
-    if (run === undefined || !inMemory(p) || !inMemory(m) || !inMemory(v)) return super.adam(p, m, v, g, o);
+    if (run === undefined) return super.adam(p, m, v, g, o);
+    if (!inMemory(p) || !inMemory(m) || !inMemory(v))
+      return this.#through([p, m, v], ([p, m, v]) => this.adam(p!, m!, v!, g, o));
     const gradient = this.rowMajor(g);
     const [pm, pv, pg, pp] = [addressOf(m), addressOf(v), addressOf(gradient), addressOf(p)];
     run(sizeOf(p.shape), pm, pv, pg, o.beta1, o.beta2, o.eps, o.correction1, o.correction2, pp, o.lr, o.keep);
@@ -368,7 +399,8 @@ export class WasmBackend extends WasmLayerBackend {
 
   override sgd(p: Operand, buf: Operand, g: Operand, o: SgdOptions): void {
     const run = this.#other.sgd[p.dtype];
-    if (run === undefined || !inMemory(p) || !inMemory(buf)) return super.sgd(p, buf, g, o);
+    if (run === undefined) return super.sgd(p, buf, g, o);
+    if (!inMemory(p) || !inMemory(buf)) return this.#through([p, buf], ([p, buf]) => this.sgd(p!, buf!, g, o));
     const gradient = this.rowMajor(g);
     const [pp, pb, pg] = [addressOf(p), addressOf(buf), addressOf(gradient)];
     run(sizeOf(p.shape), pp, pb, pg, o.lr, o.keep, o.take, o.look, o.own);
@@ -439,9 +471,16 @@ export class WasmBackend extends WasmLayerBackend {
 
   /** `x` itself if it is in this memory, else a copy that is. */
   #resident(x: Operand): Operand {
-    if (inMemory(x)) return x;
-    const storage = new Storage(this, x.dtype, this.store(this.read(x)));
-    return { storage, dtype: x.dtype, shape: x.shape, strides: contiguousStrides(x.shape), offset: 0 };
+    return inMemory(x) ? x : this.copied(x);
+  }
+
+  /** Runs a kernel that writes to `targets` on copies in this memory, and writes them back. */
+  #through(targets: readonly Operand[], run: (copies: Operand[]) => void): void {
+    const copies = targets.map(y => this.#resident(y));
+    run(copies);
+    copies.forEach((copy, i) => {
+      if (copy !== targets[i]) super.assign(targets[i]!, copy);
+    });
   }
 }
 
@@ -454,6 +493,11 @@ function asMatrix({ storage, dtype, shape, strides, offset }: Operand): Operand 
   return { storage, dtype, shape: [n * t, c], strides: [t === 1 ? step : row, column], offset };
 }
 
+/** Whether kernels of float32 may round these factors to it: in its range, they keep their digits. */
+const holds = ({ dtype }: Operand, ...factors: readonly number[]): boolean =>
+  dtype === 'float64' ||
+  factors.every(f => f === 0 || (Math.abs(f) > 1e-36 && Math.abs(f) < 3e38) || Math.abs(f) === Infinity);
+
 /** The element of a tensor of one. */
 const scalarOf = (x: Operand): number => x.storage.array[x.offset]!;
 
@@ -465,15 +509,6 @@ function spanOf(shape: Shape, axes: readonly number[]): { outer: number; length:
   if (last - first + 1 !== axes.length) return null;
   const [before, along, after] = [shape.slice(0, first), shape.slice(first, last + 1), shape.slice(last + 1)];
   return { outer: sizeOf(before), length: sizeOf(along), inner: sizeOf(after) };
-}
-
-function orOutOfMemory<T>(dtype: DType, size: number, allocate: () => T): T {
-  try {
-    return allocate();
-  } catch (error) {
-    if (!(error instanceof OutOfMemory)) throw error;
-    throw new OutOfMemoryError(`allocate: no memory for ${size} elements of ${dtype}: ${error.message}`);
-  }
 }
 
 const unaryTable = (exports: Exports) =>
@@ -506,7 +541,7 @@ const slopeTable = (exports: Exports) =>
 
 const otherTable = (exports: Exports) =>
   tableOf(exports, [
-    ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'softmax', 'logSoftmax'] as const),
+    ...(['fill', 'where', 'sum', 'max', 'min', 'argmax', 'argmin', 'norm', 'softmax', 'logSoftmax'] as const),
     ...(['softmaxBackward', 'logSoftmaxBackward', 'crossEntropy', 'crossEntropyBackward'] as const),
     ...(['squaredError', 'squaredErrorBackward', 'adam', 'sgd'] as const),
     ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'moments', 'sumChannels'] as const),

@@ -1,10 +1,12 @@
 /** Conversion between dtypes. */
 
+import { aDType, checkArgument } from '../check.ts';
 import type { DType } from '../dtype.ts';
 import { defineOp } from '../op.ts';
 import type { Tensor } from '../tensor.ts';
 
-const castOp = defineOp<DType>({
+/** Makes a tensor of its own in any case. */
+export const castOp = defineOp<DType>({
   name: 'astype',
   shape: ([x], dtype) => ({ shape: x!.shape, dtype }),
   forward: (backend, [x], out) => backend.copy(x!, out),
@@ -13,5 +15,7 @@ const castOp = defineOp<DType>({
 
 /** `x` in another dtype; `x` itself if it has it already. */
 export function cast(x: Tensor, dtype: DType): Tensor {
-  return x.dtype === dtype ? x : castOp([x], dtype);
+  if (x.dtype === dtype) return x;
+  checkArgument('astype', 'dtype', dtype, aDType);
+  return castOp([x], dtype);
 }

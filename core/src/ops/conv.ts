@@ -4,12 +4,22 @@
  */
 
 import type { ConvGeometry } from '../backends/backend.ts';
+import { aBoolean, aNumber, checkOptions, orNull } from '../check.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import type { Shape } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
-import { checkImages, type Pair, pairOf, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
+import { aTensor, checkTensors, type Tensor } from '../tensor.ts';
+import {
+  checkImages,
+  type Pair,
+  pairOf,
+  WINDOW,
+  type Window,
+  type WindowOptions,
+  windowOf,
+  windowsIn,
+} from '../window.ts';
 import { cast } from './cast.ts';
 import { add } from './elementwise.ts';
 import { matmulOp } from './matmul.ts';
@@ -65,6 +75,8 @@ export type ConvOptions = WindowOptions & { groups?: number; bias?: Tensor | nul
  * @returns [N, O, Ho, Wo]
  */
 export function conv2d(x: Tensor, w: Tensor, o: ConvOptions = {}): Tensor {
+  checkTensors('conv2d', x, w);
+  checkOptions('conv2d', o, { ...WINDOW, groups: aNumber, bias: orNull(aTensor) });
   const groups = o.groups ?? 1;
   checkImages('conv2d', x);
   if (w.rank !== 4) throw new ShapeError(`conv2d: expected a weight [O, C/groups, kh, kw], got ${describe(w)}`);
@@ -121,6 +133,7 @@ export function unfold(x: Tensor, kernel: number | Pair, o: WindowOptions = {}):
 
 function patchesOf(op: string, x: Tensor, kernel: number | Pair, o: WindowOptions): Patches {
   checkImages(op, x);
+  checkOptions(op, o, WINDOW);
   const [images, channels, rows, columns] = x.shape as [number, number, number, number];
   const window = windowOf(op, kernel, o);
   const [ho, wo] = windowsIn(op, [rows, columns], window);
@@ -156,13 +169,16 @@ export function patchGram(
   x: Tensor,
   kernel: number | Pair,
   o: WindowOptions = {},
-  { ones = false }: { ones?: boolean } = {},
+  more: { ones?: boolean } = {},
 ): Tensor {
-  return patchGramOp([x], { ...patchesOf('patchGram', x, kernel, o), ones });
+  checkOptions('patchGram', more, { ones: aBoolean });
+  return patchGramOp([x], { ...patchesOf('patchGram', x, kernel, o), ones: more.ones ?? false });
 }
 
 /** Adds patches [N, Ho·Wo, C·kh·kw] up where they overlap, into images [N, C, …size]: the transpose of `unfold`. */
 export function fold(x: Tensor, size: Pair, kernel: number | Pair, o: WindowOptions = {}): Tensor {
+  checkTensors('fold', x);
+  checkOptions('fold', o, WINDOW);
   const window = windowOf('fold', kernel, o);
   const plane = pairOf('fold', 'size', size, 0);
   const [ho, wo] = windowsIn('fold', plane, window);

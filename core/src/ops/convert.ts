@@ -1,31 +1,40 @@
 /** Numbers and nested arrays as operands: they take the dtype that the tensor beside them suggests. */
 
-import { full, tensor } from '../create.ts';
-import { type DType, isFloat } from '../dtype.ts';
-import { type Nested, Tensor } from '../tensor.ts';
+import { checkArgument, type Kind } from '../check.ts';
+import { type DType, isFloat, toElement } from '../dtype.ts';
+import { arrayLike, fullLike } from '../fill.ts';
+import { fromNested } from '../nested.ts';
+import { type Nested, type Tensor, TensorBase } from '../tensor.ts';
+
+const anOperand: Kind = { expected: 'a tensor, a number or nested arrays of numbers', is: () => false };
 
 /** An operand of a binary operation. */
 export type TensorLike = Tensor | Nested;
 
+/** Their results have no dtype that a number could change. */
+const CONDITIONS = ['eq', 'ne', 'lt', 'le', 'gt', 'ge', 'and', 'or'];
+
 /**
  * A JavaScript number is weak: beside a floating tensor it takes that dtype; beside int32 or bool it is int32 if it is
- * an integer, else float32.
+ * an integer, else float32. In comparisons it is float64 where int32 does not hold it, so that they are exact; elsewhere,
+ * but in division, an integer beyond int32 is refused.
  */
-export function asTensor(value: TensorLike, like: Tensor): Tensor {
-  if (value instanceof Tensor) return value;
-  if (typeof value === 'number') return full([], value, { dtype: weakNumber(value, like.dtype), device: like.device });
-  return tensor(value, { dtype: weakDtype(value, like.dtype), device: like.device });
+export function asTensor(op: string, value: TensorLike, like: Tensor): Tensor {
+  if (value instanceof TensorBase) return value;
+  if (typeof value === 'number') return fullLike(op, like, value, [], weakDtype(op, value, like.dtype));
+  if (typeof value !== 'boolean' && !Array.isArray(value)) checkArgument(op, 'operand', value, anOperand);
+  const { data, shape } = fromNested(op, value, weakDtype(op, value, like.dtype));
+  return arrayLike(like, data, shape);
 }
 
-function weakNumber(value: number, beside: DType): DType {
+function weakDtype(op: string, value: Nested, beside: DType): DType {
   if (isFloat(beside)) return beside;
-  return Number.isInteger(value) ? 'int32' : 'float32';
-}
-
-function weakDtype(value: Nested, beside: DType): DType {
-  if (isFloat(beside)) return beside;
-  if (every(value, v => typeof v === 'boolean')) return beside;
-  return every(value, v => Number.isInteger(v)) ? 'int32' : 'float32';
+  if (typeof value === 'object' && every(value, v => typeof v === 'boolean')) return beside;
+  if (every(value, v => Number(v) === (Number(v) | 0))) return 'int32';
+  if (CONDITIONS.includes(op)) return 'float64';
+  if (op !== 'div' && every(value, v => Number.isInteger(v)))
+    every(value, v => toElement(op, Number(v), 'int32') === v);
+  return 'float32';
 }
 
 function every(value: Nested, holds: (v: number | boolean) => boolean): boolean {

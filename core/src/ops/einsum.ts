@@ -1,7 +1,8 @@
 /** Einstein summation, by products of pairs. */
 
+import { aString, checkArgument } from '../check.ts';
 import { ShapeError } from '../errors.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
@@ -16,6 +17,8 @@ type Labelled = { x: Tensor; labels: string };
  * letters that occur once, in alphabetical order. A letter twice in one operand takes its diagonal.
  */
 export function einsum(equation: string, ...tensors: Tensor[]): Tensor {
+  checkArgument('einsum', 'equation', equation, aString);
+  checkTensors('einsum', ...tensors);
   const match = /^([a-zA-Z]*(?:,[a-zA-Z]*)*)(?:->([a-zA-Z]*))?$/.exec(equation.replaceAll(' ', ''));
   if (match === null) throw new ShapeError(`einsum: expected letters like 'ij,jk->ik', got '${equation}'`);
   const inputs = match[1]!.split(',');

@@ -1,13 +1,14 @@
 /** Elementwise operations: functions of one tensor, and of two that broadcast. Every gradient stands beside its function. */
 
 import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backends/backend.ts';
-import { full } from '../create.ts';
-import { type DType, promote, toFloat } from '../dtype.ts';
+import { aNumber, checkArgument, checkOptions, oneOf } from '../check.ts';
+import { type DType, promote, toElement, toFloat } from '../dtype.ts';
 import { DTypeError, describe } from '../errors.ts';
+import { fullLike } from '../fill.ts';
 import type { Node } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { broadcastShapes } from '../shape.ts';
-import { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor, TensorBase } from '../tensor.ts';
 import { asTensor, type TensorLike } from './convert.ts';
 
 type Rule = (gy: Tensor, node: Node<null>) => readonly (Tensor | null)[];
@@ -39,9 +40,12 @@ export const ceil = defineUnary('ceil', same, null);
 /** Half to even. */
 export const round = defineUnary('round', same, null);
 export const square = defineUnary('square', same, (gy, node) => [mul(gy, mul(node.input(0), 2))]);
-export const reciprocal = defineUnary('reciprocal', toFloat, (gy, node) => [neg(mul(gy, square(node.output)))]);
+export const reciprocal = defineUnary('reciprocal', toFloat, (gy, node) => [
+  neg(mul(mul(gy, node.output), node.output)),
+]);
 export const exp = defineUnary('exp', toFloat, (gy, node) => [mul(gy, node.output)]);
-export const expm1 = defineUnary('expm1', toFloat, (gy, node) => [mul(gy, add(node.output, 1))]);
+// Not the result + 1, which has no digits left where x is far below 0.
+export const expm1 = defineUnary('expm1', toFloat, (gy, node) => [mul(gy, exp(node.input(0)))]);
 export const log = defineUnary('log', toFloat, (gy, node) => [div(gy, node.input(0))]);
 export const log1p = defineUnary('log1p', toFloat, (gy, node) => [div(gy, add(node.input(0), 1))]);
 export const sqrt = defineUnary('sqrt', toFloat, (gy, node) => [div(gy, mul(node.output, 2))]);
@@ -54,8 +58,10 @@ const exactGelu = defineUnary('gelu', toFloat, (gy, node) => [unaryGrad.gelu([gy
 const tanhGelu = defineUnary('geluTanh', toFloat, (gy, node) => [unaryGrad.geluTanh([gy, node.input(0)], null)]);
 /** The error function; its derivative is 2/√π · exp(−x²). */
 export const erf = defineUnary('erf', toFloat, (gy, node) => [
-  mul(gy, mul(exp(neg(square(node.input(0)))), 2 / Math.sqrt(Math.PI))),
+  mul(gy, mul(exp(neg(square(near0(node.input(0))))), 2 / Math.sqrt(Math.PI))),
 ]);
+/** x, or 40 where |x| is larger: there the higher derivatives of erf and gelu, which are even, are 0, and x² could be ∞. */
+const near0 = (x: Tensor) => where(gt(abs(x), 40), 40, x);
 export const logicalNot = defineUnary('not', bool, null);
 export const finite = defineUnary('isFinite', bool, null);
 export const nan = defineUnary('isNaN', bool, null);
@@ -85,12 +91,14 @@ const unaryGrad: Record<UnaryGradKernel, Op<null>> = {
   tanh: defineUnaryGrad('tanh', y => mul(y, -2)),
   sigmoid: defineUnaryGrad('sigmoid', y => sub(1, mul(y, 2), y)),
   // f′ = Φ + x φ, so f″ = φ (2 − x²).
-  gelu: defineUnaryGrad('gelu', x => {
+  gelu: defineUnaryGrad('gelu', far => {
+    const x = near0(far);
     const density = mul(exp(mul(square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
     return mul(density, sub(2, square(x), x));
   }),
   // f = ½ x (1 + t), t = tanh u, so f″ = (1 − t²) (u′ + ½ x (u″ − 2 t u′²)).
-  geluTanh: defineUnaryGrad('geluTanh', x => {
+  geluTanh: defineUnaryGrad('geluTanh', far => {
+    const x = near0(far);
     const t = tanh(cubic(x));
     const first = mul(add(mul(square(x), 3 * CUBE), 1), ROOT);
     const second = mul(x, 6 * CUBE * ROOT);
@@ -112,12 +120,17 @@ const cubic = (x: Tensor) => mul(mul(x, add(mul(square(x), CUBE), 1)), ROOT);
 export type Binary = (a: TensorLike, b: TensorLike, like?: Tensor) => Tensor;
 
 function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [Tensor, Tensor] {
-  const tensor = a instanceof Tensor ? a : b instanceof Tensor ? b : like;
+  const tensor = a instanceof TensorBase ? a : b instanceof TensorBase ? b : like;
   if (tensor === undefined) throw new DTypeError(`${name}: expected at least one tensor`);
-  return [asTensor(a, tensor), asTensor(b, tensor)];
+  return [asTensor(name, a, tensor), asTensor(name, b, tensor)];
 }
 
-function defineBinary(name: BinaryKernel, result: (dtype: DType) => DType, backward: Rule | null): Binary {
+function defineBinary(
+  kernel: BinaryKernel,
+  result: (dtype: DType) => DType,
+  backward: Rule | null,
+  name: string = kernel,
+): Binary {
   const op: Op<null> = defineOp<null>({
     name,
     shape([a, b]) {
@@ -126,7 +139,7 @@ function defineBinary(name: BinaryKernel, result: (dtype: DType) => DType, backw
         throw new DTypeError(`${name}: expected numbers, got ${describe(a!)} and ${describe(b!)}`);
       return { shape: broadcastShapes(name, a!.shape, b!.shape), dtype: result(dtype) };
     },
-    forward: (backend, [a, b], out) => backend.binary(name, a!, b!, out),
+    forward: (backend, [a, b], out) => backend.binary(kernel, a!, b!, out),
     ...(backward === null ? { backward: notDifferentiable } : { backward }),
   });
   return (a, b, like) => op(operands(name, a, b, like), null);
@@ -160,15 +173,24 @@ export const div = defineBinary('div', toFloat, (gy, node) =>
     () => neg(div(mul(gy, node.output), node.input(1))),
   ),
 );
-/** a^b. At a = 0 the derivative by b is 0 for b ≥ 0, and at a = b = 0 the derivative by a is 0. */
+/**
+ * a^b. The derivative by a is 0 wherever b is 0, whatever a is. That by b is a^b log a, at a = 0 for b ≥ 0 and at a = ∞ for
+ * b < 0 its limit 0 (at a = b = 0 by convention), −∞ at a = 0 for b < 0, and NaN for a < 0.
+ */
 export const pow = defineBinary('pow', same, (gy, node) => {
   const [a, b] = [node.input(0), node.input(1)];
-  const zero = eq(a, 0);
   return both(
     node,
-    // Where both are 0, the exponent −1 would make 0 · ∞; any exponent > 0 makes 0.
-    () => mul(gy, mul(b, pow(a, where(and(zero, eq(b, 0)), 1, sub(b, 1))))),
-    () => mul(gy, where(and(zero, ge(b, 0)), 0, mul(node.output, log(where(zero, 1, a))), gy)),
+    () => {
+      // Where 1/a is not finite, 0 · a^−1 would not be 0. Elsewhere it is left as it is, for the sake of its own derivatives.
+      const flat = and(eq(b, 0), logicalNot(finite(reciprocal(a))));
+      const slope = pow(where(flat, 1, a), sub(b, 1));
+      return mul(where(flat, 0, gy), mul(b, where(flat, 0, slope)));
+    },
+    () => {
+      const flat = or(and(eq(a, 0), ge(b, 0)), and(eq(a, Infinity), lt(b, 0)));
+      return mul(where(flat, 0, gy), mul(node.output, log(where(flat, 1, a))));
+    },
   );
 });
 
@@ -195,14 +217,15 @@ export const minimum = defineBinary(
   extremum((a, b) => lt(a, b)),
 );
 
+// Numbers beside int32 and bool are compared as what they are, in range or not.
 export const eq = defineBinary('eq', bool, null);
 export const ne = defineBinary('ne', bool, null);
 export const lt = defineBinary('lt', bool, null);
 export const le = defineBinary('le', bool, null);
 export const gt = defineBinary('gt', bool, null);
 export const ge = defineBinary('ge', bool, null);
-export const and = defineBinary('and', bool, null);
-export const or = defineBinary('or', bool, null);
+export const and = defineBinary('and', bool, null, 'logicalAnd');
+export const or = defineBinary('or', bool, null, 'logicalOr');
 
 // --- choice ---------------------------------------------------------------------------------------------------------
 
@@ -224,8 +247,10 @@ const whereOp: Op<null> = defineOp<null>({
 
 /** `a` where the bool condition holds, else `b`; all three broadcast. Two numbers make float32, or the dtype of `like`. */
 export function where(condition: Tensor, a: TensorLike, b: TensorLike, like?: Tensor): Tensor {
-  const plain = !(a instanceof Tensor) && !(b instanceof Tensor) && like === undefined;
-  const beside = plain ? full([], 0, { device: condition.device }) : like;
+  checkTensors('where', condition);
+  if (like !== undefined) checkTensors('where', like);
+  const plain = !(a instanceof TensorBase) && !(b instanceof TensorBase) && like === undefined;
+  const beside = plain ? fullLike('where', condition, 0, [], 'float32') : like;
   return whereOp([condition, ...operands('where', a, b, beside)], null);
 }
 
@@ -233,8 +258,8 @@ const clampOp = defineOp<{ min: number; max: number }>({
   name: 'clamp',
   shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
   forward(backend, [x], out, { min, max }) {
-    backend.binary('maximum', x!, full([], min, { dtype: x!.dtype, device: x!.device }), out);
-    backend.binary('minimum', out, full([], max, { dtype: x!.dtype, device: x!.device }), out);
+    backend.binary('maximum', x!, fullLike('clamp', x!, min), out);
+    backend.binary('minimum', out, fullLike('clamp', x!, max), out);
   },
   backward(gy, node) {
     const x = node.input(0);
@@ -244,9 +269,15 @@ const clampOp = defineOp<{ min: number; max: number }>({
 
 /** Limits `x` to [min, max]; the gradient is 1 inside, borders included, and 0 outside. */
 export function clamp(x: Tensor, min = -Infinity, max = Infinity): Tensor {
+  checkArgument('clamp', 'min', min, aNumber);
+  checkArgument('clamp', 'max', max, aNumber);
   if (!(min <= max)) throw new RangeError(`clamp: expected min ≤ max, got ${min} and ${max}`);
   if (x.dtype === 'bool') throw new DTypeError(`clamp: expected numbers, got ${describe(x)}`);
-  if (x.dtype === 'int32') return minimum(maximum(x, Math.max(min, -2147483648)), Math.min(max, 2147483647));
+  if (x.dtype === 'int32') {
+    const bounds = [Math.max(min, -2147483648), Math.min(max, 2147483647)] as const;
+    for (const bound of bounds) if (Number.isInteger(bound)) toElement('clamp', bound, 'int32');
+    return minimum(maximum(x, bounds[0]), bounds[1]);
+  }
   return clampOp([x], { min, max });
 }
 
@@ -254,6 +285,7 @@ export function clamp(x: Tensor, min = -Infinity, max = Infinity): Tensor {
  * x Φ(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016): exact, or with `approximate: 'tanh'` by
  * ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))).
  */
-export function gelu(x: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor {
-  return approximate === 'tanh' ? tanhGelu(x) : exactGelu(x);
+export function gelu(x: Tensor, o: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+  checkOptions('gelu', o, { approximate: oneOf('none', 'tanh') });
+  return o.approximate === 'tanh' ? tanhGelu(x) : exactGelu(x);
 }

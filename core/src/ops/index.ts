@@ -1,17 +1,19 @@
 /** Picking elements by index: gather, indexSelect, oneHot, and the additions that are their gradients. */
 
-import { arange } from '../create.ts';
-import type { DType } from '../dtype.ts';
+import { aDType, checkOptions } from '../check.ts';
+import { type DType, toElement } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { arrayLike } from '../fill.ts';
 import { defineOp, type Op } from '../op.ts';
 import { checkShape, normalizeAxis, type Shape } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { eq } from './elementwise.ts';
 import { unsqueeze } from './view.ts';
 
 /** Throws unless `index` is int32 with values 0 … length−1. Reads the values. */
 export function checkIndex(op: string, index: Tensor, length: number, what = 'index'): void {
+  checkTensors(op, index);
   if (index.dtype !== 'int32') throw new DTypeError(`${op}: expected int32 ${what} values, got ${describe(index)}`);
   const values = index.dataSync();
   for (let i = 0; i < values.length; i++)
@@ -36,6 +38,7 @@ const scatterAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number
 
 /** out[…, i, …] = x[…, index[…, i, …], …] along `axis`; `index` (int32) agrees with `x` in rank and fits elsewhere. */
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
+  checkTensors('gather', index);
   const a = normalizeAxis('gather', axis, x.rank);
   if (index.rank !== x.rank || index.shape.some((length, i) => i !== a && length > x.shape[i]!))
     throw new ShapeError(`gather: index ${describe(index)} does not fit ${describe(x)} along axis ${a}`);
@@ -59,6 +62,7 @@ const indexAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; 
 
 /** The slices of `x` along `axis` that the int32 vector `index` names, in its order. */
 export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
+  checkTensors('indexSelect', index);
   const a = normalizeAxis('indexSelect', axis, x.rank);
   if (index.rank !== 1) throw new ShapeError(`indexSelect: expected an index vector, got ${describe(index)}`);
   checkIndex('indexSelect', index, x.shape[a]!);
@@ -66,8 +70,15 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
 }
 
 /** int32 labels [...] → [..., classes] with 1 at the label; float32 unless `dtype` says otherwise. */
-export function oneHot(labels: Tensor, classes: number, { dtype = 'float32' }: { dtype?: DType } = {}): Tensor {
+export function oneHot(labels: Tensor, classes: number, o: { dtype?: DType } = {}): Tensor {
+  checkOptions('oneHot', o, { dtype: aDType });
   checkShape('oneHot', [classes]);
+  toElement('oneHot', classes, 'int32');
   checkIndex('oneHot', labels, classes, 'label');
-  return cast(eq(unsqueeze(labels, -1), arange(0, classes, 1, { device: labels.device })), dtype);
+  const all = arrayLike(
+    labels,
+    Int32Array.from({ length: classes }, (_, i) => i),
+    [classes],
+  );
+  return cast(eq(unsqueeze(labels, -1), all), o.dtype ?? 'float32');
 }

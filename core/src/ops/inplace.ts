@@ -1,12 +1,14 @@
 /** Writing into tensors: how optimizers update parameters and running averages. Nothing here is recorded. */
 
 import type { AdamOptions, MomentOptions, SgdOptions } from '../backends/backend.ts';
-import { empty } from '../create.ts';
+import { aNumber, checkArgument } from '../check.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
-import { isRecording } from '../graph.ts';
+import { emptyLike } from '../fill.ts';
+import { isRecording, noGrad } from '../graph.ts';
 import { sameShape } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
 
 /**
  * Checks the target and what is written to it, and counts the write, so that a backward that needs the old values says so
@@ -33,25 +35,50 @@ function writable(op: string, y: Tensor, x: Tensor): void {
   // Before a kernel reads any address, because computing what was deferred may collect memory.
   y.storage.settle();
   x.storage.settle();
+  y.storage.backend.endKernels?.();
 }
 
 function checkFits(op: string, y: Tensor, x: Tensor): void {
+  checkTensors(op, x);
   const lead = y.rank - x.rank;
   if (lead < 0 || x.shape.some((length, i) => length !== 1 && length !== y.shape[i + lead]))
     throw new ShapeError(`${op}: ${describe(x)} does not broadcast to ${describe(y)}`);
 }
 
-/** y ← x, converted to the dtype of y and broadcast to its shape. */
+/** Throws unless `o` has the constants of an update, all of them numbers. */
+function checkConstants<O extends object>(op: string, o: O, names: readonly (keyof O & string)[]): void {
+  for (const name of names) checkArgument(op, name, o?.[name], aNumber);
+}
+
+const MOMENTS = ['beta1', 'beta2', 'eps', 'correction1', 'correction2'] as const;
+const ADAM = [...MOMENTS, 'lr', 'keep'] as const;
+const SGD = ['lr', 'keep', 'take', 'look', 'own'] as const;
+
+/** y ← x, converted to the dtype of y and broadcast to its shape. Where int32 cannot hold an element, y stays as it was. */
 export function copyInto(y: Tensor, x: Tensor): void {
   checkFits('copy_', y, x);
-  target('copy_', y, x);
-  y.storage.backend.assign(y, x);
+  writable('copy_', y, x);
+  const source = y.dtype === 'int32' && isFloat(x.dtype) ? wholeNumbers(x) : x;
+  target('copy_', y, source);
+  y.storage.backend.assign(y, source);
+}
+
+/** x as int32, before anything is written. */
+function wholeNumbers(x: Tensor): Tensor {
+  try {
+    return noGrad(() => cast(x, 'int32'));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new RangeError(error.message.replace('astype:', 'copy_:'), { cause: error });
+  }
 }
 
 /** y ← keep y + α x, with x broadcast to y. */
 export function addScaledInto(y: Tensor, x: Tensor, alpha: number, keep: number): void {
   checkFits('addScaled_', y, x);
   if (!isFloat(y.dtype)) throw new DTypeError(`addScaled_: expected a floating target, got ${describe(y)}`);
+  checkArgument('addScaled_', 'alpha', alpha, aNumber);
+  checkArgument('addScaled_', 'keep', keep, aNumber);
   target('addScaled_', y, x);
   y.storage.backend.addScaled(y, x, alpha, keep);
 }
@@ -61,6 +88,8 @@ export function addcdivInto(y: Tensor, x: Tensor, d: Tensor, value: number, keep
   checkFits('addcdiv_', y, x);
   checkFits('addcdiv_', y, d);
   if (!isFloat(y.dtype)) throw new DTypeError(`addcdiv_: expected a floating target, got ${describe(y)}`);
+  checkArgument('addcdiv_', 'value', value, aNumber);
+  checkArgument('addcdiv_', 'keep', keep, aNumber);
   target('addcdiv_', y, x, d);
   y.storage.backend.addcdiv(y, x, d, value, keep);
 }
@@ -68,6 +97,7 @@ export function addcdivInto(y: Tensor, x: Tensor, d: Tensor, value: number, keep
 /** y ← β y. */
 export function scaleInto(y: Tensor, beta: number): void {
   if (!isFloat(y.dtype)) throw new DTypeError(`scale_: expected a floating target, got ${describe(y)}`);
+  checkArgument('scale_', 'beta', beta, aNumber);
   target('scale_', y);
   y.storage.backend.scale(y, beta);
 }
@@ -77,7 +107,10 @@ export function scaleInto(y: Tensor, beta: number): void {
  * place); returns the direction m̂ / (√v̂ + ε). See `Backend.moments`. All of one shape and floating dtype.
  */
 export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | null, o: MomentOptions): Tensor {
-  for (const x of second === null ? [v, g] : [v, g, second])
+  const others = second === null ? [v, g] : [v, g, second];
+  checkTensors('adamMoments', m, ...others);
+  checkConstants('adamMoments', o, MOMENTS);
+  for (const x of others)
     if (!sameShape(x.shape, m.shape) || x.dtype !== m.dtype)
       throw new ShapeError(`adamMoments: expected tensors like m, ${describe(m)}, got ${describe(x)}`);
   if (!isFloat(m.dtype)) throw new DTypeError(`adamMoments: expected floating tensors, got ${describe(m)}`);
@@ -85,7 +118,7 @@ export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | nu
   const sources = second === null ? [g] : [g, second];
   target('adamMoments', m, ...sources);
   target('adamMoments', v, ...sources);
-  const out = empty(m.shape, { dtype: m.dtype, device: m.device });
+  const out = emptyLike(m);
   m.storage.backend.moments(m, v, g, second, out, o);
   return out;
 }
@@ -100,6 +133,7 @@ function updated(op: string, p: Tensor, x: Tensor, g: Tensor): void {
 }
 
 function checkLike(op: string, p: Tensor, x: Tensor): void {
+  checkTensors(op, p, x);
   if (!sameShape(x.shape, p.shape) || x.dtype !== p.dtype)
     throw new ShapeError(`${op}: expected tensors like p, ${describe(p)}, got ${describe(x)}`);
 }
@@ -107,6 +141,7 @@ function checkLike(op: string, p: Tensor, x: Tensor): void {
 /** A whole step of Adam (or AdamW) in place, by one kernel: `adamMoments`, then p ← keep p − lr · direction. */
 export function adamStep(p: Tensor, m: Tensor, v: Tensor, g: Tensor, o: AdamOptions): void {
   checkLike('adamStep', p, g);
+  checkConstants('adamStep', o, ADAM);
   for (const x of [p, m, v]) updated('adamStep', p, x, g);
   p.storage.backend.adam(p, m, v, g, o);
 }
@@ -114,6 +149,7 @@ export function adamStep(p: Tensor, m: Tensor, v: Tensor, g: Tensor, o: AdamOpti
 /** A step of SGD with momentum in place, by one kernel: buf ← keep buf + take g;  p ← p − lr (look buf + own g). */
 export function sgdStep(p: Tensor, buf: Tensor, g: Tensor, o: SgdOptions): void {
   checkLike('sgdStep', p, g);
+  checkConstants('sgdStep', o, SGD);
   for (const x of [p, buf]) updated('sgdStep', p, x, g);
   p.storage.backend.sgd(p, buf, g, o);
 }

@@ -4,7 +4,7 @@ import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import { sizeOf } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { add } from './elementwise.ts';
 import { matmulOp } from './matmul.ts';
@@ -37,6 +37,8 @@ function asRows(x: Tensor): Tensor {
  * @throws ShapeError, DTypeError if they do not fit
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
+  checkTensors('linear', x, weight);
+  if (bias !== null) checkTensors('linear', bias);
   if (weight.rank !== 2) throw new ShapeError(`linear: expected a weight [out, in], got ${describe(weight)}`);
   if (x.rank === 0 || x.shape[x.rank - 1] !== weight.shape[1])
     throw new ShapeError(`linear: expected an input [..., ${weight.shape[1]}], got ${describe(x)}`);
@@ -64,6 +66,7 @@ const gramOp: Op<null> = defineOp<null>({
  * @throws ShapeError for anything else
  */
 export function gram(x: Tensor): Tensor {
+  checkTensors('gram', x);
   if ((x.rank !== 2 && x.rank !== 3) || !isFloat(x.dtype))
     throw new ShapeError(`gram: expected a floating matrix or a batch of them, got ${describe(x)}`);
   return gramOp([x], null);

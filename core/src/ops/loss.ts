@@ -1,12 +1,13 @@
 /** Losses whose forward and backward passes are one kernel each. The layers' losses in nn are made of them. */
 
-import { empty } from '../create.ts';
+import { aNumber, checkArgument } from '../check.ts';
 import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { emptyLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { sameShape } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
 import { mul, sub } from './elementwise.ts';
 import { checkIndex, oneHot } from './index.ts';
 import { softmax } from './reduce.ts';
@@ -37,6 +38,8 @@ const crossEntropyGrad = defineOp<CrossEntropy>({
 
 /** scale · Σ over the rows of −log softmax(x)[label], for logits x [N, C] and int32 labels [N] below C; a scalar. */
 export function labelCrossEntropy(x: Tensor, labels: Tensor, scale: number): Tensor {
+  checkTensors('crossEntropy', x, labels);
+  checkArgument('crossEntropy', 'scale', scale, aNumber);
   if (x.rank !== 2 || !isFloat(x.dtype))
     throw new ShapeError(`crossEntropy: expected floating logits [N, C], got ${describe(x)}`);
   if (labels.rank !== 1 || labels.shape[0] !== x.shape[0])
@@ -44,7 +47,7 @@ export function labelCrossEntropy(x: Tensor, labels: Tensor, scale: number): Ten
   if (labels.dtype !== 'int32')
     throw new DTypeError(`crossEntropy: expected labels int32[${x.shape[0]}], got ${describe(labels)}`);
   checkIndex('crossEntropy', labels, x.shape[1]!, 'label');
-  const stats = empty([x.shape[0]!, 2], { dtype: x.dtype, device: x.device });
+  const stats = emptyLike(x, [x.shape[0]!, 2]);
   return crossEntropyOp([x, labels], { stats, scale });
 }
 
@@ -72,6 +75,8 @@ const squaredErrorGrad: Op<number> = defineOp<number>({
 
 /** scale · Σ (a − b)² of two floating tensors of one shape and dtype; a scalar. */
 export function squaredError(a: Tensor, b: Tensor, scale: number): Tensor {
+  checkTensors('squaredError', a, b);
+  checkArgument('squaredError', 'scale', scale, aNumber);
   if (!sameShape(a.shape, b.shape) || a.dtype !== b.dtype)
     throw new ShapeError(`squaredError: expected a tensor like ${describe(a)}, got ${describe(b)}`);
   if (!isFloat(a.dtype)) throw new DTypeError(`squaredError: expected floating tensors, got ${describe(a)}`);

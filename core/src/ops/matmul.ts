@@ -4,7 +4,7 @@ import { promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import { broadcastShapes, sizeOf } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { reshape, squeeze, transpose, unsqueeze } from './view.ts';
 
@@ -40,6 +40,7 @@ function rightGradient(a: Tensor, b: Tensor, gy: Tensor): Tensor {
  * column on the right, and its axis is gone from the result.
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
+  checkTensors('matmul', a, b);
   if (a.rank === 0 || b.rank === 0)
     throw new ShapeError(`matmul: expected vectors or matrices, got ${describe(a)} and ${describe(b)}`);
   const dtype = promote(a.dtype, b.dtype);

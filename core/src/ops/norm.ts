@@ -3,19 +3,20 @@
  * mean and variance are taken, and are one operation.
  */
 
-import { zeros } from '../create.ts';
+import { aNumber, checkArgument } from '../check.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
+import { fullLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { reducedShape, sizeOf } from '../shape.ts';
-import type { Tensor } from '../tensor.ts';
-import { cast } from './cast.ts';
-import { add, div, mul, neg, sqrt, square, sub } from './elementwise.ts';
-import { mean } from './reduce.ts';
-import { clone, reshape } from './view.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
+import { cast, castOp } from './cast.ts';
+import { add, div, mul, sqrt, square, sub } from './elementwise.ts';
+import { centred, mean } from './reduce.ts';
+import { reshape } from './view.ts';
 
-/** The forward pass fills `mean` and `variance`, which have the shape of x with the normalised axes as length 1. */
+/** The forward pass fills `mean` and `variance`, float64 in the shape of x with the normalised axes as length 1. */
 type Statistics = {
   readonly axes: readonly number[];
   readonly eps: number;
@@ -47,9 +48,9 @@ const normalizeOp: Op<Statistics> = defineOp<Statistics>({
  */
 function gradients(gy: Tensor, x: Tensor, weight: Tensor, { axes, eps }: Statistics): [Tensor, Tensor] {
   const average = (t: Tensor) => mean(t, axes, { keepdim: true });
-  const centred = sub(x, average(x));
-  const deviation = sqrt(add(average(square(centred)), eps));
-  const normal = div(centred, deviation);
+  const rest = centred(x, axes);
+  const deviation = sqrt(add(average(square(rest)), eps));
+  const normal = div(rest, deviation);
   const g = mul(gy, weight);
   const gx = div(sub(sub(g, average(g)), mul(normal, average(mul(g, normal)))), deviation);
   return [gx, mul(gy, normal)];
@@ -73,13 +74,13 @@ const weightGrad = defineOp<Statistics>({
 
 /** `weight` and `bias` broadcast to x; statistics over `axes`. */
 function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tensor, bias: Tensor | null, eps: number) {
+  checkArgument(op, 'eps', eps, aNumber);
   const inputs = bias === null ? [x, weight] : [x, weight, bias];
   for (const t of inputs)
     if (!isFloat(t.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(t)}`);
   const dtype = inputs.map(t => t.dtype).reduce(promote);
-  const o = { dtype, device: x.device };
   const shape = reducedShape(x.shape, axes, true);
-  const statistics = { mean: zeros(shape, o), variance: zeros(shape, o) };
+  const statistics = { mean: fullLike(op, x, 0, shape, 'float64'), variance: fullLike(op, x, 0, shape, 'float64') };
   const y = normalizeOp(
     inputs.map(t => cast(t, dtype)),
     { axes, eps, ...statistics },
@@ -92,6 +93,7 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
  * `eps` is added to the variance.
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null = null, eps = 1e-5): Tensor {
+  checkTensors('layerNorm', x, weight);
   const lead = x.rank - weight.rank;
   if (lead < 0 || weight.shape.some((length, i) => length !== x.shape[lead + i]))
     throw new ShapeError(`layerNorm: expected an input [..., ${weight.shape.join(', ')}], got ${describe(x)}`);
@@ -120,7 +122,8 @@ export function batchNorm(
   const wide = (t: Tensor) => perChannel(t, x.rank);
   const { y, mean, variance } = normalize('batchNorm', x, axes, wide(weight), bias && wide(bias), eps);
   // Copies, because backward needs the originals as they are.
-  return { y, mean: clone(reshape(mean, [channels])), variance: clone(reshape(variance, [channels])) };
+  const copy = (t: Tensor) => castOp([reshape(t, [channels])], y.dtype);
+  return { y, mean: copy(mean), variance: copy(variance) };
 }
 
 /** The same affine map for every batch, by a given `mean` and `variance` [C]: `batchNorm` in evaluation. */
@@ -133,11 +136,13 @@ export function batchNormEval(
   eps = 1e-5,
 ): Tensor {
   checkChannels('batchNormEval', x, weight, bias);
+  checkArgument('batchNormEval', 'eps', eps, aNumber);
+  checkTensors('batchNormEval', mean, variance);
   for (const t of [mean, variance]) checkLike('batchNormEval', weight, t);
-  const scale = div(weight, sqrt(add(variance, eps)));
-  const centre = mul(mean, scale);
-  const shift = bias === null ? neg(centre) : sub(bias, centre);
-  return add(mul(x, perChannel(scale, x.rank)), perChannel(shift, x.rank));
+  const wide = (t: Tensor) => perChannel(t, x.rank);
+  // The mean first: x · scale and mean · scale have no digits in common with their difference where x is far from 0.
+  const y = mul(sub(x, wide(mean)), wide(div(weight, sqrt(add(variance, eps)))));
+  return bias === null ? y : add(y, wide(bias));
 }
 
 /**
@@ -158,6 +163,7 @@ export function groupNorm(x: Tensor, groups: number, weight: Tensor, bias: Tenso
 const perChannel = (t: Tensor, rank: number) => reshape(t, [t.size, ...new Array<number>(rank - 2).fill(1)]);
 
 function checkChannels(op: string, x: Tensor, weight: Tensor, bias: Tensor | null): number {
+  checkTensors(op, x, weight);
   if (weight.rank !== 1) throw new ShapeError(`${op}: expected a weight [C], got ${describe(weight)}`);
   if (x.rank < 2 || x.shape[1] !== weight.size)
     throw new ShapeError(`${op}: expected an input [N, ${weight.size}, …], got ${describe(x)}`);
@@ -166,6 +172,7 @@ function checkChannels(op: string, x: Tensor, weight: Tensor, bias: Tensor | nul
 }
 
 function checkLike(op: string, weight: Tensor, other: Tensor | null): void {
+  if (other !== null) checkTensors(op, other);
   if (other !== null && other.shape.join() !== weight.shape.join())
     throw new ShapeError(`${op}: expected ${describe(other)} to have the shape of the weight ${describe(weight)}`);
 }

@@ -1,16 +1,19 @@
 /** Pooling of images [N, C, H, W]: each channel of its own. */
 
+import { aBoolean, checkOptions } from '../check.ts';
 import { describe, ShapeError } from '../errors.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { checkImages, type Pair, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
+import { checkImages, type Pair, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
 import { gatherOp } from './index.ts';
 import { mean } from './reduce.ts';
 import { reshape } from './view.ts';
 
 /** Each in positions, one number or [rows, columns]: `stride` defaults to the kernel, `padding` to 0. */
 export type PoolOptions = Omit<WindowOptions, 'dilation'>;
+
+const POOL = { stride: WINDOW.stride, padding: WINDOW.padding };
 
 type Pool = Window & { readonly x: Shape; readonly y: Shape };
 
@@ -38,6 +41,7 @@ const maxPoolIndex = defineOp<Pool>({
 
 /** The largest value in each window; NaN wins. The gradient goes to the first of equal ones, as in PyTorch. */
 export function maxPool2d(x: Tensor, kernel: number | Pair, o: PoolOptions = {}): Tensor {
+  checkOptions('maxPool2d', o, POOL);
   const pool = poolOf('maxPool2d', x, kernel, o);
   const flat = (t: Tensor) => reshape(t, [...t.shape.slice(0, 2), sizeOf(t.shape.slice(2))]);
   return reshape(gatherOp([flat(x), flat(maxPoolIndex([x], pool))], 2), pool.y);
@@ -67,8 +71,10 @@ const avgPoolGrad: Op<AvgPool> = defineOp<AvgPool>({
 export function avgPool2d(
   x: Tensor,
   kernel: number | Pair,
-  { countIncludePad = true, ...o }: PoolOptions & { countIncludePad?: boolean } = {},
+  o: PoolOptions & { countIncludePad?: boolean } = {},
 ): Tensor {
+  checkOptions('avgPool2d', o, { ...POOL, countIncludePad: aBoolean });
+  const { countIncludePad = true } = o;
   return avgPoolOp([x], { ...poolOf('avgPool2d', x, kernel, o), countIncludePad });
 }
 

@@ -1,5 +1,6 @@
 /** Reductions over axes, and softmax. */
 
+import { aBoolean, aNumber, checkOptions } from '../check.ts';
 import type { DType } from '../dtype.ts';
 import { isFloat, toFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
@@ -7,7 +8,7 @@ import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
-import { div, eq, exp, mul, neg, sqrt, square, sub, where } from './elementwise.ts';
+import { div, eq, exp, mul, neg, square, sub, where } from './elementwise.ts';
 import { expand, flatten, reshape } from './view.ts';
 
 /** Axes to reduce; all of them if undefined. Negative ones count from the end. */
@@ -30,9 +31,21 @@ const sumOp = defineOp<ReduceAttrs>({
 
 const sumDtype = (dtype: DType): DType => (dtype === 'bool' ? 'int32' : dtype);
 
-/** The sum over `axis`, accumulated in float64 on the CPU. Booleans count as 0 and 1. */
-export function sum(x: Tensor, axis?: Axes, { keepdim = false }: ReduceOptions = {}): Tensor {
-  return sumOp([x], { axes: normalizeAxes('sum', axis, x.rank), keepdim });
+/**
+ * The sum over `axis`, accumulated in float64 on the CPU. Booleans count as 0 and 1.
+ *
+ * NOTE: what is summed has been rounded to its dtype before: `x.square().sum()` overflows where a square does, which `norm`
+ * does not.
+ */
+export function sum(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
+  return sumOp([x], reductionOf('sum', x, axis, o));
+}
+
+const KEEPDIM = { keepdim: aBoolean };
+
+function reductionOf(op: string, x: Tensor, axis: Axes, o: ReduceOptions | undefined): ReduceAttrs {
+  checkOptions(op, o, KEEPDIM);
+  return { axes: normalizeAxes(op, axis, x.rank), keepdim: o?.keepdim ?? false };
 }
 
 /** `x` summed down to `shape`, which broadcasts to the shape of `x`: the gradient of broadcasting. */
@@ -49,10 +62,25 @@ function countOf(x: Tensor, axes: readonly number[]): number {
   return axes.reduce((n, axis) => n * x.shape[axis]!, 1);
 }
 
-/** The arithmetic mean over `axis`; NaN over an empty one. */
+const meanOp = defineOp<ReduceAttrs>({
+  name: 'mean',
+  shape: ([x], { axes, keepdim }) => ({ shape: reducedShape(x!.shape, axes, keepdim), dtype: toFloat(x!.dtype) }),
+  forward: (backend, [x], out, { axes }) => backend.reduce('mean', x!, axes, out),
+  backward(gy, { inputs, attrs }) {
+    const [x] = inputs;
+    return [expand(kept(div(gy, countOf(x!, attrs.axes)), x!.shape, attrs), x!.shape)];
+  },
+});
+
+/** The arithmetic mean over `axis`, in range wherever the elements are; NaN over an empty one. */
 export function mean(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  const count = countOf(x, normalizeAxes('mean', axis, x.rank));
-  return div(sum(isFloat(x.dtype) ? x : cast(x, 'float32'), axis, o), count);
+  return meanOp([x.dtype === 'bool' ? cast(x, 'float32') : x], reductionOf('mean', x, axis, o));
+}
+
+/** `x` less its mean over `axes`. Twice, because the mean is rounded: that of the rest is what the first lacks. */
+export function centred(x: Tensor, axes: Axes): Tensor {
+  const rest = sub(x, mean(x, axes, { keepdim: true }));
+  return sub(rest, mean(rest, axes, { keepdim: true }));
 }
 
 /**
@@ -60,17 +88,33 @@ export function mean(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
  * PyTorch.
  */
 export function variance(x: Tensor, axis?: Axes, o: ReduceOptions & { correction?: number } = {}): Tensor {
+  checkOptions('var', o, { ...KEEPDIM, correction: aNumber });
+  const { correction = 1, ...keep } = o;
   const count = countOf(x, normalizeAxes('var', axis, x.rank));
-  const floating = cast(x, toFloat(x.dtype));
-  const centred = sub(floating, mean(floating, axis, { keepdim: true }));
-  return div(sum(square(centred), axis, o), Math.max(0, count - (o.correction ?? 1)));
+  // float32 holds no difference of integers that it does not hold.
+  const floating = cast(x, x.dtype === 'int32' ? 'float64' : toFloat(x.dtype));
+  const result = div(sum(square(centred(floating, axis)), axis, keep), Math.max(0, count - correction));
+  return cast(result, toFloat(x.dtype));
 }
 
-/** The Euclidean norm √Σx² over `axis`. Its gradient at 0 is 0. */
+const normOp = defineOp<ReduceAttrs>({
+  name: 'norm',
+  shape: ([x], { axes, keepdim }) => ({ shape: reducedShape(x!.shape, axes, keepdim), dtype: x!.dtype }),
+  forward: (backend, [x], out, { axes }) => backend.reduce('norm', x!, axes, out),
+  backward(gy, node) {
+    const x = node.input(0);
+    const zero = eq(node.output, 0);
+    const [length, g] = [where(zero, 1, node.output), where(zero, 0, gy)].map(t => kept(t, x.shape, node.attrs));
+    return [mul(div(x, length!), g!)];
+  },
+});
+
+/**
+ * The Euclidean norm √Σx² over `axis`, in range wherever the result is: squares are float64, and those of float64 relative
+ * to the largest element where they have to be. Its gradient at 0 is 0.
+ */
 export function norm(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  const squares = sum(square(cast(x, toFloat(x.dtype))), axis, o);
-  const zero = eq(squares, 0);
-  return where(zero, 0, sqrt(where(zero, 1, squares)));
+  return normOp([cast(x, toFloat(x.dtype))], reductionOf('norm', x, axis, o));
 }
 
 function defineExtremum(name: 'max' | 'min') {
@@ -89,8 +133,7 @@ function defineExtremum(name: 'max' | 'min') {
       return [mul(shares, kept(gy, x.shape, node.attrs))];
     },
   });
-  return (x: Tensor, axis?: Axes, { keepdim = false }: ReduceOptions = {}): Tensor =>
-    op([x], { axes: normalizeAxes(name, axis, x.rank), keepdim });
+  return (x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor => op([x], reductionOf(name, x, axis, o));
 }
 
 /** The largest values over `axis`; NaN wins. Equal largest elements share the gradient evenly. */
@@ -119,11 +162,11 @@ export const argmin = defineArg('argmin');
 
 /** True where any (all) of the elements over `axis` are not 0. */
 export function any(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  return cast(sum(cast(x, 'bool'), axis, o), 'bool');
+  return cast(sumOp([cast(x, 'bool')], reductionOf('any', x, axis, o)), 'bool');
 }
 
 export function all(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  return eq(sum(cast(x, 'bool'), axis, o), countOf(x, normalizeAxes('all', axis, x.rank)));
+  return eq(sumOp([cast(x, 'bool')], reductionOf('all', x, axis, o)), countOf(x, normalizeAxes('all', axis, x.rank)));
 }
 
 function checkFloat(name: string, x: Tensor): void {

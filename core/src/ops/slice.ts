@@ -1,10 +1,11 @@
 /** Parts of tensors: slices as views, their inverse (placing a tensor into a larger one), and joining tensors. */
 
+import { aNumber, checkArgument, type Kind, received } from '../check.ts';
 import { promote, toElement } from '../dtype.ts';
 import { ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import { type Layout, normalizeAxis, type Shape, sameShape } from '../shape.ts';
-import { Tensor } from '../tensor.ts';
+import { someTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { clone, squeeze, unsqueeze } from './view.ts';
 
@@ -35,10 +36,15 @@ const place: Op<{ into: Shape; window: Window; value: number }> = defineOp<{
   forward(backend, [x], out, { window, value }) {
     backend.fill(value, out);
     const { shape, strides, offset } = windowOf(out, window);
-    backend.assign(new Tensor(out.storage, shape, strides, offset), x!);
+    backend.assign(out.make(out.storage, shape, strides, offset), x!);
   },
   backward: (gy, { attrs }) => [sliceView([gy], attrs.window)],
 });
+
+const aRange: Kind = {
+  expected: '[start, stop, step], an index or null',
+  is: v => v === null || (Array.isArray(v) && v.length <= 3),
+};
 
 /** A range along one axis: `[start, stop, step]` as in Python, an index that drops the axis, or null for all of it. */
 export type Range = readonly [start?: number | null, stop?: number | null, step?: number] | number | null;
@@ -61,6 +67,7 @@ export function slice(x: Tensor, ranges: readonly Range[]): Tensor {
       dropped.push(axis);
       return;
     }
+    checkArgument('slice', `range ${axis}`, range, aRange);
     const by = range?.[2] ?? 1;
     const bounds = [range?.[0], range?.[1]].filter(b => b !== null && b !== undefined);
     if (!Number.isInteger(by) || by === 0 || !bounds.every(b => Number.isInteger(b) || Math.abs(b) === Infinity))
@@ -95,8 +102,11 @@ export function narrow(x: Tensor, axis: number, start: number, length: number): 
 
 /** Surrounds `x` with `value`: `pads[i]` = [before, after] for axis i; missing trailing axes get none. */
 export function pad(x: Tensor, pads: readonly (readonly [number, number])[], value = 0): Tensor {
-  if (pads.length > x.rank || !pads.flat().every(p => Number.isInteger(p) && p >= 0))
-    throw new ShapeError(`pad: expected at most ${x.rank} pairs of integers ≥ 0, got ${JSON.stringify(pads)}`);
+  const isPair = (pair: unknown) =>
+    Array.isArray(pair) && pair.length === 2 && pair.every(p => Number.isInteger(p) && p >= 0);
+  if (!Array.isArray(pads) || pads.length > x.rank || !pads.every(isPair))
+    throw new ShapeError(`pad: expected at most ${x.rank} pairs of integers ≥ 0, got ${received(pads)}`);
+  checkArgument('pad', 'value', value, aNumber);
   const start = x.shape.map((_, i) => pads[i]?.[0] ?? 0);
   const element = toElement('pad', value, x.dtype);
   const into = x.shape.map((length, i) => length + start[i]! + (pads[i]?.[1] ?? 0));
@@ -112,7 +122,7 @@ const concatOp: Op<number> = defineOp<number>({
   forward(backend, x, out, axis) {
     let offset = 0;
     for (const part of x) {
-      backend.assign(new Tensor(out.storage, part.shape, out.strides, offset * out.strides[axis]!), part);
+      backend.assign(out.make(out.storage, part.shape, out.strides, offset * out.strides[axis]!), part);
       offset += part.shape[axis]!;
     }
   },
@@ -128,6 +138,7 @@ const concatOp: Op<number> = defineOp<number>({
 
 /** Tensors joined along an axis, in their common dtype; the other lengths must agree. */
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
+  checkArgument('concat', 'tensors', tensors, someTensors);
   const [first] = tensors;
   if (first === undefined) throw new ShapeError('concat: expected at least one tensor, got none');
   const a = normalizeAxis('concat', axis, first.rank);
@@ -146,6 +157,7 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
 
 /** Tensors of one shape joined along a new axis. */
 export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
+  checkArgument('stack', 'tensors', tensors, someTensors);
   const [first] = tensors;
   if (first === undefined) throw new ShapeError('stack: expected at least one tensor, got none');
   for (const x of tensors)

@@ -7,6 +7,7 @@ import {
   checkShape,
   contiguousStrides,
   type Layout,
+  normalizeAxes,
   normalizeAxis,
   type Shape,
   sameShape,
@@ -26,17 +27,20 @@ const reshapeView: Op<{ shape: Shape; strides: readonly number[] }> = defineOp<{
 /** `shape` with its one −1 replaced by what is left. */
 function resolveShape(x: Tensor, shape: Shape): Shape {
   const open = shape.indexOf(-1);
+  if (open !== shape.lastIndexOf(-1))
+    throw new ShapeError(`reshape: expected at most one −1, got [${shape.join(',')}]`);
   if (open < 0) return checkShape('reshape', shape);
-  const known = shape.reduce((size, length, i) => (i === open ? size : size * length), 1);
-  const missing = known === 0 ? 0 : x.size / known;
+  const others = shape.filter((_, i) => i !== open);
+  if (others.includes(-1)) throw new ShapeError(`reshape: one length may be −1, got [${shape.join(',')}]`);
+  const known = sizeOf(checkShape('reshape', others));
+  if (known === 0 && x.size === 0)
+    throw new ShapeError(`reshape: −1 in [${shape.join(',')}] could be any length, since the others have no elements`);
+  const missing = x.size / known;
   if (!Number.isInteger(missing))
     throw new ShapeError(
       `reshape: [${x.shape.join(',')}] has ${x.size} elements, which do not fill [${shape.join(',')}]`,
     );
-  return checkShape(
-    'reshape',
-    shape.map((length, i) => (i === open ? missing : length)),
-  );
+  return shape.map((length, i) => (i === open ? missing : length));
 }
 
 /** Strides that read `x` with another shape of the same size, or null where its elements do not lie that way. */
@@ -145,10 +149,7 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 
 /** Without the axes of length 1, or without those named (an error if one is longer). */
 export function squeeze(x: Tensor, axis?: number | readonly number[]): Tensor {
-  const named =
-    axis === undefined
-      ? null
-      : (typeof axis === 'number' ? [axis] : axis).map(a => normalizeAxis('squeeze', a, x.rank));
+  const named = axis === undefined ? null : normalizeAxes('squeeze', axis, x.rank);
   for (const a of named ?? [])
     if (x.shape[a] !== 1)
       throw new ShapeError(`squeeze: axis ${a} of [${x.shape.join(',')}] has length ${x.shape[a]}, not 1`);

@@ -160,15 +160,24 @@ const scale: Family = (types, { line }) => {
 
 // --- rows, reductions, channels ---------------------------------------------------------------------------------------
 
-/** (rows, cols, …): `whole` are the addresses of rows, `single` those of one element for each row. */
+/**
+ * (rows, cols, …): `whole` are the addresses of rows, `single` those of one element for each row, `double` those of one
+ * float64.
+ */
 const rowwise =
-  (arity: number, cost: number, whole: readonly number[], single: readonly number[] = []): Family =>
+  (
+    arity: number,
+    cost: number,
+    whole: readonly number[],
+    single: readonly number[] = [],
+    double: readonly number[] = [],
+  ): Family =>
   types => ({
     arity,
     time: (rows, cols) => rows! * cols! * cost,
     cut: ([, cols]) => ({
       axis: 0,
-      steps: { ...each(whole, cols! * size(types)), ...each(single, size(types)) },
+      steps: { ...each(whole, cols! * size(types)), ...each(single, size(types)), ...each(double, 8) },
     }),
   });
 
@@ -221,9 +230,18 @@ const sum: Family = (types, { line: unit }) => ({
   },
 });
 
-/** (outer, channels, inner, …) by channels: `planes` are the addresses of images, `single` those of one element a channel. */
+/**
+ * (outer, channels, inner, …) by channels: `planes` are the addresses of images, `single` those of one element a channel,
+ * `double` those of one float64.
+ */
 const channels =
-  (arity: number, cost: number, planes: readonly number[], single: readonly number[]): Family =>
+  (
+    arity: number,
+    cost: number,
+    planes: readonly number[],
+    single: readonly number[],
+    double: readonly number[] = [],
+  ): Family =>
   types => ({
     arity,
     time: (outer, count, inner) => outer! * count! * inner! * cost,
@@ -232,7 +250,7 @@ const channels =
         ? null
         : {
             axis: 1,
-            steps: { ...each(planes, x[2]! * size(types)), ...each(single, size(types)) },
+            steps: { ...each(planes, x[2]! * size(types)), ...each(single, size(types)), ...each(double, 8) },
             also: { [arity - 1]: x[1]! * x[2]! },
           },
   });
@@ -422,16 +440,17 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map([
   ...named('scale', scale),
   ...named('softmax logSoftmax', rowwise(4, COST.softmax, [2, 3])),
   ...named('softmaxBackward logSoftmaxBackward', rowwise(5, COST.softmaxBackward, [2, 3, 4])),
-  ...named('layerNorm', rowwise(9, COST.norm, [2, 6], [7, 8])),
-  ...named('layerNormBackward', rowwise(9, COST.norm, [2, 3, 8], [6, 7])),
+  ...named('norm', rowwise(4, COST.sum, [2], [3])),
+  ...named('layerNorm', rowwise(9, COST.norm, [2, 6], [], [7, 8])),
+  ...named('layerNormBackward', rowwise(9, COST.norm, [2, 3, 8], [], [6, 7])),
   ...named('crossEntropyBackward', crossEntropyBackward),
   ...named('layerNormWeights', layerNormWeights),
   ...named('sum', sum),
   ...named('max min', extreme(COST.extreme)),
   ...named('argmax argmin', extreme(COST.arg, 'i32')),
   ...named('sumChannels', channels(6, COST.sum, [3], [4])),
-  ...named('batchStats', channels(7, COST.stats, [3], [4, 5])),
-  ...named('batchNormBackward', channels(14, COST.norm, [3, 4, 10], [5, 6, 8, 11, 12])),
+  ...named('batchStats', channels(7, COST.stats, [3], [], [4, 5])),
+  ...named('batchNormBackward', channels(14, COST.norm, [3, 4, 10], [8, 11, 12], [5, 6])),
   ...named('batchNorm', batchNorm),
   ...named('indexSelect', indexed(false, false)),
   ...named('indexAdd', indexed(false, true)),

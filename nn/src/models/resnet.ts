@@ -3,34 +3,34 @@
  * of a bottleneck is at its 3×3 convolution ("ResNet v1.5").
  */
 
-import { type DType, type Generator, owningIntermediates, type Shape, type Tensor } from '@otimes/core';
+import type { Shape, Tensor } from '@otimes/core';
+import { checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activation.ts';
-import { checkPositive } from '../check.ts';
+import { checkPositive, PLACEMENT, type Placement, placed, someOptions } from '../check.ts';
 import { Conv2d } from '../conv.ts';
 import { type InitOptions, kaimingNormal } from '../init.ts';
 import { Linear } from '../linear.ts';
-import { Module } from '../module.ts';
+import { insides, Module } from '../module.ts';
 import { BatchNorm2d } from '../norm.ts';
 import { GlobalAvgPool2d, MaxPool2d } from '../pool.ts';
 import { Sequential } from '../sequential.ts';
 
-type Random = { rng?: Generator; dtype?: DType };
-
 const init = (shape: Shape, o: InitOptions) => kaimingNormal(shape, { ...o, mode: 'fanOut' });
 
 /** A convolution without bias that keeps the size of the plane, except for the stride. */
-function conv(cIn: number, cOut: number, kernel: number, stride: number, o: Random): Conv2d {
+function conv(cIn: number, cOut: number, kernel: number, stride: number, o: Placement): Conv2d {
   return new Conv2d(cIn, cOut, kernel, { ...o, stride, padding: (kernel - 1) / 2, bias: false, init });
 }
 
 /** What brings x to the shape of the branch; null where it has it. */
-function shortcut(cIn: number, cOut: number, stride: number, o: Random): Sequential | null {
+function shortcut(cIn: number, cOut: number, stride: number, o: Placement): Sequential | null {
   if (stride === 1 && cIn === cOut) return null;
   return new Sequential(conv(cIn, cOut, 1, stride, o), new BatchNorm2d(cOut, o));
 }
 
 /** Two 3×3 convolutions, [N, cIn, H, W] → [N, width, H/stride, W/stride]. */
 export class BasicBlock extends Module {
+  static readonly builtIn: string = 'BasicBlock';
   static readonly expansion: number = 1;
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
@@ -39,8 +39,10 @@ export class BasicBlock extends Module {
   readonly bn2: BatchNorm2d;
   readonly downsample: Sequential | null;
 
-  constructor(cIn: number, width: number, stride: number, o: Random) {
+  constructor(cIn: number, width: number, stride = 1, o: Placement = {}) {
     super();
+    checkPositive(new.target.builtIn, { cIn, width, stride });
+    checkOptions(new.target.builtIn, o, PLACEMENT);
     this.conv1 = conv(cIn, width, 3, stride, o);
     this.bn1 = new BatchNorm2d(width, o);
     this.conv2 = conv(width, width, 3, 1, o);
@@ -48,12 +50,8 @@ export class BasicBlock extends Module {
     this.downsample = shortcut(cIn, width, stride, o);
   }
 
-  override keepsTensors(): boolean {
-    return false;
-  }
-
   override forward(x: Tensor): Tensor {
-    return owningIntermediates(() => this.#forward(x));
+    return insides(() => this.#forward(x));
   }
 
   #forward(x: Tensor): Tensor {
@@ -65,6 +63,7 @@ export class BasicBlock extends Module {
 
 /** 1×1 to `width` channels, 3×3, 1×1 to four times as many: [N, cIn, H, W] → [N, 4 · width, H/stride, W/stride]. */
 export class Bottleneck extends Module {
+  static readonly builtIn: string = 'Bottleneck';
   static readonly expansion: number = 4;
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
@@ -75,8 +74,10 @@ export class Bottleneck extends Module {
   readonly relu = new ReLU();
   readonly downsample: Sequential | null;
 
-  constructor(cIn: number, width: number, stride: number, o: Random) {
+  constructor(cIn: number, width: number, stride = 1, o: Placement = {}) {
     super();
+    checkPositive(new.target.builtIn, { cIn, width, stride });
+    checkOptions(new.target.builtIn, o, PLACEMENT);
     const cOut = width * Bottleneck.expansion;
     this.conv1 = conv(cIn, width, 1, 1, o);
     this.bn1 = new BatchNorm2d(width, o);
@@ -87,12 +88,8 @@ export class Bottleneck extends Module {
     this.downsample = shortcut(cIn, cOut, stride, o);
   }
 
-  override keepsTensors(): boolean {
-    return false;
-  }
-
   override forward(x: Tensor): Tensor {
-    return owningIntermediates(() => this.#forward(x));
+    return insides(() => this.#forward(x));
   }
 
   #forward(x: Tensor): Tensor {
@@ -103,7 +100,7 @@ export class Bottleneck extends Module {
   }
 }
 
-export type ResNetOptions = {
+export type ResNetOptions = Placement & {
   classes: number;
   /** 'imagenet': 7×7 convolution of stride 2 and max pooling, to a quarter of each side; 'cifar': 3×3, no pooling. */
   stem: 'cifar' | 'imagenet';
@@ -111,12 +108,20 @@ export type ResNetOptions = {
   channels?: number;
   /** Channels of the first stage, which double in each of the other three; default 64. */
   width?: number;
-  rng?: Generator;
-  dtype?: DType;
+};
+
+const aBlock: Kind = {
+  expected: 'BasicBlock or Bottleneck',
+  is: v => typeof v === 'function' && v.prototype instanceof Module,
+};
+const fourDepths: Kind = {
+  expected: 'the blocks of four stages, such as [2, 2, 2, 2]',
+  is: v => Array.isArray(v) && v.length === 4 && v.every(n => Number.isInteger(n) && n >= 1),
 };
 
 /** [N, channels, H, W] → logits [N, classes]. Convolutions start Kaiming normal by fan-out, as in torchvision. */
 export class ResNet extends Module {
+  static readonly builtIn: string = 'ResNet';
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
   readonly relu = new ReLU();
@@ -135,18 +140,22 @@ export class ResNet extends Module {
     o: ResNetOptions,
   ) {
     super();
-    const { classes, stem, channels = 3, width = 64 } = o;
+    checkArgument('resnet', 'Block', Block, aBlock);
+    checkArgument('resnet', 'depths', depths, fourDepths);
+    checkArgument('resnet', 'options', o, someOptions);
+    const { classes, stem, channels = 3, width = 64, ...rest } = o;
     checkPositive('resnet', { classes, channels, width });
-    if (stem !== 'cifar' && stem !== 'imagenet')
-      throw new RangeError(`resnet: expected stem 'cifar' or 'imagenet', got '${String(stem satisfies never)}'`);
-    this.conv1 = stem === 'cifar' ? conv(channels, width, 3, 1, o) : conv(channels, width, 7, 2, o);
-    this.bn1 = new BatchNorm2d(width, o);
+    checkArgument('resnet', 'stem', stem, oneOf('cifar', 'imagenet'));
+    checkOptions('resnet', rest, PLACEMENT);
+    const at = placed(o);
+    this.conv1 = stem === 'cifar' ? conv(channels, width, 3, 1, at) : conv(channels, width, 7, 2, at);
+    this.bn1 = new BatchNorm2d(width, at);
     this.maxpool = stem === 'cifar' ? null : new MaxPool2d(3, { stride: 2, padding: 1 });
     let cIn = width;
     const [stage1, stage2, stage3, stage4] = depths.map((depth, i) => {
       const blocks: Module[] = [];
       for (let j = 0; j < depth; j++) {
-        blocks.push(new Block(cIn, width * 2 ** i, i > 0 && j === 0 ? 2 : 1, o));
+        blocks.push(new Block(cIn, width * 2 ** i, i > 0 && j === 0 ? 2 : 1, at));
         cIn = width * 2 ** i * Block.expansion;
       }
       return new Sequential(...blocks);
@@ -155,7 +164,7 @@ export class ResNet extends Module {
     this.layer2 = stage2!;
     this.layer3 = stage3!;
     this.layer4 = stage4!;
-    this.fc = new Linear(cIn, classes, o);
+    this.fc = new Linear(cIn, classes, at);
   }
 
   override forward(x: Tensor): Tensor {

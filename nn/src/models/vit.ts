@@ -1,17 +1,8 @@
 /** The vision transformer (Dosovitskiy et al. 2021). */
 
-import {
-  concat,
-  type DType,
-  describe,
-  type Generator,
-  type Pair,
-  pairOf,
-  ShapeError,
-  type Tensor,
-  zeros,
-} from '@otimes/core';
-import { checkPositive } from '../check.ts';
+import { concat, describe, type Pair, pairOf, ShapeError, type Tensor, zeros } from '@otimes/core';
+import { aNumber, checkArgument, checkOptions } from '@otimes/core/extend';
+import { aShare, checkPositive, PLACEMENT, type Placement, placed, someOptions, still } from '../check.ts';
 import { Conv2d } from '../conv.ts';
 import { normal } from '../init.ts';
 import { Linear } from '../linear.ts';
@@ -21,7 +12,7 @@ import { Parameter } from '../parameter.ts';
 import { Sequential } from '../sequential.ts';
 import { TransformerBlock } from '../transformer.ts';
 
-export type VitOptions = {
+export type VitOptions = Placement & {
   /** Pixels, a number or [rows, columns]; a multiple of `patch`. */
   imageSize: number | Pair;
   /** Side of a patch in pixels, a number or [rows, columns]. */
@@ -38,8 +29,6 @@ export type VitOptions = {
   mlpRatio?: number;
   /** Probability in the blocks; default 0. */
   dropout?: number;
-  rng?: Generator;
-  dtype?: DType;
 };
 
 /**
@@ -47,6 +36,7 @@ export type VitOptions = {
  * pre-norm blocks, and a linear head on the class token. Positions start normal with standard deviation 0.02.
  */
 export class VisionTransformer extends Module {
+  static readonly builtIn: string = 'VisionTransformer';
   readonly embed: Conv2d;
   /** [1, 1, dim] */
   classToken: Parameter;
@@ -59,21 +49,24 @@ export class VisionTransformer extends Module {
 
   constructor(o: VitOptions) {
     super();
-    const { dim, depth, heads, classes, channels = 3 } = o;
+    checkArgument('vit', 'options', o, someOptions);
+    const { imageSize, patch: side, dim, depth, heads, classes, channels = 3, ...rest } = o;
+    checkOptions('vit', rest, { mlpRatio: aNumber, dropout: aShare, ...PLACEMENT });
     checkPositive('vit', { dim, depth, heads, classes, channels });
-    this.imageSize = pairOf('vit', 'imageSize', o.imageSize, 1);
-    const patch = pairOf('vit', 'patch', o.patch, 1);
+    this.imageSize = pairOf('vit', 'imageSize', imageSize, 1);
+    const patch = pairOf('vit', 'patch', side, 1);
     const [rows, columns] = [this.imageSize[0] / patch[0], this.imageSize[1] / patch[1]];
     if (!Number.isInteger(rows) || !Number.isInteger(columns))
       throw new RangeError(
         `vit: expected imageSize to be a multiple of patch, got ${this.imageSize.join('×')} and ${patch.join('×')}`,
       );
-    this.embed = new Conv2d(channels, dim, patch, { ...o, stride: patch });
-    this.classToken = new Parameter(zeros([1, 1, dim], { dtype: o.dtype ?? 'float32' }));
-    this.position = new Parameter(normal([1, 1 + rows * columns, dim], 0.02, { rng: o.rng, dtype: o.dtype }));
-    this.blocks = new Sequential(...Array.from({ length: depth }, () => new TransformerBlock(dim, heads, o)));
-    this.norm = new LayerNorm(dim, o);
-    this.head = new Linear(dim, classes, o);
+    const at = placed(o);
+    this.embed = new Conv2d(channels, dim, patch, { ...at, stride: patch });
+    this.classToken = new Parameter(zeros([1, 1, dim], still(at)));
+    this.position = new Parameter(normal([1, 1 + rows * columns, dim], 0.02, at));
+    this.blocks = new Sequential(...Array.from({ length: depth }, () => new TransformerBlock(dim, heads, rest)));
+    this.norm = new LayerNorm(dim, at);
+    this.head = new Linear(dim, classes, at);
   }
 
   override forward(x: Tensor): Tensor {
@@ -96,5 +89,6 @@ export function vit(o: VitOptions): VisionTransformer {
 export function vitS16(
   o: Omit<VitOptions, 'imageSize' | 'patch' | 'dim' | 'depth' | 'heads'> & { imageSize?: number | Pair },
 ): VisionTransformer {
+  checkArgument('vitS16', 'options', o, someOptions);
   return new VisionTransformer({ imageSize: 224, ...o, patch: 16, dim: 384, depth: 12, heads: 6 });
 }

@@ -1,6 +1,7 @@
 /** A block's factors on their way through `eighInBackground`, while training goes on in the old basis. */
 
 import { type Tensor, tensor, zeros } from '@otimes/core';
+import { lendNdarray } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, decomposition, Kfe } from './kfe.ts';
 import type { RefreshJob } from './state.ts';
@@ -64,7 +65,7 @@ function start(factor: Tensor, U: Tensor | null, size: number): Side {
     out.storage.array.set(x.data);
     return out.to(device);
   };
-  const job = eighInBackground(factor.to('cpu').ndarray(), { from: U.to('cpu').ndarray() });
+  const job = eighInBackground(lendNdarray(factor.to('cpu')), { from: lendNdarray(U.to('cpu')) });
   return {
     factor: () => upload(job.matrix),
     ended(wait) {

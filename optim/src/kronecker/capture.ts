@@ -2,6 +2,7 @@
 
 import {
   backwardPass,
+  type DType,
   type Generator,
   grad,
   type Handle,
@@ -11,9 +12,10 @@ import {
   Tensor,
   unscoped,
 } from '@otimes/core';
+import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import type { KroneckerBlock } from './block.ts';
-import type { LossReduction, Sample } from './factors.ts';
+import type { Canonical, KroneckerBlock } from './block.ts';
+import type { LossReduction, Sample, Use } from './factors.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
 export type CaptureOptions = {
@@ -31,18 +33,17 @@ export type Need = 'nothing' | 'batch' | 'samples';
 export interface Sink {
   need(index: number): Need;
   /**
-   * Statistics of block `index` in backward pass number `pass`; a second call with the same number is another use of the
-   * layer. `sample` is null where only the number of examples is needed, and `output` the tap's. Runs inside backward,
-   * without recording.
+   * Statistics of one use of block `index`. `sample` is null where only the number of examples is needed, and `output` the
+   * tap's. Runs inside backward, without recording.
    */
-  consume(index: number, pass: number, batch: number, sample: Sample | null, output: Tensor): void;
+  consume(index: number, use: Use, batch: number, sample: Sample | null, output: Tensor): void;
 }
 
 /** Statistics are made inside backward, and no tensor of the forward pass is kept beyond it. */
 const BORROWS = { borrows: true };
 
-/** The input and output of a block in a forward pass. */
-type Passage = { readonly index: number; readonly input: Tensor; readonly output: Tensor };
+/** The input and output of a block in a forward pass, and the call of the model it belongs to. */
+type Passage = { readonly index: number; readonly call: number; readonly input: Tensor; readonly output: Tensor };
 
 /**
  * Registers the hooks. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
@@ -56,21 +57,28 @@ export function capture(
   sink: Sink,
 ): Handle {
   let passages: Passage[] = [];
+  // Numbers of the calls of the model that are running; it may call itself.
+  const calls: number[] = [];
+  let called = 0;
 
-  const handOver = ({ index, input, output }: Passage, pass: number, gys: readonly Tensor[] | null) => {
+  const handOver = ({ index, call, input, output }: Passage, pass: number, gys: readonly Tensor[] | null) => {
+    const block = blocks[index]!;
+    const use = { pass, call };
     const batch = input.rank < 2 ? 1 : input.shape[0]!;
-    if (gys === null) return sink.consume(index, pass, batch, null, output);
-    const canonical = gys.map(gy => blocks[index]!.canonical(input, gy));
-    const first = canonical[0]!;
+    if (gys === null) return sink.consume(index, use, batch, null, output);
+    // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
+    const { dtype } = block.parameters[0]!;
+    const canonical = gys.map(gy => block.canonical(input, gy));
+    const { a, gramA } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
       get a() {
-        return first.a;
+        return a();
       },
-      gramA: first.gramA,
-      gs: canonical.map(({ g }) => g),
+      gramA,
+      gs: canonical.map(({ g }) => g.astype(dtype)),
     };
-    sink.consume(index, pass, batch, sample, output);
+    sink.consume(index, use, batch, sample, output);
   };
   // What is made on the way is given back at once; what the statistics hold is kept.
   const inBackward = (run: () => void) => unscoped(() => noGrad(() => scope(run)));
@@ -81,7 +89,13 @@ export function capture(
     const needs = seen.map(passage => sink.need(passage.index));
     const outputs = seen.map(passage => passage.output);
     const sampled = needs.includes('samples');
+    const before = rng.getState();
     const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), lossReduction, rng) : [];
+    const drawn = String(rng.getState());
+    // A pass that throws has drawn nothing, unless others have drawn since.
+    onBackwardEnd(completed => {
+      if (!completed && String(rng.getState()) === drawn) rng.setState(before);
+    });
     const passes = seeds.map(gy => grad(output, outputs, { gy, allowUnused: true }));
     const pass = backwardPass();
     for (const [i, passage] of seen.entries()) {
@@ -100,7 +114,7 @@ export function capture(
       if (!output.requiresGrad) return;
       const need = sink.need(index);
       if (need === 'nothing') return;
-      const passage = { index, input: input.detach(), output };
+      const passage = { index, call: calls.at(-1) ?? 0, input: input.detach(), output };
       if (fisher !== 'empirical') passages.push(passage);
       else
         output.onGrad(gy => {
@@ -109,32 +123,34 @@ export function capture(
         }, BORROWS);
     }, BORROWS),
   );
-  if (fisher !== 'empirical') {
-    handles.push(
+  handles.push(
+    model.beforeForward(() => {
+      calls.push(++called);
       // What layers that were called on their own left behind is no part of the pass that begins.
-      model.beforeForward(() => {
-        passages = [];
-      }, BORROWS),
-      model.onForward((_, __, output) => {
-        const seen = passages;
-        passages = [];
-        if (!isRecording() || seen.length === 0) return;
-        if (!(output instanceof Tensor) || !output.requiresGrad)
-          throw new TypeError(`fisher '${fisher}': the model must return one tensor that depends on its parameters`);
-        // The user's backward arrives here before it enters the model, so the graph below is still whole.
-        let entered = false;
-        output.onGrad(() => {
-          // The passes below start at this output too and come by here again.
-          if (entered || backwardPass() === 0) return;
-          entered = true;
-          inBackward(() => estimate(seen, output));
-        }, BORROWS);
-      }, BORROWS),
-    );
-  }
+      passages = [];
+    }, BORROWS),
+    model.onForward((_, __, output) => {
+      calls.pop();
+      const seen = passages;
+      passages = [];
+      if (fisher === 'empirical' || !isRecording() || seen.length === 0) return;
+      if (!(output instanceof Tensor) || !output.requiresGrad)
+        throw new TypeError(`fisher '${fisher}': the model must return one tensor that depends on its parameters`);
+      // The user's backward arrives here before it enters the model, so the graph below is still whole.
+      output.onGrad(() => {
+        if (backwardPass() !== 0) inBackward(() => estimate(seen, output));
+      }, BORROWS);
+    }, BORROWS),
+  );
   return {
     remove() {
       for (const handle of handles) handle.remove();
     },
   };
+}
+
+/** `a` and `gramA` of a dtype, each when it is asked for. */
+function lazily(canonical: Canonical, dtype: DType): { a: () => Tensor; gramA: (() => Tensor) | undefined } {
+  const { gramA } = canonical;
+  return { a: () => canonical.a.astype(dtype), gramA: gramA && (() => gramA().astype(dtype)) };
 }

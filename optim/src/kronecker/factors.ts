@@ -44,28 +44,57 @@ export type StatisticsOptions = {
   readonly wantsFactors: boolean;
 };
 
+/** One use of a layer: in which backward pass, and in which call of the model (0 outside of any). */
+export type Use = { readonly pass: number; readonly call: number };
+
+/** The examples of one call of the model in one pass. */
+type Examples = {
+  readonly batch: number;
+  readonly samples: Kept[];
+  /** 'reduce': sums over the positions, and how many there were. */
+  open: { readonly a: Tensor; readonly gs: readonly Tensor[]; positions: number } | null;
+};
+
+/** Sums over one backward pass, or several. */
+class Sums {
+  batch = 0;
+  rows = 0;
+  A: Tensor | null = null;
+  G: Tensor | null = null;
+  expandedG: Tensor | null = null;
+  /** Whether G of 'reduce' vanished in all of them. */
+  vanished = true;
+  /** By call of the model. */
+  readonly calls = new Map<number, Examples>();
+  /** Kept samples of the calls that are closed. */
+  readonly samples: (readonly Kept[])[] = [];
+  last: Examples | null = null;
+
+  /** Gives all of it back. */
+  release(): void {
+    const calls = [...this.calls.values()];
+    const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
+    const open = calls.flatMap(one => one.open ?? []);
+    for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
+    for (const x of [this.A, this.G, this.expandedG]) x?.storage.release();
+  }
+}
+
 /**
- * Sums over the backward passes of one step. Passes are micro-batches of one batch: the losses are to be scaled so that
- * their sum is the loss of all examples. Uses of a layer within one pass are further shared positions.
+ * Sums over the backward passes of one step; a pass that threw is forgotten. Passes are micro-batches of one batch: the
+ * losses are to be scaled so that their sum is the loss of all examples. Calls of the model within one pass have examples
+ * of their own, as if they were concatenated: the batch is all of them. Uses of a layer within one call are further shared
+ * positions of the same examples.
  *
  * expand: A = 1/(BT) Σ_bt a aᵀ, G = 1/B Σ_bt g gᵀ (for T = 1 Martens & Grosse 2015, eq. 1). reduce: A = 1/B Σ_b ā āᵀ with
  * ā = mean_t a, G = 1/B Σ_b s sᵀ with s = Σ_t g (Eschenhagen et al. 2023, §3). Several gradients add up in G.
  */
 export class Statistics {
   readonly #o: StatisticsOptions;
-  #pass = -1;
-  #batch = 0;
-  #rows = 0;
-  #A: Tensor | null = null;
-  #G: Tensor | null = null;
-  #expandedG: Tensor | null = null;
-  /** 'reduce' with several positions: sums over the positions of the current pass, and how many there were. */
-  #open: { a: Tensor; gs: Tensor[]; positions: number } | null = null;
-  #vanished = true;
-  /** By pass. */
-  readonly #samples: Kept[][] = [];
-  #passBatch = 0;
-  #result: Factors | null = null;
+  /** Of passes that are running. */
+  readonly #running = new Map<number, Sums>();
+  /** Of passes that ended well. */
+  #done: Sums | null = null;
 
   constructor(o: StatisticsOptions) {
     this.#o = o;
@@ -73,104 +102,156 @@ export class Statistics {
 
   /** Examples of all passes. */
   get batch(): number {
-    return this.#batch;
+    return this.#done?.batch ?? 0;
+  }
+
+  /** Whether no pass has left anything. */
+  get isEmpty(): boolean {
+    return this.#done === null && this.#running.size === 0;
   }
 
   /** Whether samples were kept, for `exampleSquares`. */
   get hasSamples(): boolean {
-    return this.#samples.some(uses => uses.length > 0);
+    return this.#done?.samples.some(uses => uses.length > 0) ?? false;
   }
 
-  /** Counts a pass of which nothing but the number of examples is needed. */
-  count(pass: number, batch: number, label: string): void {
-    if (pass === this.#pass) {
-      if (batch !== this.#passBatch)
-        throw new Error(
-          `${label} was used for ${this.#passBatch} and for ${batch} examples in one backward pass; its uses must be of the ` +
-            'same examples',
-        );
-      return;
+  /** Whether this use is the first of its pass: then somebody has to say how that `ended`. */
+  begins({ pass }: Use): boolean {
+    return !this.#running.has(pass);
+  }
+
+  /** Counts a use of which nothing but the number of examples is needed. */
+  count({ pass, call }: Use, batch: number, label: string): Sums {
+    let sums = this.#running.get(pass);
+    if (sums === undefined) {
+      sums = new Sums();
+      this.#running.set(pass, sums);
     }
-    this.#close();
-    this.#pass = pass;
-    this.#passBatch = batch;
-    this.#batch += batch;
-    this.#samples.push([]);
+    let examples = sums.calls.get(call);
+    if (examples === undefined) {
+      examples = { batch, samples: [], open: null };
+      sums.calls.set(call, examples);
+      sums.batch += batch;
+    } else if (examples.batch !== batch)
+      throw new Error(
+        `${label} was used for ${examples.batch} and for ${batch} examples in one backward pass; its uses must be of the ` +
+          'same examples where the model was called once. For several sets of examples, interior and boundary points ' +
+          'say, call the whole model for each, or once on all of them (concat)',
+      );
+    sums.last = examples;
+    return sums;
   }
 
   /** @param keeps whether the sample is to be there when `exampleSquares` is asked for */
-  add(pass: number, sample: Sample, label: string, keeps: boolean): void {
-    this.count(pass, sample.gs[0]!.shape[0]!, label);
+  add(use: Use, sample: Sample, label: string, keeps: boolean): void {
+    const sums = this.count(use, sample.gs[0]!.shape[0]!, label);
+    const examples = sums.last!;
     if (keeps) {
       const copy = (x: Tensor) => x.clone().keep();
-      this.#samples.at(-1)!.push({ a: copy(sample.a), gs: sample.gs.map(copy), basis: null });
+      examples.samples.push({ a: copy(sample.a), gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
-    if (this.#o.sharing === 'reduce') this.#addReduced(sample);
-    else this.#addExpanded(sample);
+    if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
+    else this.#addExpanded(sums, sample);
   }
 
   /**
-   * Keeps, for `exampleSquares`, rows of the current pass that somebody turned into a basis: a [B·T, dIn] and g [B·T, dOut],
-   * which are the statistics' own from now on.
+   * Keeps, for `exampleSquares`, rows of the use that came last in this pass, which somebody turned into a basis: a [B·T, dIn]
+   * and g [B·T, dOut], which are the statistics' own from now on. False if this pass has had no use.
    */
-  keepTurned(a: Tensor, g: Tensor, basis: Basis): void {
-    const shaped = (x: Tensor) => x.reshape([this.#passBatch, -1, x.shape[1]!]);
-    this.#samples.at(-1)!.push({ a: shaped(a), gs: [shaped(g)], basis });
+  keepTurned(pass: number, a: Tensor, g: Tensor, basis: Basis): boolean {
+    const last = this.#running.get(pass)?.last;
+    if (!last) return false;
+    const shaped = (x: Tensor) => x.reshape([last.batch, -1, x.shape[1]!]);
+    last.samples.push({ a: shaped(a), gs: [shaped(g)], basis });
+    return true;
+  }
+
+  /** Ends a pass; of one that threw nothing stays. */
+  ended(pass: number, completed: boolean): void {
+    const sums = this.#running.get(pass);
+    if (sums === undefined) return;
+    this.#running.delete(pass);
+    if (!completed) {
+      sums.release();
+      return;
+    }
+    for (const examples of sums.calls.values()) this.#close(sums, examples);
+    sums.calls.clear();
+    sums.last = null;
+    if (this.#done === null) this.#done = sums;
+    else this.#merge(this.#done, sums);
+  }
+
+  #merge(into: Sums, sums: Sums): void {
+    into.batch += sums.batch;
+    into.rows += sums.rows;
+    into.vanished &&= sums.vanished;
+    into.samples.push(...sums.samples);
+    for (const name of ['A', 'G', 'expandedG'] as const) {
+      const term = sums[name];
+      if (term === null) continue;
+      if (into[name] === null) into[name] = term;
+      else {
+        into[name].addScaled_(term, 1);
+        term.storage.release();
+      }
+    }
   }
 
   /** Gives back what was kept. */
   release(): void {
-    for (const { a, gs } of this.#samples.flat()) for (const x of [a, ...gs]) x.storage.release();
+    for (const sums of this.#running.values()) sums.release();
+    this.#running.clear();
+    this.#done?.release();
   }
 
-  #addExpanded(sample: Sample): void {
+  #addExpanded(sums: Sums, sample: Sample): void {
     const { gs, gramA } = sample;
     const [batch, shared] = gs[0]!.shape as [number, number];
     const A = gramA === undefined || this.#o.identityA ? squares(sample.a, this.#o.identityA) : gramA();
-    this.#A = plus(this.#A, A);
-    this.#rows += batch * shared;
-    for (const g of gs) this.#G = plus(this.#G, squares(g, this.#o.identityG));
+    sums.A = plus(sums.A, A);
+    sums.rows += batch * shared;
+    for (const g of gs) sums.G = plus(sums.G, squares(g, this.#o.identityG));
   }
 
-  #addReduced({ a, gs }: Sample): void {
+  #addReduced(sums: Sums, examples: Examples, { a, gs }: Sample): void {
     const [sumA, sumGs] = [a.sum(1).keep(), gs.map(g => g.sum(1).keep())];
     // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
     for (const [i, g] of gs.entries()) {
       const whole = g.square().sum().item();
-      if (sumGs[i]!.square().sum().item() > VANISHED * whole) this.#vanished = false;
-      else if (whole > 0) this.#expandedG = plus(this.#expandedG, squares(g, this.#o.identityG));
+      if (sumGs[i]!.square().sum().item() > VANISHED * whole) sums.vanished = false;
+      else if (whole > 0) sums.expandedG = plus(sums.expandedG, squares(g, this.#o.identityG));
     }
-    if (this.#open === null) this.#open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
+    const { open } = examples;
+    if (open === null) examples.open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
     else {
-      this.#open.a.addScaled_(sumA, 1);
-      for (const [i, s] of sumGs.entries()) this.#open.gs[i]!.addScaled_(s, 1);
-      this.#open.positions += a.shape[1]!;
+      open.a.addScaled_(sumA, 1);
+      for (const [i, s] of sumGs.entries()) open.gs[i]!.addScaled_(s, 1);
+      open.positions += a.shape[1]!;
     }
   }
 
-  /** Ends the pass whose sums over positions are open. */
-  #close(): void {
-    if (this.#open === null) return;
-    const { a, gs, positions } = this.#open;
-    this.#A = plus(this.#A, squares(a.mul(1 / positions), this.#o.identityA));
-    this.#rows += a.shape[0]!;
-    for (const s of gs) this.#G = plus(this.#G, squares(s, this.#o.identityG));
-    this.#open = null;
+  /** No further positions come for these examples. */
+  #close(sums: Sums, { samples, open }: Examples): void {
+    sums.samples.push(samples);
+    if (open === null) return;
+    const { a, gs, positions } = open;
+    sums.A = plus(sums.A, squares(a.mul(1 / positions), this.#o.identityA));
+    sums.rows += a.shape[0]!;
+    for (const s of gs) sums.G = plus(sums.G, squares(s, this.#o.identityG));
   }
 
-  /** The factors of all passes together, which are then over; `scale` is that of `gradientScale`. Null where none were collected. */
+  /** The factors of all passes together; `scale` is that of `gradientScale`. Null where none were collected. */
   factors(scale: number): Factors | null {
-    if (this.#result !== null) return this.#result;
-    this.#close();
-    if (this.#A === null || this.#G === null) return null;
-    const expandedG = this.#expandedG !== null && this.#vanished;
-    this.#result = {
-      A: this.#A.scale_(1 / this.#rows),
-      G: (expandedG ? this.#expandedG! : this.#G).scale_(scale ** 2 / this.#batch),
-      expandedG,
+    const { A = null, G = null, expandedG = null, vanished = false, rows = 0 } = this.#done ?? {};
+    if (A === null || G === null) return null;
+    const expands = expandedG !== null && vanished;
+    return {
+      A: A.mul(1 / rows),
+      G: (expands ? expandedG : G).mul(scale ** 2 / this.batch),
+      expandedG: expands,
     };
-    return this.#result;
   }
 
   /**
@@ -178,9 +259,9 @@ export class Statistics {
    * (George et al. 2018, eq. 11). Null bases are identities.
    */
   exampleSquares(UA: Tensor | null, UG: Tensor | null, scale: number): Tensor {
-    const passes = this.#samples.filter(uses => uses.length > 0);
-    if (passes.length === 0) throw new Error('exampleSquares: no samples were kept');
-    return sumOf(passes.map(uses => squaresOf(uses, { UA, UG }))).mul(scale ** 2 / this.#batch);
+    const calls = this.#done?.samples.filter(uses => uses.length > 0) ?? [];
+    if (calls.length === 0) throw new Error('exampleSquares: no samples were kept');
+    return sumOf(calls.map(uses => squaresOf(uses, { UA, UG }))).mul(scale ** 2 / this.batch);
   }
 }
 
@@ -196,7 +277,9 @@ export function exampleSquares(sample: Sample, UA: Tensor, UG: Tensor): Tensor {
 
 function of(sample: Sample, o: Pick<StatisticsOptions, 'sharing' | 'wantsFactors'>, keeps: boolean): Statistics {
   const statistics = new Statistics({ ...o, identityA: false, identityG: false });
-  statistics.add(0, sample, 'sample', keeps);
+  const pass = 1;
+  statistics.add({ pass, call: 0 }, sample, 'sample', keeps);
+  statistics.ended(pass, true);
   return statistics;
 }
 
@@ -218,7 +301,7 @@ export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
 
-/** Σ_b (UGᵀ D_b UA)² for the uses of one pass. */
+/** Σ_b (UGᵀ D_b UA)² for the uses of the same examples. */
 function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
   if (uses.every(use => use.basis === null)) return squaresIn(joined(uses), basis);
   return squaresIn(joined(uses.map(use => inBasis(use, basis))), { UA: null, UG: null });

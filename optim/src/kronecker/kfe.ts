@@ -136,7 +136,9 @@ export function decomposition(U: Tensor, values: Tensor, diagonal: Tensor): Deco
 
 function decompose(factor: Tensor, solve: Eigensolver, size: number): Decomposition {
   if (factor.rank === 0) return decomposeMean(factor, size);
-  const { values, vectors } = solve(factor.to('cpu').astype('float64').ndarray());
+  const matrix = factor.to('cpu').astype('float64');
+  // A copy of the factor itself, because the solver may write to what it is given, and keep it.
+  const { values, vectors } = solve((matrix === factor ? matrix.clone() : matrix).ndarray());
   const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
   // A copy, because tensors over ndarrays share memory with whoever else has the array.
   return decomposition(back(vectors).clone(), back(values), diagonal(factor));

@@ -16,6 +16,7 @@ import {
   unscoped,
   withSecondThread,
 } from '@otimes/core';
+import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
@@ -25,8 +26,18 @@ import { startDecomposition } from './background.ts';
 import { capture, type Need } from './capture.ts';
 import { checkClaims, type Description, describeClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
-import { type Factors, gradientScale, type LossReduction, meanGradient, type Sample, Statistics } from './factors.ts';
-import { defaultEigensolver, diagonal, type Eigensolver, Kfe, type Rotation, rotate } from './kfe.ts';
+import { checkBasis, checkFactorSize, Decomposer, namingMemory } from './decompose.ts';
+import {
+  type Factors,
+  gradientScale,
+  type LossReduction,
+  meanGradient,
+  type Sample,
+  Statistics,
+  type Use,
+} from './factors.ts';
+import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
+import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportBlock, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
@@ -41,11 +52,21 @@ type Active = {
   readonly state: BlockState;
   readonly inBasis: BasisGradient | null;
   readonly raw: Tensor;
-  readonly fresh: Factors | null;
+  /** The running averages with this step's factors in them; null where it has none. */
+  readonly averages: Factors | null;
 };
 
-/** The running averages of a block. */
-type Averages = Pick<Factors, 'expandedG'> & { readonly A: Tensor; readonly G: Tensor };
+/** What a step is about to do to a block: nothing of it has happened yet. */
+type Plan = Active & {
+  /** The basis of the step. */
+  readonly basis: Kfe;
+  /** A decomposition that begins with it. */
+  readonly job: RefreshJob | null;
+  /** `exampleSquares` in `basis`, if the step asks for them. */
+  readonly squares: Tensor | null;
+  /** Whether nothing can overflow. */
+  readonly isOrdinary: boolean;
+};
 
 export abstract class KroneckerPreconditioner extends Optimizer {
   readonly weightDecay: number;
@@ -59,11 +80,15 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #model: AnyModule;
   readonly #lossReduction: LossReduction;
   readonly #fisherIsLoss: boolean;
-  readonly #solve: Eigensolver;
+  readonly #decomposer: Decomposer;
+  /** `exampleSquares` of the step that is running. */
+  readonly #squares = new Map<BlockState, Tensor>();
   readonly #rng: Generator;
   readonly #unclaimed: readonly Parameter[];
   readonly #rest: Optimizer | null;
   readonly #restRatio: number;
+  readonly #restIsOurs: boolean;
+  #restWasOrdinary = true;
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
   readonly #handles: readonly Handle[];
   readonly #watch = new Stopwatch();
@@ -94,7 +119,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#route = o.route ?? 'auto';
     this.#lossReduction = o.lossReduction ?? 'mean';
     this.#fisherIsLoss = (o.fisher ?? 'empirical') === 'empirical';
-    this.#solve = o.eigensolver ?? defaultEigensolver;
+    this.#decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, this.refreshEvery);
     this.#rng = o.rng ?? new Generator(0);
 
     const trainable = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
@@ -123,9 +148,14 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       if (lr !== undefined && lr !== 0 && this.#lr === 0)
         throw new RangeError(`${name}: a block cannot have lr ${lr} beside an optimizer's lr of 0`);
       const lrRatio = lr === undefined || this.#lr === 0 ? 1 : lr / this.#lr;
-      return new BlockState(block, { sharing, lrRatio, ...(o.maxFactorDim && { maxFactorDim: o.maxFactorDim }) });
+      const maxFactorDim = o.maxFactorDim ?? Infinity;
+      const state = new BlockState(block, { sharing, lrRatio, maxFactorDim });
+      if (!state.identityA) checkFactorSize(name, state.label, 'A', block.dIn);
+      if (!state.identityG) checkFactorSize(name, state.label, 'G', block.dOut);
+      return state;
     });
     this.#unclaimed = trainable.map(([, p]) => p).filter(p => !claimed.has(p));
+    this.#restIsOurs = o.rest === undefined;
     const makeRest = o.rest ?? ((parameters: Parameter[]) => defaults.rest(parameters, this.#lr));
     this.#rest = this.#unclaimed.length === 0 ? null : makeRest([...this.#unclaimed]);
     this.#restRatio = this.#rest === null || this.#lr === 0 ? 1 : this.#rest.lr / this.#lr;
@@ -144,8 +174,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     );
     const hooks = capture(model, blocks, options, {
       need: index => this.#need(this.#states[index]!),
-      consume: (index, pass, batch, sample, output) =>
-        this.#watch.time('statistics', () => this.#consume(index, pass, batch, sample, output)),
+      consume: (index, use, batch, sample, output) =>
+        this.#watch.time('statistics', () => this.#consume(index, use, batch, sample, output)),
     });
     this.#handles = [hooks, ...substitutes];
   }
@@ -165,6 +195,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Does the step of `direction` on a weight in the basis at once, W̃ ← keep W̃ − lr · direction, if it can. */
   protected stepInBasis(_state: BlockState, _D: Tensor, _weight: Tensor, _lr: number, _keep: number): boolean {
     return false;
+  }
+  /**
+   * By how much an element of an update may exceed the largest of the gradient: 1/λ or 1/ε, say. Where that is at most 1e15 and
+   * nothing is enormous, a step cannot overflow and keeps no copies. Default Infinity: nobody knows.
+   */
+  protected get gain(): number {
+    return Infinity;
   }
   /** λ and the mean curvature that it is added to, for reports. */
   protected dampingOf(_state: BlockState): { lambda: number; mean: number } | null {
@@ -245,7 +282,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
-  #consume(index: number, pass: number, batch: number, sample: Sample | null, output: Tensor): void {
+  #consume(index: number, use: Use, batch: number, sample: Sample | null, output: Tensor): void {
     const state = this.#states[index]!;
     state.statistics ??= new Statistics({
       sharing: state.sharing,
@@ -253,10 +290,16 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       identityG: state.identityG,
       wantsFactors: this.#collectsFactors(state),
     });
+    const { statistics } = state;
+    if (statistics.begins(use))
+      onBackwardEnd(completed => {
+        inStep(() => statistics.ended(use.pass, completed));
+        if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
+      });
     const label = `${this.constructor.name}: ${state.label}`;
     const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
-    if (sample === null) state.statistics.count(pass, batch, label);
-    else state.statistics.add(pass, sample, label, keeps);
+    if (sample === null) statistics.count(use, batch, label);
+    else namingMemory(this.constructor.name, state.label, () => statistics.add(use, sample, label, keeps));
   }
 
   /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
@@ -266,9 +309,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Takes the rows of a layer in its basis, right after `#consume` saw them in parameter coordinates; false if nobody wants them. */
   #keepTurned(state: BlockState, a: Tensor, g: Tensor): boolean {
-    if (backwardPass() === 0 || !this.#keepsTurned(state)) return false;
-    state.statistics!.keepTurned(a, g, state.kfe!);
-    return true;
+    const pass = backwardPass();
+    if (pass === 0 || !this.#keepsTurned(state)) return false;
+    return state.statistics?.keepTurned(pass, a, g, state.kfe!) ?? false;
   }
 
   #scale(statistics: Statistics): number {
@@ -277,45 +320,114 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** The second moments of the examples' gradients in the block's basis, [dOut, dIn]. */
   protected exampleSquares(state: BlockState): Tensor {
-    const { statistics, kfe } = state;
-    if (statistics === null)
+    const squares = this.#squares.get(state);
+    if (squares === undefined)
       throw new Error(`${this.constructor.name}: ${state.label} collected no second moments in this step`);
-    return statistics.exampleSquares(kfe!.UA, kfe!.UG, this.#scale(statistics));
+    return squares;
   }
 
   // --- a step -----------------------------------------------------------------------------------------------------------
 
   /**
    * One step: check statistics and gradients, average the factors, refresh the bases if it is time, compute all updates,
-   * and only then change parameters. Blocks without a gradient stay as they are.
+   * and only then change parameters. Blocks without a gradient stay as they are. Where a number is not finite, or becomes so,
+   * it throws a RangeError, and optimizer and parameters are what they were, bit for bit.
    */
   override step(): void {
     if (this.#detached) throw new Error(`${this.constructor.name}: step() after detach(), which removed the hooks`);
-    unscoped(() =>
-      noGrad(() => {
-        scope(() => this.#stepBlocks());
-        this.#watch.time('rest', () => this.#stepRest());
-        for (const state of this.#states) state.dropStatistics();
-        this.#steps++;
-        this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
+    inStep(() => {
+      const plans = this.#plan();
+      const journal = this.#watch.time('rest', () => this.#stepRest(plans));
+      this.#stepBlocks(plans, journal);
+      for (const state of this.#states) state.dropStatistics();
+      this.#steps++;
+      this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
+    });
+  }
+
+  /** Everything that can fail for reasons of data, and changes nothing. */
+  #plan(): Plan[] {
+    const active = this.#states.flatMap(state => this.#active(state) ?? []);
+    this.#checkRest();
+    // Small ones first, where they are decomposed here: they tell how long large ones will take.
+    const cost = ({ state }: Active) => (this.refresh === 'sync' || state.kfe === null ? costOf(state) : 0);
+    const bySize = [...active].sort((a, b) => cost(a) - cost(b));
+    const bases = this.#watch.time('refresh', () => new Map(bySize.map(block => [block.state, this.#basis(block)])));
+    return this.#watch.time('precondition', () =>
+      active.map(block => {
+        const { basis, job } = bases.get(block.state)!;
+        const squares = this.#measure(block.state, basis);
+        return { ...block, basis, job, squares, isOrdinary: this.#isOrdinary(block, basis, squares) };
       }),
     );
   }
 
-  #stepBlocks(): void {
-    const active = this.#states.flatMap(state => this.#active(state) ?? []);
-    const bases = this.#watch.time('refresh', () => active.map(block => this.#basis(block)));
-    // From here on nothing can fail for reasons of data.
+  /** `exampleSquares` in a basis, where the step asks for them and has them. */
+  #measure(state: BlockState, { UA, UG }: Kfe): Tensor | null {
+    const { statistics } = state;
+    if (!statistics?.hasSamples || !this.needsExampleSquares(state)) return null;
+    const squares = statistics.exampleSquares(UA, UG, this.#scale(statistics));
+    if (!isAllFinite(squares)) throw this.#notFinite('second moments of the gradients', state.label);
+    return squares;
+  }
+
+  #isOrdinary({ state, raw }: Active, basis: Kfe, squares: Tensor | null): boolean {
+    const lr = this.#lr * state.lrRatio;
+    return (
+      state.isOrdinary &&
+      state.graft <= 1e6 &&
+      isOrdinaryStep(this.gain, lr, 1 - lr * this.weightDecay) &&
+      isOrdinary(largest(raw)) &&
+      (squares === null || isOrdinary(largest(squares), 2)) &&
+      (basis === state.kfe || isOrdinary(basis.sA.max().mul(basis.sG.max()).item(), 2))
+    );
+  }
+
+  #stepBlocks(plans: readonly Plan[], journal: Journal | null): void {
     this.#watch.time('precondition', () => {
-      const proposals = active.flatMap((block, i) => this.#propose(block, bases[i]!) ?? []);
-      this.finish(proposals);
-      const decayed = new Set<Parameter>();
-      for (const { state, gradient, update, scale } of proposals) {
-        if (this.#observes) state.cosine = cosine(gradient, update);
-        this.#apply(state, update, scale, decayed);
+      try {
+        for (const { state, squares } of plans) if (squares !== null) this.#squares.set(state, squares);
+        const proposals = plans.flatMap(plan => this.#propose(plan) ?? []);
+        this.finish(proposals);
+        const decayed = new Set<Parameter>();
+        for (const { state, gradient, update, scale } of proposals) {
+          if (this.#observes) state.cosine = cosine(gradient, update);
+          this.#apply(state, update, scale, decayed);
+        }
+        if (journal !== null) for (const { state } of plans) this.#checkStepped(state);
+      } catch (error) {
+        journal?.restore();
+        throw error;
+      } finally {
+        this.#squares.clear();
       }
-      for (const { state } of active) state.keep();
+      for (const { state, job } of plans) {
+        if (job !== null) state.job = job;
+        state.keep();
+      }
     });
+  }
+
+  /** Throws if a step has left something in a block that is not finite. */
+  #checkStepped(state: BlockState): void {
+    let size = 0;
+    for (const [name, value] of state.slots) {
+      const most = largest(value);
+      if (!Number.isFinite(most)) throw this.#notFinite(`new ${name}`, state.label);
+      size = Math.max(size, most);
+    }
+    state.isOrdinary = isOrdinary(size, 2);
+    let most = Math.max(...state.weights.map(largest));
+    // Parameters that come from a weight in the basis need a look of their own only near the end of the range.
+    if (most > 1e30) most = Math.max(...state.block.parameters.map(largest));
+    if (!Number.isFinite(most)) throw this.#notFinite('update of the weights', state.label);
+  }
+
+  #notFinite(what: string, where: string): RangeError {
+    return new RangeError(
+      `${this.constructor.name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
+        'Look for a diverging loss or bad input in the last batch',
+    );
   }
 
   /** The block's gradient and fresh factors, if they are there and finite; null for a block without a gradient. */
@@ -344,53 +456,41 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     // Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite.
     const suspects = { 'factor A': fresh && diagonal(fresh.A), 'factor G': fresh && diagonal(fresh.G), gradient: raw };
     for (const [what, value] of Object.entries(suspects))
-      if (value !== null && !isAllFinite(value))
-        throw new RangeError(
-          `${name}: the ${what} of ${state.label} has NaN or infinite elements; no parameter was changed. ` +
-            'Look for a diverging loss or bad input in the last batch',
-        );
-    return { state, inBasis, raw, fresh };
+      if (value !== null && !isAllFinite(value)) throw this.#notFinite(what, state.label);
+    return { state, inBasis, raw, averages: fresh && this.#averaged(state, fresh) };
   }
 
-  /** The running averages as they will be with this step's factors in them. */
-  #averaged({ state, fresh }: Active): Averages {
-    const { A, G, expandedG } = state;
-    if (A === null || G === null) return fresh!;
-    if (fresh === null) return { A, G, expandedG };
+  /** The running averages as they will be, in the memory of this step's factors. */
+  #averaged({ A, G }: BlockState, fresh: Factors): Factors {
     const alpha = this.factorDecay;
-    const blend = (old: Tensor, now: Tensor) => (alpha === 0 ? now : old.clone().addScaled_(now, 1 - alpha, alpha));
-    return { A: blend(A, fresh.A), G: blend(G, fresh.G), expandedG: fresh.expandedG };
+    if (A === null || G === null || alpha === 0) return fresh;
+    fresh.A.addScaled_(A, alpha, 1 - alpha);
+    fresh.G.addScaled_(G, alpha, 1 - alpha);
+    return fresh;
   }
 
-  /** Takes this step's factors into the running averages, in place. */
-  #average({ state, fresh }: Active): void {
-    if (fresh === null) return;
-    const { A, G } = state;
-    const alpha = this.factorDecay;
-    state.expandedG = fresh.expandedG;
-    if (A === null || G === null || alpha === 0) Object.assign(state, { A: fresh.A, G: fresh.G });
+  /** Takes over running averages, into the memory of the old ones. */
+  #average(state: BlockState, { A, G, expandedG }: Factors): void {
+    state.expandedG = expandedG;
+    if (state.A === null || state.G === null) Object.assign(state, { A, G });
     else {
-      A.addScaled_(fresh.A, 1 - alpha, alpha);
-      G.addScaled_(fresh.G, 1 - alpha, alpha);
-      for (const factor of [fresh.A, fresh.G]) factor.storage.release();
+      state.A.copy_(A);
+      state.G.copy_(G);
     }
   }
 
-  /** The basis for this step: a new one where it is due, else the old one. */
-  #basis(block: Active): Kfe {
-    const { state } = block;
-    const sizes = [state.block.dOut, state.block.dIn] as const;
+  /** The basis for this step, a new one where it is due, and a decomposition that begins. */
+  #basis({ state, averages }: Active): { basis: Kfe; job: RefreshJob | null } {
+    const A = averages?.A ?? state.A!;
+    const G = averages?.G ?? state.G!;
     const due = this.#isDue(state);
-    if (this.refresh === 'sync' || state.kfe === null) {
-      if (!due) return state.kfe!;
-      const { A, G } = this.#averaged(block);
-      return Kfe.of(A, G, this.#solve, sizes);
+    const { kfe } = state;
+    if (kfe !== null && !due) return { basis: kfe, job: null };
+    if (kfe === null || this.refresh === 'sync') {
+      const { block, label } = state;
+      return { basis: this.#decomposer.basis({ A, G, sizes: [block.dOut, block.dIn], label }), job: null };
     }
-    if (due && state.job === null) {
-      const { A, G } = this.#averaged(block);
-      state.job = this.#start(state, A, G, this.#steps);
-    }
-    return state.kfe;
+    return { basis: kfe, job: state.job === null ? this.#start(state, A, G, this.#steps) : null };
   }
 
   #start(state: BlockState, A: Tensor, G: Tensor, step: number): RefreshJob {
@@ -420,6 +520,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     let arrival: Arrival;
     try {
       arrival = job.take();
+      const { block, label } = state;
+      checkBasis(this.constructor.name, label, arrival.kfe, [block.dOut, block.dIn]);
     } catch (error) {
       this.#refreshes.failed++;
       this.#refreshes.lastError = `${state.label}: ${error instanceof Error ? error.message : String(error)}`;
@@ -436,11 +538,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
-  #propose(block: Active, basis: Kfe): Proposal | null {
-    const { state, inBasis, raw } = block;
+  #propose({ state, inBasis, raw, averages, basis }: Plan): Proposal | null {
     const before = state.kfe;
     state.isFresh = before !== basis;
-    this.#average(block);
+    if (averages !== null) this.#average(state, averages);
     let gradient: Tensor;
     if (before === basis) {
       gradient = inBasis?.D ?? basis.project(raw);
@@ -509,17 +610,67 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     state.block.add(state.kfe!.unproject(update), -lr * scale);
   }
 
-  /** The rest sees gradients of the mean loss, as the blocks do. */
-  #stepRest(): void {
-    if (this.#rest === null) return;
+  /** Throws for a gradient of the rest that is not finite. */
+  #checkRest(): void {
+    for (const p of this.#unclaimed) {
+      const g = p.borrowGrad();
+      if (g !== null && !isAllFinite(g)) throw this.#notFinite('gradient', `'${this.#parameterPaths.get(p)}'`);
+    }
+  }
+
+  /**
+   * The rest's own step, before that of the blocks, which are other parameters. It sees gradients of the mean loss, as the blocks
+   * do. Returns what takes everything back, if the blocks may still fail.
+   */
+  #stepRest(plans: readonly Plan[]): Journal | null {
+    const journal = plans.every(plan => plan.isOrdinary) ? null : new Journal();
+    if (journal !== null) {
+      for (const { state } of plans) state.saveTo(journal);
+      const { done } = this.#refreshes;
+      journal.after(() => {
+        this.#refreshes.done = done;
+      });
+    }
+    const rest = this.#rest;
+    if (rest === null) return journal;
     const batch = this.#states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
     const summed = new Map(this.#lossReduction === 'sum' ? this.#unclaimed.map(p => [p, p.grad]) : []);
+    const own = journal ?? (this.#isRestOrdinary() ? null : new Journal());
+    if (own !== null) {
+      const state = rest.stateDict();
+      for (const p of this.#unclaimed) own.save(p);
+      own.after(() => unscoped(() => rest.loadStateDict(copyOf(state))));
+    }
     try {
       for (const [p, g] of summed) p.grad = g === null ? null : meanGradient(g, batch, 'sum');
-      this.#rest.step();
+      unscoped(() => rest.step());
+      if (own !== null) this.#checkRestStepped(rest);
+    } catch (error) {
+      own?.restore();
+      throw error;
     } finally {
       for (const [p, g] of summed) p.grad = g;
     }
+    return journal;
+  }
+
+  /** Whether nothing can overflow in the rest's step; of an optimizer of the user's nobody knows. */
+  #isRestOrdinary(): boolean {
+    if (!this.#restIsOurs || !this.#restWasOrdinary || !isOrdinaryStep(this.gain, this.#rest!.lr, 1)) return false;
+    return this.#unclaimed.every(p => p.borrowGrad() === null || isOrdinary(largest(p.borrowGrad()!)));
+  }
+
+  /** Throws if the rest's step has left something that is not finite. */
+  #checkRestStepped(rest: Optimizer): void {
+    let ordinary = true;
+    for (const [key, value] of Object.entries(rest.stateDict())) {
+      const size = largest(value);
+      if (!Number.isFinite(size)) throw this.#notFinite(`new '${key}'`, 'the rest optimizer');
+      ordinary &&= isOrdinary(size, 2);
+    }
+    for (const p of this.#unclaimed)
+      if (!Number.isFinite(largest(p))) throw this.#notFinite('update', `'${this.#parameterPaths.get(p)}'`);
+    this.#restWasOrdinary = ordinary;
   }
 
   // --- looking at it -----------------------------------------------------------------------------------------------------
@@ -598,10 +749,20 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 }
 
+/** Unrecorded, outside of the user's scopes; what is made and not kept is given back at once. */
+const inStep = (run: () => void): void => unscoped(() => noGrad(() => scope(run)));
+
 /** A sum tells, unless finite elements overflow in it; then the largest magnitude does: NaN wins in `max`. */
 function isAllFinite(x: Tensor): boolean {
   return Number.isFinite(x.sum().item()) || Number.isFinite(x.abs().max().item());
 }
+
+const copyOf = (state: StateDict): StateDict =>
+  Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
+
+/** n³ of both sides. */
+const costOf = ({ block, identityA, identityG }: BlockState): number =>
+  (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
 
 function cosine(x: Tensor, y: Tensor): number {
   return x.mul(y).sum().item() / (x.norm().item() * y.norm().item());

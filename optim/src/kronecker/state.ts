@@ -5,6 +5,7 @@ import { type StateReader, scalar } from '../state-dict.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
 import type { KroneckerBlock, Sharing } from './block.ts';
 import type { Statistics } from './factors.ts';
+import type { Journal } from './journal.ts';
 import { Kfe, type Rotation, rotate } from './kfe.ts';
 import { ROUTES, type Route } from './route.ts';
 
@@ -18,8 +19,11 @@ export type BlockOptions = {
   skip?: boolean;
 };
 
-/** The weight of a resident layer in the basis, and which values of the parameters it was made of. */
-type Resident = { readonly weight: Tensor; versions: readonly number[] };
+/**
+ * The weight of a resident layer in the basis, and which values of the parameters belong to it; `leads` where they are
+ * computed from it, not it from them.
+ */
+type Resident = { readonly weight: Tensor; versions: readonly number[]; leads: boolean };
 
 /** Factors that are being decomposed elsewhere. */
 export type RefreshJob = {
@@ -65,6 +69,8 @@ export class BlockState {
   job: RefreshJob | null = null;
   /** Steps in a row on which the gradient did not come in the basis although the route says so. */
   misses = 0;
+  /** Whether all slots are known to hold ordinary numbers. */
+  isOrdinary = true;
   /** The block's step is this many times as long. */
   graft = 1;
   /** `count` when that was measured. */
@@ -134,6 +140,17 @@ export class BlockState {
     return bias === null ? [weight.storage] : [weight.storage, bias.storage];
   }
 
+  get #versions(): readonly number[] {
+    return this.#storages.map(storage => storage.version);
+  }
+
+  /** Whether W̃ is there, and nobody wrote to the parameters since. */
+  get #isCurrent(): boolean {
+    if (this.#resident === null) return false;
+    const storages = this.#storages;
+    return this.#resident.versions.every((version, i) => version === storages[i]!.version);
+  }
+
   /** Whether the layer can be computed in a basis: nobody can write to its weights unseen. */
   get turnable(): boolean {
     const { layer } = this.block;
@@ -154,11 +171,9 @@ export class BlockState {
 
   /** W̃ of the parameters as they are. */
   resident(): Tensor {
-    const storages = this.#storages;
-    const known = this.#resident;
-    if (known?.versions.every((version, i) => version === storages[i]!.version)) return known.weight;
+    if (this.#isCurrent) return this.#resident!.weight;
     const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#parameters()))));
-    this.#resident = { weight, versions: storages.map(storage => storage.version) };
+    this.#resident = { weight, versions: this.#versions, leads: false };
     return weight;
   }
 
@@ -205,7 +220,8 @@ export class BlockState {
     };
     fill(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
     if (bias !== null) fill(bias, () => biasPart(resident.weight, frame));
-    resident.versions = this.#storages.map(storage => storage.version);
+    resident.versions = this.#versions;
+    resident.leads = true;
   }
 
   /** Takes another basis. W̃ turns with it where it can, and parameters are computed from that; else they are written. */
@@ -223,6 +239,33 @@ export class BlockState {
     if (this.#resident === null) return;
     for (const storage of this.#storages) storage.settle();
     this.#resident = null;
+  }
+
+  /** What a step leaves of the weight, for a look at it: W̃, where the parameters come from that, or those. */
+  get weights(): readonly Tensor[] {
+    return this.#isCurrent && this.#resident!.leads ? [this.#resident!.weight] : this.block.parameters;
+  }
+
+  /** Lets the journal remember all of this state and of the block's parameters. */
+  saveTo(journal: Journal): void {
+    const { A, G, expandedG, kfe, route, rows, needsInputGrad, count, graft, graftedAt, job, misses, cosine } = this;
+    const { isFresh, trust, klClip } = this;
+    const [resident, saved, current, slots] = [this.#resident, this.#saved, this.#isCurrent, [...this.slots]];
+    for (const x of [A, G, ...this.slots.values(), ...this.weights]) if (x !== null) journal.save(x);
+    if (resident !== null) journal.save(resident.weight);
+    const leads = resident?.leads ?? false;
+    journal.after(() => {
+      Object.assign(this, { A, G, expandedG, kfe, route, rows, needsInputGrad, count, graft, graftedAt, job, misses });
+      Object.assign(this, { isFresh, trust, klClip, cosine });
+      this.silent = null;
+      this.slots.clear();
+      for (const [name, value] of slots) this.slots.set(name, value);
+      this.#saved = saved;
+      this.#resident = resident;
+      if (!current) return;
+      if (leads) this.deferParameters();
+      else resident!.versions = this.#versions;
+    });
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
@@ -258,7 +301,7 @@ export class BlockState {
     slotNames: readonly string[],
     start: (state: BlockState, A: Tensor, G: Tensor, step: number) => void,
   ): BlockState {
-    const state = this.blank();
+    const state = Object.assign(this.blank(), { isOrdinary: false });
     const prefix = `blocks.${this.block.path}.`;
     if (!reader.has(`${prefix}count`)) return state;
     const { dtype } = this.block.parameters[0]!;

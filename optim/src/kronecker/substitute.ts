@@ -26,6 +26,9 @@ export function substituteForwards(
   }
 }
 
+/** What is seen goes with the graph. */
+const BORROWS = { borrows: true };
+
 function substituteForward(layer: AffineLayer, stateOf: () => BlockState, sink: TurnedSink): Handle {
   const { module, weight, bias } = layer;
   const features = weight.shape[1];
@@ -42,5 +45,5 @@ function substituteForward(layer: AffineLayer, stateOf: () => BlockState, sink: 
     state.needsInputGrad = x.requiresGrad;
     if (state.route === 'gradient' || !state.turnable) return module.forward(x);
     return affineIn(state.frame(), layer, x, sink);
-  });
+  }, BORROWS);
 }

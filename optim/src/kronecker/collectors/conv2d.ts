@@ -34,7 +34,7 @@ class Conv2dBlock extends WeightBlock<Conv2d> {
     const { weight, kernel, groups } = this.tap;
     const channels = weight.shape[1]!;
     const group = this.first / this.dOut;
-    const x = groups === 1 ? input : input.narrow(1, group * channels, channels);
+    const x = this.typed(groups === 1 ? input : input.narrow(1, group * channels, channels));
     const g = groups === 1 ? gy : gy.narrow(1, this.first, this.dOut);
     const patches = () => scope(() => this.homogeneous(unfold(x, kernel, this.tap)));
     return {

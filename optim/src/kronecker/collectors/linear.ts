@@ -26,8 +26,9 @@ class LinearBlock extends WeightBlock<Linear> {
   constructor(module: Linear, o: WeightBlockOptions) {
     super(module, o);
     const { weight, bias } = module;
-    // A class of its own may compute something else, and a frozen bias is no part of the block.
-    const plain = module.forward === Linear.prototype.forward && (bias === null || bias.requiresGrad);
+    // A class of its own may compute something else, a frozen bias is no part of the block, and one frame has one dtype.
+    const fits = bias === null || (bias.requiresGrad && bias.dtype === weight.dtype);
+    const plain = module.forward === Linear.prototype.forward && fits;
     this.layer = plain ? { module, weight, bias } : undefined;
   }
 
@@ -37,7 +38,7 @@ class LinearBlock extends WeightBlock<Linear> {
     const batch = input.rank === 1 ? 1 : input.shape[0]!;
     const shared = input.rank <= 2 ? 1 : input.size / (batch * features);
     return {
-      a: this.homogeneous(input.reshape([batch, shared, features])),
+      a: this.homogeneous(this.typed(input).reshape([batch, shared, features])),
       g: gy.reshape([batch, shared, this.dOut]),
     };
   }

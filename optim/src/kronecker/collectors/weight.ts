@@ -49,6 +49,11 @@ export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlo
     return this.#bias !== null;
   }
 
+  /** An input in the dtype of the weight: the layer converts integers and other floats itself. */
+  protected typed(x: Tensor): Tensor {
+    return x.astype(this.#weight.dtype);
+  }
+
   /** x [batch, shared, inputs] as the block's `a`: with the homogeneous 1 last where the block includes a bias. */
   protected homogeneous(x: Tensor): Tensor {
     if (this.#bias === null) return x;
@@ -60,7 +65,7 @@ export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlo
     if (weight === null) return null;
     const dW = asMatrix(this.#rows(weight));
     const bias = this.#bias?.borrowGrad();
-    return bias ? concat([dW, this.#rows(bias).unsqueeze(1)], 1) : dW;
+    return bias ? concat([dW, this.#rows(bias).unsqueeze(1).astype(dW.dtype)], 1) : dW;
   }
 
   add(update: Tensor, scale: number): void {
@@ -68,7 +73,8 @@ export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlo
     const inputs = weight.size / this.dOut;
     const dW = update.narrow(1, 0, inputs);
     weight.addScaled_(weight.rank === 2 ? dW : dW.reshape(weight.shape), scale);
-    if (this.#bias !== null) this.#rows(this.#bias).addScaled_(update.narrow(1, inputs, 1).squeeze(1), scale);
+    const bias = this.#bias;
+    if (bias !== null) this.#rows(bias).addScaled_(update.narrow(1, inputs, 1).squeeze(1).astype(bias.dtype), scale);
   }
 
   norm(): number {

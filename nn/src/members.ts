@@ -1,0 +1,87 @@
+/** Where a module looks for what belongs to it: its fields, and the plain objects, arrays, maps and sets in them. */
+
+import { Tensor } from '@otimes/core';
+import { isPlainObject } from '@otimes/core/extend';
+import { type AnyModule, Module } from './module.ts';
+import { Buffer, Parameter } from './parameter.ts';
+
+/**
+ * An entry of a module under its name there: a parameter, a buffer, a submodule; or something that is none and is looked
+ * at more closely, a plain tensor that requires a gradient or an instance of another class.
+ */
+export type Member = readonly [name: string, value: object];
+
+export function isMember(value: unknown): value is Parameter | Buffer | AnyModule {
+  return value instanceof Parameter || value instanceof Buffer || value instanceof Module;
+}
+
+/** What a plain container holds, by name; null for all other objects. */
+function entriesOf(holder: object): Iterable<[name: unknown, value: unknown]> | null {
+  if (holder instanceof Map) return holder;
+  if (holder instanceof Set) return [...holder].entries();
+  if (Array.isArray(holder)) return holder.entries();
+  return isPlainObject(holder) ? Object.entries(holder) : null;
+}
+
+/** The members in `value`, the entry `name`. A container within itself is passed by: all of it has shorter names. */
+export function* membersIn(name: string, value: unknown, above: readonly object[] = []): Iterable<Member> {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || above.includes(value)) return;
+  if (isMember(value)) yield [name, value];
+  else if (value instanceof Tensor) {
+    if (value.requiresGrad && value.isLeaf) yield [name, value];
+  } else {
+    const entries = entriesOf(value);
+    if (entries === null) yield [name, value];
+    else for (const [key, one] of entries) yield* membersIn(`${name}.${String(key)}`, one, [...above, value]);
+  }
+}
+
+/** The path of a member that lies in an instance of another class, down to four levels; '' if there is none but `seen`. */
+export function hiddenIn(value: unknown, path: string, seen: Set<unknown>, depth = 4): string {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || seen.has(value)) return '';
+  if (isMember(value)) return path;
+  seen.add(value);
+  if (depth === 0 || value instanceof Tensor) return '';
+  for (const [key, one] of entriesOf(value) ?? Object.entries(value)) {
+    const hidden = hiddenIn(one, `${path}.${String(key)}`, seen, depth - 1);
+    if (hidden !== '') return hidden;
+  }
+  return '';
+}
+
+/**
+ * Notes in `changes` how to put what `replace` gives into the place of the parameters and buffers of `holder`, a module or
+ * a plain container in it.
+ */
+export function replaceIn(
+  holder: object,
+  replace: (value: Parameter | Buffer) => Parameter | Buffer,
+  changes: (() => void)[],
+  above: readonly object[] = [],
+): void {
+  if (above.includes(holder)) return;
+  const replaced = (value: unknown): unknown => {
+    if (value instanceof Parameter || value instanceof Buffer) return replace(value);
+    const isContainer = typeof value === 'object' && value !== null && entriesOf(value) !== null;
+    if (isContainer) replaceIn(value, replace, changes, [...above, holder]);
+    return value;
+  };
+  if (holder instanceof Set) {
+    const values = [...holder].map(replaced);
+    if (values.some(value => !holder.has(value)))
+      changes.push(() => {
+        holder.clear();
+        for (const value of values) holder.add(value);
+      });
+    return;
+  }
+  for (const [name, value] of entriesOf(holder) ?? Object.entries(holder)) {
+    const instead = replaced(value);
+    if (instead === value) continue;
+    if (Object.isFrozen(holder)) throw new TypeError(`to: '${String(name)}' lies in a frozen object and cannot move`);
+    changes.push(() => {
+      if (holder instanceof Map) holder.set(name, instead);
+      else Reflect.set(holder, String(name), instead);
+    });
+  }
+}

@@ -1,0 +1,49 @@
+/** Loading a state dict: all of it or nothing. */
+
+import { describe, noGrad, type StateDict, type Storage, sameShape, Tensor } from '@otimes/core';
+import { aBoolean, aStateDict, checkArgument, checkOptions, received } from '@otimes/core/extend';
+
+/** Copies the entries of `state` into the tensors of the same paths; see `Module.loadStateDict`. */
+export function loadInto(
+  name: string,
+  own: ReadonlyMap<string, Tensor>,
+  state: StateDict,
+  o: { strict?: boolean },
+): void {
+  const op = `${name}.loadStateDict`;
+  checkArgument(op, 'state', state, aStateDict);
+  checkOptions(op, o, { strict: aBoolean });
+  const strict = o.strict ?? true;
+  const problems: string[] = [];
+  const targets = new Set<Storage>([...own.values()].map(({ storage }) => storage));
+  const copies: [target: Tensor, value: Tensor][] = [];
+  for (const [path, target] of own) {
+    if (!Object.hasOwn(state, path)) {
+      if (strict) problems.push(`missing: ${path} ${describe(target)}`);
+      continue;
+    }
+    const value: unknown = state[path];
+    if (!(value instanceof Tensor) || !fits(value, target))
+      problems.push(`does not fit: ${path} expects ${describe(target)}, got ${received(value)}`);
+    else if (value.storage.released || target.storage.released)
+      problems.push(`released: ${path} ${describe(value)} has no values any more`);
+    // From another device, or from under the targets themselves, which are written one after the other.
+    else if (value.device !== target.device) copies.push([target, value.detach().to(target.device)]);
+    else copies.push([target, targets.has(value.storage) ? value.detach().clone() : value]);
+  }
+  if (strict)
+    for (const [path, value] of Object.entries(state))
+      if (!own.has(path)) problems.push(`unexpected: ${path} ${received(value)}`);
+  if (problems.length > 0)
+    throw new Error(
+      `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
+    );
+  noGrad(() => {
+    for (const [target, value] of copies) target.copy_(value);
+  });
+}
+
+function fits(value: Tensor, target: Tensor): boolean {
+  const floats = [value, target].every(x => x.dtype === 'float32' || x.dtype === 'float64');
+  return (floats || value.dtype === target.dtype) && sameShape(value.shape, target.shape);
+}

@@ -1,0 +1,160 @@
+/**
+ * How a Kronecker optimizer calls an eigensolver: it says beforehand what takes long, checks what comes back, and names
+ * layer and option where memory ends.
+ */
+
+import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
+import type { NdArray } from 'ndarray';
+import { defaultEigensolver, type Eigensolver, Kfe } from './kfe.ts';
+
+/** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
+type Task = {
+  readonly A: Tensor;
+  readonly G: Tensor;
+  readonly sizes: readonly [number, number];
+  readonly label: string;
+};
+
+/** n³ a second of `eigh` on one core of 2020, where nothing was measured yet; a tenth of it is taken for a hiccup. */
+const RATE = 1.5e9;
+/** What is measured: smaller or shorter ones say little about the rate, for what they spend beside the n³ operations. */
+const MEASURABLE = { n: 64, seconds: 0.05 };
+/** Seconds from which on a decomposition is announced. */
+const LONG = 2;
+/** Matrices [n, n] of float64 that are alive at a time. */
+const COPIES = 4;
+/** Bytes that one matrix of float64 may have. */
+const LARGEST = 2 ** 32;
+
+export class Decomposer {
+  readonly #name: string;
+  readonly #solve: Eigensolver;
+  readonly #refreshEvery: number;
+  readonly #announced = new Set<string>();
+  #rate = RATE;
+
+  /** @param name of the optimizer, for messages */
+  constructor(name: string, solve: Eigensolver, refreshEvery: number) {
+    this.#name = name;
+    this.#solve = solve;
+    this.#refreshEvery = refreshEvery;
+  }
+
+  /** Seconds that a matrix [n, n] takes, by the last one that took long enough to be measured. */
+  secondsOf(n: number): number {
+    return n ** 3 / this.#rate;
+  }
+
+  /** The basis of a block. Throws what `checkBasis` throws, and an OutOfMemoryError that names the layer. */
+  basis({ A, G, sizes, label }: Task): Kfe {
+    // The order in which `Kfe.of` asks.
+    const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
+    const solve: Eigensolver = matrix => this.#timed(matrix, sides.shift() ?? label);
+    const kfe = namingMemory(this.#name, label, () => Kfe.of(A, G, solve, sizes));
+    checkBasis(this.#name, label, kfe, sizes);
+    return kfe;
+  }
+
+  #timed(matrix: NdArray, what: string): ReturnType<Eigensolver> {
+    const n = matrix.shape[0]!;
+    this.#announce(n, what);
+    const start = performance.now();
+    const found = this.#solve(matrix);
+    const seconds = (performance.now() - start) / 1000;
+    if (n >= MEASURABLE.n && seconds >= MEASURABLE.seconds)
+      this.#rate = Math.max(n ** 3 / seconds, this.#solve === defaultEigensolver ? RATE / 10 : 0);
+    for (const [part, shape] of [
+      ['values', [n]],
+      ['vectors', [n, n]],
+    ] as const)
+      if (String(found?.[part]?.shape) !== String(shape))
+        throw new TypeError(
+          `${this.#name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
+            `${what}; ${part} is ${found?.[part]?.shape === undefined ? 'no ndarray' : `[${found[part].shape}]`}`,
+        );
+    return found;
+  }
+
+  /** A line before a wait, once for each factor. */
+  #announce(n: number, what: string): void {
+    const seconds = this.secondsOf(n);
+    if (seconds < LONG || this.#announced.has(what)) return;
+    this.#announced.add(what);
+    console.warn(
+      `${this.#name}: the ${what}, ${n} × ${n}, takes about ${seconds.toPrecision(2)} s and ` +
+        `${inGB(COPIES * 8 * n * n)} to decompose, again every ${this.#refreshEvery} steps (refreshEvery). The option ` +
+        'maxFactorDim leaves larger sides at the identity: 2048, say',
+    );
+  }
+}
+
+const inGB = (bytes: number) => `${(bytes / 1e9).toPrecision(2)} GB`;
+
+/** Throws an OutOfMemoryError for a side that no decomposition has room for. */
+export function checkFactorSize(name: string, label: string, side: 'A' | 'G', n: number): void {
+  if (8 * n * n > LARGEST)
+    throw new OutOfMemoryError(
+      `${name}: the factor ${side} of ${label} would be ${n} × ${n}, ${inGB(8 * n * n)} in float64, and nothing can ` +
+        'decompose it here. The option maxFactorDim leaves larger sides at the identity (2048, say)',
+    );
+}
+
+/** Runs `run`; where memory ends in it, the error says at which layer, and what helps. */
+export function namingMemory<T>(name: string, label: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (!(error instanceof Error) || !isOutOfMemory(error)) throw error;
+    throw new OutOfMemoryError(
+      `${name}: no memory for the factors of ${label}; the option maxFactorDim leaves large sides at the identity ` +
+        `(${error.message})`,
+      { cause: error },
+    );
+  }
+}
+
+function isOutOfMemory(error: Error): boolean {
+  if (error instanceof OutOfMemoryError || error.name === 'OutOfMemory') return true;
+  return error instanceof RangeError && /allocation failed|array length|buffer length/i.test(error.message);
+}
+
+/**
+ * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, and with a curvature that its dtype
+ * can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
+ */
+export function checkBasis(name: string, label: string, kfe: Kfe, [dOut, dIn]: readonly [number, number]): void {
+  const sides = [
+    ['A', kfe.UA, kfe.sA, dIn],
+    ['G', kfe.UG, kfe.sG, dOut],
+  ] as const;
+  noGrad(() =>
+    scope(() => {
+      for (const [side, U, s, n] of sides) {
+        const where = `${name}: the decomposition of factor ${side} of ${label}`;
+        const shapes = [[...s.shape], U === null ? null : [...U.shape]];
+        const expected = [[n], U === null ? null : [n, n]];
+        if (JSON.stringify(shapes) !== JSON.stringify(expected))
+          throw new RangeError(`${where} has shapes ${JSON.stringify(shapes)}, expected ${JSON.stringify(expected)}`);
+        if (!Number.isFinite(s.sum().item())) throw new RangeError(`${where} has eigenvalues that are not finite`);
+        if (U === null) continue;
+        const x = tensor(probe(n), { dtype: U.dtype, device: U.device }).reshape([n, 1]);
+        const off = U.transpose().matmul(U.matmul(x)).sub(x).abs().max().item();
+        if (Number.isNaN(off)) throw new RangeError(`${where} has eigenvectors that are not finite`);
+        if (!(off <= TOLERANCE))
+          throw new RangeError(`${where} has eigenvectors that are not orthonormal: UᵀU x differs from x by ${off}`);
+      }
+      const curvature = kfe.sA.max().mul(kfe.sG.max()).item();
+      if (!Number.isFinite(curvature))
+        throw new RangeError(
+          `${name}: the curvature of ${label} overflows ${kfe.sA.dtype}; scale its inputs or the loss down`,
+        );
+    }),
+  );
+}
+
+const TOLERANCE = 1e-3;
+
+/** Numbers of magnitude .5 to 1.5, in no order that a matrix would have. */
+function probe(n: number): number[] {
+  return Array.from({ length: n }, (_, i) => (i % 3 === 1 ? -1 : 1) * (0.5 + ((i * 0.6180339887498949) % 1)));
+}

@@ -1,0 +1,50 @@
+/**
+ * What a step may have to take back. A step checks everything that it can before it changes anything. What is left are
+ * numbers that overflow on the way; where sizes show that none can, it keeps no copies, else it does, and looks at the
+ * result.
+ */
+
+import type { Tensor } from '@otimes/core';
+
+/**
+ * Numbers up to here are ordinary: of gradients; their squares, for what is kept of those; and 1/ε or 1/λ. With a learning
+ * rate up to `ORDINARY_LR` a step of ordinary numbers moves a weight by less than 1e28, which no finite float32 overflows by.
+ */
+const ORDINARY = 1e9;
+const ORDINARY_GAIN = 1e15;
+const ORDINARY_LR = 1e3;
+
+/** The largest magnitude; NaN where an element is NaN. */
+export function largest(x: Tensor): number {
+  if (x.size === 0) return 0;
+  return Math.max(x.max().item(), -x.min().item());
+}
+
+/** Whether an ordinary number of this `degree` in the gradient, 1 or 2. */
+export const isOrdinary = (size: number, degree: 1 | 2 = 1): boolean => size <= ORDINARY ** degree;
+
+/** Whether updates that are at most `gain` times an ordinary gradient can move no weight out of its range. */
+export const isOrdinaryStep = (gain: number, lr: number, keep: number): boolean =>
+  gain <= ORDINARY_GAIN && lr <= ORDINARY_LR && Math.abs(keep) <= 1;
+
+/** Copies of what is about to change. */
+export class Journal {
+  readonly #values = new Map<Tensor, Tensor>();
+  readonly #undo: (() => void)[] = [];
+
+  /** Remembers the elements of a tensor that will be written to. */
+  save(x: Tensor): void {
+    if (!this.#values.has(x)) this.#values.set(x, x.detach().clone());
+  }
+
+  /** Runs after the elements are back. */
+  after(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  /** Puts everything back, bit for bit. */
+  restore(): void {
+    for (const [x, value] of this.#values) x.copy_(value);
+    for (const undo of this.#undo) undo();
+  }
+}

@@ -1,0 +1,248 @@
+/** Every public function and method of core and linalg, with wrong arguments of every kind. */
+
+import * as core from '@otimes/core';
+import { Generator, ones, ReferenceBackend, saveSafetensors, Tensor, tensor } from '@otimes/core';
+import t from 'tap';
+import { checkDoors, type Door } from './helpers/doors.ts';
+
+const x = () => ones([2, 3], { requiresGrad: true });
+const plain = (shape: readonly number[] = [2, 3]) => ones(shape);
+const index = (...values: number[]) => tensor(values, { dtype: 'int32' });
+const truth = () => ones([3], { dtype: 'bool' });
+const images = () => ones([2, 4, 6, 6]);
+const made = { dtype: 'float64', device: 'reference', requiresGrad: true };
+const window = { stride: 1, padding: 1, dilation: 1 };
+const moments = { beta1: 0.9, beta2: 0.99, eps: 1e-8, correction1: 0.1, correction2: 0.01 };
+
+/** A door with right arguments. */
+const door = (call: Door['call'], ...args: unknown[]): Door => ({ call, args: () => args });
+/** One that makes tensors: devices and gradients have messages of their own. */
+const creation = (call: (...args: never[]) => unknown, ...args: unknown[]): Door => ({
+  ...door(call, ...args),
+  says: [call.name, 'device', 'requiresGrad'],
+});
+/** A method with right arguments, of a tensor or another object. */
+const of =
+  (make: () => object) =>
+  (name: string, ...args: unknown[]): Door =>
+    door((...given) => (make() as Record<string, (...a: never[]) => unknown>)[name]!(...given), ...args);
+
+const recorded = 'records nothing about its arguments';
+checkDoors(
+  t,
+  '@otimes/core',
+  Object.keys(core),
+  {
+    arange: creation(core.arange, 0, 6, 2, made),
+    avgPool2d: door(core.avgPool2d, images(), [2, 2], { stride: 1, padding: 0, countIncludePad: true }),
+    batchNorm: door(core.batchNorm, images(), ones([4]), ones([4]), 1e-5),
+    batchNormEval: door(core.batchNormEval, images(), ones([4]), ones([4]), ones([4]), ones([4]), 1e-5),
+    checkIndex: {
+      ...door(core.checkIndex, 'op', index(0, 1), 2, 'index'),
+      says: ['op', 'text'],
+      skip: { 0: 'names the caller' },
+    },
+    concat: door(core.concat, [plain(), plain()], 0),
+    conv2d: door(core.conv2d, images(), ones([2, 2, 3, 3]), { ...window, groups: 2, bias: ones([2]) }),
+    createWasmBackend: door(core.createWasmBackend, 'cpu'),
+    defaultGenerator: door(core.defaultGenerator),
+    backwardPass: door(core.backwardPass),
+    isRecording: door(core.isRecording),
+    getThreads: door(core.getThreads),
+    deferredStorage: {
+      ...door(core.deferredStorage, new ReferenceBackend(), 'float32', 2, { make: () => new Float32Array(2) }),
+      skip: { 3: 'anything that has `make`, as a tensor does' },
+    },
+    defineOp: {
+      ...door(core.defineOp, {
+        name: 'double',
+        shape: () => ({ shape: [], dtype: 'float32' }),
+        forward: () => undefined,
+        backward: null,
+      }),
+      skip: { 0: 'a record is not made of options; what a program forgets is tested beside' },
+    },
+    describe: door(core.describe, plain()),
+    einsum: door(core.einsum, 'ij,kj->ik', plain(), plain()),
+    eye: creation(core.eye, 3, made),
+    fold: door(core.fold, ones([1, 16, 4]), [5, 5], [2, 2], { stride: 1, padding: 0, dilation: 1 }),
+    full: creation(core.full, [2, 3], 1, made),
+    getBackend: { ...door(core.getBackend, 'cpu'), says: 'device' },
+    globalAvgPool2d: door(core.globalAvgPool2d, images()),
+    grad: {
+      call: (y: Tensor, xs: Tensor[], o: object) => core.grad(y, xs, o),
+      args: () => {
+        const leaf = x();
+        return [leaf.mul(2), [leaf], { gy: plain(), createGraph: true, allowUnused: true }];
+      },
+    },
+    gram: door(core.gram, plain()),
+    groupNorm: door(core.groupNorm, images(), 2, ones([4]), ones([4]), 1e-5),
+    labelCrossEntropy: { ...door(core.labelCrossEntropy, plain(), index(0, 1), 1), says: 'crossEntropy' },
+    layerNorm: door(core.layerNorm, plain(), ones([3]), ones([3]), 1e-5),
+    linear: door(core.linear, plain(), ones([4, 3]), ones([4])),
+    loadSafetensors: { ...door(core.loadSafetensors, saveSafetensors({ a: plain() })), says: 'safetensors' },
+    manualSeed: door(core.manualSeed, 1),
+    maxPool2d: door(core.maxPool2d, images(), [2, 2], { stride: 1, padding: 1 }),
+    noGrad: door(core.noGrad, () => 1),
+    oneHot: door(core.oneHot, index(0, 1), 2, { dtype: 'int32' }),
+    ones: creation(core.ones, [2, 3], made),
+    owningIntermediates: door(core.owningIntermediates, () => plain().add(1)),
+    pairOf: { ...door(core.pairOf, 'op', 'stride', [1, 2], 1), says: 'op', skip: { 0: 'names the caller' } },
+    patchGram: door(core.patchGram, images(), [2, 2], window, { ones: true }),
+    promote: door(core.promote, 'float32', 'int32'),
+    rand: creation(core.rand, [2], { ...made, rng: new Generator(1) }),
+    randint: creation(core.randint, 0, 5, [2], { ...made, rng: new Generator(1) }),
+    randn: creation(core.randn, [2], { ...made, rng: new Generator(1) }),
+    registerBackend: door(core.registerBackend, new ReferenceBackend('spare')),
+    sameShape: door(core.sameShape, [1], [2]),
+    safetensorsMetadata: { ...door(core.safetensorsMetadata, saveSafetensors({ a: plain() })), says: 'safetensors' },
+    saveSafetensors: { ...door(core.saveSafetensors, { a: plain() }, { author: 'me' }), says: 'safetensors' },
+    scope: door(core.scope, () => 1),
+    setThreads: door(core.setThreads, 1),
+    adamMoments: door(core.adamMoments, plain(), plain(), plain(), plain(), moments),
+    adamStep: door(core.adamStep, plain(), plain(), plain(), plain(), { ...moments, lr: 0.1, keep: 1 }),
+    sgdStep: door(core.sgdStep, plain(), plain(), plain(), { lr: 0.1, keep: 1, take: 1, look: 1, own: 0 }),
+    squaredError: door(core.squaredError, plain(), plain(), 1),
+    stack: door(core.stack, [plain(), plain()], 0),
+    tensor: creation(core.tensor, [1, 2, 3, 4], { ...made, shape: [2, 2] }),
+    unfold: door(core.unfold, images(), [2, 2], window),
+    unscoped: door(core.unscoped, () => 1),
+    where: door(core.where, truth(), plain(), 0, plain()),
+    withSecondThread: door(core.withSecondThread, () => 1),
+    zeros: creation(core.zeros, [2, 3], made),
+  },
+  {
+    ...Object.fromEntries(
+      Object.keys(core)
+        .filter(name => name.endsWith('Error'))
+        .map(name => [name, 'takes a message']),
+    ),
+    notDifferentiable: 'a constant',
+    releaseBlas: recorded,
+    useBlas: 'loads a native library: blas.test.ts',
+    Tensor: 'below',
+    Generator: 'below',
+    ReferenceBackend: 'its kernels trust the operations',
+    WasmBackend: 'its kernels trust the operations',
+  },
+);
+
+const method = of(x);
+const unary = (...names: string[]) => Object.fromEntries(names.map(name => [name, method(name)]));
+const binary = (...names: string[]) => Object.fromEntries(names.map(name => [name, method(name, 2)]));
+const reduction = (...names: string[]) =>
+  Object.fromEntries(names.map(name => [name, method(name, [0, 1], { keepdim: true })]));
+const inPlace = of(() => plain());
+
+checkDoors(
+  t,
+  'Tensor',
+  [
+    ...Object.getOwnPropertyNames(Tensor.prototype),
+    ...Object.getOwnPropertyNames(Object.getPrototypeOf(Tensor.prototype)),
+  ],
+  {
+    ...unary(
+      ...[
+        'neg',
+        'abs',
+        'sign',
+        'floor',
+        'ceil',
+        'round',
+        'square',
+        'reciprocal',
+        'exp',
+        'expm1',
+        'log',
+        'log1p',
+        'sqrt',
+      ],
+      ...['sin', 'cos', 'tanh', 'sigmoid', 'relu', 'erf', 'isNaN', 'isFinite', 'logicalNot', 'contiguous', 'clone'],
+      ...['detach', 'keep', 'dataSync', 'data', 'toArray', 'ndarray', 'toString'],
+    ),
+    ...binary(
+      'add',
+      'sub',
+      'mul',
+      'div',
+      'pow',
+      'maximum',
+      'minimum',
+      'eq',
+      'ne',
+      'lt',
+      'le',
+      'gt',
+      'ge',
+      'logicalAnd',
+    ),
+    ...binary('logicalOr'),
+    ...reduction('sum', 'mean', 'max', 'min', 'norm', 'any', 'all'),
+    var: method('var', 0, { keepdim: true, correction: 0 }),
+    gelu: method('gelu', { approximate: 'tanh' }),
+    clamp: method('clamp', 0, 1),
+    matmul: method('matmul', plain([3, 2])),
+    reshape: method('reshape', 3, 2),
+    permute: method('permute', [1, 0]),
+    transpose: method('transpose', 0, 1),
+    expand: method('expand', [4, 2, 3]),
+    squeeze: of(() => plain([1, 2]))('squeeze', 0),
+    unsqueeze: method('unsqueeze', 0),
+    flatten: method('flatten', 0, 1),
+    slice: method('slice', [0, 1, 1], 0),
+    narrow: method('narrow', 0, 0, 1),
+    pad: method('pad', [[1, 1]], 0),
+    gather: method('gather', 1, tensor([[0], [1]], { dtype: 'int32' })),
+    indexSelect: method('indexSelect', 0, index(0)),
+    argmax: method('argmax', 0),
+    argmin: method('argmin', 0),
+    softmax: method('softmax', 0),
+    logSoftmax: method('logSoftmax', 0),
+    astype: method('astype', 'float64'),
+    to: { ...method('to', 'reference'), says: ['to', 'device'] },
+    copy_: inPlace('copy_', plain()),
+    addScaled_: inPlace('addScaled_', plain(), 1, 1),
+    addcdiv_: inPlace('addcdiv_', plain(), plain(), 1, 1),
+    scale_: inPlace('scale_', 2),
+    backward: of(() => x().mul(2))('backward', plain()),
+    onGrad: method('onGrad', () => undefined, { borrows: true }),
+    item: of(() => plain([1]))('item'),
+  },
+  {
+    ...Object.fromEntries(
+      'constructor make requiresGrad grad borrowGrad receiveGrad device rank size isLeaf hasGradHooks gradHooksBorrow runGradHooks isContiguous'
+        .split(' ')
+        .map(name => [name, 'a property, or for the library itself']),
+    ),
+  },
+);
+
+checkDoors(t, 'new', ['Tensor', 'Generator'], {
+  Tensor: door(
+    (...args) => new Tensor(...(args as unknown as ConstructorParameters<typeof Tensor>)),
+    plain().storage,
+    [2, 3],
+    [3, 1],
+  ),
+  Generator: door(seed => new Generator(seed), 1),
+});
+
+const generator = of(() => new Generator(1));
+checkDoors(
+  t,
+  'Generator',
+  Object.getOwnPropertyNames(Generator.prototype),
+  {
+    bits: generator('bits'),
+    uniform: generator('uniform'),
+    normal: generator('normal'),
+    integer: generator('integer', 0, 5),
+    permutation: generator('permutation', 5),
+    split: generator('split'),
+    getState: generator('getState'),
+    setState: { ...generator('setState', new Int32Array([1, 2, 3, 4])), says: 'Generator' },
+  },
+  { constructor: 'above' },
+);
