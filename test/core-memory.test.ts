@@ -216,6 +216,56 @@ law(t, 'parameters that an ndarray sees train as others do, to the bit', () => {
   }
 });
 
+// --- code of the program inside of the library's --------------------------------------------------------------------
+
+law(t, 'an optimizer, a layer and hooks of the program keep what they see and make', () => {
+  const seen: Tensor[] = [];
+  class Remembers extends SGD {
+    protected override update(...[p, g, state, o]: Parameters<SGD['update']>): void {
+      seen.push(g, g.mul(2));
+      state.slots.set('own', g.add(p));
+      super.update(p, g, state, o);
+    }
+  }
+  class Keeps extends Linear {
+    override forward(x: Tensor): Tensor {
+      const y = super.forward(x);
+      seen.push(x, y);
+      return y;
+    }
+  }
+  const rng = new Generator(4);
+  const model = new Sequential(
+    new Linear(3, 4, { rng }),
+    new Keeps(4, 4, { rng }),
+    new Tanh(),
+    new Linear(4, 2, { rng }),
+  );
+  model.layers[2]!.onForward((_, __, y) => {
+    seen.push((y as Tensor).mul(3), (y as Tensor).detach());
+  });
+  model.layers[3]!.beforeForward((_, [x]) => {
+    seen.push((x as Tensor).sum());
+  });
+  const optimizer = new Remembers(model.parameters(), { lr: 0.1 });
+  const values = () => seen.map(x => String(x.toArray()));
+  for (const evaluates of [false, true]) {
+    seen.length = 0;
+    optimizer.zeroGrad();
+    if (evaluates) noGrad(() => model.call(ones([5, 3])));
+    else {
+      mseLoss(model.call(ones([5, 3])), ones([5, 2])).backward();
+      optimizer.step();
+    }
+    const before = values();
+    optimizer.zeroGrad();
+    churn();
+    assert.deepEqual(values(), before);
+    assert.ok(seen.length >= 5);
+  }
+  assert.ok(Object.entries(optimizer.stateDict()).every(([, x]) => x.toArray() !== undefined));
+});
+
 // --- full heaps -------------------------------------------------------------------------------------------------------
 
 law(t, 'past the soft limit operations go on, mixed operands and in-place ones too', () => {

@@ -128,8 +128,8 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   }
 
   /**
-   * Changes `p` by its gradient `g`. `state.step` already counts this update. Tensors made here are released after it,
-   * except those in `state`.
+   * Changes `p` by its gradient `g`. `state.step` already counts this update. For the library's own classes, tensors made
+   * here are released after it, except those in `state`, and `g` with the gradient.
    */
   protected abstract update(p: Tensor, g: Tensor, state: ParameterState, options: O): void;
 
@@ -141,6 +141,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     const name = nameOf(this);
     checkNone(`${name}.step`, none, 'call loss.backward() before it');
     checkTrained(name, this.#parameters);
+    const own = Object.hasOwn(this.constructor, 'builtIn') && !Object.hasOwn(this, 'update');
     // Outside of every scope, because the state created here outlives it.
     unscoped(() =>
       noGrad(() => {
@@ -149,11 +150,12 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
           const now = { ...options, lr: this.lr * lrRatio };
           for (const p of parameters) {
             const state = this.#states[i++]!;
-            const g = p.borrowGrad();
+            const g = own ? p.borrowGrad() : p.grad;
             if (g === null || !p.requiresGrad) continue;
             state.step++;
-            // Its temporaries are given back at once; what stays is in the state.
-            scope(() => this.update(p, g, state, now));
+            // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
+            if (own) scope(() => this.update(p, g, state, now));
+            else this.update(p, g, state, now);
           }
         }
       }),
