@@ -5,7 +5,7 @@
  * rules of their own, and the step has the length of Adam's.
  */
 
-import { adamMoments, adamStep, type Tensor, where, zeros } from '@otimes/core';
+import { adamMoments, adamStep, scope, type Tensor, unscoped, where, zeros } from '@otimes/core';
 import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { Adam, checkBetas } from './adam.ts';
 import { checkRange } from './check.ts';
@@ -152,7 +152,8 @@ export class STEVE extends KroneckerPreconditioner {
    * of a null direction is. With older ones, from a step before or from the background, what came since may be real.
    */
   #heard(state: BlockState, x: Tensor): Tensor {
-    state.silent = this.#silent(state, x);
+    // The state releases it at the next step.
+    state.silent = unscoped(() => scope(() => this.#silent(state, x)));
     return state.silent === null ? x : where(state.silent, 0, x);
   }
 
