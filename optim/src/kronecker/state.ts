@@ -125,10 +125,10 @@ export class BlockState {
     return this.#silent;
   }
 
-  /** Takes the mask over, and gives the one before back. */
+  /** Takes a mask over that no scope holds, and gives the one before back. */
   set silent(mask: Tensor | null) {
     this.#silent?.storage.release();
-    this.#silent = mask?.keep() ?? null;
+    this.#silent = mask;
   }
 
   dropStatistics(): void {
