@@ -64,9 +64,9 @@ async function compare(options: Options): Promise<number> {
 
   say(`${kroneckerProduct(learn, seed)}\n`);
   say(`${style.bold(`${toLearn} handwritten digits`)} to learn from, ${toTest} others to be tested on.`);
-  say(`One network: ${NETWORK};\n${count(parameterCount())} parameters.`);
-  say(`${list(names)}: the same start, the same batches of ${BATCH}, ${epochs} epochs.`);
-  say(CHOICE);
+  say(`One network: ${NETWORK}, ${count(parameterCount())} parameters.`);
+  say(`${list(names)}: the same start and batches of ${BATCH}, ${epochs} epochs;`);
+  say(`${CHOICE} (docs/results.md).`);
   say(`Who is the first to read ${percent(target)} right?\n`);
 
   const runs: Run[] = [];
@@ -84,7 +84,9 @@ async function compare(options: Options): Promise<number> {
 
   say(`\n${table(runs, target, style)}\n\n${verdict(runs, target)}`);
   const title = `Reading handwritten digits: ${names.length > 1 ? 'the same network, the same batches' : names[0]}`;
-  const subtitle = `Convolutional network with ${count(parameterCount())} parameters; ${toLearn} digits of MNIST to learn from, ${toTest} to test; batches of ${BATCH}, seed ${seed}. ${CHOICE}`;
+  const subtitle =
+    `${NETWORK}, ${count(parameterCount())} parameters; ${toLearn} digits of MNIST to learn from, ${toTest} to test; ` +
+    `batches of ${BATCH}, seed ${seed}; ${CHOICE}`;
   writeFileSync(path, chart(runs, { title, subtitle, target }));
   say(`The chart: ${style.bold(relative(process.cwd(), path))}`);
 

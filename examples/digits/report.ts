@@ -31,7 +31,7 @@ export function table(runs: readonly Run[], target: number, { bold }: Style = st
     head: ['optimizer', 'settings', ...columns.map(({ title }) => title)],
     colAligns: ['left', 'left', ...columns.map(() => 'right' as const)],
     // Within 80 columns, whatever the settings.
-    colWidths: [null, 24],
+    colWidths: [null, 23],
     wordWrap: true,
     style: { head: [], border: [] },
   });

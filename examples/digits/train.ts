@@ -13,7 +13,7 @@ const TESTS_PER_EPOCH = 8;
 
 /** Of the two convolutions. */
 const CHANNELS = [8, 16] as const;
-export const NETWORK = `two 3×3 convolutions of ${CHANNELS.join(' and ')} channels, each with ReLU and the largest of 2×2, and a linear layer`;
+export const NETWORK = `two convolutions of ${CHANNELS.join(' and ')} channels and a linear layer`;
 
 export function network(seed: number): Sequential {
   const rng = new Generator(seed);
@@ -27,11 +27,10 @@ export function network(seed: number): Sequential {
 
 export type Contender = { name: string; color: string; settings: string; make: (model: Sequential) => Optimizer };
 
-/** Images between two collections of statistics, and between two refreshes of the bases, are those of so many steps. */
+/** Steps between two collections of statistics, and between two refreshes of the bases. */
 const EVERY = { factorEvery: 10, refreshEvery: 10 };
 
-export const CHOICE =
-  'Each at its best of the same learning rates, .001 to .1, and dampings (docs/results.md); statistics and bases every 10 steps.';
+export const CHOICE = 'each at its best of one grid of learning rates and dampings';
 
 /**
  * The settings are those of docs/results.md for the same task: for each the best of a grid of learning rates {.001, .003, .01,
@@ -43,25 +42,25 @@ export const CONTENDERS: readonly Contender[] = [
   {
     name: 'Adam',
     color: '#6e6e6e',
-    settings: 'lr 0.01',
+    settings: 'lr .01',
     make: model => new Adam(model.parameters(), { lr: 0.01 }),
   },
   {
     name: 'KFAC',
     color: '#56b4e9',
-    settings: 'lr 0.003, damping 0.003',
+    settings: 'lr .003, damping .003',
     make: model => new KFAC(model, { lr: 0.003, damping: 0.003, ...EVERY }),
   },
   {
     name: 'EKFAC',
     color: '#0072b2',
-    settings: 'lr 0.01, damping 0.01',
+    settings: 'lr .01, damping .01',
     make: model => new EKFAC(model, { lr: 0.01, damping: 0.01, ...EVERY }),
   },
   {
     name: 'STEVE',
     color: '#d55e00',
-    settings: 'lr 0.01',
+    settings: 'lr .01',
     make: model => new STEVE(model, { lr: 0.01, ...EVERY }),
   },
 ];

@@ -26,7 +26,7 @@ export function chart(runs: readonly Run[], o: ChartOptions): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family='${FONT}' fill="${INK}">
 <rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>
 <text x="${MARGIN}" y="36" font-size="20" font-weight="600">${escapeXml(o.title)}</text>
-<text x="${MARGIN}" y="57" font-size="13" fill="${MUTED}">${escapeXml(o.subtitle)}</text>
+<text x="${MARGIN}" y="57" font-size="12.5" fill="${MUTED}">${escapeXml(o.subtitle)}</text>
 ${legend(runs, o.target)}
 ${place(lossPanel(document, runs, o.smoothing ?? 21), 0)}
 ${place(accuracyPanel(document, runs, o.target, 'epoch'), 1)}
@@ -130,17 +130,9 @@ function accuracyPanel(document: unknown, runs: readonly Run[], target: number, 
       tickFormat: (share: number) => `${+(100 * share).toFixed(1)}`,
     },
     marks: [
-      heading(`Test accuracy in %${along === 'seconds' ? ', by the clock' : ''}`),
+      heading(`Test accuracy in %${along === 'seconds' ? ' by the clock' : ''} (dashed: target ${percent(target)})`),
       BASELINE,
       Plot.ruleY([target], { stroke: INK, strokeDasharray: '5 4' }),
-      Plot.text([target], {
-        y: d => d,
-        text: d => `target ${percent(d)}`,
-        frameAnchor: 'right',
-        dy: 11,
-        fill: INK,
-        stroke: '#ffffff',
-      }),
       Plot.ruleX(hits, { x: along, y1: domain[0]!, y2: 'accuracy', stroke: 'color', strokeDasharray: '1.5 3' }),
       ...runs.map(run => Plot.lineY(run.checks, { x: along, y: 'accuracy', stroke: run.color, clip: true, ...CURVE })),
       Plot.dot(hits, {
