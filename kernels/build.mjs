@@ -4,6 +4,7 @@
  *
  *   node kernels/build.mjs           writes them
  *   node kernels/build.mjs --check   compares instead, exit code 1 on a difference (CI)
+ *   node kernels/build.mjs --names   writes them with the names of functions, for a profiler; not to be committed
  *
  * Two variants of the same source: `simd` (128-bit SIMD) and `relaxed` (with relaxed SIMD, for fused multiply-add; the
  * source asks ASC_FEATURE_RELAXED_SIMD). Both import their memory. What has too many parameters to write by hand is
@@ -41,6 +42,7 @@ function compileVariant(entry, relaxed) {
   const options = [
     ...['-O3', '--importMemory', '--noExportMemory', '--maximumMemory', '65536', '--enable', 'simd'],
     ...(relaxed ? ['--enable', 'relaxed-simd'] : []),
+    ...(process.argv.includes('--names') ? ['--debug'] : []),
   ];
   return compile(entry, options, generated);
 }
