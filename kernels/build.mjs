@@ -4,6 +4,7 @@
  *
  *   node kernels/build.mjs           writes them
  *   node kernels/build.mjs --check   compares instead, exit code 1 on a difference (CI)
+ *   node kernels/build.mjs --names   writes them with the names of functions, for a profiler; not to be committed
  *
  * They are the variant `relaxed` (128-bit SIMD with fused multiply-add); src/unfused.ts makes `simd` of it where that does
  * not run. They import their memory. What has too many parameters to write by hand is itself generated: assembly/NAME.mjs
@@ -37,6 +38,7 @@ const generated = new Map([...generators].map(([name, write]) => [`generated/${n
 /** The bytes of a module. */
 async function compileKernels(entry) {
   const options = ['-O3', '--importMemory', '--noExportMemory', '--maximumMemory', '65536'];
+  if (process.argv.includes('--names')) options.push('--debug');
   const texts = [];
   const binary = await compile(entry, [...options, '--enable', 'simd,relaxed-simd'], texts);
   checkFused(binary, texts[0]);
