@@ -145,9 +145,8 @@ law(t, 'zeros, ones, full, eye and arange are what their names say', () => {
   assert.ok(ones([1], { requiresGrad: true }).requiresGrad);
 });
 
-law(t, 'a printed tensor tells dtype, shape, and few values', () => {
-  assert.equal(String(tensor([[1, 2]])), 'Tensor float32[1,2] [[1,2]]');
-  assert.equal(String(zeros([100])), 'Tensor float32[100]');
+law(t, 'a printed tensor tells values, dtype and shape', () => {
+  assert.equal(String(tensor([[1, 2]])), 'tensor([[1, 2]], float32[1,2])');
   assert.equal(Object.prototype.toString.call(zeros([2])), '[object Tensor float32[2]]');
 });
 
