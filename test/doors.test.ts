@@ -160,7 +160,7 @@ checkDoors(
         'sqrt',
       ],
       ...['sin', 'cos', 'tanh', 'sigmoid', 'relu', 'erf', 'isNaN', 'isFinite', 'logicalNot', 'contiguous', 'clone'],
-      ...['detach', 'keep', 'dataSync', 'data', 'toArray', 'ndarray', 'toString'],
+      ...['detach', 'keep', 'dataSync', 'data', 'toArray', 'ndarray', 'toString', 'toJSON'],
     ),
     ...binary(
       'add',

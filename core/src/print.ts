@@ -1,6 +1,8 @@
 /** How tensors look: in consoles, in template strings, and as JSON. Looking computes, allocates and records nothing. */
 
+import { isFloat, type TypedArray } from './dtype.ts';
 import { ShapeError } from './errors.ts';
+import { contiguousStrides, sizeOf } from './shape.ts';
 import type { TensorBase } from './tensor.ts';
 
 /** A tensor of more elements shows this many at both ends of each axis, as in NumPy. */
@@ -26,71 +28,58 @@ function number(x: number): string {
 
 /** As the elements' values where they can be seen, else why not. One line with `brief`. */
 export function print(x: TensorBase, brief = false): string {
+  const { shape, dtype, size, storage } = x;
   const kind = kindOf(x);
   const seen = elementsOf(x);
   if (brief || typeof seen === 'string') return `tensor(${kind}${typeof seen === 'string' ? `, ${seen}` : ''})`;
-  const { shape, dtype, size } = x;
-  const { data, strides, offset } = seen;
-  let edge = size > WHOLE ? EDGE : Infinity;
+  const strides = storage.backend.onHost ? x.strides : contiguousStrides(shape);
+  let edge = size > WHOLE ? EDGE : size;
   // Of many axes, even three at each end are too many.
-  while (edge > 1 && size > WHOLE && shape.reduce((n, length) => n * Math.min(length, 2 * edge), 1) > WHOLE) edge--;
+  while (edge > 1 && size > WHOLE && sizeOf(shape.map(n => Math.min(n, 2 * edge))) > WHOLE) edge--;
   let width = 0;
   const partOf = (axis: number, at: number): Part => {
     if (axis === shape.length) {
-      const text = dtype === 'bool' ? String(data[at] !== 0) : dtype === 'int32' ? String(data[at]) : number(data[at]!);
+      const text = dtype === 'bool' ? `${seen[at] !== 0}` : isFloat(dtype) ? number(seen[at]!) : `${seen[at]}`;
       width = Math.max(width, text.length);
       return text;
     }
     const parts: Part[] = [];
-    const length = shape[axis]!;
-    for (let i = 0; i < length; i++) {
-      if (length > 2 * edge && i === edge) {
+    for (let i = 0; i < shape[axis]!; i++) {
+      if (i === edge && shape[axis]! > 2 * edge) {
         parts.push('…');
-        i = length - edge;
+        i = shape[axis]! - edge;
       }
       parts.push(partOf(axis + 1, at + i * strides[axis]!));
     }
     return parts;
   };
-  const text = size === 0 ? '[]' : layOut(partOf(0, offset), shape.length, 'tensor('.length, () => width);
-  const last = text.length - text.lastIndexOf('\n') + 'tensor('.length;
+  // Brackets under each other, rows cut where the page ends.
+  const layOut = (part: Part, axis: number): string => {
+    if (typeof part === 'string') return part === '…' ? part : part.padStart(width);
+    const start = ' '.repeat(8 + axis);
+    let column = start.length;
+    const cells = part.map((one, i) => {
+      const text = layOut(one, axis + 1);
+      if (axis < shape.length - 1) return i === 0 ? text : '\n'.repeat(shape.length - 1 - axis) + start + text;
+      column += text.length + 2;
+      if (i === 0) return text;
+      if (column + shape.length <= COLUMNS) return ` ${text}`;
+      column = start.length + text.length + 2;
+      return `\n${start}${text}`;
+    });
+    return `[${cells.join()}]`;
+  };
+  const text = size === 0 ? '[]' : layOut(partOf(0, storage.backend.onHost ? x.offset : 0), 0);
+  const last = text.length - text.lastIndexOf('\n') + 8;
   return `tensor(${text},${last + kind.length > COLUMNS ? '\n       ' : ' '}${kind})`;
 }
 
-/** Brackets under each other, rows cut at the width of the page. `rank` levels of brackets begin at column `indent`. */
-function layOut(part: Part, rank: number, indent: number, width: () => number): string {
-  if (typeof part === 'string') return part;
-  const start = ' '.repeat(indent + 1);
-  if (rank > 1) {
-    const blocks = part.map(one => layOut(one, rank - 1, indent + 1, width));
-    return `[${blocks.join(`,${'\n'.repeat(rank - 1)}${start}`)}]`;
-  }
-  let text = '[';
-  let column = indent + 1;
-  part.forEach((one, i) => {
-    const cell = one === '…' ? one : String(one).padStart(width());
-    if (i > 0 && column + 2 + cell.length >= COLUMNS) {
-      text += `,\n${start}`;
-      column = indent + 1;
-    } else if (i > 0) {
-      text += ', ';
-      column += 2;
-    }
-    text += cell;
-    column += cell.length;
-  });
-  return `${text}]`;
-}
-
-/** Where the elements lie, or in words why they cannot be seen. */
-function elementsOf(x: TensorBase) {
-  const { storage, strides, offset, shape } = x;
+/** The elements, or in words why they cannot be seen. */
+function elementsOf(x: TensorBase): TypedArray | string {
   try {
-    const seen = storage.peek();
+    const seen = x.storage.peek();
     if (typeof seen === 'string') return seen.split(';')[0]!;
-    if (storage.backend.onHost) return { data: seen, strides, offset };
-    const dense = shape.map((_, axis) => shape.slice(axis + 1).reduce((n, length) => n * length, 1));
-    return { data: storage.backend.read(x), strides: dense, offset: 0 };
+    return x.storage.backend.onHost ? seen : x.storage.backend.read(x);
   } catch {
     return 'to be read with data()';
   }
