@@ -21,12 +21,13 @@ import {
   randn,
   registerBackend,
   type Tensor,
+  type TypedArray,
   tensor,
   where,
   zeros,
 } from '@otimes/core';
 import fc from 'fast-check';
-import ndarray from 'ndarray';
+import ndarray, { type NdArray } from 'ndarray';
 import t from 'tap';
 import { type Layout, laidOut, layout, real, shape } from './arbitraries/tensor.ts';
 import { allclose, difference, mustBeClose } from './helpers/allclose.ts';
@@ -723,3 +724,40 @@ law(t, 'a generator goes on from its state as if nothing had happened', () => {
   other.setState([...state]);
   assert.equal(other.bits(), next[0]);
 });
+
+law(
+  t,
+  'an ndarray of a tensor is, through any chain of views, what the package ndarray makes of the same memory',
+  () => {
+    const step = fc.tuple(
+      fc.constantFrom('hi' as const, 'lo' as const, 'step' as const, 'transpose' as const, 'pick' as const),
+      fc.array(fc.integer({ min: -2, max: 3 }), { minLength: 3, maxLength: 3 }),
+    );
+    // Axes of equal strides have no order among them.
+    const order = (a: NdArray<TypedArray>) => a.order.map(i => Math.abs(a.stride[i]!));
+    const tell = (a: NdArray<TypedArray>) => [a.shape, a.stride, a.offset, a.dtype, a.size, a.dimension, order(a)];
+    fc.assert(
+      fc.property(shape({ maxRank: 3 }), fc.array(step, { maxLength: 4 }), (s, chain) => {
+        let own = ones(s).ndarray();
+        let theirs = ndarray(own.data, [...s]);
+        for (const [name, numbers] of chain) {
+          // The package has a special value for a pick from nothing.
+        if (own.dimension === 0) break;
+        const given = numbers.slice(0, own.dimension);
+          const args =
+            name === 'transpose'
+              ? given.map((_, i) => i).sort((a, b) => given[a]! - given[b]!)
+              : given.map(n => (name === 'step' && n === 0 ? 1 : n));
+          own = own[name](...args);
+          theirs = theirs[name](...args);
+          assert.deepEqual(tell(own), tell(theirs), `${name}(${args})`);
+        }
+        const at = own.shape.map(() => 0);
+        if (!own.shape.every(length => length > 0)) return;
+        own.set(...at, 7);
+        assert.equal(theirs.get(...at), own.get(...at));
+        assert.equal(theirs.index(...at), own.index(...at));
+      }),
+    );
+  },
+);

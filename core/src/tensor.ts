@@ -1,11 +1,12 @@
 /** What a tensor is: a strided view of a storage, with its place in the autograd graph. `methods.ts` adds what it can do. */
 
-import ndarray from 'ndarray';
+import type { NdArray } from 'ndarray';
 import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, inspect, type Kind, received } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
 import type { Tensor } from './methods.ts';
+import { NdView } from './ndview.ts';
 import { type Json, print, toJson } from './print.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
 import { keepGraph, Storage } from './storage.ts';
@@ -211,8 +212,8 @@ export abstract class TensorBase implements Layout {
    * see such writes. The first call moves the elements to an array of their own, which the ndarray and every view of its
    * `data` keep alive; kernels in WebAssembly then read the tensor through a copy. For a look alone take `dataSync()`.
    */
-  ndarray(): ndarray.NdArray<TypedArray> {
-    return ndarray(this.storage.expose(), [...this.shape], [...this.strides], this.offset);
+  ndarray(): NdArray<TypedArray> {
+    return new NdView(this.storage.expose(), this.shape, this.strides, this.offset);
   }
 
   /**
@@ -250,8 +251,8 @@ export abstract class TensorBase implements Layout {
  * An ndarray over the memory of a tensor, for a look that ends before anything is allocated; it must not be kept or written
  * to.
  */
-export function lendNdarray(x: Tensor): ndarray.NdArray<TypedArray> {
-  return ndarray(x.storage.array, [...x.shape], [...x.strides], x.offset);
+export function lendNdarray(x: Tensor): NdArray<TypedArray> {
+  return new NdView(x.storage.array, x.shape, x.strides, x.offset);
 }
 
 /** What only `tensor`, `zeros` and the like have at hand. */
