@@ -742,8 +742,8 @@ law(
         let theirs = ndarray(own.data, [...s]);
         for (const [name, numbers] of chain) {
           // The package has a special value for a pick from nothing.
-        if (own.dimension === 0) break;
-        const given = numbers.slice(0, own.dimension);
+          if (own.dimension === 0) break;
+          const given = numbers.slice(0, own.dimension);
           const args =
             name === 'transpose'
               ? given.map((_, i) => i).sort((a, b) => given[a]! - given[b]!)
