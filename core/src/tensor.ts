@@ -285,3 +285,6 @@ export const someTensors: Kind = {
   is: v => Array.isArray(v) && v.every(isTensor),
   hint: v => (isTensor(v) ? 'put them into one array: [a, b]' : ''),
 };
+
+/** `x.grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
+export const borrowGrad = (x: Tensor): Tensor | null => x.borrowGrad();

@@ -16,7 +16,7 @@ import {
   unscoped,
   withSecondThread,
 } from '@otimes/core';
-import { checkTrained, nameOf, onBackwardEnd } from '@otimes/core/extend';
+import { borrowGrad, checkTrained, nameOf, onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
@@ -438,9 +438,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const origin = layer === undefined ? null : basisGradient(layer);
     const { kfe, statistics } = state;
     const inBasis = origin !== null && origin.frame.UA === kfe?.UA && origin.frame.UG === kfe.UG ? origin : null;
-    if (state.block.parameters.every(p => p.borrowGrad() === null)) return null;
+    if (state.block.parameters.every(p => borrowGrad(p) === null)) return null;
     const name = nameOf(this);
-    const without = state.block.parameters.filter(p => p.borrowGrad() === null);
+    const without = state.block.parameters.filter(p => borrowGrad(p) === null);
     if (without.length > 0)
       throw new Error(
         `${name}: ${state.label} has gradients for some of its parameters, but none for ` +
@@ -615,7 +615,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Throws for a gradient of the rest that is not finite. */
   #checkRest(): void {
     for (const p of this.#unclaimed) {
-      const g = p.borrowGrad();
+      const g = borrowGrad(p);
       if (g !== null && !isAllFinite(g)) throw this.#notFinite('gradient', `'${this.#parameterPaths.get(p)}'`);
     }
   }
@@ -659,7 +659,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Whether nothing can overflow in the rest's step; of an optimizer of the user's nobody knows. */
   #isRestOrdinary(): boolean {
     if (!this.#restIsOurs || !this.#restWasOrdinary || !isOrdinaryStep(this.gain, this.#rest!.lr, 1)) return false;
-    return this.#unclaimed.every(p => p.borrowGrad() === null || isOrdinary(largest(p.borrowGrad()!)));
+    return this.#unclaimed.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
   }
 
   /** Throws if the rest's step has left something that is not finite. */
