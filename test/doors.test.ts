@@ -2,6 +2,8 @@
 
 import * as core from '@otimes/core';
 import { Generator, ones, ReferenceBackend, saveSafetensors, Tensor, tensor } from '@otimes/core';
+import * as linalg from '@otimes/linalg';
+import ndarray from 'ndarray';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
 
@@ -84,6 +86,7 @@ checkDoors(
     loadSafetensors: { ...door(core.loadSafetensors, saveSafetensors({ a: plain() })), says: 'safetensors' },
     manualSeed: door(core.manualSeed, 1),
     maxPool2d: door(core.maxPool2d, images(), [2, 2], { stride: 1, padding: 1 }),
+    nextTask: door(core.nextTask),
     noGrad: door(core.noGrad, () => 1),
     oneHot: door(core.oneHot, index(0, 1), 2, { dtype: 'int32' }),
     ones: creation(core.ones, [2, 3], made),
@@ -245,4 +248,41 @@ checkDoors(
     setState: { ...generator('setState', new Int32Array([1, 2, 3, 4])), says: 'Generator' },
   },
   { constructor: 'above' },
+);
+
+const matrix = () => ndarray(new Float32Array([2, 1, 1, 2]), [2, 2]);
+const vector = (length = 2) => ndarray(new Float32Array(length).fill(1), [length]);
+const precision = { precision: 'float32' };
+checkDoors(
+  t,
+  '@otimes/linalg',
+  Object.keys(linalg),
+  {
+    cholesky: door(linalg.cholesky, matrix(), precision),
+    cholSolve: door(linalg.cholSolve, matrix(), vector(), precision),
+    eigh: door(linalg.eigh, matrix(), precision),
+    eighInBackground: {
+      call: (a, o) => linalg.eighInBackground(a, o).release(),
+      args: () => [matrix(), { from: matrix() }],
+      says: ['eighInBackground', 'eigh'],
+    },
+    eighJacobi: door(linalg.eighJacobi, matrix()),
+    inverse: door(linalg.inverse, matrix(), precision),
+    kron: door(linalg.kron, matrix(), matrix()),
+    kronMatvec: door(linalg.kronMatvec, matrix(), matrix(), vector(4)),
+    matmul: door(linalg.matmul, matrix(), matrix(), { transposeA: true, transposeB: true }),
+    qr: door(linalg.qr, matrix(), precision),
+    setSolver: {
+      call: (solver: linalg.Solver) => {
+        linalg.setSolver(solver);
+        linalg.setSolver(null);
+      },
+      args: () => [null],
+    },
+    solve: door(linalg.solve, matrix(), vector(), precision),
+    solveTriangular: door(linalg.solveTriangular, matrix(), vector(), { ...precision, transpose: true }),
+    unvec: door(linalg.unvec, vector(4), 2, 2),
+    vec: door(linalg.vec, matrix()),
+  },
+  { plainSolver: 'the parts of a Solver, which trust their caller', NotPositiveDefiniteError: 'takes a message' },
 );
