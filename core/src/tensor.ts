@@ -63,6 +63,7 @@ export abstract class TensorBase implements Layout {
   }
 
   set requiresGrad(on: boolean) {
+    if (typeof on !== 'boolean') checkArgument('requiresGrad', 'the value', on, aBoolean);
     if (on && !isFloat(this.dtype))
       throw new DTypeError(`requiresGrad: only float32 and float64 tensors have gradients, got ${describe(this)}`);
     if (!on && this.node !== null)

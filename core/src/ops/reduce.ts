@@ -155,8 +155,11 @@ function defineArg(name: 'argmax' | 'argmin') {
     forward: (backend, [x], out, axis) => backend.argReduce(name, x!, axis, out),
     backward: notDifferentiable,
   });
-  return (x: Tensor, axis?: number): Tensor =>
-    axis === undefined ? op([flatten(x)], 0) : op([x], normalizeAxis(name, axis, x.rank));
+  return (x: Tensor, axis?: number, o?: ReduceOptions): Tensor => {
+    const { axes, keepdim } = reductionOf(name, x, axis, o);
+    const y = axis === undefined ? op([flatten(x)], 0) : op([x], normalizeAxis(name, axis, x.rank));
+    return keepdim ? reshape(y, reducedShape(x.shape, axes, true)) : y;
+  };
 }
 
 /** The int32 index of the first largest element along `axis`, or in row-major order of all. NaN counts as largest. */
