@@ -12,6 +12,7 @@ import {
   Generator,
   gram,
   manualSeed,
+  nextTask,
   noGrad,
   ones,
   promote,
@@ -761,3 +762,30 @@ law(
     );
   },
 );
+
+// --- pauses ---
+
+/** What comes in while a program waits for `nextTask` twice. */
+async function order(): Promise<string[]> {
+  const seen: string[] = [];
+  const { port1, port2 } = new MessageChannel();
+  port2.once('message', () => seen.push('message'));
+  port1.postMessage(null);
+  void Promise.resolve().then(() => seen.push('promise'));
+  const other = nextTask().then(() => seen.push('other'));
+  await nextTask();
+  seen.push('task');
+  await other;
+  for (let i = 0; i < 100 && !seen.includes('message'); i++) await nextTask();
+  port1.close();
+  return seen;
+}
+
+law(t, 'nextTask: promises come first, who waits is served in order, and messages come in', async () => {
+  const seen = await order();
+  assert.deepEqual(
+    seen.filter(what => what !== 'message'),
+    ['promise', 'other', 'task'],
+  );
+  assert.ok(seen.includes('message'));
+});
