@@ -223,8 +223,8 @@ t.test('one optimizer, whichever way the gradient takes', t => {
     assert.deepEqual(routes(), ['gradient', 'gradient', 'resident']);
     // What the class of its own computes is what runs.
     mustBeClose(
-      model.layers[1]!.call(ones([1, 6], o)),
-      noGrad(() => model.layers[1]!.forward(ones([1, 6], o))),
+      model.layers[1]!.call(ones([1, 6], { dtype: o.dtype })),
+      noGrad(() => model.layers[1]!.forward(ones([1, 6], { dtype: o.dtype }))),
     );
   });
   t.end();
