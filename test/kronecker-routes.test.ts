@@ -65,6 +65,8 @@ const family: Record<string, Make> = {
   'KFAC nesterov, weight decay': (m, o) =>
     new KFAC(m, { lr: 0.05, damping: 0.1, momentum: 0.8, nesterov: true, weightDecay: 0.1, ...o }),
   'KFAC klClip': (m, o) => new KFAC(m, { lr: 0.2, damping: 0.05, klClip: 1e-3, ...o }),
+  'KFAC that trust bounds': (m, o) => new KFAC(m, { lr: 0.5, trust: 0.02, weightDecay: 0.1, ...o }),
+  'EKFAC, defaults': (m, o) => new EKFAC(m, { lr: 0.1, ...o }),
   'EKFAC example': (m, o) => new EKFAC(m, { lr: 0.1, damping: 0.1, ...o }),
   'EKFAC batch, momentum': (m, o) =>
     new EKFAC(m, { lr: 0.1, damping: 0.1, secondMoment: 'batch', momentum: 0.5, ...o }),
@@ -221,8 +223,8 @@ t.test('one optimizer, whichever way the gradient takes', t => {
     assert.deepEqual(routes(), ['gradient', 'gradient', 'resident']);
     // What the class of its own computes is what runs.
     mustBeClose(
-      model.layers[1]!.call(ones([1, 6], o)),
-      noGrad(() => model.layers[1]!.forward(ones([1, 6], o))),
+      model.layers[1]!.call(ones([1, 6], { dtype: o.dtype })),
+      noGrad(() => model.layers[1]!.forward(ones([1, 6], { dtype: o.dtype }))),
     );
   });
   t.end();

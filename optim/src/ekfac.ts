@@ -1,7 +1,7 @@
 /** EKFAC (George et al. 2018): KFAC with the eigenvalues replaced by second moments measured in the eigenbasis. */
 
 import type { Tensor } from '@otimes/core';
-import { checkChoice } from './check.ts';
+import { aBoolean, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { KFAC, KFAC_OPTIONS, type KFACOptions } from './kfac.ts';
 import { batchSquares } from './kronecker/factors.ts';
 import type { Rotation } from './kronecker/kfe.ts';
@@ -21,17 +21,22 @@ export type EKFACOptions = Omit<KFACOptions, 'dampingSplit'> & {
 };
 
 const { dampingSplit: _, ...SHARED } = KFAC_OPTIONS;
-const EKFAC_OPTIONS = { ...SHARED, secondMoment: true, averageNull: true } satisfies Record<keyof EKFACOptions, true>;
+const EKFAC_OPTIONS: OptionKinds<EKFACOptions> = {
+  ...SHARED,
+  secondMoment: oneOf('example', 'batch'),
+  averageNull: aBoolean,
+};
 
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class EKFAC extends KFAC {
+  static override readonly builtIn: string = 'EKFAC';
   static override readonly name: string = 'EKFAC';
   readonly secondMoment: 'example' | 'batch';
   readonly averageNull: boolean;
 
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: EKFACOptions = {}) {
-    checkChoice(new.target.name, 'secondMoment', o.secondMoment, ['example', 'batch']);
+    checkOptions<EKFACOptions>(new.target.builtIn, o, EKFAC_OPTIONS);
     super(model, { ...o, klClip: o.klClip ?? 3e-3, trust: o.trust ?? false }, EKFAC_OPTIONS);
     this.averageNull = o.averageNull ?? true;
     this.secondMoment = o.secondMoment ?? 'example';

@@ -1,9 +1,16 @@
 /** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
 
 import type { Tensor } from '@otimes/core';
-import { checkChoice, checkKnown, checkRange } from './check.ts';
+import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { checkRange } from './check.ts';
 import { outer, type Rotation, rotate } from './kronecker/kfe.ts';
-import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
+import {
+  type AnyModule,
+  aNumberOrFalse,
+  KRONECKER_OPTIONS,
+  type KroneckerOptions,
+  type Parameter,
+} from './kronecker/options.ts';
 import { KroneckerPreconditioner, type Proposal } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';
 import { SGD } from './sgd.ts';
@@ -32,16 +39,16 @@ export type KFACOptions = KroneckerOptions & {
   trust?: number | false;
 };
 
-/** The names of the options, to tell a misspelt one. */
-export const KFAC_OPTIONS = {
+/** What each option must be. */
+export const KFAC_OPTIONS: OptionKinds<KFACOptions> = {
   ...KRONECKER_OPTIONS,
-  damping: true,
-  dampingSplit: true,
-  momentum: true,
-  nesterov: true,
-  klClip: true,
-  trust: true,
-} satisfies Record<keyof KFACOptions, true>;
+  damping: aNumber,
+  dampingSplit: oneOf('eigen', 'pi'),
+  momentum: aNumber,
+  nesterov: aBoolean,
+  klClip: aNumberOrFalse,
+  trust: aNumberOrFalse,
+};
 
 /** Of √dOut: the norm of weights that `trust` takes smaller ones for. */
 const TRUSTED = 0.1;
@@ -51,7 +58,6 @@ function checkKfacOptions(name: string, o: KFACOptions): void {
   checkAbove0(name, 'damping', o.damping);
   checkAbove0(name, 'klClip', o.klClip);
   checkAbove0(name, 'trust', o.trust);
-  checkChoice(name, 'dampingSplit', o.dampingSplit, ['eigen', 'pi']);
   if (o.momentum !== undefined) checkRange(name, 'momentum', o.momentum, 0, 1);
   if (o.nesterov && !o.momentum) throw new RangeError(`${name}: nesterov needs a momentum above 0`);
 }
@@ -63,6 +69,7 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
+  static readonly builtIn: string = 'KFAC';
   static override readonly name: string = 'KFAC';
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
@@ -73,10 +80,10 @@ export class KFAC extends KroneckerPreconditioner {
   readonly #damped = new WeakMap<Tensor, { damping: number; version: number; sum: Tensor }>();
 
   /** `lr` defaults to 0.01. */
-  constructor(model: AnyModule, o: KFACOptions = {}, known: object = KFAC_OPTIONS) {
+  constructor(model: AnyModule, o: KFACOptions = {}, kinds: OptionKinds<object> = KFAC_OPTIONS) {
     // Before the base registers its hooks: a refused optimizer leaves none behind.
-    checkKnown(new.target.name, o, known);
-    checkKfacOptions(new.target.name, o);
+    checkOptions<object>(new.target.builtIn, o, kinds);
+    checkKfacOptions(new.target.builtIn, o);
     const { damping = 3e-3, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = false, trust = 0.1 } = o;
     super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
     this.damping = damping;

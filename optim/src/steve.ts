@@ -5,9 +5,10 @@
  * rules of their own, and the step has the length of Adam's.
  */
 
-import { adamMoments, adamStep, type Tensor, where, zeros } from '@otimes/core';
+import { adamMoments, adamStep, scope, type Tensor, unscoped, where, zeros } from '@otimes/core';
+import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { Adam, checkBetas } from './adam.ts';
-import { checkChoice, checkKnown, checkRange } from './check.ts';
+import { checkRange } from './check.ts';
 import { type Rotation, rotate, rotateSquares } from './kronecker/kfe.ts';
 import type { NullSpace } from './kronecker/nulls.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
@@ -43,29 +44,29 @@ export type STEVEOptions = KroneckerOptions & {
   nullTolerance?: number;
 };
 
-const STEVE_OPTIONS = {
+const STEVE_OPTIONS: OptionKinds<STEVEOptions> = {
   ...KRONECKER_OPTIONS,
-  betas: true,
-  eps: true,
-  secondMoment: true,
-  onRefresh: true,
-  nesterov: true,
-  graft: true,
-  nullRule: true,
-  nullTolerance: true,
-} satisfies Record<keyof STEVEOptions, true>;
+  betas: {
+    expected: 'two numbers such as [0.9, 0.999]',
+    is: v => Array.isArray(v) && v.length === 2 && v.every(aNumber.is),
+  },
+  eps: aNumber,
+  secondMoment: oneOf('batch', 'example'),
+  onRefresh: oneOf('carry', 'zero'),
+  nesterov: aBoolean,
+  graft: aBoolean,
+  nullRule: oneOf('noise', 'tolerance', 'none'),
+  nullTolerance: aNumber,
+};
 
 /** At refreshes γ is measured again once there were so many times as many updates as the last time: it settles. */
 const REGRAFT = 1.25;
 
 function checkSteveOptions(o: STEVEOptions): void {
-  checkKnown('STEVE', o, STEVE_OPTIONS);
+  checkOptions('STEVE', o, STEVE_OPTIONS);
   if (o.betas !== undefined) checkBetas('STEVE', o.betas);
   if (o.eps !== undefined) checkRange('STEVE', 'eps', o.eps, 0, Infinity);
   if (o.nullTolerance !== undefined) checkRange('STEVE', 'nullTolerance', o.nullTolerance, 0, 1);
-  checkChoice('STEVE', 'secondMoment', o.secondMoment, ['batch', 'example']);
-  checkChoice('STEVE', 'onRefresh', o.onRefresh, ['carry', 'zero']);
-  checkChoice('STEVE', 'nullRule', o.nullRule, ['noise', 'tolerance', 'none']);
   if (o.nullTolerance !== undefined && o.nullRule !== 'tolerance')
     throw new TypeError(
       `STEVE: nullTolerance needs nullRule: 'tolerance', got ${o.nullRule === undefined ? "the default, 'noise'" : `'${o.nullRule}'`}`,
@@ -74,6 +75,7 @@ function checkSteveOptions(o: STEVEOptions): void {
 
 /** Unclaimed parameters go to Adam with the same lr, betas and eps unless `rest` says otherwise. */
 export class STEVE extends KroneckerPreconditioner {
+  static readonly builtIn: string = 'STEVE';
   static override readonly name: string = 'STEVE';
   readonly betas: readonly [number, number];
   readonly eps: number;
@@ -151,7 +153,8 @@ export class STEVE extends KroneckerPreconditioner {
    * of a null direction is. With older ones, from a step before or from the background, what came since may be real.
    */
   #heard(state: BlockState, x: Tensor): Tensor {
-    state.silent = this.#silent(state, x);
+    // The state releases it at the next step.
+    state.silent = unscoped(() => scope(() => this.#silent(state, x)));
     return state.silent === null ? x : where(state.silent, 0, x);
   }
 

@@ -17,8 +17,8 @@ const DECOMPOSED = 1e-14;
 /** Eigenvalues s [n] of a factor and its diagonal in the basis, n_j = Σ_k U_kj² F_kk [n]. */
 export type Spectrum = { readonly s: Tensor; readonly n: Tensor };
 
-/** The null directions of one side: which they are, and how many. */
-type Side = { readonly mask: Tensor; readonly count: number };
+/** The null directions of one side: which they are, how many, and 1 / count in them, 0 elsewhere. All [n]. */
+type Side = { readonly mask: Tensor; readonly count: number; readonly share: Tensor };
 
 export class NullSpace {
   /** How many directions of each side are null. */
@@ -38,8 +38,8 @@ export class NullSpace {
 
   private constructor(A: Spectrum, G: Spectrum, a: Side | null, g: Side | null) {
     this.counts = { A: a?.count ?? 0, G: g?.count ?? 0 };
-    this.#A = a;
-    this.#G = g && { ...g, mask: g.mask.unsqueeze(1) };
+    this.#A = a && { ...a, share: a.share.unsqueeze(1) };
+    this.#G = g && { ...g, mask: g.mask.unsqueeze(1), share: g.share.unsqueeze(0) };
     const none = (s: Tensor) => s.lt(0);
     this.mask = (this.#G?.mask ?? none(G.s).unsqueeze(1)).logicalOr(a?.mask ?? none(A.s)).keep();
     const floor = G.n
@@ -62,14 +62,12 @@ export class NullSpace {
   average(X: Tensor): Tensor {
     let out = X;
     if (this.#A !== null) {
-      const { mask, count } = this.#A;
-      const share = mask.astype(X.dtype).mul(1 / count);
-      out = where(mask, out.matmul(share.unsqueeze(1)), out);
+      const { mask, share } = this.#A;
+      out = where(mask, out.matmul(share), out);
     }
     if (this.#G !== null) {
-      const { mask, count } = this.#G;
-      const share = mask.astype(X.dtype).mul(1 / count);
-      out = where(mask, share.transpose().matmul(out), out);
+      const { mask, share } = this.#G;
+      out = where(mask, share.matmul(out), out);
     }
     return out;
   }
@@ -79,7 +77,9 @@ function nullSide({ s, n }: Spectrum): Side | null {
   const c = Math.max(NOISE, Math.sqrt(s.size)) * epsilon(s);
   const mask = s.le(n.mul(c).add(s.max().mul(DECOMPOSED)));
   const count = mask.astype('float32').sum().item();
-  return count === 0 ? null : { mask: mask.keep(), count };
+  if (count === 0) return null;
+  const share = mask.astype(s.dtype).mul(1 / count);
+  return { mask: mask.keep(), count, share: share.keep() };
 }
 
 const epsilon = ({ dtype }: Tensor): number => (dtype === 'float32' ? 2 ** -23 : 2 ** -52);

@@ -1,8 +1,19 @@
 /** The options that KFAC, EKFAC and STEVE share. */
 
-import type { Generator } from '@otimes/core';
+import { Generator } from '@otimes/core';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  checkOptions,
+  isPlainObject,
+  type Kind,
+  type OptionKinds,
+  oneOf,
+  orNull,
+} from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { checkChoice, checkKnown, checkLr, checkRange } from '../check.ts';
+import { checkLr, checkRange } from '../check.ts';
 import type { Optimizer } from '../optimizer.ts';
 import type { Sharing } from './block.ts';
 import type { Collector } from './collector.ts';
@@ -68,30 +79,40 @@ export type KroneckerOptions = {
   rng?: Generator;
 };
 
-/** The names of these options, to tell a misspelt one. */
-export const KRONECKER_OPTIONS = {
-  lr: true,
-  weightDecay: true,
-  refreshEvery: true,
-  refresh: true,
-  refreshLag: true,
-  stagger: true,
-  factorDecay: true,
-  factorEvery: true,
-  maxFactorDim: true,
-  sharing: true,
-  overrides: true,
-  route: true,
-  fisher: true,
-  loss: true,
-  lossReduction: true,
-  collectors: true,
-  rest: true,
-  eigensolver: true,
-  rng: true,
-} satisfies Record<keyof KroneckerOptions, true>;
+/** A number, or false for none. */
+export const aNumberOrFalse: Kind = { expected: 'a number or false', is: v => v === false || aNumber.is(v) };
 
-const BLOCK_OPTIONS = { lr: true, sharing: true, skip: true } satisfies Record<keyof BlockOptions, true>;
+const anObject: Kind = { expected: "an object such as { 'layers.0': { lr: 0.1 } }", is: isPlainObject };
+const aList: Kind = {
+  expected: 'a list of collectors',
+  is: v => Array.isArray(v) && v.every(one => typeof one?.collect === 'function'),
+};
+const sharing = oneOf('expand', 'reduce');
+
+/** What each option must be; ranges are `checkKroneckerOptions`'. */
+export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
+  lr: aNumber,
+  weightDecay: aNumber,
+  refreshEvery: aNumber,
+  refresh: oneOf('sync', 'background'),
+  refreshLag: orNull(aNumber),
+  stagger: aBoolean,
+  factorDecay: aNumber,
+  factorEvery: aNumber,
+  maxFactorDim: aNumber,
+  sharing,
+  overrides: anObject,
+  route: oneOf('auto', ...ROUTES),
+  fisher: oneOf('empirical', 'sampled', 'ggn'),
+  loss: oneOf('crossEntropy', 'mse'),
+  lossReduction: oneOf('mean', 'sum'),
+  collectors: aList,
+  rest: aFunction,
+  eigensolver: aFunction,
+  rng: { expected: 'a Generator', is: v => v instanceof Generator },
+};
+
+const BLOCK_OPTIONS: OptionKinds<BlockOptions> = { lr: aNumber, sharing, skip: aBoolean };
 
 /** Throws for values out of range. */
 export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
@@ -103,12 +124,6 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
     if (value !== undefined && value !== null && !(Number.isInteger(value) && value >= 1))
       throw new RangeError(`${name}: expected ${count} to be an integer ≥ 1, got ${value}`);
   }
-  checkChoice(name, 'refresh', o.refresh, ['sync', 'background']);
-  checkChoice(name, 'sharing', o.sharing, ['expand', 'reduce']);
-  checkChoice(name, 'route', o.route, ['auto', ...ROUTES]);
-  checkChoice(name, 'fisher', o.fisher, ['empirical', 'sampled', 'ggn']);
-  checkChoice(name, 'loss', o.loss, ['crossEntropy', 'mse']);
-  checkChoice(name, 'lossReduction', o.lossReduction, ['mean', 'sum']);
   if (o.fisher !== undefined && o.fisher !== 'empirical' && o.loss === undefined)
     throw new TypeError(
       `${name}: fisher '${o.fisher}' needs the option loss: 'crossEntropy' or 'mse', to know the predictive distribution`,
@@ -121,9 +136,8 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
     throw new TypeError(`${name}: refresh: 'background' decomposes in a worker, where no eigensolver of yours can go`);
   for (const [path, own] of Object.entries(o.overrides ?? {})) {
     const where = `${name}: overrides['${path}']`;
-    checkKnown(where, own, BLOCK_OPTIONS);
+    checkOptions<BlockOptions>(where, own, BLOCK_OPTIONS);
     if (own.lr !== undefined) checkLr(where, own.lr);
-    checkChoice(where, 'sharing', own.sharing, ['expand', 'reduce']);
   }
 }
 
