@@ -36,11 +36,11 @@ const shown = (x: Tensor) => `${x.dtype}[${x.shape}]/[${x.strides}]+${x.offset}`
 const TAME = 1000;
 const MOST_ELEMENTS = 300;
 
-/** m max(1, m) of the largest finite m among float operands: what may cancel inside of an operation. */
+/** m max(1, m) of the largest finite m among operands: what may cancel inside of an operation. */
 function largest(operands: readonly Values[]): number {
   let m = 0;
   for (const { dtype, data } of operands)
-    if (isFloat(dtype)) for (const x of Array.from(data)) if (Number.isFinite(x)) m = Math.max(m, Math.abs(x));
+    if (dtype !== 'bool') for (const x of Array.from(data)) if (Number.isFinite(x)) m = Math.max(m, Math.abs(x));
   return m * Math.max(1, m);
 }
 
