@@ -36,12 +36,14 @@ const shown = (x: Tensor) => `${x.dtype}[${x.shape}]/[${x.strides}]+${x.offset}`
 const TAME = 1000;
 const MOST_ELEMENTS = 300;
 
-/** m max(1, m) of the largest finite m among operands: what may cancel inside of an operation. */
+/** n m max(1, m), of operands of up to 16 n elements, of which the largest finite one is m: what may cancel inside. */
 function largest(operands: readonly Values[]): number {
-  let m = 0;
-  for (const { dtype, data } of operands)
+  let [m, n] = [0, 1];
+  for (const { dtype, data } of operands) {
+    n = Math.max(n, data.length / 16);
     if (dtype !== 'bool') for (const x of Array.from(data)) if (Number.isFinite(x)) m = Math.max(m, Math.abs(x));
-  return m * Math.max(1, m);
+  }
+  return n * m * Math.max(1, m);
 }
 
 /** What differs, thrown by a statement. */
