@@ -123,6 +123,7 @@ type Disturbance =
   | 'nothing'
   | 'forward hook throws'
   | 'backward hook throws'
+  | 'another part throws'
   | 'not finite'
   | 'evaluation'
   | 'forward alone'
@@ -130,7 +131,14 @@ type Disturbance =
   | 'saved and loaded'
   | 'in a scope';
 const DISTURBANCES: readonly Disturbance[] = [
-  ...(['forward hook throws', 'backward hook throws', 'not finite', 'evaluation', 'forward alone'] as const),
+  ...([
+    'forward hook throws',
+    'backward hook throws',
+    'another part throws',
+    'not finite',
+    'evaluation',
+    'forward alone',
+  ] as const),
   ...(['reads', 'saved and loaded', 'in a scope'] as const),
 ];
 
@@ -302,6 +310,14 @@ async function run(seed: number, s: Scenario, { route, device, disturbed, nudge 
     if (act === 'forward alone') pair.model.call(input(aside));
     const train = () => {
       pass(pair, x, y, step.parts);
+      if (act === 'another part throws') {
+        pair.arm.now = 'backward';
+        fails(
+          () => pass(pair, input(aside), y, [s.batch]),
+          error => error instanceof OnPurpose,
+        );
+        pair.arm.now = null;
+      }
       if (act === 'evaluation') noGrad(() => pair.model.call(input(aside)));
       if (step.clip !== null) clipGradNorm(pair.model.parameters(), step.clip);
       if (act === 'reads') for (const p of pair.model.parameters()) p.grad?.toArray();

@@ -142,11 +142,14 @@ function program(seed: number): { computed: string[]; wrong: string | null } {
     for (let i = 0; i < 30; i++) tensor(new Float64Array(draw.one([3, 6, 16, 24, 72, 96])).fill(-i));
   };
 
-  // Hooks of the program. What they keep is kept beyond scopes by keep().
+  // Hooks of the program may hold what they see; beyond a scope it takes keep().
   let inScope = false;
   const keeps = (what: string, x: Tensor): void => {
     if (draw.once(3)) holdArray(what, draw.once(2) ? x : x.mul(2));
-    else hold(what, (draw.once(2) ? x : x.detach()).keep());
+    else {
+      const seen = draw.once(2) ? x : x.detach();
+      hold(what, inScope ? seen.keep() : seen);
+    }
   };
   for (const [path, layer] of model.namedModules()) {
     const kind = draw.below(14);
@@ -164,7 +167,6 @@ function program(seed: number): { computed: string[]; wrong: string | null } {
       });
   }
   if (draw.once(4)) first.onGrad(g => keeps('gradient of the first weight', g));
-  if (draw.once(6)) held.push({ what: 'nothing', read: () => '', before: '' });
 
   const rng = new Generator(seed);
   const steps = 3 + draw.below(6);
