@@ -152,6 +152,10 @@ type Scenario = {
   readonly steps: readonly Part[];
   readonly disturbances: readonly Disturbance[];
   readonly labels: boolean;
+  /** The dtype of inputs, which layers convert. */
+  readonly inputs: Float;
+  /** Whether the first parameter is frozen before the optimizer comes. */
+  readonly frozen: boolean;
 };
 
 function draws(seed: number): Scenario {
@@ -210,7 +214,9 @@ function draws(seed: number): Scenario {
   const possible = DISTURBANCES.filter(act => act !== 'not finite' || options.fisher !== 'sampled');
   const disturbances = steps.map(() => (draw.once(3) ? draw.one(possible) : 'nothing'));
   const dtype = draw.once(4) ? 'float32' : 'float64';
-  return { name, kind, dtype, bias: !draw.once(4), options, batch, steps, disturbances, labels };
+  const inputs = draw.once(6) ? draw.one(['float32', 'float64'] as const) : dtype;
+  const frozen = draw.once(10);
+  return { name, kind, dtype, bias: !draw.once(4), options, batch, steps, disturbances, labels, inputs, frozen };
 }
 
 // --- runs -------------------------------------------------------------------------------------------------------------
@@ -227,6 +233,7 @@ async function run(seed: number, s: Scenario, { route, device, disturbed, nudge 
   const begin = (own: number): Pair => {
     const model = build({ dtype: s.dtype, rng: new Generator(own), bias: s.bias });
     if (device !== 'cpu') model.to(device);
+    if (s.frozen) model.parameters()[0]!.requiresGrad = false;
     const arm: Pair['arm'] = { now: null };
     // A hook of the program, on the layer nearest to the input: what lies above has been through its rules when it throws.
     const layers: Module[] = [];
@@ -253,10 +260,10 @@ async function run(seed: number, s: Scenario, { route, device, disturbed, nudge 
   const aside = new Generator(seed + 1);
   const noise = new Generator(seed + 2 + nudge * 2 ** 40);
   const input = (rng: Generator) => {
-    const x = randn([s.batch, ...shape], { dtype: s.dtype, rng });
+    const x = randn([s.batch, ...shape], { dtype: s.inputs, rng });
     if (nudge === 0) return x.to(device);
     const moved = Array.from(x.dataSync(), v => v * (1 + nudge * (2 * noise.uniform() - 1)));
-    return tensor(moved, { shape: x.shape, dtype: s.dtype }).to(device);
+    return tensor(moved, { shape: x.shape, dtype: s.inputs }).to(device);
   };
   const target = (rng: Generator) =>
     (s.labels
@@ -356,14 +363,13 @@ const counts = { refused: 0, bits: 0, rounding: 0, disturbances: 0 };
 
 async function check(seed: number): Promise<string | null> {
   const s = draws(seed);
-  const words = `${s.name} ${s.kind} ${s.dtype} ${s.bias ? '' : 'no bias '}${JSON.stringify(s.options)} ${s.steps.length} steps`;
+  const words = `${s.name} ${s.kind} ${s.dtype} of ${s.inputs} ${s.bias ? '' : 'no bias '}${s.frozen ? 'frozen ' : ''}${JSON.stringify(s.options)} ${s.steps.length} steps`;
   const draw = new Draw(seed + 1);
   const plain: How = { route: 'gradient', device: 'cpu', disturbed: false, nudge: 0 };
   const other: How = {
     ...plain,
     route: draw.one(['gradient', 'activations', 'resident', 'auto']),
-    // Elsewhere than on the CPU there is the empirical Fisher, and no loading.
-    device: draw.once(3) && !s.options.fisher && !s.disturbances.includes('saved and loaded') ? 'reference' : 'cpu',
+    device: draw.once(4) ? 'reference' : 'cpu',
   };
   const attempt = async (how: How): Promise<End | string> => {
     try {
