@@ -70,7 +70,6 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
   static readonly builtIn: string = 'KFAC';
-  static override readonly name: string = 'KFAC';
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
   readonly momentum: number;
