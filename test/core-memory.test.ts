@@ -21,10 +21,12 @@ import {
 import { createKernels } from '@otimes/kernels';
 import { Linear, type Module, mlp, mseLoss, Sequential, Tanh } from '@otimes/nn';
 import { Adam, SGD, STEVE } from '@otimes/optim';
+import fc from 'fast-check';
 import type { NdArray } from 'ndarray';
 import t from 'tap';
 import { law } from './helpers/law.ts';
 import { checkGraph } from './suites/graphs.ts';
+import { opEntries } from './suites/ops.ts';
 
 const leaf = (x: number[]) => tensor(x, { dtype: 'float64', requiresGrad: true });
 const shown = (x: Tensor | null) => String(x?.toArray());
@@ -264,6 +266,36 @@ law(t, 'an optimizer, a layer and hooks of the program keep what they see and ma
     assert.ok(seen.length >= 5);
   }
   assert.ok(Object.entries(optimizer.stateDict()).every(([, x]) => x.toArray() !== undefined));
+});
+
+// --- scopes -----------------------------------------------------------------------------------------------------------
+
+law(t, 'a result that leaves its scope, returned or kept, is differentiated as one that was made outside', () => {
+  for (const [seed, op] of opEntries.entries()) {
+    if (op.differentiable === false) continue;
+    for (const use of fc.sample(op.use, { seed, numRuns: 3 })) {
+      const inputs = use.inputs.map(({ shape, domain, dtype = 'float64' }, i) => {
+        const size = shape.reduce((a, b) => a * b, 1);
+        const values = fc.sample(domain(size, dtype !== 'float64'), { seed: seed + i, numRuns: 1 })[0]!;
+        return tensor(values, { shape, dtype, requiresGrad: dtype === 'float64' });
+      });
+      const kept = () => {
+        let y: Tensor | undefined;
+        scope(() => {
+          y = use.run(...inputs).keep();
+        });
+        return y!;
+      };
+      const leaves = inputs.filter(x => x.requiresGrad);
+      const [outside, ...inside] = [() => use.run(...inputs), () => scope(() => use.run(...inputs)), kept].map(make => {
+        const y = make();
+        return y.requiresGrad
+          ? grad(y, leaves, { gy: ones(y.shape, { dtype: y.dtype }), allowUnused: true }).map(shown)
+          : null;
+      });
+      for (const gradients of inside) assert.deepEqual(gradients, outside, op.name);
+    }
+  }
 });
 
 // --- full heaps -------------------------------------------------------------------------------------------------------

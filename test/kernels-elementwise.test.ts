@@ -114,6 +114,24 @@ function sweep(type: Float, count: number): Values {
 /** Math is up to 1 ulp off, and the series of the reference's erf about 13 for |x| near 3: see the golden values. */
 const mostUlps = (name: Transcendental, type: Float) => (type === 'f32' ? 4 : name === 'erf' ? 16 : 5);
 
+lawOfBoth('an element has the same bits alone and beside any other', bench => {
+  const others = [...EDGES, 2 ** 20, -(2 ** 21), 1e15, Math.PI, -Math.PI / 2, 20, -20, 0.3];
+  for (const type of FLOATS) {
+    const xs = [...sweep(type, 900).slice(300)];
+    for (const name of TRANSCENDENTAL) {
+      const alone = xs.map(x => unary(bench, name, type, [x])[0]!);
+      // Each in every place of a vector, beside one of the others.
+      const beside = xs.flatMap((x, i) => [x, others[i % others.length]!, x, others[(i * 7) % others.length]!, x]);
+      const y = unary(bench, name, type, beside);
+      xs.forEach((x, i) => {
+        for (const k of [0, 2, 4])
+          if (!Object.is(y[5 * i + k], alone[i]))
+            throw new Error(`${name}_${type}(${x}) = ${y[5 * i + k]} beside ${beside[5 * i + 1]}, alone ${alone[i]}`);
+      });
+    }
+  }
+});
+
 lawOfBoth('functions of float32 are at most 4 ulp off over the whole range, of float64 5 from those of Math', bench => {
   for (const type of FLOATS) {
     const x = sweep(type, type === 'f32' ? 120_000 : 60_000);

@@ -217,6 +217,12 @@ export function leave(storage: Storage): void {
   scopes.at(-1)?.take(storage);
 }
 
+/** The tensors that a node's rule may ask for: result, inputs, and those that its attributes are or hold, such as statistics. */
+function neededBy({ result, inputs, attrs }: Node): Tensor[] {
+  const own = isTensor(attrs) ? [attrs] : typeof attrs === 'object' && attrs !== null ? Object.values(attrs) : [];
+  return [result, ...inputs, ...own.filter(isTensor)];
+}
+
 /** What the graph of a tensor needs for backward survives the scopes that are open. */
 export function keepGraph(x: { readonly node: Node | null }): void {
   if (!scopes.some(({ releases }) => releases)) return;
@@ -224,7 +230,7 @@ export function keepGraph(x: { readonly node: Node | null }): void {
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
     if (node === null || node.survives || node.freed) continue;
     node.survives = true;
-    for (const one of [node.result, ...node.inputs]) {
+    for (const one of neededBy(node)) {
       const { holder } = one.storage;
       if (holder instanceof Scope && holder.releases) one.storage.keep();
       open.push(one.node);
@@ -348,7 +354,7 @@ function storagesIn(value: unknown): Set<Storage> {
     if (isTensor(item)) {
       storages.add(item.storage);
       // A node that backward freed needs nothing any more.
-      if (item.node !== null && !item.node.freed) all([item.node.result, ...item.node.inputs]);
+      if (item.node !== null && !item.node.freed) all(neededBy(item.node));
     } else if (Array.isArray(item) || item instanceof Set) all(item);
     else if (item instanceof Map) all(item.values());
     else if (!ArrayBuffer.isView(item)) all(Object.values(item));
@@ -356,4 +362,5 @@ function storagesIn(value: unknown): Set<Storage> {
   return storages;
 }
 
-const isTensor = (item: object): item is Tensor => 'storage' in item && item.storage instanceof Storage;
+const isTensor = (item: unknown): item is Tensor =>
+  typeof item === 'object' && item !== null && 'storage' in item && item.storage instanceof Storage;

@@ -124,9 +124,11 @@ function shiftedSine(x: v128, shift: i64): v128 {
   // Too far out, or so close to a multiple of π/2 that 119 bits of it do not do.
   const size = f64x2.abs(x);
   const close = v128.and(f64x2.lt(f64x2.abs(r), all<f64>(1e-6)), f64x2.gt(size, all<f64>(0.5)));
-  if (v128.any_true(v128.or(close, v128.not(f64x2.lt(size, all<f64>(1048576)))))) {
-    r = reduceFar(x, false);
-    quadrants = reduceFar(x, true);
+  const far = v128.or(close, v128.not(f64x2.lt(size, all<f64>(1048576))));
+  if (v128.any_true(far)) {
+    // Only where it is needed: an element has the same bits whatever its neighbour is.
+    r = choose(far, reduceFar(x, false), r);
+    quadrants = choose(far, reduceFar(x, true), quadrants);
   }
   const z = f64x2.mul(r, r);
   let s = all<f64>(1.5896666564303866e-10);
