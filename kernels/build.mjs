@@ -4,13 +4,13 @@
  *
  *   node kernels/build.mjs           writes them
  *   node kernels/build.mjs --check   compares instead, exit code 1 on a difference (CI)
+ *   node kernels/build.mjs --names   writes them with the names of functions, for a profiler; not to be committed
  *
- * Two variants of the same source: `simd` (128-bit SIMD) and `relaxed` (with relaxed SIMD, for fused multiply-add; the
- * source asks ASC_FEATURE_RELAXED_SIMD). Both import their memory. What has too many parameters to write by hand is
- * itself generated: assembly/NAME.mjs exports a function NAME(relaxed) whose result the other files import as
- * './generated/NAME'; it exists in memory alone.
+ * They are the variant `relaxed` (128-bit SIMD with fused multiply-add); src/unfused.ts makes `simd` of it where that does
+ * not run. They import their memory. What has too many parameters to write by hand is itself generated: assembly/NAME.mjs
+ * exports a function NAME() whose result the other files import as './generated/NAME'; it exists in memory alone.
  *
- * Packed are the variants one after the other, with LZMA; assembly/unpack.ts, which unpacks them, is a module too.
+ * They are packed with LZMA; assembly/unpack.ts, which unpacks them, is a module too.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -20,8 +20,6 @@ import asc from 'assemblyscript/asc';
 import lzma from 'lzma';
 
 const here = dirname(fileURLToPath(import.meta.url));
-/** In the order in which they are packed: who needs the first need not unpack the second. */
-const VARIANTS = { relaxed: true, simd: false };
 /**
  * Name of the generated file and its constant → the file of kernels/assembly with what the module exports. `linalg`
  * imports products from an instance of `kernels`, and is a module of its own so that who needs none bundles none.
@@ -35,20 +33,52 @@ for (const file of readdirSync(join(here, 'assembly')).sort()) {
   if (name !== file) generators.set(name, (await import(`./assembly/${file}`))[name]);
 }
 
-/** The bytes of one variant of a module. */
-function compileVariant(entry, relaxed) {
-  const generated = new Map([...generators].map(([name, write]) => [`generated/${name}.ts`, write(relaxed)]));
-  const options = [
-    ...['-O3', '--importMemory', '--noExportMemory', '--maximumMemory', '65536', '--enable', 'simd'],
-    ...(relaxed ? ['--enable', 'relaxed-simd'] : []),
-  ];
-  return compile(entry, options, generated);
+const generated = new Map([...generators].map(([name, write]) => [`generated/${name}.ts`, write()]));
+
+/** The bytes of a module. */
+async function compileKernels(entry) {
+  const options = ['-O3', '--importMemory', '--noExportMemory', '--maximumMemory', '65536'];
+  if (process.argv.includes('--names')) options.push('--debug');
+  const texts = [];
+  const binary = await compile(entry, [...options, '--enable', 'simd,relaxed-simd'], texts);
+  checkFused(binary, texts[0]);
+  return binary;
 }
 
-async function compile(entry, options, generated = new Map()) {
+/** Makes sure of what src/unfused.ts relies on: the bytes of fused operations stand nowhere else, and none but these is there. */
+function checkFused(binary, text) {
+  const inText = name => text.split(`${name} `).length + text.split(`${name}\n`).length - 2;
+  for (const [name, byte] of [
+    ['f32x4.relaxed_madd', 0x85],
+    ['f64x2.relaxed_madd', 0x87],
+  ]) {
+    let found = 0;
+    for (let i = 0; i + 2 < binary.length; i++)
+      if (binary[i] === 0xfd && binary[i + 1] === byte && binary[i + 2] === 0x02) found++;
+    if (found !== inText(name))
+      throw new Error(
+        `build: ${inText(name)} ${name} in the text, but their bytes stand in ${found} places: reorder something`,
+      );
+  }
+  const others = text.match(/\w+\.relaxed_(?!madd)\w+/g);
+  if (others !== null) throw new Error(`build: src/unfused.ts knows no ${others[0]}`);
+}
+
+async function compile(entry, options, texts = null) {
   let binary = null;
   const { error, stderr } = await asc.main(
-    [entry, '-o', 'out.wasm', '--noAssert', '--runtime', 'stub', '--initialMemory', '1', ...options],
+    [
+      entry,
+      '-o',
+      'out.wasm',
+      ...(texts ? ['-t', 'out.wat'] : []),
+      '--noAssert',
+      '--runtime',
+      'stub',
+      '--initialMemory',
+      '1',
+      ...options,
+    ],
     {
       readFile(name) {
         const source = generated.get(name.replaceAll('\\', '/'));
@@ -59,8 +89,9 @@ async function compile(entry, options, generated = new Map()) {
           return null;
         }
       },
-      writeFile(_, contents) {
-        binary = contents;
+      writeFile(name, contents) {
+        if (name.endsWith('.wat')) texts.push(String(contents));
+        else binary = contents;
       },
       listFiles: () => [],
     },
@@ -122,10 +153,8 @@ function write(name, source, report) {
 const decoder = await compile('unpack.ts', ['-Oz', '--maximumMemory', '256']);
 write('unpack', fileSource('unpack.ts', 'unpack', `\n  ${base64(decoder)}`), `${decoder.length} bytes`);
 for (const [name, entry] of Object.entries(MODULES)) {
-  const binaries = [];
-  for (const relaxed of Object.values(VARIANTS)) binaries.push(await compileVariant(entry, relaxed));
-  const packed = pack(Buffer.concat(binaries));
-  const sizes = Object.keys(VARIANTS).map((variant, i) => `${variant}: ${binaries[i].length}`);
-  const value = ` {\n  sizes: { ${sizes.join(', ')} },\n  packed:\n    ${base64(packed)},\n}`;
-  write(name, fileSource(entry, name, value), `${sizes.join(', ')} bytes, packed ${packed.length}`);
+  const binary = await compileKernels(entry);
+  const packed = pack(binary);
+  const value = ` {\n  size: ${binary.length},\n  packed:\n    ${base64(packed)},\n}`;
+  write(name, fileSource(entry, name, value), `${binary.length} bytes, packed ${packed.length}`);
 }

@@ -160,6 +160,17 @@ test('a policy without WebAssembly leaves plain TypeScript', async t => {
   for (const error of errors) t.match(error, /Content Security Policy/);
 });
 
+test('a loop that pauses by nextTask gets its memory back, and waits for no timer', async t => {
+  const { page, warnings, errors } = await open();
+  await page.goto(`${origin}/plain/?only=none`);
+  const pause = await page.evaluate<number>('churn()');
+  await page.close();
+  t.ok(pause < 2, `the shortest pause takes ${pause} ms, a timer's 4`);
+  const full = warnings.filter(warning => /MB/.test(warning)); // which the heap says where nothing comes back
+  t.strictSame(full, []);
+  t.strictSame(errors, []);
+});
+
 test('the demo page: both optimizers draw the smile, STEVE in fewer steps', async t => {
   const script = join(import.meta.dirname, '../examples/browser/serve.ts');
   const server = startNode(['--conditions=@otimes/source', '--import', 'tsx', script, '0'], join(script, '..'));

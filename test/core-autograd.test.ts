@@ -593,7 +593,13 @@ law(t, 'a view keeps the whole storage that it looks at, and a released one says
   scope(() => {
     lost = lost.add(1);
   });
-  for (const use of [() => lost.add(1), () => lost.item(), () => lost.ndarray(), () => lost.sum(), () => String(lost)])
+  for (const use of [
+    () => lost.add(1),
+    () => lost.item(),
+    () => lost.ndarray(),
+    () => lost.sum(),
+    () => JSON.stringify(lost),
+  ])
     assert.throws(use, /ReleasedError: read: this float64 tensor of 1 elements was released when its scope ended/);
 });
 

@@ -26,13 +26,14 @@ const [always, withBlas] = [await testNeeding(t), await testNeeding(t, 'openblas
 
 // --- programs ---
 
-/** A ```ts block, and the line of its page on which its code begins. */
-type Block = { page: string; line: number; code: string };
+/** A block of TypeScript or JavaScript, and the line of its page on which its code begins. */
+type Block = { page: string; line: number; language: 'ts' | 'js'; code: string };
 
 const blocks: Block[] = pages.flatMap(({ page, text }) =>
-  [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(({ index, 1: code = '' }) => ({
+  [...text.matchAll(/^```(ts|js)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: code = '' }) => ({
     page,
     line: text.slice(0, index).split('\n').length + 1,
+    language: language === 'ts' ? 'ts' : 'js',
     code,
   })),
 );
@@ -44,7 +45,8 @@ mkdirSync(build, { recursive: true });
 const folder = mkdtempSync(join(build, 'docs-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 
-const fileOf = ({ page, line }: Block) => `${page.replace('.md', '').replaceAll('/', '-').toLowerCase()}-${line}.ts`;
+const fileOf = ({ page, line, language }: Block) =>
+  `${page.replace('.md', '').replaceAll('/', '-').toLowerCase()}-${line}.${language === 'ts' ? 'ts' : 'mjs'}`;
 for (const program of programs) writeFileSync(join(folder, fileOf(program)), program.code);
 const config = { extends: join(root, 'tsconfig.scripts.json'), include: ['*.ts'] };
 writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
@@ -63,7 +65,7 @@ function node(...args: string[]): Promise<{ code: number | null; output: string 
   });
 }
 
-law(t, 'a ts block is a whole program, which begins with an import, or says that it is a fragment', () => {
+law(t, 'a block of code is a whole program, which begins with an import, or says that it is a fragment', () => {
   const neither = blocks.filter(({ code }) => !/^(import |\/\/ fragment)/.test(code));
   assert.deepEqual(
     neither.map(({ page, line }) => `${page}:${line}`),

@@ -2,6 +2,8 @@
 
 import * as core from '@otimes/core';
 import { Generator, ones, ReferenceBackend, saveSafetensors, Tensor, tensor } from '@otimes/core';
+import * as linalg from '@otimes/linalg';
+import ndarray from 'ndarray';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
 
@@ -84,6 +86,7 @@ checkDoors(
     loadSafetensors: { ...door(core.loadSafetensors, saveSafetensors({ a: plain() })), says: 'safetensors' },
     manualSeed: door(core.manualSeed, 1),
     maxPool2d: door(core.maxPool2d, images(), [2, 2], { stride: 1, padding: 1 }),
+    nextTask: door(core.nextTask),
     noGrad: door(core.noGrad, () => 1),
     oneHot: door(core.oneHot, index(0, 1), 2, { dtype: 'int32' }),
     ones: creation(core.ones, [2, 3], made),
@@ -160,7 +163,7 @@ checkDoors(
         'sqrt',
       ],
       ...['sin', 'cos', 'tanh', 'sigmoid', 'relu', 'erf', 'isNaN', 'isFinite', 'logicalNot', 'contiguous', 'clone'],
-      ...['detach', 'keep', 'dataSync', 'data', 'toArray', 'ndarray', 'toString'],
+      ...['detach', 'keep', 'dataSync', 'data', 'toArray', 'ndarray', 'toString', 'toJSON'],
     ),
     ...binary(
       'add',
@@ -196,8 +199,8 @@ checkDoors(
     pad: method('pad', [[1, 1]], 0),
     gather: method('gather', 1, tensor([[0], [1]], { dtype: 'int32' })),
     indexSelect: method('indexSelect', 0, index(0)),
-    argmax: method('argmax', 0),
-    argmin: method('argmin', 0),
+    argmax: method('argmax', 0, { keepdim: true }),
+    argmin: method('argmin', 0, { keepdim: true }),
     softmax: method('softmax', 0),
     logSoftmax: method('logSoftmax', 0),
     astype: method('astype', 'float64'),
@@ -246,3 +249,87 @@ checkDoors(
   },
   { constructor: 'above' },
 );
+
+const matrix = () => ndarray(new Float32Array([2, 1, 1, 2]), [2, 2]);
+const vector = (length = 2) => ndarray(new Float32Array(length).fill(1), [length]);
+const precision = { precision: 'float32' };
+checkDoors(
+  t,
+  '@otimes/linalg',
+  Object.keys(linalg),
+  {
+    cholesky: door(linalg.cholesky, matrix(), precision),
+    cholSolve: door(linalg.cholSolve, matrix(), vector(), precision),
+    eigh: door(linalg.eigh, matrix(), precision),
+    eighInBackground: {
+      call: (a, o) => linalg.eighInBackground(a, o).release(),
+      args: () => [matrix(), { from: matrix() }],
+      says: ['eighInBackground', 'eigh'],
+    },
+    eighJacobi: door(linalg.eighJacobi, matrix()),
+    inverse: door(linalg.inverse, matrix(), precision),
+    kron: door(linalg.kron, matrix(), matrix()),
+    kronMatvec: door(linalg.kronMatvec, matrix(), matrix(), vector(4)),
+    matmul: door(linalg.matmul, matrix(), matrix(), { transposeA: true, transposeB: true }),
+    qr: door(linalg.qr, matrix(), precision),
+    setSolver: {
+      call: (solver: linalg.Solver) => {
+        linalg.setSolver(solver);
+        linalg.setSolver(null);
+      },
+      args: () => [null],
+    },
+    solve: door(linalg.solve, matrix(), vector(), precision),
+    solveTriangular: door(linalg.solveTriangular, matrix(), vector(), { ...precision, transpose: true }),
+    unvec: door(linalg.unvec, vector(4), 2, 2),
+    vec: door(linalg.vec, matrix()),
+  },
+  { plainSolver: 'the parts of a Solver, which trust their caller', NotPositiveDefiniteError: 'takes a message' },
+);
+
+const other = (json: string) => JSON.parse(json);
+const hooked = (hook: () => unknown) => {
+  const y = x().mul(2);
+  y.onGrad(hook as () => void);
+  y.sum().backward();
+};
+const messages: readonly [string, () => unknown, RegExp][] = [
+  ['lengths as arguments', () => core.zeros(other('2')), /^zeros: expected shape .* got 2; write \[2, …\]/],
+  ['a shape for options', () => tensor([1, 2], other('[2, 1]')), /^tensor: .*did you mean \{ shape: \[2, 1\] \}/],
+  ['a dtype for options', () => core.zeros([2], other('"int32"')), /^zeros: .*did you mean \{ dtype: 'int32' \}/],
+  ['keepdim for options', () => x().mean(0, other('true')), /^mean: .*did you mean \{ keepdim: true \}/],
+  ['an option of another name', () => x().sum(1, other('{"keepDims":true}')), /^sum: .*did you mean 'keepdim'/],
+  ['options for axes', () => x().sum(other('{"axis":0}')), /^sum: expected axis .*options come after the axes/],
+  ['a dtype for a device', () => x().to('float64'), /astype\('float64'\) converts/],
+  [
+    'a dtype that there is not',
+    () => x().astype(other('"int64"')),
+    /^astype: expected dtype to be 'bool' or 'int32' or/,
+  ],
+  ['tensors as arguments', () => core.concat(x() as never, 1), /^concat: .*put them into one array/],
+  ['tensors as data', () => tensor(other('[0]').map(x)), /^tensor: .*stack joins tensors/],
+  [
+    'arrays for a tensor',
+    () => x().matmul(other('[[1]]')),
+    /^matmul: expected tensors, got float32\[2,3\] and \[\[1\]\]; tensor/,
+  ],
+  ['true for a gradient', () => x().sum().backward(other('true')), /^backward: expected gy to be a tensor, got true/],
+  ['several open lengths', () => x().reshape(-1, -1), /^reshape: expected at most one −1, got \[-1,-1\]/],
+  ['numbers for pairs', () => x().pad(other('[1, 1]')), /^pad: expected at most 2 pairs/],
+  ['numbers for a storage', () => new Tensor(other('[1]'), [1], [1]), /^Tensor: expected storage .*tensor\(…\) makes/],
+  ['a seed for a generator', () => core.randn([2], { rng: other('5') }), /^randn: .*new Generator\(5\) makes one/],
+  ['an async scope', () => core.scope(async () => 1), /^scope: expected a synchronous function/],
+  ['an async noGrad', () => core.noGrad(async () => 1), /^noGrad: expected a synchronous function/],
+  [
+    'an async withSecondThread',
+    () => core.withSecondThread(async () => 1),
+    /^withSecondThread: expected a synchronous/,
+  ],
+  ['an async hook', () => hooked(async () => undefined), /^onGrad: a hook must return .* got a promise/],
+  ['a hook that returns null', () => hooked(() => null), /^onGrad: a hook must return .* got null/],
+  ['a hook that returns a number', () => hooked(() => 3), /^onGrad: a hook must return .* got 3/],
+];
+for (const [title, run, message] of messages)
+  t.test(`${title}: the message says what was probably meant`, async t => {
+    t.throws(run, { message });
+  });

@@ -96,7 +96,8 @@ const geometries = fc.record<Geometry>({
 function convolution(g: Geometry): { conv: Conv2d; x: Tensor; y: Tensor } {
   const o = random(g.seed);
   const [cIn, cOut] = g.share.map(c => c * g.groups) as [number, number];
-  const conv = new Conv2d(cIn, cOut, g.kernel, { ...g, ...o, bias: g.bias !== 'none' });
+  const { stride, padding, dilation, groups } = g;
+  const conv = new Conv2d(cIn, cOut, g.kernel, { stride, padding, dilation, groups, ...o, bias: g.bias !== 'none' });
   if (g.bias === 'frozen') conv.bias!.requiresGrad = false;
   const side = (i: 0 | 1) => (g.places[i] - 1) * g.stride[i] + (g.kernel[i] - 1) * g.dilation[i] + 1 - 2 * g.padding[i];
   // Where padding alone would be larger than that, the images grow and so does the number of places.

@@ -589,7 +589,7 @@ const refused: [title: string, run: () => unknown, message: RegExp][] = [
   [
     'half a stride',
     () => conv2d(x(1, 2, 4, 4), x(3, 2, 3, 3), { stride: [1, 0.5] }),
-    /expected stride to be an integer ≥ 1 or a pair of them, got \[1,0.5\]/,
+    /expected stride to be an integer ≥ 1 or a pair of them, got \[1, 0.5\]/,
   ],
   ['negative padding', () => unfold(x(1, 2, 4, 4), 2, { padding: -1 }), /expected padding to be an integer ≥ 0/],
   [
@@ -619,7 +619,11 @@ const refused: [title: string, run: () => unknown, message: RegExp][] = [
     /globalAvgPool2d: expected an input \[N, C, H, W\]/,
   ],
   ['MaxPool2d(0)', () => new MaxPool2d(0), /MaxPool2d: expected kernel/],
-  ['AvgPool2d of three sizes', () => new AvgPool2d([1, 2, 3] as never), /AvgPool2d: expected kernel .* got \[1,2,3\]/],
+  [
+    'AvgPool2d of three sizes',
+    () => new AvgPool2d([1, 2, 3] as never),
+    /AvgPool2d: expected kernel .* got \[1, 2, 3\]/,
+  ],
   [
     'layer norm with another bias',
     () => layerNorm(x(2, 3), x(3), x(2)),

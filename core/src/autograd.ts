@@ -62,7 +62,7 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor | undefined
       );
     return undefined;
   }
-  checkTensors(op, gy);
+  checkArgument(op, 'gy', gy, aTensor);
   if (!sameShape(gy.shape, y.shape))
     throw new ShapeError(`${op}: expected gy like ${describe(y)}, got ${describe(gy)}`);
   return cast(gy, y.dtype);

@@ -31,7 +31,9 @@ let used: Kernels | null = null;
 export async function useBlas(path?: string, o: BlasOptions = {}): Promise<BlasInfo> {
   const backend = getBackend('cpu');
   if (!(backend instanceof WasmBackend))
-    throw new Error(`useBlas: expected the WebAssembly backend as the device 'cpu', got ${backend.constructor.name}`);
+    throw new Error(
+      `useBlas: expected the WebAssembly backend as the device 'cpu', got ${backend.onHost ? 'one in plain TypeScript' : `that of ${backend.device}`}`,
+    );
   const { info, override, ...solver } = await openBlas(path, o);
   if (used !== backend.kernels) releaseBlas();
   backend.kernels.override('blas', override(backend.kernels));

@@ -118,13 +118,12 @@ export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = 
 
 function fromTyped(data: NumberArray, o: TensorOptions & { shape?: Shape }): Tensor {
   const dtype = o.dtype ?? dtypeOfNumbers('tensor', data);
-  const big = data instanceof BigInt64Array || data instanceof BigUint64Array;
   const shape = checkShape('tensor', o.shape ?? [data.length]);
   if (sizeOf(shape) !== data.length)
     throw new ShapeError(
       `tensor: shape [${shape.join(',')}] has ${sizeOf(shape)} elements, the data has ${data.length}`,
     );
-  return fromArray(converted('tensor', big ? Float64Array.from(data, Number) : data, dtype), shape, o);
+  return fromArray(converted('tensor', data, dtype), shape, o);
 }
 
 function isNdarray(data: TensorData): data is ndarray.NdArray {

@@ -26,5 +26,5 @@ export {
 } from './check.ts';
 export { onBackwardEnd } from './pass.ts';
 export { withoutEarlyRelease } from './storage.ts';
-export { aTensor, checkTensors, lendNdarray, someTensors } from './tensor.ts';
+export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, noteGradient, noteKnown, noteMoved } from './untrained.ts';

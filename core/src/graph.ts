@@ -1,6 +1,6 @@
 /** The recorded graph: one node for each differentiable operation that ran, and whether operations record at all. */
 
-import { aFunction, checkArgument } from './check.ts';
+import { aFunction, checkArgument, inspect } from './check.ts';
 import { GraphError } from './errors.ts';
 import { releaseInside, type Storage } from './storage.ts';
 import type { Tensor } from './tensor.ts';
@@ -88,6 +88,11 @@ export class Node<A = unknown> {
   /** Takes charge of memory whose holder it is: `free` releases it. */
   adopt(storages: readonly Storage[]): void {
     this.#adopted = this.#adopted === null ? storages : [...this.#adopted, ...storages];
+  }
+
+  /** For consoles. */
+  [inspect](): string {
+    return `Node ${this.op.name}${this.freed ? ', freed' : ''}`;
   }
 
   /** Lets inputs and output go; a later backward through this node throws. */

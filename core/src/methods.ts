@@ -362,13 +362,13 @@ export class Tensor extends TensorBase {
   }
 
   /** The int32 index of the first largest element along `axis`, or in row-major order of all. NaN counts as largest. */
-  argmax(axis?: number): Tensor {
-    return reduce.argmax(this, axis);
+  argmax(axis?: number, o?: ReduceOptions): Tensor {
+    return reduce.argmax(this, axis, o);
   }
 
   /** The int32 index of the first smallest element along `axis`, or in row-major order of all. NaN counts as smallest. */
-  argmin(axis?: number): Tensor {
-    return reduce.argmin(this, axis);
+  argmin(axis?: number, o?: ReduceOptions): Tensor {
+    return reduce.argmin(this, axis, o);
   }
 
   /** Whether any element over `axis` (all by default) is not 0; bool. */

@@ -27,20 +27,21 @@ export function dtypeOfNumbers(op: string, data: ArrayBufferView): DType {
   return name === 'Float64Array' ? 'float64' : name.startsWith('Float') ? 'float32' : 'int32';
 }
 
-type Row = readonly unknown[] | NumberArray;
-const isRow = (value: unknown): value is Row => Array.isArray(value) || ArrayBuffer.isView(value);
-
 /** A fresh array of `dtype` with the values of `data`. */
-export function converted(op: string, data: ArrayLike<number>, dtype: DType): TypedArray {
+export function converted(op: string, data: ArrayLike<number | bigint>, dtype: DType): TypedArray {
   const out = allocateArray(dtype, data.length);
-  if (isFloat(dtype)) out.set(data);
-  else for (let i = 0; i < data.length; i++) out[i] = toElement(op, data[i]!, dtype);
+  if (isFloat(dtype) && typeof data[0] === 'number') out.set(data as ArrayLike<number>);
+  else for (let i = 0; i < data.length; i++) out[i] = toElement(op, Number(data[i]!), dtype);
   return out;
 }
 
+type Row = readonly unknown[] | NumberArray;
+const isRow = (value: unknown): value is Row => Array.isArray(value) || ArrayBuffer.isView(value);
+
 /**
  * The numbers of nested arrays in row-major order, and their shape unless one is given. `dtype` defaults to float32 for
- * numbers, bool for booleans and that of typed arrays. Throws in the name of `op` where arrays differ in length or hold something else.
+ * numbers, bool for booleans, and that of typed arrays, from which alone come 64-bit integers. Throws in the name of `op`
+ * where arrays differ in length or hold something else.
  */
 export function fromNested(
   op: string,
@@ -64,9 +65,7 @@ export function fromNested(
       for (let i = 0; i < value.length; i++) visit(value[i], axis + 1, `${path}[${i}]`);
       return;
     }
-    // 64-bit integers come from typed arrays only.
-    const kinds = ['number', 'boolean', ...(own === undefined ? [] : ['bigint'])];
-    if (axis !== shape.length || !kinds.includes(typeof value))
+    if (axis !== shape.length || !['number', 'boolean', own && 'bigint'].includes(typeof value))
       throw new ShapeError(
         `${op}: expected ${axis === shape.length ? 'a number or boolean' : `an array of ${shape[axis]}`} at data${path}, ` +
           `got ${received(value)}${isTensor(value) ? '; stack joins tensors, clone() copies one' : ''}`,

@@ -3,7 +3,7 @@
  * seeded through splitmix32, so that a seed gives the same numbers everywhere.
  */
 
-import { anInstance, anInteger, checkArgument, checkOptions, received } from './check.ts';
+import { anInstance, anInteger, checkArgument, checkOptions, inspect, received } from './check.ts';
 import { fromArray, TENSOR, type TensorOptions } from './create.ts';
 import { allocateArray, type DType, isFloat, toElement } from './dtype.ts';
 import { DTypeError } from './errors.ts';
@@ -95,9 +95,19 @@ export class Generator {
     return new Int32Array(this.#state);
   }
 
+  toString(): string {
+    return `Generator(state ${this.getState().join(', ')})`;
+  }
+
+  [inspect](): string {
+    return this.toString();
+  }
+
+  /** Throws for what is no state; the generator is then as it was. */
   setState(state: ArrayLike<number>): void {
-    const words = Uint32Array.from(typeof state === 'object' ? (state ?? []) : []);
-    if (words.length !== 4 || words.every(word => word === 0))
+    const given = typeof state === 'object' ? Array.from(state ?? []) : [];
+    const words = Uint32Array.from(given);
+    if (words.length !== 4 || !given.every(Number.isInteger) || words.every(word => word === 0))
       throw new RangeError(`Generator: expected a state of 4 words that are not all 0, got [${words.join(',')}]`);
     this.#state = words;
   }

@@ -19,9 +19,9 @@
  */
 
 import type { Backend } from './backends/backend.ts';
-import { aFunction, checkArgument, received } from './check.ts';
+import { aFunction, checkArgument, inspect, received } from './check.ts';
 import { allocateArray, type DType, type TypedArray } from './dtype.ts';
-import { ReleasedError } from './errors.ts';
+import { describe, ReleasedError } from './errors.ts';
 import type { Node } from './graph.ts';
 import type { Tensor } from './tensor.ts';
 
@@ -101,6 +101,17 @@ export class Storage {
   get array(): TypedArray {
     const { memory } = this;
     return 'array' in memory ? memory.array : memory;
+  }
+
+  /** The elements where they lie, for a look that changes nothing, or in words why there are none. */
+  peek(): TypedArray | string {
+    if (this.#deferred !== null) return 'not computed yet';
+    return this.#memory === null ? `released ${this.#why}` : this.array;
+  }
+
+  /** For consoles. */
+  [inspect](): string {
+    return `Storage ${describe({ dtype: this.dtype, shape: [this.size] })} on '${this.backend.device}'`;
   }
 
   get released(): boolean {

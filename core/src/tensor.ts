@@ -1,11 +1,13 @@
 /** What a tensor is: a strided view of a storage, with its place in the autograd graph. `methods.ts` adds what it can do. */
 
-import ndarray from 'ndarray';
-import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, type Kind, received } from './check.ts';
+import type { NdArray } from 'ndarray';
+import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, inspect, type Kind, received } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
 import type { Tensor } from './methods.ts';
+import { NdView } from './ndview.ts';
+import { type Json, print, toJson } from './print.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
 import { keepGraph, Storage } from './storage.ts';
 
@@ -52,7 +54,7 @@ export abstract class TensorBase implements Layout {
     this.dtype = storage.dtype;
   }
 
-  /** A tensor with another layout or memory, outside of the graph. */
+  /** @internal A tensor with another layout or memory, outside of the graph. */
   abstract make(storage: Storage, shape: Shape, strides: readonly number[], offset?: number): Tensor;
 
   /** True if gradients flow to or through this tensor. Settable on leaves of a floating dtype. */
@@ -61,6 +63,7 @@ export abstract class TensorBase implements Layout {
   }
 
   set requiresGrad(on: boolean) {
+    if (typeof on !== 'boolean') checkArgument('requiresGrad', 'the value', on, aBoolean);
     if (on && !isFloat(this.dtype))
       throw new DTypeError(`requiresGrad: only float32 and float64 tensors have gradients, got ${describe(this)}`);
     if (!on && this.node !== null)
@@ -91,12 +94,12 @@ export abstract class TensorBase implements Layout {
       throw new DTypeError(`grad: expected a gradient on ${this.device}, where the tensor is, got one on ${g.device}`);
   }
 
-  /** `grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
+  /** @internal `grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
   borrowGrad(): Tensor | null {
     return this.#grad;
   }
 
-  /** Sets a gradient that nobody else holds. */
+  /** @internal Sets a gradient that nobody else holds. */
   receiveGrad(g: Tensor): void {
     this.grad = g;
     this.#gradIsShared = false;
@@ -142,16 +145,17 @@ export abstract class TensorBase implements Layout {
     };
   }
 
+  /** @internal */
   get hasGradHooks(): boolean {
     return this.#hooks !== null;
   }
 
-  /** Whether all hooks only borrow what they see. */
+  /** @internal Whether all hooks only borrow what they see. */
   get gradHooksBorrow(): boolean {
     return this.#hooks === null || this.#hooks.every(({ borrows }) => borrows);
   }
 
-  /** Runs the hooks on a complete gradient and returns what flows on. */
+  /** @internal Runs the hooks on a complete gradient and returns what flows on. */
   runGradHooks(gy: Tensor): Tensor {
     if (this.#hooks === null) return gy;
     for (const { hook } of this.#hooks) {
@@ -209,13 +213,29 @@ export abstract class TensorBase implements Layout {
    * see such writes. The first call moves the elements to an array of their own, which the ndarray and every view of its
    * `data` keep alive; kernels in WebAssembly then read the tensor through a copy. For a look alone take `dataSync()`.
    */
-  ndarray(): ndarray.NdArray<TypedArray> {
-    return ndarray(this.storage.expose(), [...this.shape], [...this.strides], this.offset);
+  ndarray(): NdArray<TypedArray> {
+    return new NdView(this.storage.expose(), this.shape, this.strides, this.offset);
   }
 
+  /**
+   * The values, as `console.log` shows them too: four significant digits, the edges only of more than 1000 elements; then
+   * dtype, shape, and the device if it is not 'cpu'. Computes nothing: a tensor without values to see says why.
+   */
   toString(): string {
-    const shown = this.size <= 32 ? ` ${JSON.stringify(this.toArray())}` : '';
-    return `Tensor ${describe(this)}${shown}`;
+    return print(this);
+  }
+
+  /** @internal For the consoles of Node, Deno and Bun. */
+  [inspect](depth?: unknown): string {
+    return print(this, typeof depth === 'number' && depth < 0);
+  }
+
+  /**
+   * Nested arrays, a number for rank 0; NaN and infinities as text ('NaN'), since JSON has no numbers for them.
+   * Throws a ShapeError for more than 2²⁴ elements.
+   */
+  toJSON(): Json {
+    return toJson(this);
   }
 
   get [Symbol.toStringTag](): string {
@@ -232,8 +252,8 @@ export abstract class TensorBase implements Layout {
  * An ndarray over the memory of a tensor, for a look that ends before anything is allocated; it must not be kept or written
  * to.
  */
-export function lendNdarray(x: Tensor): ndarray.NdArray<TypedArray> {
-  return ndarray(x.storage.array, [...x.shape], [...x.strides], x.offset);
+export function lendNdarray(x: Tensor): NdArray<TypedArray> {
+  return new NdView(x.storage.array, x.shape, x.strides, x.offset);
 }
 
 /** What only `tensor`, `zeros` and the like have at hand. */
@@ -266,3 +286,6 @@ export const someTensors: Kind = {
   is: v => Array.isArray(v) && v.every(isTensor),
   hint: v => (isTensor(v) ? 'put them into one array: [a, b]' : ''),
 };
+
+/** `x.grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
+export const borrowGrad = (x: Tensor): Tensor | null => x.borrowGrad();

@@ -47,16 +47,15 @@ export function checkTrained(op: string, parameters: readonly Tensor[]): void {
   const left = moved === null ? undefined : parameters.find(p => moved?.has(p));
   if (left !== undefined)
     throw new Error(
-      `${op}: the model moved to another device after this optimizer was made, which still holds ${describe(left)} ` +
-        `on '${left.device}': make the optimizer after model.to(…)`,
+      `${op}: the model moved to another device, this optimizer has ${describe(left)} on '${left.device}'; ` +
+        'make the optimizer after model.to(…)',
     );
   const lost = stray?.deref();
   const beside = witness?.deref();
   if (lost === undefined || beside === undefined || known.has(lost) || !parameters.includes(beside)) return;
   if (lost.requiresGrad && lost.borrowGrad() !== null)
     throw new Error(
-      `${op}: a parameter ${describe(lost)} gets gradients, but no module lists it and no optimizer has it, so it would ` +
-        'stay as it is. Modules do not find what lies in #private fields or closures: put it, or its layer, into a ' +
-        'public field; or give it to an optimizer, or switch its requiresGrad off',
+      `${op}: a parameter ${describe(lost)} gets gradients, but no module lists it and no optimizer has it; #private ` +
+        'fields and closures are not searched: make the field public, give it to an optimizer, or freeze it',
     );
 }

@@ -1,6 +1,7 @@
 /** Samples to a batch: tensors are stacked along a new first axis, and tuples and records are batched part by part. */
 
 import { ShapeError, stack, Tensor, tensor } from '@otimes/core';
+import { checkArgument } from '@otimes/core/extend';
 
 /** The batch of samples of type S. */
 export type Collated<S> = S extends Tensor | number | boolean
@@ -16,6 +17,7 @@ export type Collated<S> = S extends Tensor | number | boolean
  * @throws RangeError for an integer that float32 does not hold, such as an id beyond 2²⁴: its sample should have a tensor
  */
 export function collate<S>(samples: readonly S[]): Collated<S> {
+  checkArgument('collate', 'samples', samples, { expected: 'an array of samples', is: Array.isArray });
   if (samples.length === 0) throw new RangeError('collate: expected at least one sample, got none');
   return collateAt(samples, 'sample') as Collated<S>;
 }

@@ -4,6 +4,7 @@
  */
 
 import { FormatError, Generator, type Tensor, tensor } from '@otimes/core';
+import { aNumber, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 
 /** images float32 [n, 28, 28] with 0 (paper) … 1 (ink), labels int32 [n]. */
 export type Labelled = { images: Tensor; labels: Tensor };
@@ -17,11 +18,13 @@ export type DigitsOptions = {
 
 const PIXELS = 28 * 28;
 
+const tenFiles: Kind = { expected: 'an array of ten parsed files', is: v => Array.isArray(v) };
+
 /** Training and test set from the ten parsed files, digit 0 first, each `{ data: numbers 0 … 1 }` of 784 an image. */
-export function digitsFromJson(
-  files: readonly unknown[],
-  { test = 2000, seed = 0 }: DigitsOptions = {},
-): { train: Labelled; test: Labelled } {
+export function digitsFromJson(files: readonly unknown[], o: DigitsOptions = {}): { train: Labelled; test: Labelled } {
+  checkArgument('digitsFromJson', 'files', files, tenFiles);
+  checkOptions('digitsFromJson', o, { test: aNumber, seed: aNumber });
+  const { test = 2000, seed = 0 } = o;
   if (files.length !== 10)
     throw new FormatError(`digitsFromJson: expected the files of 10 digits, got ${files.length}`);
   const classes = files.map(pixelsOf);

@@ -4,6 +4,7 @@
  */
 
 import { DTypeError, FormatError, type Tensor, tensor } from '@otimes/core';
+import { aBoolean, aNumber, anInstance, aTensor, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
 
 /** What the elements of a file are. */
 export type IdxType = 'uint8' | 'int8' | 'int16' | 'int32' | 'float32' | 'float64';
@@ -45,8 +46,15 @@ export type IdxOptions = {
   limit?: number;
 };
 
+const aUint8Array = anInstance(Uint8Array, 'a Uint8Array', v =>
+  v instanceof ArrayBuffer ? 'new Uint8Array(buffer) is one' : '',
+);
+
 /** The tensor in an IDX file. Integers of every width, unsigned bytes too, become int32. */
-export function parseIdx(bytes: Uint8Array, { normalize = false, limit }: IdxOptions = {}): Tensor {
+export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
+  checkArgument('parseIdx', 'bytes', bytes, aUint8Array);
+  checkOptions('parseIdx', o, { normalize: aBoolean, limit: aNumber });
+  const { normalize = false, limit } = o;
   if (bytes.length < 4) throw new FormatError(`parseIdx: expected at least 4 bytes of header, got ${bytes.length}`);
   if (bytes[0] !== 0 || bytes[1] !== 0)
     throw new FormatError(`parseIdx: a file begins with two zero bytes, this one with ${bytes[0]} and ${bytes[1]}`);
@@ -99,6 +107,8 @@ function elements(view: DataView, start: number, size: number, { bytes, dtype, g
  * Throws a RangeError at an element that the type cannot hold exactly.
  */
 export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
+  checkArgument('writeIdx', 'x', x, aTensor);
+  checkOptions('writeIdx', o, { type: oneOf(...Object.keys(CODECS)) });
   const type = o.type ?? (x.dtype === 'bool' ? 'uint8' : x.dtype);
   const { code, bytes, get, set } = CODECS[type];
   if (x.rank > 255 || x.shape.some(length => length > 2147483647))
@@ -125,7 +135,10 @@ export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
  * What a gzip file holds, in browsers and in Node. A broken file, or more than `limit` bytes inside (defaults to 2³⁰), is
  * a FormatError.
  */
-export async function gunzip(bytes: Uint8Array, { limit = 2 ** 30 }: { limit?: number } = {}): Promise<Uint8Array> {
+export async function gunzip(bytes: Uint8Array, o: { limit?: number } = {}): Promise<Uint8Array> {
+  checkArgument('gunzip', 'bytes', bytes, aUint8Array);
+  checkOptions('gunzip', o, { limit: aNumber });
+  const { limit = 2 ** 30 } = o;
   const stream = new DecompressionStream('gzip');
   const writer = stream.writable.getWriter();
   const fed = writer.write(bytes).then(() => writer.close());

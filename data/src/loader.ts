@@ -6,9 +6,22 @@
  * batches. Leaving a loop early ends the epoch; the next loop starts a new one.
  */
 
-import { defaultGenerator, type Generator, type StateDict, type Tensor, tensor } from '@otimes/core';
+import { defaultGenerator, Generator, type StateDict, Tensor, tensor } from '@otimes/core';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anInstance,
+  aStateDict,
+  checkArgument,
+  checkOptions,
+  inspect,
+  isPlainObject,
+  type Kind,
+  received,
+} from '@otimes/core/extend';
 import { type Collated, collate } from './collate.ts';
-import type { Dataset } from './dataset.ts';
+import { aDataset, type Dataset } from './dataset.ts';
 
 export type LoaderOptions<S, B> = {
   /** Samples a batch. */
@@ -28,6 +41,21 @@ export type LoaderOptions<S, B> = {
   prefetch?: number;
 };
 
+const someOptions: Kind = {
+  expected: 'options with a batchSize',
+  is: isPlainObject,
+  hint: v => (typeof v === 'number' ? `write { batchSize: ${v} }` : ''),
+};
+/** Ranges are checked with the message of each. */
+const KINDS = {
+  batchSize: aNumber,
+  shuffle: aBoolean,
+  dropLast: aBoolean,
+  rng: anInstance(Generator, 'a Generator'),
+  collate: aFunction,
+  prefetch: aNumber,
+};
+
 /** One pass over the dataset: its order, the generator's state before that was drawn, and the batches handed out. */
 type Epoch = { readonly order: Int32Array; readonly rng: Int32Array | null; position: number };
 
@@ -45,12 +73,15 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
   #skip = 0;
 
   constructor(dataset: Dataset<S>, o: LoaderOptions<S, B>) {
+    checkArgument('DataLoader', 'dataset', dataset, aDataset);
+    checkArgument('DataLoader', 'options', o, someOptions);
+    checkOptions<object>('DataLoader', o, KINDS);
     const { batchSize, prefetch = 2 } = o;
     if (!Number.isInteger(batchSize) || batchSize < 1)
       throw new RangeError(`DataLoader: expected a batchSize of 1 or more, got ${batchSize}`);
     if (!Number.isInteger(prefetch) || prefetch < 0)
       throw new RangeError(`DataLoader: expected a prefetch of 0 or more batches, got ${prefetch}`);
-    if (!(dataset.length > 0))
+    if (!(dataset.length > 0 && Number.isInteger(dataset.length)))
       throw new RangeError(`DataLoader: the dataset has no samples (length ${dataset.length})`);
     this.dataset = dataset;
     this.batchSize = batchSize;
@@ -117,26 +148,41 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
 
   /** The next loop hands out what followed when `state` was taken. Dataset, batchSize and shuffle must be as they were. */
   loadStateDict(state: StateDict): void {
+    checkArgument('DataLoader.loadStateDict', 'state', state, aStateDict);
     const expected = Object.keys(this.stateDict()).sort().join(', ');
     const got = Object.keys(state).sort().join(', ');
     if (got !== expected)
       throw new RangeError(
         `DataLoader: expected a state with ${expected}, got ${got || 'nothing'}; is shuffle the same?`,
       );
+    const numberIn = (name: string): number => valuesIn(state, name, 1)[0]!;
     for (const [name, own] of [
       ['batchSize', this.batchSize],
       ['samples', this.dataset.length],
     ] as const)
-      if (state[name]!.item() !== own)
-        throw new RangeError(
-          `DataLoader: the state is of a loader with ${name} ${state[name]!.item()}, this has ${own}`,
-        );
-    const position = state.position!.item();
+      if (numberIn(name) !== own)
+        throw new RangeError(`DataLoader: the state is of a loader with ${name} ${numberIn(name)}, this has ${own}`);
+    const position = numberIn('position');
     if (!Number.isInteger(position) || position < 0 || position > this.length)
       throw new RangeError(`DataLoader: the state is at batch ${position} of ${this.length}`);
-    if (this.#rng !== null) this.#rng.setState(state.rng!.dataSync());
+    // The generator refuses a wrong state, and is the first to change.
+    if (this.#rng !== null) this.#rng.setState(valuesIn(state, 'rng', 4));
     this.#skip = position;
     this.#epoch = null;
+  }
+
+  toString(): string {
+    const { dataset, batchSize } = this;
+    const name = String(dataset).startsWith('[object') ? `${dataset.length} samples` : String(dataset);
+    return `DataLoader(${name}, batchSize ${batchSize}, shuffle ${this.#rng !== null}: ${this.length} batches)`;
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+
+  [inspect](): string {
+    return this.toString();
   }
 
   #begin(): Epoch {
@@ -177,6 +223,17 @@ function present(value: unknown): unknown {
   if (!(value instanceof Promise)) return value;
   value.catch(() => {});
   throw new TypeError('DataLoader: the dataset answers with promises, which for…of cannot wait for; use for await');
+}
+
+/** The `count` numbers of an entry of a state. */
+function valuesIn(state: StateDict, name: string, count: number): ArrayLike<number> {
+  const value: unknown = state[name];
+  if (!(value instanceof Tensor) || value.size !== count || value.storage.released)
+    throw new RangeError(
+      `DataLoader: expected ${name} in the state to be a tensor of ${count} numbers, got ${received(value)}` +
+        (value instanceof Tensor && value.storage.released ? ', which has no values any more' : ''),
+    );
+  return value.dataSync();
 }
 
 function int32(value: number): Tensor {

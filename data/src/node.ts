@@ -4,11 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { FormatError, ShapeError, type Tensor } from '@otimes/core';
+import { aNumber, aString, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
 import type { Labelled } from './digits.ts';
 import { type IdxOptions, parseIdx } from './idx.ts';
 
 /** The tensor in an IDX file, plain or gzip'd. Throws a FormatError naming the file if it is neither. */
 export function readIdx(path: string, o?: IdxOptions): Tensor {
+  checkArgument('readIdx', 'path', path, aString);
   const bytes = readFileSync(path);
   try {
     return parseIdx(bytes[0] === 0x1f && bytes[1] === 0x8b ? unzipped(bytes) : bytes, o);
@@ -37,7 +39,10 @@ export type FashionMnistOptions = {
  * Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), or any set in the four files of MNIST, from a folder: with or without
  * `.gz`, as Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist.
  */
-export function fashionMnist(folder: string, { split = 'train', limit }: FashionMnistOptions = {}): Labelled {
+export function fashionMnist(folder: string, options: FashionMnistOptions = {}): Labelled {
+  checkArgument('fashionMnist', 'folder', folder, aString);
+  checkOptions('fashionMnist', options, { split: oneOf('train', 'test'), limit: aNumber });
+  const { split = 'train', limit } = options;
   const prefix = split === 'train' ? 'train' : 't10k';
   const o: IdxOptions = limit === undefined ? {} : { limit };
   const images = readIdx(located(folder, `${prefix}-images-idx3-ubyte`), { ...o, normalize: true });

@@ -1,13 +1,21 @@
 /** Changes of whole sets of images or features. */
 
 import { DTypeError, noGrad, ShapeError, Tensor, tensor, where } from '@otimes/core';
+import { aTensor, checkArgument, type Kind } from '@otimes/core/extend';
 
 /** One number, one a channel of images [..., channels, h, w], or a tensor that broadcasts. */
 export type PerChannel = number | readonly number[] | Tensor;
 
-/** (images − mean) / std. */
+const perChannelKind: Kind = {
+  expected: 'a number, an array of one number a channel, or a tensor',
+  is: v => typeof v === 'number' || v instanceof Tensor || (Array.isArray(v) && v.every(n => typeof n === 'number')),
+};
+
+/** (images − mean) / std, on the device of the images. */
 export function normalize(images: Tensor, mean: PerChannel, std: PerChannel): Tensor {
   checkFloat('normalize', images);
+  checkArgument('normalize', 'mean', mean, perChannelKind);
+  checkArgument('normalize', 'std', std, perChannelKind);
   const divisor = perChannel(images, std);
   if (divisor.eq(0).any().item() === 1) throw new RangeError('normalize: cannot divide by a std of 0');
   return images.sub(perChannel(images, mean)).div(divisor);
@@ -15,17 +23,18 @@ export function normalize(images: Tensor, mean: PerChannel, std: PerChannel): Te
 
 function perChannel(images: Tensor, value: PerChannel): Tensor {
   if (value instanceof Tensor) return value;
-  const { dtype } = images;
-  if (typeof value === 'number') return tensor(value, { dtype });
+  const { dtype, device } = images;
+  if (typeof value === 'number') return tensor(value, { dtype, device });
   if (images.shape.at(-3) !== value.length)
     throw new ShapeError(
       `normalize: expected images [..., ${value.length}, h, w] for ${value.length} numbers, got [${images.shape.join(',')}]`,
     );
-  return tensor(value, { dtype }).reshape(value.length, 1, 1);
+  return tensor(value, { dtype, device }).reshape(value.length, 1, 1);
 }
 
 /** Half the height and width: means of 2×2 pixels, [..., h, w] → [..., h/2, w/2]. */
 export function averagePool2(images: Tensor): Tensor {
+  checkArgument('averagePool2', 'images', images, aTensor);
   const { shape } = images;
   const [h = 1, w = 1] = shape.slice(-2);
   if (shape.length < 2 || h % 2 !== 0 || w % 2 !== 0)
@@ -49,11 +58,19 @@ export function standardize(train: Tensor): Standardization {
     const spread = train.var(0, { correction: 0 }).sqrt();
     const rounding = mean.abs().mul(train.dtype === 'float32' ? 1e-6 : 1e-14);
     const std = where(spread.gt(rounding), spread, 1);
-    return { mean, std, apply: x => x.sub(mean).div(std) };
+    return {
+      mean,
+      std,
+      apply(x) {
+        checkFloat('standardize', x);
+        return x.sub(mean).div(std);
+      },
+    };
   });
 }
 
 function checkFloat(what: string, x: Tensor): void {
+  checkArgument(what, 'its input', x, aTensor);
   if (x.dtype !== 'float32' && x.dtype !== 'float64')
     throw new DTypeError(`${what}: expected float32 or float64, got ${x.dtype}[${x.shape.join(',')}]`);
 }

@@ -13,7 +13,8 @@ import {
   STEPS,
 } from './protocol.ts';
 
-const COLORS = { Adam: '#8d99ae', STEVE: '#e76f51' };
+/** Dark enough to be read on white: 4.5 to 1 at least. */
+const COLORS = { Adam: '#5c677d', STEVE: '#c2410c' };
 /** Of the two classes, in points; and in the picture, red, green, blue. */
 const INK = ['#1f7a70', '#c8472a'];
 const PAPER = [
@@ -53,10 +54,14 @@ function draw(canvas: HTMLCanvasElement, field: Float32Array, { xy, labels }: Po
 }
 
 const curves: [number[], ...number[][]] = [[], ...OPTIMIZERS.map(() => [])];
+const size = () => {
+  const box = element('#chart');
+  const { paddingLeft, paddingRight } = getComputedStyle(box);
+  return { width: box.clientWidth - Number.parseFloat(paddingLeft) - Number.parseFloat(paddingRight), height: 190 };
+};
 const chart = new uPlot(
   {
-    width: element('#chart').clientWidth - 30,
-    height: 190,
+    ...size(),
     scales: { x: { time: false, range: [0, STEPS] }, y: { distr: 3 } },
     axes: [{ size: 30 }, { label: 'loss', size: 55, labelSize: 22 }],
     legend: { show: false },
@@ -66,6 +71,8 @@ const chart = new uPlot(
   curves,
   element('#chart'),
 );
+
+new ResizeObserver(() => chart.setSize(size())).observe(element('#chart'));
 
 let data: Points;
 let machine = '';
@@ -79,7 +86,7 @@ function show({ step, runs }: { step: number; runs: readonly Progress[] }): void
     milliseconds[i]! += ms;
     if (accuracy >= 0.99) card.solved ||= step;
     card.figure.classList.toggle('solved', card.solved > 0);
-    card.status.textContent = card.solved > 0 ? `99 % after ${card.solved} steps ☺` : percent(accuracy);
+    card.status.textContent = card.solved > 0 ? `99 % after ${card.solved} steps` : percent(accuracy);
     draw(card.canvas, field, data);
   }
   chart.setData(curves);
@@ -106,6 +113,13 @@ for (const name of DATASETS) {
   button.onclick = () => start(name);
   element('nav').append(button);
 }
+/** A worker that cannot be loaded says nothing but that it failed. */
+worker.onerror = ({ message }) => {
+  const alert = document.createElement('p');
+  alert.role = 'alert';
+  alert.textContent = `The training does not run: ${message || 'worker.js did not load. Serve this folder with npm run demo:browser.'}`;
+  element('nav').after(alert);
+};
 worker.onmessage = ({ data: message }: MessageEvent<Message>) => {
   if (message.kind === 'step') return show(message);
   if (message.kind === 'data') return clear(message.points);

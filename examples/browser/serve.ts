@@ -2,7 +2,7 @@
  * Serves this folder, bundled anew for each request of the page, with the headers that make a page cross-origin isolated: only
  * such a page may share memory between threads.
  *
- *   npm run demo:browser                  npm run demo:browser -- 3000  (the port; 8080 by default)
+ *   npm run demo:browser                  npm run demo:browser -- 3000  (the port; by default 8080, or the next free one)
  */
 
 import { readFileSync } from 'node:fs';
@@ -11,7 +11,12 @@ import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
 import { build } from 'esbuild';
 
-const port = Number(process.argv[2] ?? 8080);
+const wanted = process.argv[2];
+let port = Number(wanted ?? 8080);
+if (!(Number.isInteger(port) && port >= 0 && port < 65536)) {
+  console.error(`demo:browser: expected a port of 0 to 65535, got '${wanted}'`);
+  process.exit(2);
+}
 const here = import.meta.dirname;
 const TYPES: Record<string, string> = {
   '.js': 'text/javascript',
@@ -43,4 +48,14 @@ const server = createServer(async ({ url = '/' }, response) => {
     })
     .end(content);
 });
-server.listen(port, () => console.log(`http://localhost:${(server.address() as AddressInfo).port}`));
+server.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EADDRINUSE' && wanted === undefined && port < 8100) return void server.listen(++port);
+  const why =
+    error.code === 'EADDRINUSE'
+      ? 'another program listens there; choose one: npm run demo:browser -- 3000'
+      : error.message;
+  console.error(`demo:browser: port ${port} cannot be had: ${why}`);
+  process.exitCode = 1;
+});
+server.on('listening', () => console.log(`http://localhost:${(server.address() as AddressInfo).port}`));
+server.listen(port);

@@ -55,7 +55,8 @@ async function run(dataset: Dataset): Promise<void> {
   const contenders = OPTIMIZERS.map(contender);
   for (let step = 1; step <= STEPS && mine === current; step++) {
     say({ kind: 'step', step, runs: contenders.map(train => train(x, y)) });
-    // Lets messages come in, and dead tensors be collected; and a step is no shorter than a picture of the screen.
+    // A step is no shorter than a picture of the screen; without that `nextTask()` would do, which lets messages come in, and
+    // dead tensors be collected.
     await new Promise(resolve => setTimeout(resolve, 8));
   }
 }

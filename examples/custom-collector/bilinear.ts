@@ -1,6 +1,7 @@
 /** A layer that no collector knows, and its collector: the bilinear map y_o = uᵀ W_o v. */
 
 import { type Generator, randn, type Tensor } from '@otimes/core';
+import { borrowGrad } from '@otimes/core/extend';
 import { Module, Parameter } from '@otimes/nn';
 import type { Collector } from '@otimes/optim';
 
@@ -43,7 +44,7 @@ export const bilinearCollector: Collector = {
         dOut,
         dIn,
         canonical: (x, gy) => ({ a: products(x).unsqueeze(1), g: gy.unsqueeze(1) }),
-        gradient: () => weight.borrowGrad(),
+        gradient: () => borrowGrad(weight),
         add: (update, scale) => void weight.addScaled_(update, scale),
       },
     ];

@@ -16,7 +16,7 @@ import { loadDigits } from './load.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
 import { kroneckerProduct } from './preview.ts';
 import { misses, table, verdict } from './report.ts';
-import { BATCH, CONTENDERS, LAYERS, parameterCount, prepare, stepsPerEpoch, train } from './train.ts';
+import { BATCH, CHOICE, CONTENDERS, NETWORK, parameterCount, prepare, stepsPerEpoch, train } from './train.ts';
 
 const { stdout } = process;
 const live = isLive(stdout);
@@ -64,8 +64,9 @@ async function compare(options: Options): Promise<number> {
 
   say(`${kroneckerProduct(learn, seed)}\n`);
   say(`${style.bold(`${toLearn} handwritten digits`)} to learn from, ${toTest} others to be tested on.`);
-  say(`One network: ${LAYERS.join('-')} with ReLU, ${count(parameterCount())} parameters, batches of ${BATCH}.`);
-  say(`${list(names)}: the same start, the same batches, ${epochs} epochs.`);
+  say(`One network: ${NETWORK}, ${count(parameterCount())} parameters.`);
+  say(`${list(names)}: the same start and batches of ${BATCH}, ${epochs} epochs;`);
+  say(`${CHOICE} (docs/results.md).`);
   say(`Who is the first to read ${percent(target)} right?\n`);
 
   const runs: Run[] = [];
@@ -83,7 +84,9 @@ async function compare(options: Options): Promise<number> {
 
   say(`\n${table(runs, target, style)}\n\n${verdict(runs, target)}`);
   const title = `Reading handwritten digits: ${names.length > 1 ? 'the same network, the same batches' : names[0]}`;
-  const subtitle = `${LAYERS.join('-')} perceptron, ${toLearn} digits of MNIST to learn from, ${toTest} to test, batches of ${BATCH}, seed ${seed}`;
+  const subtitle =
+    `${NETWORK}, ${count(parameterCount())} parameters; ${toLearn} digits of MNIST to learn from, ${toTest} to test; ` +
+    `batches of ${BATCH}, seed ${seed}; ${CHOICE}`;
   writeFileSync(path, chart(runs, { title, subtitle, target }));
   say(`The chart: ${style.bold(relative(process.cwd(), path))}`);
 

@@ -17,7 +17,7 @@ export function table(runs: readonly Run[], target: number, { bold }: Style = st
   const hits = runs.map(run => reached(run, target));
   const columns: Column[] = [
     { title: `epochs\nto ${percent(target)}`, values: hits.map(hit => hit?.epoch), digits: 2, best: Math.min },
-    { title: `seconds\nto ${percent(target)}`, values: hits.map(hit => hit?.seconds), digits: 1, best: Math.min },
+    { title: `seconds\nto ${percent(target)}`, values: hits.map(hit => hit?.seconds), digits: 2, best: Math.min },
     { title: 'steps\nper s', values: runs.map(stepsPerSecond), digits: 0, best: Math.max },
     {
       title: 'final\naccuracy',
@@ -31,7 +31,7 @@ export function table(runs: readonly Run[], target: number, { bold }: Style = st
     head: ['optimizer', 'settings', ...columns.map(({ title }) => title)],
     colAligns: ['left', 'left', ...columns.map(() => 'right' as const)],
     // Within 80 columns, whatever the settings.
-    colWidths: [null, 24],
+    colWidths: [null, 23],
     wordWrap: true,
     style: { head: [], border: [] },
   });
@@ -44,7 +44,7 @@ export function table(runs: readonly Run[], target: number, { bold }: Style = st
   return out.toString();
 }
 
-/** Who needed the fewest epochs and who the fewest seconds, from the numbers alone. */
+/** Who needed the fewest epochs and who the fewest seconds, and how all of them stand beside the first, from the numbers alone. */
 export function verdict(runs: readonly Run[], target: number): string {
   const hits = runs.flatMap(run => {
     const hit = reached(run, target);
@@ -55,16 +55,22 @@ export function verdict(runs: readonly Run[], target: number): string {
   const fewest = Math.min(...hits.map(hit => hit.epochs));
   const leaders = hits.filter(hit => hit.epochs === fewest);
   const fastest = hits.reduce((a, b) => (b.seconds < a.seconds ? b : a));
-  const epochs = fewest.toFixed(2);
+  const [epochs, least] = [fewest.toFixed(2), `${fastest.seconds.toFixed(2)} s`];
   if (hits.length === 1)
-    return `${runs.length > 1 ? 'Only ' : ''}${fastest.name} reached ${goal}: after ${epochs} epochs, ${fastest.seconds.toFixed(1)} s.`;
-  const slower = hits.filter(hit => hit !== fastest).sort((a, b) => a.seconds - b.seconds)[0]!;
-  const ahead = `${fastest.seconds.toFixed(1)} s, then ${slower.name} with ${slower.seconds.toFixed(1)} s`;
-  if (leaders.length === 1 && leaders[0] === fastest)
-    return `${fastest.name} reached ${goal} in the fewest epochs (${epochs}) and the least time (${ahead}).`;
-  const names = list(leaders.map(({ name }) => name));
-  return `${names} reached ${goal} in the fewest epochs (${epochs}).\nBy the clock ${fastest.name} was first: ${ahead}.`;
+    return `${runs.length > 1 ? 'Only ' : ''}${fastest.name} reached ${goal}: after ${epochs} epochs, ${least}.`;
+  const won =
+    leaders.length === 1 && leaders[0] === fastest
+      ? `${fastest.name} reached ${goal} in the fewest epochs (${epochs}) and the least time (${least}).`
+      : `${list(leaders.map(({ name }) => name))} reached ${goal} in the fewest epochs (${epochs}), ${fastest.name} in the least time (${least}).`;
+  const [first, ...others] = hits;
+  const beside = others.map(
+    ({ name, epochs, seconds }) => `${name} ${share(epochs, first!.epochs)} and ${share(seconds, first!.seconds)}`,
+  );
+  return `${won}\nOf ${first!.name}'s epochs and of its seconds needed: ${beside.join('; ')}.`;
 }
+
+/** One number as a part of another: 0.42. */
+const share = (x: number, of: number) => (x / of).toFixed(2);
 
 /** One line for each run that missed the target. */
 export function misses(runs: readonly Run[], target: number): string[] {

@@ -5,8 +5,8 @@ import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import { bestAccuracy, percent, type Run, reached, stepsPerSecond } from './run.ts';
 import { isLive, styles } from './terminal.ts';
 
-/** How a run is doing. `loss` is a recent average; `accuracy` is the last test's. */
-export type Status = { step: number; loss: number; accuracy: number; stepsPerSecond: number };
+/** How a run is doing. `loss` is a recent average; `accuracy` is the last test's; `seconds` were spent in steps. */
+export type Status = { step: number; loss: number; accuracy: number; seconds: number };
 
 export type Progress = {
   update(name: string, status: Status): void;
@@ -29,7 +29,7 @@ function plainProgress({ target }: ProgressOptions, stream: WriteStream): Progre
     done(run) {
       const hit = reached(run, target);
       const outcome = hit
-        ? `${percent(target)} after ${hit.epoch.toFixed(1)} epochs, ${hit.seconds.toFixed(1)} s`
+        ? `${percent(target)} after ${hit.epoch.toFixed(2)} epochs, ${hit.seconds.toFixed(2)} s`
         : `never ${percent(target)}, at best ${percent(bestAccuracy(run))}`;
       const pace = `${run.losses.length} steps, ${stepsPerSecond(run).toFixed(0)} a second`;
       stream.write(`${run.name}: ${outcome} (${pace})\n`);
@@ -59,7 +59,7 @@ function liveProgress({ names, steps, target }: ProgressOptions, stream: WriteSt
         `${String(status.step).padStart(String(steps).length)}/${steps}`,
         `loss ${lossColumn(status.loss)}`,
         `test ${hit ? green(`${accuracy} ✓`) : `${accuracy}  `}`,
-        `${status.stepsPerSecond.toFixed(0).padStart(3)} steps/s`,
+        `${status.seconds.toFixed(2).padStart(6)} s`,
       ].join('  ');
     },
   });

@@ -1,5 +1,5 @@
 // What all kernels share: 128-bit vectors of T (f32 or f64), written once. Everything here is inlined and its
-// conditions are constant, so both variants and both types compile to straight code.
+// conditions are constant, so both types compile to straight code.
 
 /** Lanes of a vector of T: 4 or 2. */
 // @ts-ignore: decorator
@@ -22,12 +22,11 @@ export function zero<T>(): v128 {
   return v128.splat<T>(<T>0);
 }
 
-/** a · b + c in every lane: one instruction with relaxed SIMD where the processor has it, else two. */
+/** a · b + c in every lane: one instruction with relaxed SIMD where the processor has it, else two (src/unfused.ts). */
 // @ts-ignore: decorator
 @inline
 export function madd<T>(a: v128, b: v128, c: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return v128.relaxed_madd<T>(a, b, c);
-  return v128.add<T>(c, v128.mul<T>(a, b));
+  return v128.relaxed_madd<T>(a, b, c);
 }
 
 /** The T at p in every lane. */

@@ -5,10 +5,11 @@
 
 import type { Variant } from './features.ts';
 import { unpack as decoder } from './generated/unpack.gen.ts';
+import { unfused } from './unfused.ts';
 import { PAGE, type WasmMemory, wasm } from './wasm.ts';
 
-/** Variants of a module one after the other, in the order of `sizes` (in bytes), with LZMA and as base64. */
-export type Packed = { readonly sizes: Readonly<Record<Variant, number>>; readonly packed: string };
+/** The variant `relaxed` of a module: `size` bytes, with LZMA and as base64. */
+export type Packed = { readonly size: number; readonly packed: string };
 
 type Decoder = {
   readonly memory: WasmMemory;
@@ -25,17 +26,15 @@ function fromBase64(text: string): Uint8Array {
 }
 
 /** The bytes of a module. NOTE: needs WebAssembly, without which nobody has a use for them. */
-export function unpack({ sizes, packed }: Packed, variant: Variant): Uint8Array {
+export function unpack({ size, packed }: Packed, variant: Variant): Uint8Array {
   const bytes = fromBase64(packed);
   const module = new wasm!.Module(fromBase64(decoder));
   const { memory, own, unpack } = new wasm!.Instance(module).exports as Decoder;
-  const names = Object.keys(sizes) as Variant[];
-  const before = names.slice(0, names.indexOf(variant)).reduce((sum, name) => sum + sizes[name], 0);
   const out = own.value + bytes.length;
-  const end = before + sizes[variant];
-  const missing = out + end - memory.buffer.byteLength;
+  const missing = out + size - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
   new Uint8Array(memory.buffer).set(bytes, own.value);
-  unpack(own.value, out, end);
-  return new Uint8Array(memory.buffer).slice(out + before, out + end);
+  unpack(own.value, out, size);
+  const relaxed = new Uint8Array(memory.buffer).slice(out, out + size);
+  return variant === 'relaxed' ? relaxed : unfused(relaxed);
 }

@@ -9,6 +9,7 @@ import { matmul } from './gemm.ts';
 import { eighKernel, rotationKernel } from './kernels.ts';
 import {
   type AnyNdArray,
+  expectArguments,
   type Real,
   type RealDtype,
   type RealNdArray,
@@ -93,7 +94,10 @@ function warn(why: string): void {
  * has not begun with, it computes that itself. A page's main thread, which may not sleep, waits by looking again and again.
  * Where there is no shared memory, no worker or no SIMD, one warning says why and `take` computes.
  */
-export function eighInBackground(a: AnyNdArray, { from }: BackgroundEighOptions = {}): BackgroundEigh {
+export function eighInBackground(a: AnyNdArray, o: BackgroundEighOptions = {}): BackgroundEigh {
+  expectArguments('eighInBackground', [a], o, { from: null });
+  const { from } = o;
+  if (from !== undefined) expectArguments('eighInBackground', [a, from]);
   const data = rowMajor('eigh', a);
   const [n = 0, cols] = a.shape;
   if (n !== cols) fail('eigh', 'expected a square matrix', describe(a));

@@ -4,9 +4,11 @@ import { choleskyKernel } from './kernels.ts';
 import {
   type AnyNdArray,
   converted,
+  expectArguments,
   expectPrecision,
   forLower,
   output,
+  PRECISION,
   type PrecisionOptions,
   type Real,
   type RealDtype,
@@ -24,7 +26,9 @@ import { replaced, solver } from './solver.ts';
  * Throws when `a` is not square, finite, symmetric (1e-6 of max|a| for float32, 1e-12 otherwise), and a
  * `NotPositiveDefiniteError` that names the first pivot that is not positive.
  */
-export function cholesky(a: AnyNdArray, { precision = 'float64' }: PrecisionOptions = {}): RealNdArray {
+export function cholesky(a: AnyNdArray, o: PrecisionOptions = {}): RealNdArray {
+  expectArguments('cholesky', [a], o, PRECISION);
+  const { precision = 'float64' } = o;
   const l = factor('cholesky', a, precision, resultDtype(a));
   return output(l, [...a.shape], resultDtype(a));
 }
@@ -33,7 +37,9 @@ export function cholesky(a: AnyNdArray, { precision = 'float64' }: PrecisionOpti
  * x with (L Lᵀ) x = b, for b [n] or [n, k]; x has b's shape. Reads the lower triangle of L only.
  * Throws when L is not square, not finite or has a zero on its diagonal, or when b has another number of rows.
  */
-export function cholSolve(l: AnyNdArray, b: AnyNdArray, { precision = 'float64' }: PrecisionOptions = {}): RealNdArray {
+export function cholSolve(l: AnyNdArray, b: AnyNdArray, o: PrecisionOptions = {}): RealNdArray {
+  expectArguments('cholSolve', [l, b], o, PRECISION);
+  const { precision = 'float64' } = o;
   const { n, data, x, k } = readSystem('cholSolve', l, b, precision);
   solver().solveLower(n, data, x, k, false);
   solver().solveLower(n, data, x, k, true);
@@ -49,11 +55,9 @@ export type TriangularOptions = PrecisionOptions & {
  * x with L x = b, or Lᵀ x = b, for b [n] or [n, k]; x has b's shape. Reads the lower triangle of L only, so an upper
  * triangular r is solved as `solveTriangular(r.transpose(1, 0), b, { transpose: true })`. Throws as `cholSolve` does.
  */
-export function solveTriangular(
-  l: AnyNdArray,
-  b: AnyNdArray,
-  { transpose = false, precision = 'float64' }: TriangularOptions = {},
-): RealNdArray {
+export function solveTriangular(l: AnyNdArray, b: AnyNdArray, o: TriangularOptions = {}): RealNdArray {
+  expectArguments('solveTriangular', [l, b], o, { ...PRECISION, transpose: [true, false] });
+  const { transpose = false, precision = 'float64' } = o;
   const { n, data, x, k } = readSystem('solveTriangular', l, b, precision);
   solver().solveLower(n, data, x, k, transpose);
   return output(x, [...b.shape], resultDtype(l, b));
@@ -63,7 +67,9 @@ export function solveTriangular(
  * x with a x = b for a symmetric positive definite a [n, n] and b [n] or [n, k], by way of a = L Lᵀ. Not for general
  * matrices. Throws as `cholesky` does, and when b has another number of rows.
  */
-export function solve(a: AnyNdArray, b: AnyNdArray, { precision = 'float64' }: PrecisionOptions = {}): RealNdArray {
+export function solve(a: AnyNdArray, b: AnyNdArray, o: PrecisionOptions = {}): RealNdArray {
+  expectArguments('solve', [a, b], o, PRECISION);
+  const { precision = 'float64' } = o;
   const l = factor('solve', a, precision, precision);
   const n = a.shape[0]!;
   expectPrecision('solve', precision, a, b);
@@ -77,7 +83,9 @@ export function solve(a: AnyNdArray, b: AnyNdArray, { precision = 'float64' }: P
  * The inverse of a symmetric positive definite matrix [n, n], exactly symmetric. Not for general matrices: by way of
  * a = L Lᵀ, a⁻¹ = L⁻ᵀ L⁻¹. Throws as `cholesky` does.
  */
-export function inverse(a: AnyNdArray, { precision = 'float64' }: PrecisionOptions = {}): RealNdArray {
+export function inverse(a: AnyNdArray, o: PrecisionOptions = {}): RealNdArray {
+  expectArguments('inverse', [a], o, PRECISION);
+  const { precision = 'float64' } = o;
   expectPrecision('inverse', precision, a);
   const { cholesky, cholInverse } = replaced(a.shape[0]);
   if (cholesky === undefined && cholInverse === undefined) {

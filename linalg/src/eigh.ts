@@ -5,8 +5,10 @@ import { eighKernel } from './kernels.ts';
 import {
   type AnyNdArray,
   converted,
+  expectArguments,
   expectPrecision,
   normalise,
+  PRECISION,
   type PrecisionOptions,
   type Real,
   type RealDtype,
@@ -31,7 +33,9 @@ export type Eigen = { values: NdArray<Float64Array>; vectors: RealNdArray };
  * Throws when `a` is not square, has an entry that is not finite, or is not symmetric; asymmetry up to 1e-6 of max|a|
  * for float32 and 1e-12 otherwise counts as rounding and is averaged away.
  */
-export function eigh(a: AnyNdArray, { precision = 'float64' }: PrecisionOptions = {}): Eigen {
+export function eigh(a: AnyNdArray, o: PrecisionOptions = {}): Eigen {
+  expectArguments('eigh', [a], o, PRECISION);
+  const { precision = 'float64' } = o;
   expectPrecision('eigh', precision, a);
   const found = replaced(a.shape[0]).eigh === undefined ? eighKernel(a, precision) : null;
   if (found !== null) {

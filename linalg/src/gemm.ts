@@ -1,7 +1,15 @@
 // Matrix products: a packed 4 × 4 register kernel for strided float64 blocks, and `matmul` over it. Goto and van de
 // Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); one level of blocking less, as JS has no prefetch.
 import { describe, fail } from './errors.ts';
-import { type AnyNdArray, expectRank, output, type RealNdArray, readMatrix, resultDtype } from './ndarray.ts';
+import {
+  type AnyNdArray,
+  expectArguments,
+  expectRank,
+  output,
+  type RealNdArray,
+  readMatrix,
+  resultDtype,
+} from './ndarray.ts';
 
 /** A strided block of float64: element (i, j) is data[offset + i * row + j * col]. */
 export type Block = {
@@ -155,11 +163,9 @@ export type MatmulOptions = {
 };
 
 /** a [m, k] · b [k, n] → [m, n], summed in float64. Throws unless both are matrices whose inner dimensions agree. */
-export function matmul(
-  a: AnyNdArray,
-  b: AnyNdArray,
-  { transposeA = false, transposeB = false }: MatmulOptions = {},
-): RealNdArray {
+export function matmul(a: AnyNdArray, b: AnyNdArray, o: MatmulOptions = {}): RealNdArray {
+  expectArguments('matmul', [a, b], o, { transposeA: [true, false], transposeB: [true, false] });
+  const { transposeA = false, transposeB = false } = o;
   const left = operand(a, transposeA);
   const right = operand(b, transposeB);
   if (left.cols !== right.rows) {

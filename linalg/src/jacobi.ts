@@ -1,12 +1,13 @@
 // Cyclic Jacobi: the slow, obviously right twin of `eigh`, for tests. Golub & Van Loan, Matrix Computations (4th ed.),
 // §8.5.2–8.5.3.
 import { type Eigen, eigenOutput } from './eigh.ts';
-import { type AnyNdArray, normalise, readSymmetric, resultDtype } from './ndarray.ts';
+import { type AnyNdArray, expectArguments, normalise, readSymmetric, resultDtype } from './ndarray.ts';
 
 const MAX_SWEEPS = 50;
 
 /** As `eigh`: same input, same result, same errors, O(n³) a sweep and some ten sweeps. */
 export function eighJacobi(a: AnyNdArray): Eigen {
+  expectArguments('eighJacobi', [a]);
   const { rows: n, data } = readSymmetric('eighJacobi', a);
   const scale = normalise(data);
   // Eigenvectors as rows: v a vᵀ, once it is diagonal.

@@ -3,10 +3,19 @@
 // [dOut, dOut].
 import { describe, fail } from './errors.ts';
 import { block, gemm, transposed } from './gemm.ts';
-import { type AnyNdArray, output, type RealNdArray, readMatrix, readVector, resultDtype } from './ndarray.ts';
+import {
+  type AnyNdArray,
+  expectArguments,
+  output,
+  type RealNdArray,
+  readMatrix,
+  readVector,
+  resultDtype,
+} from './ndarray.ts';
 
 /** The dense a [p, q] ⊗ b [r, s] → [p r, q s], whose (i, j) block is a[i,j] · b. `kronMatvec` does without it. */
 export function kron(a: AnyNdArray, b: AnyNdArray): RealNdArray {
+  expectArguments('kron', [a, b]);
   const left = readMatrix('kron', a);
   const right = readMatrix('kron', b);
   const shape = [left.rows * right.rows, left.cols * right.cols];
@@ -28,6 +37,7 @@ export function kron(a: AnyNdArray, b: AnyNdArray): RealNdArray {
  * whichever is less. Neither factor needs to be square or symmetric. Throws when v has another length.
  */
 export function kronMatvec(a: AnyNdArray, g: AnyNdArray, v: AnyNdArray): RealNdArray {
+  expectArguments('kronMatvec', [a, g, v]);
   const { rows: p, cols: q, data: A } = readMatrix('kronMatvec', a);
   const { rows: m, cols: n, data: G } = readMatrix('kronMatvec', g);
   const x = readVector('kronMatvec', v);
@@ -50,12 +60,16 @@ export function kronMatvec(a: AnyNdArray, g: AnyNdArray, v: AnyNdArray): RealNdA
 
 /** The columns of m [rows, cols], one after the other: [rows · cols]. */
 export function vec(m: AnyNdArray): RealNdArray {
+  expectArguments('vec', [m]);
   const { rows, cols, data } = readMatrix('vec', m);
   return output(flip(rows, cols, data), [rows * cols], resultDtype(m));
 }
 
 /** The matrix [rows, cols] whose columns, one after the other, are v. Throws when v has another length. */
 export function unvec(v: AnyNdArray, rows: number, cols: number): RealNdArray {
+  expectArguments('unvec', [v]);
+  if (![rows, cols].every(n => Number.isInteger(n) && n >= 0))
+    fail('unvec', 'expected rows and columns as integers ≥ 0', String(rows), String(cols));
   const data = readVector('unvec', v);
   if (data.length !== rows * cols) fail('unvec', `expected a vector of ${rows} · ${cols}`, describe(v));
   return output(flip(cols, rows, data), [rows, cols], resultDtype(v));

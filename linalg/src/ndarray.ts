@@ -18,6 +18,43 @@ export type PrecisionOptions = {
   readonly precision?: RealDtype;
 };
 
+/**
+ * The door of every public function: throws unless `arrays` are ndarrays, and `o` a plain object of options in `known`, each
+ * one of the values listed there (null: any).
+ */
+export function expectArguments(
+  operation: string,
+  arrays: readonly AnyNdArray[],
+  o: object = {},
+  known: Readonly<Record<string, readonly unknown[] | null>> = {},
+): void {
+  arrays.forEach((a: unknown, i) => {
+    if (!isNdArray(a)) fail(operation, `expected argument ${i} to be an ndarray`, show(a));
+  });
+  const names = Object.keys(known);
+  const prototype = o === null ? undefined : Object.getPrototypeOf(o);
+  if (typeof o !== 'object' || (prototype !== Object.prototype && prototype !== null))
+    fail(operation, `expected options${names.map(name => ` ${name}`)}`, show(o));
+  for (const [name, value] of Object.entries(o)) {
+    const values = known[name];
+    if (values === undefined) fail(operation, `there is no option '${name}'`, `known: ${names.join(', ') || 'none'}`);
+    if (values !== null && value !== undefined && !values.includes(value))
+      fail(operation, `expected ${name} to be ${values.join(' or ')}`, show(value));
+  }
+}
+
+/** Values that `precision` takes. */
+export const PRECISION = { precision: ['float32', 'float64'] };
+
+const isNdArray = (a: unknown): boolean =>
+  typeof a === 'object' && a !== null && 'data' in a && 'stride' in a && 'offset' in a && 'dtype' in a && 'shape' in a;
+
+function show(value: unknown): string {
+  if (typeof value === 'object' && value !== null)
+    return 'ndarray' in value ? 'a tensor, whose ndarray() is one' : Object.prototype.toString.call(value);
+  return typeof value === 'function' ? 'a function' : String(value);
+}
+
 /** Throws where float32 arithmetic is asked for and not all inputs are float32: it could overflow. */
 export function expectPrecision(operation: string, precision: RealDtype, ...inputs: AnyNdArray[]): void {
   if (precision === 'float32' && resultDtype(...inputs) !== 'float32')

@@ -2,9 +2,11 @@
 import {
   type AnyNdArray,
   converted,
+  expectArguments,
   expectPrecision,
   normalise,
   output,
+  PRECISION,
   type PrecisionOptions,
   type RealNdArray,
   readFinite,
@@ -18,10 +20,9 @@ import { solver } from './solver.ts';
  * non-negative diagonal (so q and r are unique when a has full rank). Errors are relative to ‖a‖. Throws when `a` is not
  * a finite matrix.
  */
-export function qr(
-  a: AnyNdArray,
-  { precision = 'float64' }: PrecisionOptions = {},
-): { q: RealNdArray; r: RealNdArray } {
+export function qr(a: AnyNdArray, o: PrecisionOptions = {}): { q: RealNdArray; r: RealNdArray } {
+  expectArguments('qr', [a], o, PRECISION);
+  const { precision = 'float64' } = o;
   expectPrecision('qr', precision, a);
   const { rows: m, cols: n, data } = readFinite('qr', a);
   const scale = normalise(data);

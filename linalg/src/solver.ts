@@ -1,6 +1,7 @@
 // Who does the arithmetic of a factorisation. The package's functions check, copy, scale and lay out results; what they
 // ask for in between is a `Solver`: the WebAssembly kernels or else plain TypeScript, and in front of either what
 // `setSolver` was given (LAPACK from a native library).
+import { fail } from './errors.ts';
 import { cholInverseKernel, qrKernel, solveLowerKernel } from './kernels.ts';
 import type { Real } from './ndarray.ts';
 import { plainSolver } from './plain/solver.ts';
@@ -44,6 +45,10 @@ let chosen: Solver = {};
 
 /** Lets `solver` do what it can from now on; null takes it back. Process-wide, as it changes speed and last bits alone. */
 export function setSolver(solver: Solver | null): void {
+  if (typeof solver !== 'object') fail('setSolver', 'expected an object of functions or null', String(solver));
+  for (const [name, part] of Object.entries(solver ?? {}))
+    if (typeof part !== (name === 'minRows' ? 'number' : 'function') && part !== undefined)
+      fail('setSolver', `expected ${name} to be a function, or minRows a number`, String(part));
   chosen = solver ?? {};
 }
 

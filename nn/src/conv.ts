@@ -1,7 +1,7 @@
 /** Convolution layers. */
 
-import { describe, type Pair, pairOf, type Shape, ShapeError, type Tensor } from '@otimes/core';
-import { aBoolean, aFunction, checkOptions, type Kind } from '@otimes/core/extend';
+import { describe, type Pair, pairOf, type Shape, ShapeError, sameShape, type Tensor } from '@otimes/core';
+import { aBoolean, aFunction, aTensor, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 import { checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { conv2d } from './functional.ts';
 import { type InitOptions, kaimingUniform, uniform } from './init.ts';
@@ -59,7 +59,11 @@ export class Conv2d extends Module {
     const shape = [cOut, cIn / this.groups, ...this.kernel];
     const bound = 1 / Math.sqrt(shape[1]! * this.kernel[0] * this.kernel[1]);
     const { init = (s, given) => kaimingUniform(s, { ...given, gain: 1 / Math.sqrt(3) }) } = o;
-    this.weight = new Parameter(init(shape, placed(o)));
+    const weight = init(shape, placed(o));
+    checkArgument('Conv2d', 'what init makes', weight, aTensor);
+    if (!sameShape(weight.shape, shape))
+      throw new ShapeError(`Conv2d: expected init to make a weight [${shape.join(',')}], got ${describe(weight)}`);
+    this.weight = new Parameter(weight);
     this.bias = o.bias === false ? null : new Parameter(uniform([cOut], -bound, bound, placed(o)));
   }
 

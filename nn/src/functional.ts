@@ -14,12 +14,13 @@ import {
   where,
 } from '@otimes/core';
 import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
-import { aShare, PLACEMENT } from './check.ts';
+import { aShare, PLACEMENT, someOptions } from './check.ts';
 
 export { batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
+  if (o !== undefined) checkArgument('conv2d', 'options', o, someOptions);
   return convolution(x, weight, { ...o, bias });
 }
 

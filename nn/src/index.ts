@@ -17,5 +17,7 @@ export { type AnyModule, type BeforeHook, type ForwardHook, Module } from './mod
 export { BatchNorm2d, GroupNorm, LayerNorm } from './norm.ts';
 export { Buffer, Parameter } from './parameter.ts';
 export { AvgPool2d, GlobalAvgPool2d, MaxPool2d } from './pool.ts';
+export { fromPyTorch } from './pytorch.ts';
 export { Flatten, Sequential } from './sequential.ts';
+export { summary } from './summary.ts';
 export { TransformerBlock, type TransformerBlockOptions } from './transformer.ts';

@@ -7,6 +7,7 @@ import {
   describe,
   labelCrossEntropy,
   owningIntermediates,
+  promote,
   ShapeError,
   sameShape,
   squaredError,
@@ -108,9 +109,10 @@ export function mseLoss(prediction: Tensor, target: Tensor, o: { reduction?: Red
   const { reduction = 'mean' } = o;
   checkSame('mseLoss', prediction, target);
   const scale = scaleOf(reduction, prediction.size);
-  if (prediction.dtype === target.dtype && prediction.dtype.startsWith('float'))
-    return squaredError(prediction, target, scale);
-  return owningIntermediates(() => prediction.sub(target).square().sum().mul(scale));
+  // Integers as float32, in which no square wraps.
+  const dtype = promote(promote(prediction.dtype, target.dtype), 'float32');
+  if (prediction.dtype === dtype && target.dtype === dtype) return squaredError(prediction, target, scale);
+  return owningIntermediates(() => squaredError(prediction.astype(dtype), target.astype(dtype), scale));
 }
 
 /** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). An op of its own, because the derivatives of max and |·| are wrong at 0. */

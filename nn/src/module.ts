@@ -371,7 +371,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
       }
     }
     for (const [name, value] of Object.entries(this)) {
-      const numbers = Array.isArray(value) && value.length < 9 && value.every(one => typeof one === 'number');
+      const numbers =
+        Array.isArray(value) && value.length > 0 && value.length < 9 && value.every(one => typeof one === 'number');
       if (numbers) own.push(`${name} [${value.join(', ')}]`);
       else if (name !== 'training' && /^(number|boolean|string)$/.test(typeof value)) own.push(`${name} ${value}`);
     }

@@ -1,14 +1,14 @@
 /** Limits on gradients, between `backward` and `step`. */
 
 import { describe, scope, type Tensor } from '@otimes/core';
-import { received } from '@otimes/core/extend';
+import { borrowGrad, received } from '@otimes/core/extend';
 import { checkTensor, listOf } from './check.ts';
 
 /** The gradients there are, each once, with the position of their parameters. */
 function gradients(op: string, parameters: Iterable<Tensor>): { i: number; g: Tensor }[] {
   return [...new Set(listOf(op, parameters))].flatMap((p, i) => {
     checkTensor(op, p, i);
-    const g = p.borrowGrad();
+    const g = borrowGrad(p);
     return g === null ? [] : [{ i, g }];
   });
 }

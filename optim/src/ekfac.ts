@@ -29,13 +29,14 @@ const EKFAC_OPTIONS: OptionKinds<EKFACOptions> = {
 
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class EKFAC extends KFAC {
+  static override readonly builtIn: string = 'EKFAC';
   static override readonly name: string = 'EKFAC';
   readonly secondMoment: 'example' | 'batch';
   readonly averageNull: boolean;
 
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: EKFACOptions = {}) {
-    checkOptions<EKFACOptions>(new.target.name, o, EKFAC_OPTIONS);
+    checkOptions<EKFACOptions>(new.target.builtIn, o, EKFAC_OPTIONS);
     super(model, { ...o, klClip: o.klClip ?? 3e-3, trust: o.trust ?? false }, EKFAC_OPTIONS);
     this.averageNull = o.averageNull ?? true;
     this.secondMoment = o.secondMoment ?? 'example';

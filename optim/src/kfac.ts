@@ -69,6 +69,7 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
+  static readonly builtIn: string = 'KFAC';
   static override readonly name: string = 'KFAC';
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
@@ -81,8 +82,8 @@ export class KFAC extends KroneckerPreconditioner {
   /** `lr` defaults to 0.01. */
   constructor(model: AnyModule, o: KFACOptions = {}, kinds: OptionKinds<object> = KFAC_OPTIONS) {
     // Before the base registers its hooks: a refused optimizer leaves none behind.
-    checkOptions<object>(new.target.name, o, kinds);
-    checkKfacOptions(new.target.name, o);
+    checkOptions<object>(new.target.builtIn, o, kinds);
+    checkKfacOptions(new.target.builtIn, o);
     const { damping = 3e-3, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = false, trust = 0.1 } = o;
     super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
     this.damping = damping;

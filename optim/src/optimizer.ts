@@ -1,7 +1,7 @@
 /** What all optimizers share, and the base of those that update each parameter from its own gradient alone. */
 
 import { full, noGrad, type StateDict, scope, Tensor, unscoped } from '@otimes/core';
-import { checkOptions, checkTrained, inspect, isPlainObject, nameOf } from '@otimes/core/extend';
+import { borrowGrad, checkOptions, checkTrained, inspect, isPlainObject, nameOf } from '@otimes/core/extend';
 import { checkLr, checkNone, checkParameters, checkTensor, kindsOf, listOf } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 
@@ -150,7 +150,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
           const now = { ...options, lr: this.lr * lrRatio };
           for (const p of parameters) {
             const state = this.#states[i++]!;
-            const g = own ? p.borrowGrad() : p.grad;
+            const g = own ? borrowGrad(p) : p.grad;
             if (g === null || !p.requiresGrad) continue;
             state.step++;
             // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
@@ -207,7 +207,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
       const now = Object.entries({ ...options, lr: this.#lr * lrRatio });
       const numbers = parameters.reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
       const shown = now.map(([key, value]) => `${key} ${Array.isArray(value) ? `[${value.join(', ')}]` : value}`);
-      return `${shown.join(', ')}) ${numbers} parameters in ${parameters.length} tensors`;
+      return `${shown.join(', ')}) ${numbers} numbers, ${parameters.length} parameters`;
     });
     return lines.map(line => `${nameOf(this)}(${line}`).join('\n');
   }

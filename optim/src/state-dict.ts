@@ -77,6 +77,10 @@ export class StateReader {
     return section;
   }
 
+  get hasProblems(): boolean {
+    return this.#problems.length > 0;
+  }
+
   problem(text: string): void {
     this.#problems.push(text);
   }

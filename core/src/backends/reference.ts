@@ -30,6 +30,7 @@ import {
   FAST_UNARY,
   REDUCE,
   type ReduceLoop,
+  reduceLoop,
   scaleLoop,
   type UpdateLoop,
   unaryLoop,
@@ -152,24 +153,19 @@ export class ReferenceBackend implements Backend {
     array(out).set(this.#reduced(x, axes, start, loop), out.offset);
   }
 
-  /** Means and norms, by the sum of each result's elements relative to a unit, which is 1 unless the plain sum leaves float64. */
+  /** Means and norms, of elements relative to a power of 2 near the largest: exact, and no sum or square leaves float64. */
   #average(kernel: 'mean' | 'norm', x: Operand, axes: readonly number[], out: Operand): void {
-    const largest = this.#reduced(x, axes, 0, (p, i, stepX, acc, j, stepAcc, count) => {
-      for (let k = 0; k < count; k++, i += stepX, j += stepAcc) acc[j] = Math.max(acc[j]!, Math.abs(p[i]!));
-    });
-    const square = kernel === 'norm';
-    const [low, high] = square ? [1e-140, 1e140] : [0, 1e290];
-    const unit = largest.map(m => (m > 0 && m < Infinity && (m < low || m > high) ? m : 1));
-    const loop: ReduceLoop = (p, i, stepX, acc, j, stepAcc, count) => {
-      for (let k = 0; k < count; k++, i += stepX, j += stepAcc) {
-        const value = p[i]! / unit[j]!;
-        acc[j]! += square ? value * value : value;
-      }
-    };
-    const length = axes.reduce((n, axis) => n * x.shape[axis]!, 1);
-    const sums = this.#reduced(x, axes, 0, loop);
-    const finish = (sum: number, i: number) => unit[i]! * (square ? Math.sqrt(sum) : sum / length);
-    array(out).set(sums.map(finish), out.offset);
+    const largest = this.#reduced(
+      x,
+      axes,
+      0,
+      reduceLoop((max, value) => Math.max(max, Math.abs(value))),
+    );
+    const unit = largest.map(max => (max > 0 && max < Infinity ? 2 ** Math.min(1023, Math.floor(Math.log2(max))) : 1));
+    const add = reduceLoop((sum, value, j) => sum + (kernel === 'norm' ? (value / unit[j]!) ** 2 : value / unit[j]!));
+    const count = sizeOf(x.shape) / sizeOf(out.shape);
+    const finish = (sum: number, i: number) => unit[i]! * (kernel === 'norm' ? Math.sqrt(sum) : sum / count);
+    array(out).set(this.#reduced(x, axes, 0, add).map(finish), out.offset);
   }
 
   /** Sums and the like, by a loop over rows. They run in float64, and whoever stores them rounds once. */

@@ -45,6 +45,12 @@ export function unaryLoop(f: (x: number) => number): UnaryLoop {
   };
 }
 
+export function reduceLoop(f: (acc: number, x: number, j: number) => number): ReduceLoop {
+  return (x, i, stepX, acc, j, stepAcc, count) => {
+    for (let k = 0; k < count; k++, i += stepX, j += stepAcc) acc[j] = f(acc[j]!, x[i]!, j);
+  };
+}
+
 /** int32 has its own `mul`, see `INT32` in scalar.ts. */
 export const FAST_BINARY: Partial<Record<BinaryKernel, BinaryLoop>> = {
   add(a, i, stepA, b, j, stepB, out, k, end) {

@@ -112,11 +112,8 @@ export class WasmLayerBackend extends ReferenceBackend {
     const [px, pw, po] = [addressOf(images), addressOf(work), addressOf(out)];
     const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, this.kernels.scratch);
     // The kernel leaves padding out, but 0 · ∞ is NaN.
-    const sums = out.storage.array;
-    let finite = done;
-    for (let i = out.offset; finite && i < out.offset + sizeOf(out.shape); i += out.shape[0]! + 1)
-      finite = Number.isFinite(sums[i]) ? 1 : 0;
-    if (!finite) super.patchGram(x, out, window, ones);
+    const finite = out.storage.array.subarray(out.offset, out.offset + sizeOf(out.shape)).every(Number.isFinite);
+    if (!done || !finite) super.patchGram(x, out, window, ones);
   }
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {

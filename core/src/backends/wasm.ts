@@ -98,21 +98,17 @@ export class WasmBackend extends WasmLayerBackend {
   override unary(kernel: UnaryKernel, x: Operand, out: Operand): void {
     const predicate = out.dtype === 'bool';
     const run = this.#unary[kernel][predicate ? x.dtype : out.dtype];
-    if (run === undefined || !inMemory(out)) return super.unary(kernel, x, out);
+    // float32 does not hold int32 from 2²⁴ on.
+    const rounds = x.dtype === 'int32' && out.dtype === 'float32';
+    if (run === undefined || rounds || !inMemory(out)) return super.unary(kernel, x, out);
     const size = sizeOf(out.shape);
     if (predicate || (x.dtype === out.dtype && isContiguous(x))) {
       const source = this.rowMajor(x);
       run(size, addressOf(source), addressOf(out));
       return;
     }
-    // Through float64 where float32 does not hold x, as int32 from 2²⁴ on.
-    const exact = x.dtype === 'int32' && out.dtype === 'float32' ? this.#unary[kernel].float64 : undefined;
-    const source = exact === undefined ? out : this.empty({ dtype: 'float64', shape: out.shape });
-    this.assign(source, x);
-    (exact ?? run)(size, addressOf(source), addressOf(source));
-    if (source === out) return;
-    this.assign(out, source);
-    source.storage.release();
+    this.assign(out, x);
+    run(size, addressOf(out), addressOf(out));
   }
 
   override unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void {
@@ -169,28 +165,22 @@ export class WasmBackend extends WasmLayerBackend {
   /** The rows of a copy with the reduced axes last, unless they are. */
   #norm(x: Operand, axes: readonly number[], out: Operand): void {
     const run = this.#other.norm[out.dtype];
-    if (run === undefined || x.dtype !== out.dtype || !inMemory(out)) return super.reduce('norm', x, axes, out);
-    const order = [...x.shape.keys()].sort((a, b) => Number(axes.includes(a)) - Number(axes.includes(b)) || a - b);
-    const rows = sizeOf(out.shape);
+    if (run === undefined || !inMemory(out)) return super.reduce('norm', x, axes, out);
     const { storage, dtype, offset } = x;
-    const [shape, strides] = [order.map(a => x.shape[a]!), order.map(a => x.strides[a]!)];
-    const source = this.rowMajor({ storage, dtype, shape, strides, offset });
-    run(rows, sizeOf(shape) / Math.max(1, rows), addressOf(source), addressOf(out));
+    const order = [...x.shape.keys()].sort((a, b) => Number(axes.includes(a)) - Number(axes.includes(b)));
+    const [shape, strides] = [x.shape, x.strides].map(lengths => order.map(axis => lengths[axis]!));
+    const source = this.rowMajor({ storage, dtype, shape: shape!, strides: strides!, offset });
+    const rows = sizeOf(out.shape);
+    run(rows, sizeOf(x.shape) / Math.max(1, rows), addressOf(source), addressOf(out));
   }
 
   /** The sum by its length, or where that is not finite by the plain loop, since a mean can be though its sum is not. */
   #mean(x: Operand, axes: readonly number[], out: Operand): void {
-    if (x.dtype !== out.dtype) return super.reduce('mean', x, axes, out);
-    this.reduce('sum', x, axes, out);
-    const results = out.storage.array;
-    const [from, to] = [out.offset, out.offset + sizeOf(out.shape)];
-    const length = axes.reduce((n, axis) => n * x.shape[axis]!, 1);
-    let all = 0;
-    for (let i = from; i < to; i++) {
-      all += 0 * results[i]!;
-      results[i]! /= length;
-    }
-    if (all !== 0) super.reduce('mean', x, axes, out);
+    if (x.dtype === out.dtype) this.reduce('sum', x, axes, out);
+    const count = sizeOf(x.shape) / sizeOf(out.shape);
+    const means = out.storage.array.subarray(out.offset, out.offset + sizeOf(out.shape));
+    if (x.dtype !== out.dtype || !means.every(Number.isFinite)) super.reduce('mean', x, axes, out);
+    else for (let i = 0; i < means.length; i++) means[i]! /= count;
   }
 
   /** Sums over all axes but some side by side in the middle, as the gradient of a bias of channels. */
@@ -493,10 +483,9 @@ function asMatrix({ storage, dtype, shape, strides, offset }: Operand): Operand 
   return { storage, dtype, shape: [n * t, c], strides: [t === 1 ? step : row, column], offset };
 }
 
-/** Whether kernels of float32 may round these factors to it: in its range, they keep their digits. */
-const holds = ({ dtype }: Operand, ...factors: readonly number[]): boolean =>
-  dtype === 'float64' ||
-  factors.every(f => f === 0 || (Math.abs(f) > 1e-36 && Math.abs(f) < 3e38) || Math.abs(f) === Infinity);
+/** Whether kernels of y's dtype may round the factors to it: in the range of float32 they keep their digits. */
+const holds = (y: Operand, a: number, b = 1): boolean => y.dtype === 'float64' || (inRange(a) && inRange(b));
+const inRange = (x: number) => x === Math.fround(x) || (Math.abs(x) > 1e-36 && Math.abs(x) < 3e38);
 
 /** The element of a tensor of one. */
 const scalarOf = (x: Operand): number => x.storage.array[x.offset]!;

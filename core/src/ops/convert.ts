@@ -1,7 +1,7 @@
 /** Numbers and nested arrays as operands: they take the dtype that the tensor beside them suggests. */
 
 import { checkArgument, type Kind } from '../check.ts';
-import { type DType, isFloat, toElement } from '../dtype.ts';
+import { type DType, isFloat } from '../dtype.ts';
 import { arrayLike, fullLike } from '../fill.ts';
 import { fromNested } from '../nested.ts';
 import { type Nested, type Tensor, TensorBase } from '../tensor.ts';
@@ -29,12 +29,10 @@ export function asTensor(op: string, value: TensorLike, like: Tensor): Tensor {
 
 function weakDtype(op: string, value: Nested, beside: DType): DType {
   if (isFloat(beside)) return beside;
-  if (typeof value === 'object' && every(value, v => typeof v === 'boolean')) return beside;
-  if (every(value, v => Number(v) === (Number(v) | 0))) return 'int32';
-  if (CONDITIONS.includes(op)) return 'float64';
-  if (op !== 'div' && every(value, v => Number.isInteger(v)))
-    every(value, v => toElement(op, Number(v), 'int32') === v);
-  return 'float32';
+  if (typeof value !== 'number' && every(value, v => typeof v === 'boolean')) return beside;
+  const [fits, whole] = [(v: unknown) => v === (Number(v) | 0), Number.isInteger];
+  if (CONDITIONS.includes(op)) return every(value, fits) ? 'int32' : 'float64';
+  return every(value, op === 'div' ? fits : whole) ? 'int32' : 'float32';
 }
 
 function every(value: Nested, holds: (v: number | boolean) => boolean): boolean {

@@ -39,7 +39,7 @@ export const floor = defineUnary('floor', same, null);
 export const ceil = defineUnary('ceil', same, null);
 /** Half to even. */
 export const round = defineUnary('round', same, null);
-export const square = defineUnary('square', same, (gy, node) => [mul(gy, mul(node.input(0), 2))]);
+export const square = defineUnary('square', same, (gy, node) => [mul(mul(gy, node.input(0)), 2)]);
 export const reciprocal = defineUnary('reciprocal', toFloat, (gy, node) => [
   neg(mul(mul(gy, node.output), node.output)),
 ]);

@@ -1,10 +1,11 @@
 /** Reductions over axes, and softmax. */
 
+import type { ReduceKernel } from '../backends/backend.ts';
 import { aBoolean, aNumber, checkOptions } from '../check.ts';
 import type { DType } from '../dtype.ts';
 import { isFloat, toFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
-import { defineOp, notDifferentiable, type Op } from '../op.ts';
+import { type ComputeSpec, defineOp, notDifferentiable, type Op } from '../op.ts';
 import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
@@ -22,14 +23,28 @@ type ReduceAttrs = { readonly axes: readonly number[]; readonly keepdim: boolean
 /** `x` reduced over `axes` with those as length 1, so that it broadcasts against the original. */
 const kept = (x: Tensor, shape: Shape, { axes }: ReduceAttrs) => reshape(x, reducedShape(shape, axes, true));
 
-const sumOp = defineOp<ReduceAttrs>({
-  name: 'sum',
-  shape: ([x], { axes, keepdim }) => ({ shape: reducedShape(x!.shape, axes, keepdim), dtype: sumDtype(x!.dtype) }),
-  forward: (backend, [x], out, { axes }) => backend.reduce('sum', x!, axes, out),
-  backward: (gy, { inputs, attrs }) => [expand(kept(gy, inputs[0]!.shape, attrs), inputs[0]!.shape)],
-});
+/** An operation that is one reduction of the backend. */
+const defineReduction = (
+  name: ReduceKernel,
+  result: (dtype: DType) => DType,
+  backward: ComputeSpec<ReduceAttrs>['backward'],
+  check?: (x: Tensor, axes: readonly number[]) => void,
+): Op<ReduceAttrs> =>
+  defineOp<ReduceAttrs>({
+    name,
+    shape([x], { axes, keepdim }) {
+      check?.(x!, axes);
+      return { shape: reducedShape(x!.shape, axes, keepdim), dtype: result(x!.dtype) };
+    },
+    forward: (backend, [x], out, { axes }) => backend.reduce(name, x!, axes, out),
+    backward,
+  });
 
-const sumDtype = (dtype: DType): DType => (dtype === 'bool' ? 'int32' : dtype);
+const sumOp = defineReduction(
+  'sum',
+  dtype => (dtype === 'bool' ? 'int32' : dtype),
+  (gy, { inputs, attrs }) => [expand(kept(gy, inputs[0]!.shape, attrs), inputs[0]!.shape)],
+);
 
 /**
  * The sum over `axis`, accumulated in float64 on the CPU. Booleans count as 0 and 1.
@@ -58,18 +73,13 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
 }
 
 /** The number of elements that one result is made of. */
-function countOf(x: Tensor, axes: readonly number[]): number {
-  return axes.reduce((n, axis) => n * x.shape[axis]!, 1);
+function countOf(shape: Shape, axes: readonly number[]): number {
+  return axes.reduce((n, axis) => n * shape[axis]!, 1);
 }
 
-const meanOp = defineOp<ReduceAttrs>({
-  name: 'mean',
-  shape: ([x], { axes, keepdim }) => ({ shape: reducedShape(x!.shape, axes, keepdim), dtype: toFloat(x!.dtype) }),
-  forward: (backend, [x], out, { axes }) => backend.reduce('mean', x!, axes, out),
-  backward(gy, { inputs, attrs }) {
-    const [x] = inputs;
-    return [expand(kept(div(gy, countOf(x!, attrs.axes)), x!.shape, attrs), x!.shape)];
-  },
+const meanOp = defineReduction('mean', toFloat, (gy, { inputs, attrs }) => {
+  const { shape } = inputs[0]!;
+  return [expand(kept(div(gy, countOf(shape, attrs.axes)), shape, attrs), shape)];
 });
 
 /** The arithmetic mean over `axis`, in range wherever the elements are; NaN over an empty one. */
@@ -90,23 +100,18 @@ export function centred(x: Tensor, axes: Axes): Tensor {
 export function variance(x: Tensor, axis?: Axes, o: ReduceOptions & { correction?: number } = {}): Tensor {
   checkOptions('var', o, { ...KEEPDIM, correction: aNumber });
   const { correction = 1, ...keep } = o;
-  const count = countOf(x, normalizeAxes('var', axis, x.rank));
+  const count = countOf(x.shape, normalizeAxes('var', axis, x.rank));
   // float32 holds no difference of integers that it does not hold.
   const floating = cast(x, x.dtype === 'int32' ? 'float64' : toFloat(x.dtype));
   const result = div(sum(square(centred(floating, axis)), axis, keep), Math.max(0, count - correction));
   return cast(result, toFloat(x.dtype));
 }
 
-const normOp = defineOp<ReduceAttrs>({
-  name: 'norm',
-  shape: ([x], { axes, keepdim }) => ({ shape: reducedShape(x!.shape, axes, keepdim), dtype: x!.dtype }),
-  forward: (backend, [x], out, { axes }) => backend.reduce('norm', x!, axes, out),
-  backward(gy, node) {
-    const x = node.input(0);
-    const zero = eq(node.output, 0);
-    const [length, g] = [where(zero, 1, node.output), where(zero, 0, gy)].map(t => kept(t, x.shape, node.attrs));
-    return [mul(div(x, length!), g!)];
-  },
+const normOp = defineReduction('norm', toFloat, (gy, node) => {
+  const x = node.input(0);
+  const zero = eq(node.output, 0);
+  const [length, g] = [where(zero, 1, node.output), where(zero, 0, gy)].map(t => kept(t, x.shape, node.attrs));
+  return [mul(div(x, length!), g!)];
 });
 
 /**
@@ -118,21 +123,20 @@ export function norm(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
 }
 
 function defineExtremum(name: 'max' | 'min') {
-  const op = defineOp<ReduceAttrs>({
+  const op = defineReduction(
     name,
-    shape([x], { axes, keepdim }) {
-      if (axes.some(axis => x!.shape[axis] === 0))
-        throw new ShapeError(`${name}: no elements along a reduced axis of ${describe(x!)}`);
-      return { shape: reducedShape(x!.shape, axes, keepdim), dtype: x!.dtype };
-    },
-    forward: (backend, [x], out, { axes }) => backend.reduce(name, x!, axes, out),
-    backward(gy, node) {
+    dtype => dtype,
+    (gy, node) => {
       const x = node.input(0);
       const chosen = cast(eq(x, kept(node.output, x.shape, node.attrs)), gy.dtype);
       const shares = div(chosen, sum(chosen, [...node.attrs.axes], { keepdim: true }));
       return [mul(shares, kept(gy, x.shape, node.attrs))];
     },
-  });
+    (x, axes) => {
+      if (axes.some(axis => x.shape[axis] === 0))
+        throw new ShapeError(`${name}: no elements along a reduced axis of ${describe(x)}`);
+    },
+  );
   return (x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor => op([x], reductionOf(name, x, axis, o));
 }
 
@@ -151,8 +155,11 @@ function defineArg(name: 'argmax' | 'argmin') {
     forward: (backend, [x], out, axis) => backend.argReduce(name, x!, axis, out),
     backward: notDifferentiable,
   });
-  return (x: Tensor, axis?: number): Tensor =>
-    axis === undefined ? op([flatten(x)], 0) : op([x], normalizeAxis(name, axis, x.rank));
+  return (x: Tensor, axis?: number, o?: ReduceOptions): Tensor => {
+    const { axes, keepdim } = reductionOf(name, x, axis, o);
+    const y = axis === undefined ? op([flatten(x)], 0) : op([x], normalizeAxis(name, axis, x.rank));
+    return keepdim ? reshape(y, reducedShape(x.shape, axes, true)) : y;
+  };
 }
 
 /** The int32 index of the first largest element along `axis`, or in row-major order of all. NaN counts as largest. */
@@ -166,7 +173,10 @@ export function any(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
 }
 
 export function all(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
-  return eq(sumOp([cast(x, 'bool')], reductionOf('all', x, axis, o)), countOf(x, normalizeAxes('all', axis, x.rank)));
+  return eq(
+    sumOp([cast(x, 'bool')], reductionOf('all', x, axis, o)),
+    countOf(x.shape, normalizeAxes('all', axis, x.rank)),
+  );
 }
 
 function checkFloat(name: string, x: Tensor): void {

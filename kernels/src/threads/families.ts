@@ -5,7 +5,6 @@
  */
 
 import type { Element } from '../elementwise.ts';
-import type { Variant } from '../features.ts';
 
 /** Pieces a thread, at most: so that who comes late, or is held up, leaves its share to others. */
 export const PER_THREAD = 4;
@@ -46,7 +45,6 @@ type Family = (
     /** Elements that pieces are multiples of. */
     readonly line: number;
     readonly threads: number;
-    readonly variant: Variant;
   },
 ) => Sharing;
 
@@ -376,9 +374,9 @@ const MANY = 13;
 
 const gemm =
   (type: 'f32' | 'f64'): Family =>
-  (_, { line, threads, variant }) => {
+  (_, { line, threads }) => {
     const bytes = SIZE[type];
-    const block = variant === 'relaxed' ? 6 : 5;
+    const block = 6; // MR in assembly/blocks.mjs
     return {
       arity: 19,
       time: (m, n, k, batch) => (m! * n! * k! * batch! * COST.product * bytes) / 4,

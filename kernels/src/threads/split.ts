@@ -1,7 +1,6 @@
 /** Puts exports that share their work with a team in the place of exports: each cuts long calls into calls of itself. */
 
 import type { Element } from '../elementwise.ts';
-import type { Variant } from '../features.ts';
 import type { Exports } from '../instance.ts';
 import { type Cut, FAMILIES, PER_THREAD } from './families.ts';
 import type { Kernel, Team } from './team.ts';
@@ -59,7 +58,7 @@ const pairs = (x: Readonly<Record<number, number>>) =>
   Object.entries(x).map(([at, value]) => [Number(at), value] as const);
 
 /** Exports that share their work with a team. Those it leaves out run on one thread. */
-export function split(below: Exports, team: Team, variant: Variant, o: SplitOptions = {}): Partial<Exports> {
+export function split(below: Exports, team: Team, o: SplitOptions = {}): Partial<Exports> {
   const { least = LEAST, piece = PIECE, line = LINE } = o;
   const { threads } = team;
 
@@ -90,7 +89,7 @@ export function split(below: Exports, team: Team, variant: Variant, o: SplitOpti
     const [family, ...types] = name.split('_') as [string, ...Element[]];
     const make = FAMILIES.get(family);
     if (make === undefined) continue;
-    const { arity, time, cut } = make(types, { line, threads, variant });
+    const { arity, time, cut } = make(types, { line, threads });
     made[name] = wrapped(
       arity,
       f,

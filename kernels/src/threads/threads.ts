@@ -101,7 +101,7 @@ export class Threads {
     }
     const { team } = hired;
     this.#hired = hired;
-    this.#kernels.override('threads', below => split(below, team, this.#kernels.variant, this.#o));
+    this.#kernels.override('threads', below => split(below, team, this.#o));
     // Of no use beside them.
     const helper = this.#helper;
     this.#helper = undefined;
@@ -188,8 +188,8 @@ export class Threads {
 
   /** Products on both threads. What the other one did not live to finish is computed again here, where that can be done. */
   #products(team: Team): Partial<Exports> {
-    const { compiled, variant } = this.#kernels;
-    const shared = split(compiled, team, variant, this.#o);
+    const { compiled } = this.#kernels;
+    const shared = split(compiled, team, this.#o);
     const product = (name: 'sgemm' | 'dgemm') => {
       const [both, alone] = [shared[name] as Kernel, compiled[name] as Kernel];
       return wrapped(

@@ -21,6 +21,7 @@ import {
   Tensor,
   unscoped,
 } from '@otimes/core';
+import { borrowGrad } from '@otimes/core/extend';
 import type { AffineLayer } from './block.ts';
 
 /** A basis as a layer uses it: both sides turn. */
@@ -66,8 +67,8 @@ export class BasisGradient {
  * accumulated, not clipped, not replaced. Else null.
  */
 export function basisGradient({ weight, bias }: AffineLayer): BasisGradient | null {
-  const origin = originOf(weight.borrowGrad());
-  if (origin === null || (bias !== null && originOf(bias.borrowGrad()) !== origin)) return null;
+  const origin = originOf(borrowGrad(weight));
+  if (origin === null || (bias !== null && originOf(borrowGrad(bias)) !== origin)) return null;
   return origin;
 }
 

@@ -1,5 +1,6 @@
 /** Who updates which parameter: the blocks that claim them, and the rest. */
 
+import { inspect } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import type { KroneckerBlock, Sharing } from './block.ts';
 import type { Route } from './route.ts';
@@ -21,14 +22,17 @@ export type Description = {
   readonly identity: readonly ('A' | 'G')[];
 };
 
-/** A row for each block and for each parameter that none claims; `paths` has the parameters' names. */
+/** A row for each block and for each parameter that none claims. Printed, a table. */
+export type Descriptions = Description[] & { toString(): string };
+
+/** `paths` has the parameters' names. */
 export function describeClaims(
   states: readonly BlockState[],
   unclaimed: readonly Parameter[],
   paths: ReadonlyMap<Parameter, string>,
-): Description[] {
+): Descriptions {
   const pathOf = (p: Parameter) => paths.get(p)!;
-  return [
+  return printed([
     ...states.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
       path: block.path,
       collector: block.collector,
@@ -47,7 +51,40 @@ export function describeClaims(
       route: null,
       identity: [],
     })),
+  ]);
+}
+
+/** Prints as a table; all else is an array's. */
+function printed(rows: Description[]): Descriptions {
+  const show = { value: () => tableOf(rows), enumerable: false };
+  return Object.defineProperties(rows, { toString: show, [inspect]: show });
+}
+
+/** Lines of at most 80 columns. */
+function tableOf(rows: readonly Description[]): string {
+  const table = [
+    ['path', 'collector', 'shape', 'sharing', 'route'],
+    ...rows.map(({ path, collector, shape, sharing, route, identity }) => [
+      path || "''",
+      collector,
+      shape.join(' × '),
+      sharing ?? '',
+      `${route ?? ''}${identity.length === 0 ? '' : `, ${identity.join(' ')} identity`}`,
+    ]),
   ];
+  const widthOf = (column: number) => Math.max(...table.map(row => row[column]!.length));
+  const others = [1, 2, 3, 4].reduce((sum, column) => sum + 2 + widthOf(column), 0);
+  const room = Math.max(12, 80 - others);
+  const short = (path: string) => (path.length > room ? `…${path.slice(path.length - room + 1)}` : path);
+  const widths = [Math.min(room, widthOf(0)), ...[1, 2, 3].map(widthOf), 0];
+  return table
+    .map(row =>
+      row
+        .map((cell, i) => (i === 0 ? short(cell) : cell).padEnd(widths[i]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 /** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */

@@ -46,7 +46,7 @@ function softmaxColumns(z: Tensor): Tensor[] {
   const p = probabilities(z);
   const [batch, classes] = p.shape as [number, number];
   return Array.from({ length: classes }, (_, c) => {
-    const label = oneHot(tensor(new Int32Array(batch).fill(c)), classes, { dtype: p.dtype });
+    const label = oneHot(tensor(new Int32Array(batch).fill(c), { device: p.device }), classes, { dtype: p.dtype });
     return label.sub(p).mul(p.narrow(1, c, 1).sqrt());
   });
 }
@@ -64,7 +64,7 @@ function sampledSoftmax(z: Tensor, rng: Generator): Tensor {
     while (c < classes - 1 && left >= values[b * classes + c]!) left -= values[b * classes + c++]!;
     labels[b] = c;
   }
-  return p.sub(oneHot(tensor(labels), classes, { dtype: p.dtype }));
+  return p.sub(oneHot(tensor(labels, { device: p.device }), classes, { dtype: p.dtype }));
 }
 
 /** The Hessian of one example's loss is h I: 2/n for the mean over its n elements, 2 for the sum. */
@@ -76,7 +76,7 @@ function gaussianColumns(z: Tensor, reduction: LossReduction): Tensor[] {
   const n = z.size / z.shape[0]!;
   return Array.from({ length: n }, (_, i) => {
     const column = zeros([z.shape[0]!, n], { dtype: z.dtype, device: z.device });
-    column.narrow(1, i, 1).addScaled_(tensor(1, { dtype: z.dtype }), gaussianScale(z, reduction));
+    column.narrow(1, i, 1).addScaled_(tensor(1, { dtype: z.dtype, device: z.device }), gaussianScale(z, reduction));
     return column.reshape(z.shape);
   });
 }

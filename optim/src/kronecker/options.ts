@@ -83,7 +83,10 @@ export type KroneckerOptions = {
 export const aNumberOrFalse: Kind = { expected: 'a number or false', is: v => v === false || aNumber.is(v) };
 
 const anObject: Kind = { expected: "an object such as { 'layers.0': { lr: 0.1 } }", is: isPlainObject };
-const aList: Kind = { expected: 'a list of collectors', is: Array.isArray };
+const aList: Kind = {
+  expected: 'a list of collectors',
+  is: v => Array.isArray(v) && v.every(one => typeof one?.collect === 'function'),
+};
 const sharing = oneOf('expand', 'reduce');
 
 /** What each option must be; ranges are `checkKroneckerOptions`'. */

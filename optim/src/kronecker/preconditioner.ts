@@ -16,15 +16,15 @@ import {
   unscoped,
   withSecondThread,
 } from '@otimes/core';
-import { onBackwardEnd } from '@otimes/core/extend';
-import type { AnyModule, Parameter } from '@otimes/nn';
-import { checkLr, checkParameters } from '../check.ts';
+import { anInstance, borrowGrad, checkArgument, checkTrained, nameOf, onBackwardEnd } from '@otimes/core/extend';
+import { type AnyModule, Module, type Parameter } from '@otimes/nn';
+import { checkLr, checkNone, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
 import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
 import { startDecomposition } from './background.ts';
 import { capture, type Need } from './capture.ts';
-import { checkClaims, type Description, describeClaims } from './claims.ts';
+import { checkClaims, type Descriptions, describeClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
 import { checkBasis, checkFactorSize, Decomposer, namingMemory } from './decompose.ts';
 import {
@@ -43,6 +43,7 @@ import { type Report, reportBlock, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
 import { type Arrival, BlockState, type RefreshJob } from './state.ts';
 import { substituteForwards } from './substitute.ts';
+import { Watchman } from './watchman.ts';
 
 /** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
 export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: number };
@@ -77,6 +78,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly refreshLag: number | null;
   readonly stagger: boolean;
   readonly #route: Route | 'auto';
+  readonly #name: string;
   readonly #model: AnyModule;
   readonly #lossReduction: LossReduction;
   readonly #fisherIsLoss: boolean;
@@ -90,6 +92,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #restIsOurs: boolean;
   #restWasOrdinary = true;
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
+  readonly #watchman: Watchman;
   readonly #handles: readonly Handle[];
   readonly #watch = new Stopwatch();
   readonly #refreshes = { done: 0, failed: 0, lastError: null as string | null };
@@ -105,7 +108,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     defaults: { lr: number; rest: (unclaimed: Parameter[], lr: number) => Optimizer },
   ) {
     super();
-    const name = new.target.name;
+    const name = nameOf(this);
+    this.#name = name;
+    checkArgument(name, 'model', model, aModel);
     checkKroneckerOptions(name, o);
     this.#model = model;
     this.#lr = o.lr ?? defaults.lr;
@@ -122,6 +127,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, this.refreshEvery);
     this.#rng = o.rng ?? new Generator(0);
 
+    this.#watchman = new Watchman(name, model);
     const trainable = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
     checkParameters(
       name,
@@ -219,7 +225,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
   override set lr(lr: number) {
-    checkLr(this.constructor.name, lr);
+    checkLr(this.#name, lr);
     this.#lr = lr;
     if (this.#rest !== null) this.#rest.lr = lr * this.#restRatio;
   }
@@ -241,6 +247,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   override zeroGrad(): void {
     for (const p of this.#parameterPaths.keys()) p.grad = null;
+    this.#watchman.zeroGrad();
     for (const state of this.#states) state.dropStatistics();
   }
 
@@ -294,12 +301,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (statistics.begins(use))
       onBackwardEnd(completed => {
         inStep(() => statistics.ended(use.pass, completed));
+        if (completed) Object.assign(state, state.forwards.get(output));
         if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
       });
-    const label = `${this.constructor.name}: ${state.label}`;
+    const label = `${this.#name}: ${state.label}`;
     const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
     if (sample === null) statistics.count(use, batch, label);
-    else namingMemory(this.constructor.name, state.label, () => statistics.add(use, sample, label, keeps));
+    else namingMemory(this.#name, state.label, () => statistics.add(use, sample, label, keeps));
   }
 
   /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
@@ -322,7 +330,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   protected exampleSquares(state: BlockState): Tensor {
     const squares = this.#squares.get(state);
     if (squares === undefined)
-      throw new Error(`${this.constructor.name}: ${state.label} collected no second moments in this step`);
+      throw new Error(`${this.#name}: ${state.label} collected no second moments in this step`);
     return squares;
   }
 
@@ -333,8 +341,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
    * and only then change parameters. Blocks without a gradient stay as they are. Where a number is not finite, or becomes so,
    * it throws a RangeError, and optimizer and parameters are what they were, bit for bit.
    */
-  override step(): void {
-    if (this.#detached) throw new Error(`${this.constructor.name}: step() after detach(), which removed the hooks`);
+  override step(...none: readonly never[]): void {
+    checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
+    if (this.#detached) throw new Error(`${this.#name}: step() after detach(), which removed the hooks`);
+    this.#watchman.check();
+    checkTrained(this.#name, [...this.#parameterPaths.keys()]);
     inStep(() => {
       const plans = this.#plan();
       const journal = this.#watch.time('rest', () => this.#stepRest(plans));
@@ -425,7 +436,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   #notFinite(what: string, where: string): RangeError {
     return new RangeError(
-      `${this.constructor.name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
+      `${this.#name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
         'Look for a diverging loss or bad input in the last batch',
     );
   }
@@ -436,9 +447,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const origin = layer === undefined ? null : basisGradient(layer);
     const { kfe, statistics } = state;
     const inBasis = origin !== null && origin.frame.UA === kfe?.UA && origin.frame.UG === kfe.UG ? origin : null;
-    if (state.block.parameters.every(p => p.borrowGrad() === null)) return null;
-    const name = this.constructor.name;
-    const without = state.block.parameters.filter(p => p.borrowGrad() === null);
+    if (state.block.parameters.every(p => borrowGrad(p) === null)) return null;
+    const name = this.#name;
+    const without = state.block.parameters.filter(p => borrowGrad(p) === null);
     if (without.length > 0)
       throw new Error(
         `${name}: ${state.label} has gradients for some of its parameters, but none for ` +
@@ -521,13 +532,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     try {
       arrival = job.take();
       const { block, label } = state;
-      checkBasis(this.constructor.name, label, arrival.kfe, [block.dOut, block.dIn]);
+      checkBasis(this.#name, label, arrival.kfe, [block.dOut, block.dIn]);
     } catch (error) {
       this.#refreshes.failed++;
       this.#refreshes.lastError = `${state.label}: ${error instanceof Error ? error.message : String(error)}`;
       console.warn(
-        `${this.constructor.name}: a decomposition in the background failed and the old basis stays: ` +
-          this.#refreshes.lastError,
+        `${this.#name}: a decomposition in the background failed and the old basis stays: ${this.#refreshes.lastError}`,
       );
       return;
     }
@@ -613,7 +623,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Throws for a gradient of the rest that is not finite. */
   #checkRest(): void {
     for (const p of this.#unclaimed) {
-      const g = p.borrowGrad();
+      const g = borrowGrad(p);
       if (g !== null && !isAllFinite(g)) throw this.#notFinite('gradient', `'${this.#parameterPaths.get(p)}'`);
     }
   }
@@ -657,7 +667,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Whether nothing can overflow in the rest's step; of an optimizer of the user's nobody knows. */
   #isRestOrdinary(): boolean {
     if (!this.#restIsOurs || !this.#restWasOrdinary || !isOrdinaryStep(this.gain, this.#rest!.lr, 1)) return false;
-    return this.#unclaimed.every(p => p.borrowGrad() === null || isOrdinary(largest(p.borrowGrad()!)));
+    return this.#unclaimed.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
   }
 
   /** Throws if the rest's step has left something that is not finite. */
@@ -676,7 +686,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   // --- looking at it -----------------------------------------------------------------------------------------------------
 
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
-  describe(): Description[] {
+  describe(): Descriptions {
     return describeClaims(this.#states, this.#unclaimed, this.#parameterPaths);
   }
 
@@ -685,7 +695,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const state = this.#states.find(({ block }) => block.path === path);
     if (state === undefined)
       throw new Error(
-        `${this.constructor.name}: no block '${path}'; there are ${this.#states.map(s => `'${s.block.path}'`).join(', ')}`,
+        `${this.#name}: no block '${path}'; there are ${this.#states.map(s => `'${s.block.path}'`).join(', ')}`,
       );
     return state;
   }
@@ -719,35 +729,48 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   override loadStateDict(saved: StateDict): void {
-    const reader = new StateReader(this.constructor.name, saved);
-    const [lr, steps] = [reader.number('lr'), reader.number('steps')];
-    const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' });
-    const jobs: (() => void)[] = [];
+    const reader = new StateReader(this.#name, saved);
+    const [lr, steps] = [reader.rate('lr'), reader.count('steps')];
+    const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' }).dataSync();
+    if (reader.has('rng') && rng.every(word => word === 0))
+      reader.problem('does not fit: rng is no state of a generator');
+    const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
     const states = this.#states.map(state =>
-      state.load(reader, this.slotNames, (loaded, A, G, step) => {
-        jobs.push(() => {
-          loaded.job = this.#start(loaded, A, G, step);
-        });
-      }),
+      state.load(reader, this.#name, this.slotNames, (loaded, A, G, step) =>
+        pending.push({ state: loaded, A, G, step }),
+      ),
     );
     const rest = reader.section('rest.');
     if (this.#rest === null && Object.keys(rest).length > 0)
       reader.problem('unexpected: rest.…, no parameter is unclaimed');
     reader.finish();
-    // The rest goes first: if it refuses, nothing has been taken over yet.
+    // All that may still fail comes first, and the rest's own check last: then nothing has been taken over yet.
+    for (const { state, A, G, step } of pending) state.job = this.#start(state, A, G, step);
     this.#rest?.loadStateDict(rest);
-    for (const state of this.#states) state.settle();
+    this.#restWasOrdinary = false;
+    for (const state of this.#states) {
+      state.settle();
+      state.dropStatistics();
+    }
     this.#lr = lr;
     this.#steps = steps;
-    this.#rng.setState(rng.dataSync());
+    this.#rng.setState(rng);
     this.#states = states;
-    for (const start of jobs) start();
   }
 
+  /** Name, rates, and a line for each block and parameter. */
   override toString(): string {
-    return `${this.constructor.name} of ${this.#model.constructor.name}: ${this.#states.length} blocks`;
+    const { lr, refreshEvery, weightDecay } = this;
+    const options = `lr ${lr}, refreshEvery ${refreshEvery}${weightDecay === 0 ? '' : `, weightDecay ${weightDecay}`}`;
+    return `${this.#name}(${options}) of ${nameOf(this.#model)}, step ${this.#steps}\n${this.describe()}`;
   }
 }
+
+const aModel = anInstance(Module, 'a module', v =>
+  Array.isArray(v) || (typeof v === 'object' && v !== null && Symbol.iterator in v)
+    ? 'it takes the model itself, not its parameters()'
+    : '',
+);
 
 /** Unrecorded, outside of the user's scopes; what is made and not kept is given back at once. */
 const inStep = (run: () => void): void => unscoped(() => noGrad(() => scope(run)));

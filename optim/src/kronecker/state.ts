@@ -4,8 +4,9 @@ import { concat, noGrad, type StateDict, type Storage, scope, type Tensor, unsco
 import { type StateReader, scalar } from '../state-dict.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
 import type { KroneckerBlock, Sharing } from './block.ts';
+import { checkBasis } from './decompose.ts';
 import type { Statistics } from './factors.ts';
-import type { Journal } from './journal.ts';
+import { type Journal, largest } from './journal.ts';
 import { Kfe, type Rotation, rotate } from './kfe.ts';
 import { ROUTES, type Route } from './route.ts';
 
@@ -59,7 +60,9 @@ export class BlockState {
   /** The statistics of the current step. */
   statistics: Statistics | null = null;
   route: Route = 'gradient';
-  /** Rows of the last forward pass, and whether its input needed a gradient. */
+  /** Of outputs that may be computed in a basis: rows, and whether the input needed a gradient. */
+  readonly forwards = new WeakMap<Tensor, { readonly rows: number; readonly needsInputGrad: boolean }>();
+  /** The same of the last pass that backward completed. */
   rows = 0;
   needsInputGrad = false;
   /** Tensors of the optimizer itself, [dOut, dIn] in the coordinates of `kfe`. */
@@ -294,38 +297,66 @@ export class BlockState {
   /**
    * The saved state of this state's block; problems are left with the reader.
    *
+   * @param optimizer its name, for messages
    * @param start is told of a decomposition that was under way
    */
   load(
     reader: StateReader,
+    optimizer: string,
     slotNames: readonly string[],
     start: (state: BlockState, A: Tensor, G: Tensor, step: number) => void,
   ): BlockState {
     const state = Object.assign(this.blank(), { isOrdinary: false });
     const prefix = `blocks.${this.block.path}.`;
     if (!reader.has(`${prefix}count`)) return state;
-    const { dtype } = this.block.parameters[0]!;
+    const { dtype, device } = this.block.parameters[0]!;
     const [a, g] = [this.block.dIn, this.block.dOut];
-    const read = (name: string, shape: readonly number[]) => reader.tensor(prefix + name, { shape, dtype });
+    const read = (name: string, shape: readonly number[]) => {
+      const value = reader.tensor(prefix + name, { shape, dtype, device });
+      // A job says itself what is wrong with its factors.
+      if (!name.startsWith('job.') && !Number.isFinite(largest(value)))
+        reader.problem(`does not fit: ${prefix}${name} has elements that are not finite`);
+      return value;
+    };
+    const flag = (name: string) => {
+      const value = reader.count(prefix + name);
+      if (value > 1) reader.problem(`does not fit: ${prefix}${name} expects 0 or 1, got ${value}`);
+      return value === 1;
+    };
     const [shapeA, shapeG] = [this.identityA ? [] : [a, a], this.identityG ? [] : [g, g]];
-    state.count = reader.number(`${prefix}count`);
-    state.rows = reader.number(`${prefix}rows`);
-    state.misses = reader.number(`${prefix}misses`);
-    state.graft = reader.number(`${prefix}graft`);
-    state.graftedAt = reader.number(`${prefix}graftedAt`);
-    state.expandedG = reader.number(`${prefix}expandedG`) !== 0;
-    state.needsInputGrad = reader.number(`${prefix}needsInputGrad`) !== 0;
-    state.route = ROUTES[reader.number(`${prefix}route`)] ?? 'gradient';
+    state.count = reader.count(`${prefix}count`);
+    state.rows = reader.count(`${prefix}rows`);
+    state.misses = reader.count(`${prefix}misses`);
+    state.graft = reader.rate(`${prefix}graft`);
+    state.graftedAt = reader.count(`${prefix}graftedAt`);
+    state.expandedG = flag('expandedG');
+    state.needsInputGrad = flag('needsInputGrad');
+    const route = reader.count(`${prefix}route`);
+    if (route >= ROUTES.length) reader.problem(`does not fit: ${prefix}route expects one of 0 to 2, got ${route}`);
+    state.route = ROUTES[route] ?? 'gradient';
     state.A = read('A', shapeA);
     state.G = read('G', shapeG);
     state.kfe = new Kfe(
       { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a]), n: read('nA', [a]) },
       { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g]), n: read('nG', [g]) },
     );
+    for (const [side, n] of [
+      ['A', a],
+      ['G', g],
+    ] as const)
+      for (const name of [`s${side}`, `n${side}`])
+        if (read(name, [n]).lt(0).any().item() !== 0)
+          reader.problem(`does not fit: ${prefix}${name} has elements below 0`);
+    if (!reader.hasProblems)
+      try {
+        checkBasis(optimizer, this.label, state.kfe, [g, a]);
+      } catch (error) {
+        reader.problem(`does not fit: ${error instanceof Error ? error.message : String(error)}`);
+      }
     for (const name of slotNames) state.slots.set(name, read(name, [g, a]));
     if (state.route === 'resident') state.#saved = read('W', [g, a]);
     if (reader.has(`${prefix}job.step`))
-      start(state, read('job.A', shapeA), read('job.G', shapeG), reader.number(`${prefix}job.step`));
+      start(state, read('job.A', shapeA), read('job.G', shapeG), reader.count(`${prefix}job.step`));
     return state;
   }
 }

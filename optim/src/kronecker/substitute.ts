@@ -1,6 +1,6 @@
 /** Forward passes of layers whose blocks leave the route of projected gradients. */
 
-import { type Handle, isRecording, Tensor } from '@otimes/core';
+import { type Handle, isRecording, promote, Tensor } from '@otimes/core';
 import { affineIn, type TurnedSink } from './affine.ts';
 import type { AffineLayer } from './block.ts';
 import type { BlockState } from './state.ts';
@@ -39,11 +39,14 @@ function substituteForward(layer: AffineLayer, stateOf: () => BlockState, sink: 
     const state = stateOf();
     if (!isRecording() || !weight.requiresGrad || !(x instanceof Tensor) || x.rank < 2) return module.forward(x);
     const rows = x.size / x.shape[x.rank - 1]!;
-    const fits = x.shape[x.rank - 1] === features && x.dtype === weight.dtype && x.device === weight.device;
+    // The layer computes in the wider dtype; in a basis it can where that is the weight's.
+    const isTyped = promote(x.dtype, weight.dtype) === weight.dtype;
+    const fits = x.shape[x.rank - 1] === features && isTyped && x.device === weight.device;
     if (!fits || !(rows > 0) || !isAsItWas()) return module.forward(x);
-    state.rows = rows;
-    state.needsInputGrad = x.requiresGrad;
-    if (state.route === 'gradient' || !state.turnable) return module.forward(x);
-    return affineIn(state.frame(), layer, x, sink);
+    const turns = state.route !== 'gradient' && state.turnable;
+    const y = turns ? affineIn(state.frame(), layer, x.astype(weight.dtype), sink) : module.forward(x);
+    // It counts once backward has come by.
+    state.forwards.set(y, { rows, needsInputGrad: x.requiresGrad });
+    return y;
   }, BORROWS);
 }

@@ -31,19 +31,20 @@ export const conv2dCollector: Collector = {
 
 class Conv2dBlock extends WeightBlock<Conv2d> {
   override canonical(input: Tensor, gy: Tensor): Canonical {
-    const { weight, kernel, groups } = this.tap;
+    const { weight, kernel, groups, stride, padding, dilation } = this.tap;
+    const window = { stride, padding, dilation };
     const channels = weight.shape[1]!;
     const group = this.first / this.dOut;
     const x = this.typed(groups === 1 ? input : input.narrow(1, group * channels, channels));
     const g = groups === 1 ? gy : gy.narrow(1, this.first, this.dOut);
-    const patches = () => scope(() => this.homogeneous(unfold(x, kernel, this.tap)));
+    const patches = () => scope(() => this.homogeneous(unfold(x, kernel, window)));
     return {
       // Patches in the order channel, kernel row, kernel column, that of the weight's axes. Those without the homogeneous
       // 1 are as large as the result, and given back at once.
       get a() {
         return patches();
       },
-      gramA: () => patchGram(x, kernel, this.tap, { ones: this.hasBias }),
+      gramA: () => patchGram(x, kernel, window, { ones: this.hasBias }),
       // [N, cOut, Ho, Wo] → [N, Ho·Wo, cOut], places row-major as those of the patches.
       g: g.flatten(2).transpose(1, 2),
     };

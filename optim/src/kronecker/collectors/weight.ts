@@ -1,6 +1,7 @@
 /** What all layers y = W a + b have in common, wherever a comes from: the matrix [dW | db] and the homogeneous 1. */
 
 import { concat, ones, type Tensor } from '@otimes/core';
+import { borrowGrad } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import type { Canonical, KroneckerBlock, Sharing } from '../block.ts';
 
@@ -61,10 +62,10 @@ export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlo
   }
 
   gradient(): Tensor | null {
-    const weight = this.#weight.borrowGrad();
+    const weight = borrowGrad(this.#weight);
     if (weight === null) return null;
     const dW = asMatrix(this.#rows(weight));
-    const bias = this.#bias?.borrowGrad();
+    const bias = this.#bias && borrowGrad(this.#bias);
     return bias ? concat([dW, this.#rows(bias).unsqueeze(1).astype(dW.dtype)], 1) : dW;
   }
 

@@ -1,0 +1,117 @@
+/** A table of a model: what each layer makes of an input, and how many parameters it has. */
+
+import { defaultGenerator, noGrad, type Shape, scope, Tensor, zeros } from '@otimes/core';
+import { anInstance, checkArgument, isPlainObject, nameOf, received } from '@otimes/core/extend';
+import { type AnyModule, Module, observed } from './module.ts';
+
+const WIDTH = 80;
+
+/**
+ * Path, layer, shape of the output and own parameters of every module of a model, as a text of at most 80 columns:
+ *
+ * ```
+ * Path       Layer   Output     Parameters
+ * ```
+ *
+ * The model runs once, as in evaluation and without a gradient: dropout and batch statistics rest, no hook runs, and the
+ * default generator is put back. A module that is called several times shows its first output.
+ *
+ * @param model the module
+ * @param inputs tensors; or a shape with the batch, [1, 3, 32, 32], for zeros of the dtype and device of the model; for a
+ * module with several inputs one after the other
+ */
+export function summary(model: AnyModule, ...inputs: readonly (Tensor | Shape)[]): string {
+  checkArgument('summary', 'model', model, anInstance(Module, 'a module'));
+  const like = model.parameters()[0];
+  const given = inputs.map((x, i) => {
+    if (x instanceof Tensor) return x;
+    if (Array.isArray(x) && x.every(n => Number.isInteger(n) && n >= 0))
+      return zeros(x, like === undefined ? {} : { dtype: like.dtype, device: like.device });
+    throw new TypeError(`summary: expected input ${i} to be a tensor, or a shape such as [1, 3], got ${received(x)}`);
+  });
+  if (given.length === 0)
+    throw new TypeError('summary: expected an input, or its shape with the batch, after the model');
+  const outputs = outputsOf(model, given);
+  const modules = model.namedModules();
+  const counted = new Set<Tensor>();
+  const rows = Array.from(modules, ([path, module]) => {
+    const own = [...module.namedParameters({ recurse: false }).values()].filter(p => !counted.has(p));
+    for (const p of own) counted.add(p);
+    return [path, nameOf(module), outputs.get(module) ?? 'not called', own.length === 0 ? '' : count(own)];
+  });
+  rows[0]![0] = '(model)';
+  const trained = [...counted].filter(p => p.requiresGrad);
+  const bytes = [...counted].reduce((sum, { size, dtype }) => sum + size * (dtype === 'float64' ? 8 : 4), 0);
+  const frozen = trained.length === counted.size ? '' : `, ${count(trained)} of them trained`;
+  return `${table(['Path', 'Layer', 'Output', 'Parameters'], rows)}\n${count([...counted])} parameters${frozen}, ${size(bytes)}`;
+}
+
+/** What each module gave first, while nothing else changes. */
+function outputsOf(model: AnyModule, inputs: readonly Tensor[]): Map<AnyModule, string> {
+  const outputs = new Map<AnyModule, string>();
+  const modes = Array.from(model.namedModules().values(), module => ({ module, training: module.training }));
+  const buffers = Array.from(model.namedBuffers().values(), buffer => {
+    const { version } = buffer.storage;
+    return { buffer, version, value: buffer.detach().clone() };
+  });
+  const rng = defaultGenerator();
+  const state = rng.getState();
+  const see = (module: AnyModule, output: unknown): void => {
+    if (!outputs.has(module)) outputs.set(module, shapes(output));
+  };
+  try {
+    for (const { module } of modes) module.training = false;
+    noGrad(() =>
+      scope(() => {
+        observed(see, () => model.call(...inputs));
+      }),
+    );
+  } finally {
+    for (const { module, training } of modes) module.training = training;
+    rng.setState(state);
+    for (const { buffer, version, value } of buffers)
+      if (buffer.storage.version !== version) noGrad(() => buffer.copy_(value));
+  }
+  return outputs;
+}
+
+/** The shape of a tensor, or of those in a list or an object. */
+function shapes(output: unknown): string {
+  if (output instanceof Tensor) return `[${output.shape.join(', ')}]`;
+  if (Array.isArray(output)) return output.map(shapes).join(' ');
+  if (isPlainObject(output)) return Object.values(output).map(shapes).join(' ');
+  return received(output);
+}
+
+function count(parameters: readonly Tensor[]): string {
+  return parameters.reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
+}
+
+function size(bytes: number): string {
+  if (bytes < 1000) return `${bytes} bytes`;
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** Columns as wide as they need to be; the first ones are cut where the sum is more than 80. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows];
+  const widths = head.map((_, i) => Math.max(...all.map(row => row[i]!.length)));
+  for (const [i, least] of [
+    [0, 16],
+    [2, 18],
+    [1, 12],
+  ] as const) {
+    const over = widths.reduce((sum, width) => sum + width + 2, -2) - WIDTH;
+    if (over > 0) widths[i] = Math.max(Math.min(widths[i]!, least), widths[i]! - over);
+  }
+  const cut = (text: string, width: number) => (text.length <= width ? text : `${text.slice(0, width - 1)}…`);
+  const last = head.length - 1;
+  const lines = all.map(row =>
+    row
+      .map((text, i) => (i === last ? text.padStart(widths[i]!) : cut(text, widths[i]!).padEnd(widths[i]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+  const rule = '─'.repeat(widths.reduce((sum, width) => sum + width + 2, -2));
+  return [lines[0], rule, ...lines.slice(1), rule].join('\n');
+}

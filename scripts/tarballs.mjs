@@ -1,0 +1,12 @@
+// 'npm run tarballs -- FOLDER' builds the packages and packs them as npm would publish them, by default into 'packed'.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+const folder = process.argv[2] ?? join(root, 'packed');
+mkdirSync(folder, { recursive: true });
+const packages = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim'];
+execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b'], { cwd: root, stdio: 'inherit' });
+const to = ['--pack-destination', folder, '--loglevel', 'error'];
+execFileSync('npm', ['pack', ...packages.map(name => `./${name}`), ...to], { cwd: root, stdio: 'inherit' });

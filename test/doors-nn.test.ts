@@ -1,0 +1,320 @@
+// Every public function, constructor and method of @otimes/nn, @otimes/data and of the first-order half of @otimes/optim,
+// called with wrong arguments: it works, or an error of the library says what is wrong.
+import { Generator, ones, randn, type Tensor, tensor, zeros } from '@otimes/core';
+import * as data from '@otimes/data';
+import * as nn from '@otimes/nn';
+import * as optim from '@otimes/optim';
+import t from 'tap';
+import { checkDoors as check, type Door } from './helpers/doors.ts';
+
+/** A device that does not exist is refused by core, where tensors are made; so is a shape. */
+const checkDoors: typeof check = (test, what, all, doors, apart) => {
+  const says = ([name, door]: [string, Door]) => [
+    name,
+    { ...door, says: [door.says ?? name, 'device', 'tensor'].flat() },
+  ];
+  check(test, what, all, Object.fromEntries(Object.entries(doors).map(says)), apart);
+};
+
+const x = (...shape: number[]) => randn(shape, { rng: new Generator(1) });
+const place = () => ({ rng: new Generator(0), dtype: 'float32', device: 'cpu' });
+const labels = () => tensor([1, 0], { dtype: 'int32' });
+const linear = () => new nn.Linear(2, 3);
+const image = () => x(1, 2, 4, 4);
+
+/** A constructor as a door; `says` where its messages begin with another name. */
+const made = (Class: new (...args: never[]) => unknown, args: Door['args'], says?: Door['says']): Door => ({
+  call: (...given) => new Class(...given),
+  args,
+  ...(says !== undefined && { says }),
+});
+
+const layers: Record<string, Door> = {
+  Linear: made(nn.Linear, () => [2, 3, { bias: true, ...place() }]),
+  Conv2d: made(nn.Conv2d, () => [
+    2,
+    4,
+    3,
+    { stride: 1, padding: 1, dilation: 1, groups: 2, bias: true, init: (shape: number[]) => zeros(shape), ...place() },
+  ]),
+  Embedding: made(nn.Embedding, () => [5, 2, place()]),
+  Dropout: made(nn.Dropout, () => [0.5, place()]),
+  ReLU: made(nn.ReLU, () => []),
+  Tanh: made(nn.Tanh, () => []),
+  Sigmoid: made(nn.Sigmoid, () => []),
+  GELU: made(nn.GELU, () => [{ approximate: 'tanh' }]),
+  Flatten: made(nn.Flatten, () => []),
+  Sequential: made(nn.Sequential, () => [linear(), new nn.Tanh()]),
+  MaxPool2d: made(nn.MaxPool2d, () => [2, { stride: 2, padding: 0 }]),
+  AvgPool2d: made(nn.AvgPool2d, () => [2, { stride: 2, padding: 0, countIncludePad: true }]),
+  GlobalAvgPool2d: made(nn.GlobalAvgPool2d, () => []),
+  LayerNorm: made(nn.LayerNorm, () => [[2, 3], { eps: 1e-5, bias: true, ...place() }]),
+  GroupNorm: made(nn.GroupNorm, () => [2, 4, { eps: 1e-5, ...place() }]),
+  BatchNorm2d: made(nn.BatchNorm2d, () => [4, { eps: 1e-5, momentum: 0.1, ...place() }]),
+  MultiHeadAttention: made(nn.MultiHeadAttention, () => [4, 2, { bias: true, dropout: 0.1, ...place() }]),
+  TransformerBlock: made(
+    nn.TransformerBlock,
+    () => [4, 2, { mlpRatio: 2, dropout: 0.1, preNorm: true, activation: 'relu', ...place() }],
+    ['TransformerBlock', 'MultiHeadAttention'],
+  ),
+  MLP: made(nn.MLP, () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }], 'mlp'),
+  BasicBlock: made(nn.BasicBlock, () => [2, 2, 1, place()]),
+  Bottleneck: made(nn.Bottleneck, () => [2, 2, 1, place()]),
+  ResNet: made(
+    nn.ResNet,
+    () => [nn.BasicBlock, [1, 1, 1, 1], { classes: 2, stem: 'cifar', channels: 3, width: 2, ...place() }],
+    'resnet',
+  ),
+  VisionTransformer: made(nn.VisionTransformer, () => [vitOptions()], [
+    'vit',
+    'TransformerBlock',
+    'MultiHeadAttention',
+  ]),
+};
+
+const vitOptions = () => ({
+  imageSize: 4,
+  patch: 2,
+  dim: 4,
+  depth: 1,
+  heads: 2,
+  classes: 2,
+  channels: 3,
+  mlpRatio: 2,
+  dropout: 0.1,
+  ...place(),
+});
+
+const functions: Record<string, Door> = {
+  mlp: { call: nn.mlp, args: () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }] },
+  resnet18: { call: nn.resnet18, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 2 }], says: 'resnet' },
+  resnet50: { call: nn.resnet50, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 1 }], says: 'resnet' },
+  vit: { call: nn.vit, args: () => [vitOptions()], says: ['vit', 'TransformerBlock', 'MultiHeadAttention'] },
+  crossEntropy: {
+    call: nn.crossEntropy,
+    args: () => [x(2, 3), labels(), { reduction: 'mean', labelSmoothing: 0.1 }],
+    says: ['crossEntropy', 'logSoftmax', 'labelCrossEntropy'],
+  },
+  mseLoss: { call: nn.mseLoss, args: () => [x(2), x(2), { reduction: 'sum' }] },
+  bceWithLogits: { call: nn.bceWithLogits, args: () => [x(2), ones([2]), { reduction: 'sum' }] },
+  summary: {
+    call: nn.summary,
+    args: () => [linear(), [1, 2]],
+    says: ['summary', 'linear', 'Linear'],
+  },
+  fromPyTorch: { call: nn.fromPyTorch, args: () => [{ in_proj_weight: x(6, 2) }] },
+  Parameter: made(nn.Parameter, () => [x(2), { requiresGrad: true }], ['Parameter', 'requiresGrad']),
+  Buffer: made(nn.Buffer, () => [x(2)]),
+};
+
+checkDoors(
+  t,
+  'nn',
+  Object.keys(nn),
+  { ...layers, ...functions },
+  {
+    Module: 'abstract; its methods are below',
+    vitS16: 'vit with other defaults, which takes seconds',
+    functional: 'below',
+    init: 'below',
+  },
+);
+
+checkDoors(
+  t,
+  'nn.functional',
+  Object.keys(nn.functional),
+  {
+    conv2d: { call: nn.functional.conv2d, args: () => [image(), x(2, 2, 3, 3), x(2), { stride: 1, padding: 1 }] },
+    dropout: { call: nn.functional.dropout, args: () => [x(2), 0.5, true, new Generator(0)] },
+    attentionWeights: {
+      call: nn.functional.attentionWeights,
+      args: () => [x(3, 2), x(3, 2), ones([3, 3], { dtype: 'bool' })],
+      says: ['attentionWeights', 'attention', 'matmul', 'where', 'softmax', 'transpose'],
+    },
+    embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2)] },
+  },
+  Object.fromEntries(
+    ['batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [name, 'a function of core']),
+  ),
+);
+
+const weight = { rng: new Generator(0), dtype: 'float64', device: 'cpu' };
+checkDoors(t, 'nn.init', Object.keys(nn.init), {
+  uniform: { call: nn.init.uniform, args: () => [[2, 3], -1, 1, weight], says: ['uniform', 'rand'] },
+  normal: { call: nn.init.normal, args: () => [[2, 3], 1, { ...weight, mean: 0 }], says: ['normal', 'randn'] },
+  truncatedNormal: { call: nn.init.truncatedNormal, args: () => [[2, 3], 1, { ...weight, cut: 2 }] },
+  xavierUniform: {
+    call: nn.init.xavierUniform,
+    args: () => [[2, 3], { ...weight, gain: 1 }],
+    says: ['xavierUniform', 'init', 'rand'],
+  },
+  xavierNormal: {
+    call: nn.init.xavierNormal,
+    args: () => [[2, 3], { ...weight, gain: 1 }],
+    says: ['xavierNormal', 'init', 'randn'],
+  },
+  kaimingUniform: {
+    call: nn.init.kaimingUniform,
+    args: () => [[2, 3], { ...weight, gain: 1 }],
+    says: ['kaimingUniform', 'init', 'rand'],
+  },
+  kaimingNormal: {
+    call: nn.init.kaimingNormal,
+    args: () => [[2, 3], { ...weight, gain: 1, mode: 'fanIn' }],
+    says: ['kaimingNormal', 'init', 'randn'],
+  },
+});
+
+/** Calls of layers with wrong inputs; a message begins with the layer, or with the operation that it is. */
+const calls: Record<string, [layer: () => nn.Module, input: () => Tensor, operation: string]> = {
+  'Linear.call': [linear, () => x(1, 2), 'linear'],
+  'Conv2d.call': [() => new nn.Conv2d(2, 4, 3), image, 'conv2d'],
+  'Embedding.call': [() => new nn.Embedding(2, 2), labels, 'embedding'],
+  'Dropout.call': [() => new nn.Dropout(0.5), () => x(2), 'dropout'],
+  'GELU.call': [() => new nn.GELU(), () => x(2), 'gelu'],
+  'ReLU.call': [() => new nn.ReLU(), () => x(2), 'relu'],
+  'Flatten.call': [() => new nn.Flatten(), () => x(2, 3), 'flatten'],
+  'Sequential.call': [() => new nn.Sequential(linear()), () => x(1, 2), 'linear'],
+  'MaxPool2d.call': [() => new nn.MaxPool2d(2), image, 'maxPool2d'],
+  'GlobalAvgPool2d.call': [() => new nn.GlobalAvgPool2d(), image, 'globalAvgPool2d'],
+  'LayerNorm.call': [() => new nn.LayerNorm(2), () => x(1, 2), 'layerNorm'],
+  'GroupNorm.call': [() => new nn.GroupNorm(1, 2), image, 'groupNorm'],
+  'BatchNorm2d.call': [() => new nn.BatchNorm2d(2), image, 'batchNorm'],
+  'MultiHeadAttention.call': [() => new nn.MultiHeadAttention(2, 1), () => x(1, 3, 2), 'attention'],
+  'MLP.call': [() => nn.mlp([2, 3]), () => x(1, 2), 'linear'],
+  'VisionTransformer.call': [
+    () => nn.vit({ ...vitOptions(), rng: new Generator(0), dtype: 'float32' }),
+    () => x(1, 3, 4, 4),
+    'vit',
+  ],
+};
+for (const [name, [layer, input, operation]] of Object.entries(calls))
+  checkDoors(t, 'nn', [name], {
+    [name]: {
+      call: given => layer().call(given),
+      args: () => [input()],
+      says: [name.replace('.call', ''), 'Linear', operation, 'requiresGrad'],
+    },
+  });
+
+const method = (name: keyof nn.AnyModule, args: Door['args'], says: string[] | string): Door => ({
+  call: (...given) => (linear()[name] as (...args: never[]) => unknown).call(linear(), ...given),
+  args,
+  says,
+});
+checkDoors(t, 'nn', ['train', 'to', 'onForward', 'beforeForward', 'substitute', 'namedParameters', 'loadStateDict'], {
+  train: method('train', () => [true], 'train'),
+  to: method('to', () => ['cpu'], ['to', 'getBackend', 'backend']),
+  onForward: method('onForward', () => [() => undefined, { borrows: true }], 'Linear.onForward'),
+  beforeForward: method('beforeForward', () => [() => undefined, { borrows: true }], 'Linear.beforeForward'),
+  substitute: method('substitute', () => [(one: Tensor) => one, { borrows: true }], 'Linear.substitute'),
+  namedParameters: method('namedParameters', () => [{ recurse: true }], 'namedParameters'),
+  loadStateDict: {
+    call: (...given) => (linear().loadStateDict as (...args: never[]) => unknown).call(linear(), ...given),
+    args: () => [linear().stateDict(), { strict: true }],
+    says: ['loadStateDict', 'Linear.loadStateDict'],
+  },
+});
+
+const dataset = () => new data.TensorDataset(x(4, 2));
+checkDoors(t, 'data', Object.keys(data), {
+  DataLoader: made(data.DataLoader, () => [
+    dataset(),
+    { batchSize: 2, shuffle: true, dropLast: true, rng: new Generator(0), collate: (all: unknown) => all, prefetch: 1 },
+  ]),
+  TensorDataset: made(data.TensorDataset, () => [x(4, 2), x(4)]),
+  Subset: made(data.Subset, () => [dataset(), [0, 2]]),
+  MappedDataset: made(data.MappedDataset, () => [dataset(), (sample: unknown) => sample]),
+  randomSplit: {
+    call: data.randomSplit,
+    args: () => [dataset(), [1, 3], new Generator(0)],
+    says: ['randomSplit', 'Subset'],
+  },
+  collate: { call: data.collate, args: () => [[x(2), x(2)]] },
+  normalize: { call: data.normalize, args: () => [image(), [0, 0], 1], says: ['normalize', 'eq', 'sub', 'div'] },
+  standardize: { call: data.standardize, args: () => [x(3, 2)] },
+  averagePool2: { call: data.averagePool2, args: () => [image()], says: ['averagePool2', 'mean'] },
+  parseIdx: {
+    call: data.parseIdx,
+    args: () => [data.writeIdx(tensor([1, 2], { dtype: 'int32' }), { type: 'uint8' }), { normalize: true, limit: 1 }],
+  },
+  writeIdx: { call: data.writeIdx, args: () => [tensor([1, 2], { dtype: 'int32' }), { type: 'uint8' }] },
+  gunzip: {
+    call: data.gunzip,
+    args: () => [Uint8Array.from([31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]), { limit: 10 }],
+  },
+  digitsFromJson: {
+    call: data.digitsFromJson,
+    args: () => [Array.from({ length: 10 }, () => ({ data: new Array(784).fill(0) })), { test: 2, seed: 1 }],
+    says: ['digitsFromJson', 'Generator'],
+  },
+});
+
+const parameters = () => linear().parameters();
+const optimizer = (Class: new (...args: never[]) => unknown, options: () => object): Door =>
+  made(Class, () => [parameters(), options()]);
+const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
+const kronecker = [
+  'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector conv2dCollector linearCollector',
+  'defaultCollectors exampleSquares factors',
+]
+  .join(' ')
+  .split(' ');
+checkDoors(
+  t,
+  'optim',
+  Object.keys(optim).filter(name => !kronecker.includes(name)),
+  {
+    Adam: optimizer(optim.Adam, adam),
+    AdamW: optimizer(optim.AdamW, adam),
+    NAdam: optimizer(optim.NAdam, () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0, momentumDecay: 0 })),
+    Adagrad: optimizer(optim.Adagrad, () => ({
+      lr: 0.1,
+      lrDecay: 0,
+      weightDecay: 0,
+      initialAccumulatorValue: 0,
+      eps: 1e-10,
+    })),
+    RMSprop: optimizer(optim.RMSprop, () => ({
+      lr: 0.1,
+      alpha: 0.9,
+      eps: 1e-8,
+      weightDecay: 0,
+      momentum: 0,
+      centered: true,
+    })),
+    SGD: optimizer(optim.SGD, () => ({ lr: 0.1, momentum: 0.9, dampening: 0, nesterov: true, weightDecay: 0 })),
+    clipGradNorm: {
+      call: optim.clipGradNorm,
+      args: () => [parameters(), 1],
+    },
+    clipGradValue: { call: optim.clipGradValue, args: () => [parameters(), 1] },
+    constantLr: { call: optim.constantLr, args: () => [] },
+    stepLr: { call: optim.stepLr, args: () => [{ stepSize: 2, gamma: 0.5 }] },
+    cosineLr: { call: optim.cosineLr, args: () => [{ tMax: 2, etaMin: 0.5 }] },
+    warmupLr: { call: optim.warmupLr, args: () => [{ steps: 2, startFactor: 0.5, after: optim.constantLr() }] },
+    Schedule: made(optim.Schedule, () => [new optim.SGD(parameters()), optim.constantLr()]),
+  },
+  {
+    Optimizer: 'abstract',
+    GradientOptimizer: 'abstract; its subclasses are here',
+    ParameterState: 'what optimizers make for themselves',
+  },
+);
+
+checkDoors(t, 'optim', ['Adam.loadStateDict', 'Schedule.loadStateDict', 'DataLoader.loadStateDict'], {
+  'Adam.loadStateDict': {
+    call: state => new optim.Adam(parameters()).loadStateDict(state),
+    args: () => [new optim.Adam(parameters()).stateDict()],
+  },
+  'Schedule.loadStateDict': {
+    call: state => new optim.Schedule(new optim.SGD(parameters()), optim.constantLr()).loadStateDict(state),
+    args: () => [new optim.Schedule(new optim.SGD(parameters()), optim.constantLr()).stateDict()],
+  },
+  'DataLoader.loadStateDict': {
+    call: state => new data.DataLoader(dataset(), { batchSize: 2 }).loadStateDict(state),
+    args: () => [new data.DataLoader(dataset(), { batchSize: 2 }).stateDict()],
+    says: ['DataLoader', 'DataLoader.loadStateDict'],
+  },
+});

@@ -1,0 +1,71 @@
+// Wrong arguments for the Kronecker optimizers, as they come from plain JavaScript.
+import { Generator, randint, randn } from '@otimes/core';
+import { eigh } from '@otimes/linalg';
+import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
+import { defaultCollectors, EKFAC, KFAC, SGD, STEVE } from '@otimes/optim';
+import t from 'tap';
+import { checkDoor, type Door } from './helpers/doors.ts';
+
+const shared = () => ({
+  lr: 0.1,
+  weightDecay: 0.1,
+  refreshEvery: 3,
+  refresh: 'sync',
+  stagger: true,
+  factorDecay: 0.5,
+  factorEvery: 2,
+  maxFactorDim: 5,
+  sharing: 'reduce',
+  overrides: { 'layers.0': { lr: 0.2 } },
+  route: 'gradient',
+  fisher: 'empirical',
+  loss: 'mse',
+  lossReduction: 'mean',
+  collectors: defaultCollectors,
+  rest: (p: never) => new SGD(p),
+  eigensolver: eigh,
+  rng: new Generator(1),
+});
+const own = {
+  KFAC: { damping: 0.1, dampingSplit: 'pi', momentum: 0.5, nesterov: true, klClip: 0.1, trust: false },
+  EKFAC: {
+    damping: 0.1,
+    momentum: 0.5,
+    nesterov: true,
+    klClip: 0.1,
+    trust: 0.1,
+    secondMoment: 'batch',
+    averageNull: false,
+  },
+  STEVE: {
+    betas: [0.5, 0.9],
+    eps: 0.1,
+    secondMoment: 'batch',
+    onRefresh: 'zero',
+    nesterov: true,
+    graft: false,
+    nullRule: 'none',
+  },
+};
+const classes = { KFAC, EKFAC, STEVE };
+
+for (const [name, Made] of Object.entries(classes)) {
+  const door: Door = {
+    call: (model: AnyModule, o: object) => new Made(model, o).detach(),
+    args: () => [mlp([4, 5, 3]), { ...shared(), ...own[name as keyof typeof own] }],
+    says: [name, `${name}: overrides['layers.0']`],
+  };
+  t.test(`new ${name}() works or says what is wrong`, () => checkDoor(name, door));
+
+  t.test(`the methods of ${name} work or say what is wrong`, async () => {
+    const model = mlp([4, 5, 3]);
+    const optimizer = new Made(model);
+    crossEntropy(model.call(randn([6, 4])), randint(0, 3, [6])).backward();
+    optimizer.step();
+    await checkDoor(`${name}.inspect`, {
+      call: (path: never) => optimizer.inspect(path),
+      args: () => ['layers.0'],
+      says: name,
+    });
+  });
+}
