@@ -181,8 +181,7 @@ export class KFAC extends KroneckerPreconditioner {
   /** Inner products are the same in every orthonormal basis. */
   #klScale(proposals: readonly Proposal[], kappa: number): number {
     const inner = proposals.reduce(
-      (sum, { state, update, scale, gradient }) =>
-        sum + (state.lrRatio * scale) ** 2 * update.mul(gradient).sum().item(),
+      (sum, { state, update, scale, gradient }) => sum + (state.lrRatio * scale) ** 2 * dot(update, gradient),
       0,
     );
     return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));
@@ -195,3 +194,10 @@ export class KFAC extends KroneckerPreconditioner {
     return this.nesterov ? update.add(buffer.mul(this.momentum)) : buffer;
   }
 }
+
+/** Σ x ∘ y, in one pass. */
+const dot = (x: Tensor, y: Tensor): number =>
+  x
+    .reshape([1, -1])
+    .matmul(y.reshape([-1, 1]))
+    .item();
