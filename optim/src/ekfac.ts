@@ -30,7 +30,6 @@ const EKFAC_OPTIONS: OptionKinds<EKFACOptions> = {
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class EKFAC extends KFAC {
   static override readonly builtIn: string = 'EKFAC';
-  static override readonly name: string = 'EKFAC';
   readonly secondMoment: 'example' | 'batch';
   readonly averageNull: boolean;
 

@@ -70,7 +70,6 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
   static readonly builtIn: string = 'KFAC';
-  static override readonly name: string = 'KFAC';
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
   readonly momentum: number;
@@ -182,8 +181,7 @@ export class KFAC extends KroneckerPreconditioner {
   /** Inner products are the same in every orthonormal basis. */
   #klScale(proposals: readonly Proposal[], kappa: number): number {
     const inner = proposals.reduce(
-      (sum, { state, update, scale, gradient }) =>
-        sum + (state.lrRatio * scale) ** 2 * update.mul(gradient).sum().item(),
+      (sum, { state, update, scale, gradient }) => sum + (state.lrRatio * scale) ** 2 * dot(update, gradient),
       0,
     );
     return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));
@@ -196,3 +194,10 @@ export class KFAC extends KroneckerPreconditioner {
     return this.nesterov ? update.add(buffer.mul(this.momentum)) : buffer;
   }
 }
+
+/** Σ x ∘ y, in one pass. */
+const dot = (x: Tensor, y: Tensor): number =>
+  x
+    .reshape([1, -1])
+    .matmul(y.reshape([-1, 1]))
+    .item();

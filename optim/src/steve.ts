@@ -76,7 +76,6 @@ function checkSteveOptions(o: STEVEOptions): void {
 /** Unclaimed parameters go to Adam with the same lr, betas and eps unless `rest` says otherwise. */
 export class STEVE extends KroneckerPreconditioner {
   static readonly builtIn: string = 'STEVE';
-  static override readonly name: string = 'STEVE';
   readonly betas: readonly [number, number];
   readonly eps: number;
   readonly onRefresh: 'carry' | 'zero';
