@@ -19,6 +19,8 @@ export interface Handle {
   remove(): void;
 }
 
+const UNSEEN = 'by zeroGrad() or grad = null, as a gradient that nobody had asked for';
+
 /** Called with the complete gradient of a tensor; a tensor it returns takes the gradient's place. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing, and `undefined` would make them say so
 export type GradHook = (gy: Tensor) => Tensor | void;
@@ -46,12 +48,12 @@ export abstract class TensorBase implements Layout {
   #hooks: readonly { hook: GradHook; borrows: boolean }[] | null = null;
 
   constructor(storage: Storage, shape: Shape, strides: readonly number[], offset = 0) {
-    if (!(storage instanceof Storage)) checkArgument('Tensor', 'storage', storage, aStorage);
     this.storage = storage;
     this.shape = shape;
     this.strides = strides;
     this.offset = offset;
-    this.dtype = storage.dtype;
+    this.dtype = storage?.dtype;
+    if (this.dtype === undefined) checkArgument('Tensor', 'storage', storage, aStorage);
   }
 
   /** @internal A tensor with another layout or memory, outside of the graph. */
@@ -79,11 +81,15 @@ export abstract class TensorBase implements Layout {
 
   set grad(g: Tensor | null) {
     if (g !== null) this.#checkGrad(g);
+    this.#setGrad(g, true);
+  }
+
+  #setGrad(g: Tensor | null, shared: boolean): void {
+    const before = this.#grad;
     // A gradient that nobody has seen is the bulk of what a training step leaves behind; its memory comes back now.
-    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared)
-      this.#grad.storage.release('by zeroGrad() or grad = null, as a gradient that nobody had asked for');
+    if (before !== null && before !== g && !this.#gradIsShared) before.storage.release(UNSEEN);
     this.#grad = g;
-    this.#gradIsShared = true;
+    this.#gradIsShared = shared;
   }
 
   #checkGrad(g: Tensor): void {
@@ -101,8 +107,7 @@ export abstract class TensorBase implements Layout {
 
   /** @internal Sets a gradient that nobody else holds. */
   receiveGrad(g: Tensor): void {
-    this.grad = g;
-    this.#gradIsShared = false;
+    this.#setGrad(g, false);
   }
 
   get device(): string {
@@ -267,12 +272,15 @@ export const isTensor = (value: unknown): value is Tensor => value instanceof Te
 
 /** Throws unless all of `xs` are tensors. */
 export function checkTensors(op: string, ...xs: readonly unknown[]): void {
-  for (let i = 0; i < xs.length; i++)
-    if (!isTensor(xs[i]))
-      throw new TypeError(
-        `${op}: expected ${xs.length === 1 ? 'a tensor' : 'tensors'}, got ${xs.map(received).join(' and ')}` +
-          (aTensor.hint!(xs[i]) && `; ${aTensor.hint!(xs[i])}`),
-      );
+  for (let i = 0; i < xs.length; i++) if (!(xs[i] instanceof TensorBase)) throw noTensor(op, xs, xs[i]);
+}
+
+function noTensor(op: string, xs: readonly unknown[], x: unknown): TypeError {
+  const meant = aTensor.hint!(x);
+  return new TypeError(
+    `${op}: expected ${xs.length === 1 ? 'a tensor' : 'tensors'}, got ${xs.map(one => received(one)).join(' and ')}` +
+      (meant && `; ${meant}`),
+  );
 }
 
 /** An argument that must be a tensor. */
