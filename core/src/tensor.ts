@@ -31,7 +31,7 @@ export type { Tensor };
  * The part of `Tensor` below the operations. They make their results with `make`, so that the class with the methods can
  * import them and not the other way round.
  */
-export abstract class TensorBase implements Layout {
+export class TensorBase implements Layout {
   readonly storage: Storage;
   readonly shape: Shape;
   /** Elements between neighbours along each axis. */
@@ -57,7 +57,9 @@ export abstract class TensorBase implements Layout {
   }
 
   /** @internal A tensor with another layout or memory, outside of the graph. */
-  abstract make(storage: Storage, shape: Shape, strides: readonly number[], offset?: number): Tensor;
+  make(storage: Storage, shape: Shape, strides: readonly number[], offset = 0): Tensor {
+    return new TensorBase(storage, shape, strides, offset) as Tensor;
+  }
 
   /** True if gradients flow to or through this tensor. Settable on leaves of a floating dtype. */
   get requiresGrad(): boolean {
