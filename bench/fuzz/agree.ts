@@ -5,7 +5,8 @@
  * | operations | rule |
  * |---|---|
  * | `EXACT`: copies, comparisons, choices, one rounded arithmetic step | equal bits (any NaN is any NaN) |
- * | others | within 4 units in the last place (float32; 16 in float64), or within what rounding of the operands explains |
+ * | `ELEMENTWISE`: functions of each element | within 4 units in the last place (float32; 16 in float64) |
+ * | others | the same, or within what rounding of the operands explains |
  *
  * What rounding explains is measured: the operation runs in float64 on the reference with every float operand moved by a
  * relative 2⁻²⁰ at random, four times; the largest change of the result, brought to the dtype's ε, times `SLACK`, is allowed, and as much of what may cancel inside.
@@ -30,6 +31,13 @@ const EXACT_NAMES =
   'contiguous; clone; pad; concat; stack; gather; indexSelect; oneHot; astype float64; astype float32; astype int32; ' +
   'astype bool; maxPool2d; unfold; relu: the gradient; copy_; through an ndarray; through another device; through arrays';
 export const EXACT: ReadonlySet<string> = new Set(EXACT_NAMES.split('; '));
+
+/** Functions of each element: a few units in the last place, whatever the others are. */
+export const ELEMENTWISE: ReadonlySet<string> = new Set(
+  'exp; expm1; log; log1p; sin; cos; tanh; sigmoid; erf; pow; pow of 3; pow of ½; pow of −1.5'.split('; '),
+);
+/** Right wherever their result is in range. */
+export const RANGED: ReadonlySet<string> = new Set(['mean', 'norm']);
 
 export type Values = { readonly shape: readonly number[]; readonly dtype: DType; readonly data: ArrayLike<number> };
 

@@ -174,7 +174,8 @@ function program(seed: number): { computed: string[]; wrong: string | null } {
     const x = randn([5, ...shape], { dtype, rng, requiresGrad: draw.once(3) });
     const y = positions ? randn([5, shape[0]!, 3], { dtype, rng }) : randint(0, 3, [5], { rng });
     const lossOf = () => {
-      const z = model.call(x);
+      // What a graph needs leaves a scope with its result.
+      const z = draw.once(4) ? scope(() => model.call(x)) : model.call(x);
       if (!inScope && draw.once(2)) hold('output', z);
       return positions ? mseLoss(z, y) : crossEntropy(z, y);
     };
