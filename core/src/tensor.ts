@@ -225,6 +225,20 @@ export class TensorBase implements Layout {
   }
 
   /**
+   * In JavaScript's arithmetic and comparisons a tensor of one element is its number: `total += loss`, `loss < best`. A TypeError for
+   * larger ones, which have methods for that; in text every tensor is as `toString` shows it.
+   */
+  [Symbol.toPrimitive](hint: string): number | string {
+    if (hint === 'string') return this.toString();
+    if (this.size !== 1)
+      throw new TypeError(
+        `operator: expected a tensor of one element, got ${describe(this)}; + - * / < > are methods here: x.add(y), x.lt(y), and ` +
+          `text is \`\${x}\``,
+      );
+    return this.item();
+  }
+
+  /**
    * The values, as `console.log` shows them too: four significant digits, the edges only of more than 1000 elements; then
    * dtype, shape, and the device if it is not 'cpu'. Computes nothing: a tensor without values to see says why.
    */
