@@ -142,7 +142,7 @@ law(t, 'in arithmetic a tensor of one element is its number, and a larger one an
   const loss: number | Tensor = tensor([[0.5]]);
   const js = (run: string) => new Function('x', 'y', `return ${run}`)(loss, tensor([1, 2]));
   assert.deepEqual(
-    ['1 + x', 'x < 0.6', 'x > 0.6', 'Number(x)', 'Math.sqrt(x * 2)', '"loss " + x', '`${y}`', '[y].join()'].map(js),
+    ['1 + x', 'x < 0.6', 'x > 0.6', 'Number(x)', 'Math.sqrt(x * 2)', '"loss " + x', 'String(y)', '[y].join()'].map(js),
     [1.5, true, false, 0.5, 1, 'loss 0.5', 'tensor([1, 2], float32[2])', 'tensor([1, 2], float32[2])'],
   );
   for (const run of ['y + y', 'y < 1', 'Number(y)', '"y: " + y'])
