@@ -137,3 +137,25 @@ law(t, 'JSON has nested arrays, and text for what its numbers lack', () => {
   assert.equal(JSON.stringify([tensor(true), zeros([0])]), '[true,[]]');
   assert.throws(() => JSON.stringify(ones([1]).expand(2 ** 25)), ShapeError);
 });
+
+law(t, 'in arithmetic a tensor of one element is its number, and a larger one an error', () => {
+  const loss: number | Tensor = tensor([[0.5]]);
+  const js = (run: string) => new Function('x', 'y', `return ${run}`)(loss, tensor([1, 2]));
+  assert.deepEqual(
+    ['1 + x', 'x < 0.6', 'x > 0.6', 'Number(x)', 'Math.sqrt(x * 2)', '"loss " + x', 'String(y)', '[y].join()'].map(js),
+    [1.5, true, false, 0.5, 1, 'loss 0.5', 'tensor([1, 2], float32[2])', 'tensor([1, 2], float32[2])'],
+  );
+  for (const run of ['y + y', 'y < 1', 'Number(y)', '"y: " + y'])
+    assert.throws(
+      () => js(run),
+      /^TypeError: operator: expected a tensor of one element, got float32\[2\]; .*x\.add\(y\)/,
+    );
+});
+
+law(t, 'no comparison of objects finds two tensors equal that it cannot look into', () => {
+  assert.notDeepEqual(tensor([1, 2]), tensor([1, 3]));
+  assert.notDeepStrictEqual({ a: tensor([1, 2]) }, { a: tensor([1, 3]) });
+  const x = tensor([1, 2]);
+  assert.deepStrictEqual([x], [x]);
+  assert.deepStrictEqual(x.toArray(), tensor([1, 2]).toArray());
+});

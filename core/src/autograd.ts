@@ -15,6 +15,7 @@ import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
 import { leave, type Storage, tracking, unscoped } from './storage.ts';
 import { aTensor, checkTensors, someTensors, type Tensor } from './tensor.ts';
+import { noteGradient } from './untrained.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
 function reachable(y: Tensor): Node[] {
@@ -234,7 +235,10 @@ function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
     if (before !== null && own && gx.storage.uses === 0) gx.storage.release();
   });
   // Nothing from here on can fail: all gradients arrive or none.
-  for (let i = 0; i < leaves.length; i++) leaves[i]!.receiveGrad(gradients[i]!);
+  for (let i = 0; i < leaves.length; i++) {
+    leaves[i]!.receiveGrad(gradients[i]!);
+    noteGradient(leaves[i]!);
+  }
   for (const node of nodes) node.free();
 }
 

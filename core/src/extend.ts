@@ -27,4 +27,4 @@ export {
 export { onBackwardEnd } from './pass.ts';
 export { withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
-export { checkTrained, noteGradient, noteKnown, noteMoved } from './untrained.ts';
+export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';

@@ -143,7 +143,7 @@ export function withRecording<T>(on: boolean, run: () => T): T {
 
 /** Runs `run` without recording a graph: for evaluation and updates. Its results do not require gradients. */
 export function noGrad<T>(run: () => T): T {
-  checkArgument('noGrad', 'run', run, aFunction);
+  if (typeof run !== 'function') checkArgument('noGrad', 'run', run, aFunction);
   return withRecording(false, () => {
     const result = run();
     if (result instanceof Promise)

@@ -65,6 +65,11 @@ export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A
   };
 }
 
+function devicesDiffer(op: string, x: readonly Tensor[]): DTypeError {
+  const all = x.map(t => `${describe(t)} on ${t.device}`).join(' and ');
+  return new DTypeError(`${op}: expected tensors on one device, got ${all}`);
+}
+
 function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
   const differentiable = spec.backward === notDifferentiable ? null : (spec as Differentiable<A>);
   const record = (out: Tensor, x: readonly Tensor[], attrs: A): Tensor => {
@@ -93,11 +98,7 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
     const backend = x[0]!.storage.backend;
     // Before `forward` reads any address, because computing what was deferred may collect memory.
     if (settles) for (let i = 0; i < x.length; i++) x[i]!.storage.settle();
-    for (let i = 1; i < x.length; i++)
-      if (x[i]!.storage.backend !== backend)
-        throw new DTypeError(
-          `${spec.name}: expected tensors on one device, got ${x.map(t => `${describe(t)} on ${t.device}`).join(' and ')}`,
-        );
+    for (let i = 1; i < x.length; i++) if (x[i]!.storage.backend !== backend) throw devicesDiffer(spec.name, x);
     const out = x[0]!.make(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
     spec.forward(backend, x, out, attrs);
     return record(out, x, attrs);

@@ -62,7 +62,11 @@ export function withoutEarlyRelease<T>(run: () => T): T {
   }
 }
 
+let made = 0;
+
 export class Storage {
+  /** Unlike that of any other, so that no comparison of objects finds two tensors equal whose elements it cannot see. */
+  readonly id = made++;
   readonly backend: Backend;
   readonly dtype: DType;
   readonly size: number;
@@ -251,7 +255,7 @@ const INSIDE =
  * hand what they return to the scope around them.
  */
 export function scope<T>(run: () => T): T {
-  checkArgument('scope', 'run', run, aFunction);
+  if (typeof run !== 'function') checkArgument('scope', 'run', run, aFunction);
   const own = new Scope(true);
   scopes.push(own);
   let result: T | undefined;
@@ -295,7 +299,7 @@ export function tracking(run: () => void): Scope {
  * @param owns asked at the end: whether that is so. False where code ran that may have kept what it saw; default true.
  */
 export function owningIntermediates(run: () => Tensor, owns: () => boolean = () => true): Tensor {
-  checkArgument('owningIntermediates', 'run', run, aFunction);
+  if (typeof run !== 'function') checkArgument('owningIntermediates', 'run', run, aFunction);
   let result: Tensor | undefined;
   const own = tracking(() => {
     result = run();
@@ -326,7 +330,7 @@ export function releaseInside(node: Node, storages: readonly Storage[]): void {
 
 /** Runs `run` outside of every scope: what it creates (optimizer state, say) lives as long as it is reachable. */
 export function unscoped<T>(run: () => T): T {
-  checkArgument('unscoped', 'run', run, aFunction);
+  if (typeof run !== 'function') checkArgument('unscoped', 'run', run, aFunction);
   if (scopes.length === 0) return run();
   const open = scopes.splice(0);
   try {

@@ -19,6 +19,8 @@ export interface Handle {
   remove(): void;
 }
 
+const UNSEEN = 'by zeroGrad() or grad = null, as a gradient that nobody had asked for';
+
 /** Called with the complete gradient of a tensor; a tensor it returns takes the gradient's place. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing, and `undefined` would make them say so
 export type GradHook = (gy: Tensor) => Tensor | void;
@@ -29,7 +31,7 @@ export type { Tensor };
  * The part of `Tensor` below the operations. They make their results with `make`, so that the class with the methods can
  * import them and not the other way round.
  */
-export abstract class TensorBase implements Layout {
+export class TensorBase implements Layout {
   readonly storage: Storage;
   readonly shape: Shape;
   /** Elements between neighbours along each axis. */
@@ -46,16 +48,18 @@ export abstract class TensorBase implements Layout {
   #hooks: readonly { hook: GradHook; borrows: boolean }[] | null = null;
 
   constructor(storage: Storage, shape: Shape, strides: readonly number[], offset = 0) {
-    if (!(storage instanceof Storage)) checkArgument('Tensor', 'storage', storage, aStorage);
     this.storage = storage;
     this.shape = shape;
     this.strides = strides;
     this.offset = offset;
-    this.dtype = storage.dtype;
+    this.dtype = storage?.dtype;
+    if (this.dtype === undefined) checkArgument('Tensor', 'storage', storage, aStorage);
   }
 
   /** @internal A tensor with another layout or memory, outside of the graph. */
-  abstract make(storage: Storage, shape: Shape, strides: readonly number[], offset?: number): Tensor;
+  make(storage: Storage, shape: Shape, strides: readonly number[], offset = 0): Tensor {
+    return new TensorBase(storage, shape, strides, offset) as Tensor;
+  }
 
   /** True if gradients flow to or through this tensor. Settable on leaves of a floating dtype. */
   get requiresGrad(): boolean {
@@ -79,11 +83,15 @@ export abstract class TensorBase implements Layout {
 
   set grad(g: Tensor | null) {
     if (g !== null) this.#checkGrad(g);
+    this.#setGrad(g, true);
+  }
+
+  #setGrad(g: Tensor | null, shared: boolean): void {
+    const before = this.#grad;
     // A gradient that nobody has seen is the bulk of what a training step leaves behind; its memory comes back now.
-    if (this.#grad !== null && this.#grad !== g && !this.#gradIsShared)
-      this.#grad.storage.release('by zeroGrad() or grad = null, as a gradient that nobody had asked for');
+    if (before !== null && before !== g && !this.#gradIsShared) before.storage.release(UNSEEN);
     this.#grad = g;
-    this.#gradIsShared = true;
+    this.#gradIsShared = shared;
   }
 
   #checkGrad(g: Tensor): void {
@@ -101,8 +109,7 @@ export abstract class TensorBase implements Layout {
 
   /** @internal Sets a gradient that nobody else holds. */
   receiveGrad(g: Tensor): void {
-    this.grad = g;
-    this.#gradIsShared = false;
+    this.#setGrad(g, false);
   }
 
   get device(): string {
@@ -218,6 +225,20 @@ export abstract class TensorBase implements Layout {
   }
 
   /**
+   * In JavaScript's arithmetic and comparisons a tensor of one element is its number: `total += loss`, `loss < best`. A TypeError for
+   * larger ones, which have methods for that; in text every tensor is as `toString` shows it.
+   */
+  [Symbol.toPrimitive](hint: string): number | string {
+    if (hint === 'string') return this.toString();
+    if (this.size !== 1)
+      throw new TypeError(
+        `operator: expected a tensor of one element, got ${describe(this)}; + - * / < > are methods here: x.add(y), x.lt(y), and ` +
+          `text is \`\${x}\``,
+      );
+    return this.item();
+  }
+
+  /**
    * The values, as `console.log` shows them too: four significant digits, the edges only of more than 1000 elements; then
    * dtype, shape, and the device if it is not 'cpu'. Computes nothing: a tensor without values to see says why.
    */
@@ -267,12 +288,15 @@ export const isTensor = (value: unknown): value is Tensor => value instanceof Te
 
 /** Throws unless all of `xs` are tensors. */
 export function checkTensors(op: string, ...xs: readonly unknown[]): void {
-  for (let i = 0; i < xs.length; i++)
-    if (!isTensor(xs[i]))
-      throw new TypeError(
-        `${op}: expected ${xs.length === 1 ? 'a tensor' : 'tensors'}, got ${xs.map(received).join(' and ')}` +
-          (aTensor.hint!(xs[i]) && `; ${aTensor.hint!(xs[i])}`),
-      );
+  for (let i = 0; i < xs.length; i++) if (!(xs[i] instanceof TensorBase)) throw noTensor(op, xs, xs[i]);
+}
+
+function noTensor(op: string, xs: readonly unknown[], x: unknown): TypeError {
+  const meant = aTensor.hint!(x);
+  return new TypeError(
+    `${op}: expected ${xs.length === 1 ? 'a tensor' : 'tensors'}, got ${xs.map(one => received(one)).join(' and ')}` +
+      (meant && `; ${meant}`),
+  );
 }
 
 /** An argument that must be a tensor. */

@@ -3,37 +3,41 @@
  * optimizer was made, would train the rest in silence; modules and optimizers tell each other here, and `step` says so.
  */
 
+import { nameOf } from './check.ts';
 import { describe } from './errors.ts';
 import { backwardPass } from './pass.ts';
 import type { Tensor } from './tensor.ts';
 
-/** What a module lists or an optimizer holds. */
-const known = new WeakSet<Tensor>();
+/** What each parameter of a module keeps for this, in fields of its own: they are written for each gradient. */
+export interface Noted {
+  /** Whether a module lists it, or an optimizer holds it. */
+  known: boolean;
+  /** The last backward pass that left it a gradient. */
+  pass: number;
+}
+
 /** What `Module.to` replaced by a tensor on another device; null until there is any. */
 let moved: WeakSet<Tensor> | null = null;
+/** The last backward pass with a parameter that nobody knows, and that parameter; 0 if there was none. */
+let strayPass = 0;
+let stray: WeakRef<Tensor & Noted> | null = null;
 
-/** The backward pass that the next two are of. */
-let pass = 0;
-/** A parameter that got a gradient and that nobody knows. */
-let stray: WeakRef<Tensor> | null = null;
-/** The first known parameter of the same pass. */
-let witness: WeakRef<Tensor> | null = null;
+const isNoted = (p: Tensor): p is Tensor & Noted => 'known' in p && 'pass' in p;
 
 /** Notes that a module lists these parameters, or that an optimizer holds them. */
 export function noteKnown(parameters: Iterable<Tensor>): void {
-  for (const p of parameters) known.add(p);
+  for (const p of parameters) if (isNoted(p)) p.known = true;
 }
 
-/** Notes that a parameter receives a gradient. */
+/** Notes that a leaf receives a gradient of the backward pass that is running. */
 export function noteGradient(p: Tensor): void {
-  if (pass !== backwardPass()) {
-    pass = backwardPass();
-    stray = null;
-    witness = null;
+  if (!isNoted(p)) return;
+  const pass = backwardPass();
+  if (p.known) p.pass = pass;
+  else if (pass !== strayPass) {
+    strayPass = pass;
+    stray = new WeakRef(p);
   }
-  const isKnown = known.has(p);
-  if (isKnown) witness ??= new WeakRef(p);
-  else if (pass !== 0) stray ??= new WeakRef(p);
 }
 
 /** Notes that another tensor, on another device, takes the place of this parameter. */
@@ -43,19 +47,24 @@ export function noteMoved(p: Tensor): void {
 }
 
 /** Throws if an optimizer of these parameters steps tensors that their model has left, or leaves one out by mistake. */
-export function checkTrained(op: string, parameters: readonly Tensor[]): void {
+export function checkTrained(optimizer: object, parameters: readonly Tensor[]): void {
+  if (moved === null && strayPass === 0) return;
   const left = moved === null ? undefined : parameters.find(p => moved?.has(p));
   if (left !== undefined)
     throw new Error(
-      `${op}: the model moved to another device, this optimizer has ${describe(left)} on '${left.device}'; ` +
+      `${nameOf(optimizer)}: the model moved to another device, this optimizer has ${describe(left)} on '${left.device}'; ` +
         'make the optimizer after model.to(…)',
     );
+  if (strayPass === 0) return;
   const lost = stray?.deref();
-  const beside = witness?.deref();
-  if (lost === undefined || beside === undefined || known.has(lost) || !parameters.includes(beside)) return;
-  if (lost.requiresGrad && lost.borrowGrad() !== null)
+  if (lost === undefined || lost.known) {
+    strayPass = 0;
+    return;
+  }
+  if (lost.requiresGrad && lost.borrowGrad() !== null && parameters.some(p => isNoted(p) && p.pass === strayPass))
     throw new Error(
-      `${op}: a parameter ${describe(lost)} gets gradients, but no module lists it and no optimizer has it; #private ` +
-        'fields and closures are not searched: make the field public, give it to an optimizer, or freeze it',
+      `${nameOf(optimizer)}: a parameter ${describe(lost)} gets gradients, but no module lists it and no optimizer has it, so it would ` +
+        'stay as it is. Modules do not find what lies in #private fields or closures: put it, or its layer, into a ' +
+        'public field; or give it to an optimizer, or switch its requiresGrad off',
     );
 }

@@ -11,17 +11,24 @@ import {
   ShapeError,
   sameShape,
   squaredError,
-  type Tensor,
+  Tensor,
 } from '@otimes/core';
 import { aNumber, aTensor, checkArgument, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 
 export type Reduction = 'mean' | 'sum';
 
 const REDUCTION = { reduction: oneOf('mean', 'sum') };
+const CROSS_ENTROPY = { ...REDUCTION, labelSmoothing: aNumber };
 
-function checkLoss<O extends object>(op: string, x: Tensor, target: Tensor, o: O, kinds: OptionKinds<O>): void {
-  checkArgument(op, op === 'mseLoss' ? 'prediction' : 'logits', x, aTensor);
-  checkArgument(op, 'target', target, aTensor);
+function checkLoss<O extends object>(
+  op: string,
+  x: Tensor,
+  target: Tensor,
+  o: O | undefined,
+  kinds: OptionKinds<O>,
+): void {
+  if (!(x instanceof Tensor)) checkArgument(op, op === 'mseLoss' ? 'prediction' : 'logits', x, aTensor);
+  if (!(target instanceof Tensor)) checkArgument(op, 'target', target, aTensor);
   checkOptions(op, o, kinds);
 }
 
@@ -36,10 +43,10 @@ function checkLoss<O extends object>(op: string, x: Tensor, target: Tensor, o: O
 export function crossEntropy(
   logits: Tensor,
   targets: Tensor,
-  o: { reduction?: Reduction; labelSmoothing?: number } = {},
+  o?: { reduction?: Reduction; labelSmoothing?: number },
 ): Tensor {
-  checkLoss('crossEntropy', logits, targets, o, { ...REDUCTION, labelSmoothing: aNumber });
-  const { reduction = 'mean', labelSmoothing = 0 } = o;
+  checkLoss('crossEntropy', logits, targets, o, CROSS_ENTROPY);
+  const { reduction = 'mean', labelSmoothing = 0 } = o ?? {};
   if (logits.rank < 2 || logits.size === 0)
     throw new ShapeError(`crossEntropy: expected logits [batch, classes, …], got ${describe(logits)}`);
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
@@ -104,9 +111,9 @@ function checkSame(name: string, x: Tensor, target: Tensor): void {
 }
 
 /** (prediction − target)², averaged over all elements. */
-export function mseLoss(prediction: Tensor, target: Tensor, o: { reduction?: Reduction } = {}): Tensor {
+export function mseLoss(prediction: Tensor, target: Tensor, o?: { reduction?: Reduction }): Tensor {
   checkLoss('mseLoss', prediction, target, o, REDUCTION);
-  const { reduction = 'mean' } = o;
+  const { reduction = 'mean' } = o ?? {};
   checkSame('mseLoss', prediction, target);
   const scale = scaleOf(reduction, prediction.size);
   // Integers as float32, in which no square wraps.
@@ -131,9 +138,9 @@ const softplus = defineOp<null>({
 });
 
 /** −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t in [0, 1], averaged over all elements; never overflows. */
-export function bceWithLogits(logits: Tensor, target: Tensor, o: { reduction?: Reduction } = {}): Tensor {
+export function bceWithLogits(logits: Tensor, target: Tensor, o?: { reduction?: Reduction }): Tensor {
   checkLoss('bceWithLogits', logits, target, o, REDUCTION);
-  const { reduction = 'mean' } = o;
+  const { reduction = 'mean' } = o ?? {};
   checkSame('bceWithLogits', logits, target);
   return owningIntermediates(() => reduce(softplus([logits], null).sub(logits.mul(target)), reduction));
 }

@@ -85,6 +85,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** Whether this is a layer of the library itself: the very class, which has its name there. */
   readonly #builtIn = Object.hasOwn(this.constructor, 'builtIn');
   #wasCalled = false;
+  /** The methods of the class, which an instance may have others in the place of. */
+  readonly #forward = this.forward;
+  readonly #call = this.call;
 
   /** Synchronous. With two inputs or another result: `extends Module<[x: Tensor, y: Tensor], Result>`. */
   abstract forward(...inputs: Args): Result;
@@ -120,8 +123,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   keepsTensors(): boolean {
     return (
       !this.#builtIn ||
-      Object.hasOwn(this, 'forward') ||
-      Object.hasOwn(this, 'call') ||
+      this.forward !== this.#forward ||
+      this.call !== this.#call ||
       (this.#substitute !== null && !this.#substituteBorrows)
     );
   }
@@ -133,25 +136,31 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     if (owners > 0 && this.keepsTensors()) foreign++;
     depth++;
     try {
-      if (observer !== null) {
-        const output = this.#run(inputs);
-        observer(this, output);
-        return output;
-      }
-      for (const { hook, borrows } of this.#before) {
-        if (!borrows) keepAll(inputs);
-        this.#checkNoInput(hook(this, inputs));
-      }
-      let output = this.#run(inputs);
-      for (const { hook, borrows } of this.#hooks) {
-        if (!borrows) keepAll([...inputs, output]);
-        const replaced = hook(this, inputs, output);
-        if (replaced !== undefined) output = this.#checkOutput(replaced, output) as Result;
-      }
-      return output;
+      const plain = observer === null && this.#before.length === 0 && this.#hooks.length === 0;
+      return plain ? this.#run(inputs) : this.#runSeen(inputs);
     } finally {
       depth--;
     }
+  }
+
+  /** With whoever watches: the observer, or else the hooks. */
+  #runSeen(inputs: Args): Result {
+    if (observer !== null) {
+      const output = this.#run(inputs);
+      observer(this, output);
+      return output;
+    }
+    for (const { hook, borrows } of this.#before) {
+      if (!borrows) keepAll(inputs);
+      this.#checkNoInput(hook(this, inputs));
+    }
+    let output = this.#run(inputs);
+    for (const { hook, borrows } of this.#hooks) {
+      if (!borrows) keepAll([...inputs, output]);
+      const replaced = hook(this, inputs, output);
+      if (replaced !== undefined) output = this.#checkOutput(replaced, output) as Result;
+    }
+    return output;
   }
 
   #run(inputs: Args): Result {

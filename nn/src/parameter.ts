@@ -1,10 +1,15 @@
 /** Tensors that belong to a module: parameters, which are trained, and buffers, which are only saved with it. */
 
 import { Tensor } from '@otimes/core';
-import { aBoolean, aTensor, checkArgument, checkOptions, noteGradient } from '@otimes/core/extend';
+import { aBoolean, aTensor, checkArgument, checkOptions } from '@otimes/core/extend';
 
 /** A leaf that requires a gradient. It shares the memory of the tensor it is made from. */
 export class Parameter extends Tensor {
+  /** @internal Whether anybody trains it; `Noted` of @otimes/core/extend. */
+  known = false;
+  /** @internal The last backward pass that left it a gradient. */
+  pass = 0;
+
   /** @param o requiresGrad: default true; false for one that is frozen */
   constructor(value: Tensor, o: { requiresGrad?: boolean } = {}) {
     checkArgument('Parameter', 'its value', value, aTensor);
@@ -12,19 +17,6 @@ export class Parameter extends Tensor {
     super(value.storage, value.shape, value.strides, value.offset);
     this.requiresGrad = o.requiresGrad ?? true;
     this.keep();
-  }
-
-  override get grad(): Tensor | null {
-    return super.grad;
-  }
-
-  override set grad(g: Tensor | null) {
-    super.grad = g;
-    if (g !== null) noteGradient(this);
-  }
-
-  override toString(): string {
-    return super.toString().replace('Tensor', 'Parameter');
   }
 }
 
@@ -34,9 +26,5 @@ export class Buffer extends Tensor {
     checkArgument('Buffer', 'its value', value, aTensor);
     super(value.storage, value.shape, value.strides, value.offset);
     this.keep();
-  }
-
-  override toString(): string {
-    return super.toString().replace('Tensor', 'Buffer');
   }
 }

@@ -76,6 +76,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   #lr: number;
   readonly #groups: readonly Group<O>[];
   readonly #parameters: readonly Tensor[];
+  readonly #builtIn = Object.hasOwn(this.constructor, 'builtIn');
   #states: readonly ParameterState[];
 
   /**
@@ -138,10 +139,9 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
    * this optimizer was made, or if it has a layer that cannot be found; see `Module`.
    */
   override step(...none: readonly never[]): void {
-    const name = nameOf(this);
-    checkNone(`${name}.step`, none, 'call loss.backward() before it');
-    checkTrained(name, this.#parameters);
-    const own = Object.hasOwn(this.constructor, 'builtIn') && !Object.hasOwn(this, 'update');
+    if (none.length > 0) checkNone(`${nameOf(this)}.step`, none, 'call loss.backward() before it');
+    checkTrained(this, this.#parameters);
+    const own = this.#builtIn && !Object.hasOwn(this, 'update');
     // Outside of every scope, because the state created here outlives it.
     unscoped(() =>
       noGrad(() => {

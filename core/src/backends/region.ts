@@ -47,18 +47,10 @@ export class WasmRegion implements Region {
   }
 }
 
-/**
- * Memory of the heap for `size` elements, any content. Null where the heap is full as far as it can know, unless somebody
- * `needs` it all the same; an OutOfMemoryError where there is none.
- */
-export function regionOf(heap: Heap, dtype: DType, size: number, needs = false): WasmRegion | null {
-  try {
-    const block = heap.allocate(size * bytesPerElement(dtype), needs);
-    return block === null ? null : new WasmRegion(heap, block, dtype, size);
-  } catch (error) {
-    if (!(error instanceof OutOfMemory)) throw error;
-    throw new OutOfMemoryError(`allocate: no memory for ${size} elements of ${dtype}: ${error.message}`);
-  }
+/** What an allocation of `size` elements throws in the place of the heap's error. */
+export function allocationError(dtype: DType, size: number, error: unknown): unknown {
+  if (!(error instanceof OutOfMemory)) return error;
+  return new OutOfMemoryError(`allocate: no memory for ${size} elements of ${dtype}: ${error.message}`);
 }
 
 /** Whether an operand is in WebAssembly memory; ndarrays that were taken in, and what a full heap left over, are not. */

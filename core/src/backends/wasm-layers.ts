@@ -6,13 +6,13 @@
  */
 
 import type { Exports, Kernels } from '@otimes/kernels';
-import { bytesPerElement } from '../dtype.ts';
+import { bytesPerElement, type DType } from '../dtype.ts';
 import { contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts';
 import { Storage } from '../storage.ts';
 import { type Window, windowsIn } from '../window.ts';
 import type { ConvGeometry, Operand } from './backend.ts';
 import { perChannel, ReferenceBackend } from './reference.ts';
-import { addressOf, inMemory, regionOf } from './region.ts';
+import { addressOf, allocationError, inMemory, WasmRegion } from './region.ts';
 import { tableOf } from './table.ts';
 import { rowMajor as elementsOf } from './walk.ts';
 
@@ -36,9 +36,18 @@ export class WasmLayerBackend extends ReferenceBackend {
    */
   protected override empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
     const size = sizeOf(shape);
-    const storage = new Storage(this, dtype, regionOf(this.kernels.heap, dtype, size, true)!);
+    const storage = new Storage(this, dtype, this.#regionFor(dtype, size));
     this.#lent.push(storage);
     return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+  }
+
+  #regionFor(dtype: DType, size: number): WasmRegion {
+    const { heap } = this.kernels;
+    try {
+      return new WasmRegion(heap, heap.allocate(size * bytesPerElement(dtype), true)!, dtype, size);
+    } catch (error) {
+      throw allocationError(dtype, size, error);
+    }
   }
 
   endKernels(): void {

@@ -6,7 +6,7 @@
  * Kernels never allocate.
  */
 
-import { createKernels, type Exports, type Kernels } from '@otimes/kernels';
+import { type Block, createKernels, type Exports, type Kernels } from '@otimes/kernels';
 import { bytesPerElement, type DType, dtypeOfArray, isFloat, type TypedArray } from '../dtype.ts';
 import { broadcastStrides, isContiguous, type Layout, type Shape, sameShape, sizeOf } from '../shape.ts';
 import type { Region } from '../storage.ts';
@@ -21,7 +21,7 @@ import type {
   UnaryKernel,
 } from './backend.ts';
 import { walkPlanes } from './planes.ts';
-import { addressOf, inMemory, regionOf } from './region.ts';
+import { addressOf, allocationError, inMemory, WasmRegion } from './region.ts';
 import { copiesOf, tableOf } from './table.ts';
 import { runStep, walkRows } from './walk.ts';
 import { WasmLayerBackend } from './wasm-layers.ts';
@@ -55,8 +55,15 @@ export class WasmBackend extends WasmLayerBackend {
 
   override allocate(dtype: DType, size: number): TypedArray | Region {
     this.endKernels();
-    // Where the heap is full as far as it can know, and has said so, an ordinary array is slower and right.
-    return regionOf(this.kernels.heap, dtype, size) ?? super.allocate(dtype, size);
+    const { heap } = this.kernels;
+    let block: Block | null;
+    try {
+      block = heap.allocate(size * bytesPerElement(dtype));
+    } catch (error) {
+      throw allocationError(dtype, size, error);
+    }
+    // Null: the heap is full as far as it can know, and has said so; an ordinary array is slower and right.
+    return block === null ? super.allocate(dtype, size) : new WasmRegion(heap, block, dtype, size);
   }
 
   override store(data: TypedArray): TypedArray | Region {

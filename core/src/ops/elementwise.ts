@@ -125,6 +125,9 @@ function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [T
   return [asTensor(name, a, tensor), asTensor(name, b, tensor)];
 }
 
+const noNumbers = (name: string, a: Tensor, b: Tensor) =>
+  new DTypeError(`${name}: expected numbers, got ${describe(a)} and ${describe(b)}`);
+
 function defineBinary(
   kernel: BinaryKernel,
   result: (dtype: DType) => DType,
@@ -135,14 +138,14 @@ function defineBinary(
     name,
     shape([a, b]) {
       const dtype = promote(a!.dtype, b!.dtype);
-      if (dtype === 'bool' && result === same)
-        throw new DTypeError(`${name}: expected numbers, got ${describe(a!)} and ${describe(b!)}`);
+      if (dtype === 'bool' && result === same) throw noNumbers(name, a!, b!);
       return { shape: broadcastShapes(name, a!.shape, b!.shape), dtype: result(dtype) };
     },
     forward: (backend, [a, b], out) => backend.binary(kernel, a!, b!, out),
     ...(backward === null ? { backward: notDifferentiable } : { backward }),
   });
-  return (a, b, like) => op(operands(name, a, b, like), null);
+  return (a, b, like) =>
+    op(a instanceof TensorBase && b instanceof TensorBase ? [a, b] : operands(name, a, b, like), null);
 }
 
 /** The gradients of both operands, each computed only where it is needed. */

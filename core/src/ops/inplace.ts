@@ -45,8 +45,9 @@ function checkFits(op: string, y: Tensor, x: Tensor): void {
     throw new ShapeError(`${op}: ${describe(x)} does not broadcast to ${describe(y)}`);
 }
 
-/** Throws unless `o` has the constants of an update, all of them numbers. */
-function checkConstants<O extends object>(op: string, o: O, names: readonly (keyof O & string)[]): void {
+/** Throws unless `o` has the constants of an update, all of them numbers. `sum` is that of all, which tells most mistakes. */
+function checkConstants<O extends object>(op: string, sum: number, o: O, names: readonly (keyof O & string)[]): void {
+  if (typeof sum === 'number' && !Number.isNaN(sum)) return;
   for (const name of names) checkArgument(op, name, o?.[name], aNumber);
 }
 
@@ -77,8 +78,8 @@ function wholeNumbers(x: Tensor): Tensor {
 export function addScaledInto(y: Tensor, x: Tensor, alpha: number, keep: number): void {
   checkFits('addScaled_', y, x);
   if (!isFloat(y.dtype)) throw new DTypeError(`addScaled_: expected a floating target, got ${describe(y)}`);
-  checkArgument('addScaled_', 'alpha', alpha, aNumber);
-  checkArgument('addScaled_', 'keep', keep, aNumber);
+  if (typeof alpha !== 'number') checkArgument('addScaled_', 'alpha', alpha, aNumber);
+  if (typeof keep !== 'number') checkArgument('addScaled_', 'keep', keep, aNumber);
   target('addScaled_', y, x);
   y.storage.backend.addScaled(y, x, alpha, keep);
 }
@@ -88,8 +89,8 @@ export function addcdivInto(y: Tensor, x: Tensor, d: Tensor, value: number, keep
   checkFits('addcdiv_', y, x);
   checkFits('addcdiv_', y, d);
   if (!isFloat(y.dtype)) throw new DTypeError(`addcdiv_: expected a floating target, got ${describe(y)}`);
-  checkArgument('addcdiv_', 'value', value, aNumber);
-  checkArgument('addcdiv_', 'keep', keep, aNumber);
+  if (typeof value !== 'number') checkArgument('addcdiv_', 'value', value, aNumber);
+  if (typeof keep !== 'number') checkArgument('addcdiv_', 'keep', keep, aNumber);
   target('addcdiv_', y, x, d);
   y.storage.backend.addcdiv(y, x, d, value, keep);
 }
@@ -97,7 +98,7 @@ export function addcdivInto(y: Tensor, x: Tensor, d: Tensor, value: number, keep
 /** y ← β y. */
 export function scaleInto(y: Tensor, beta: number): void {
   if (!isFloat(y.dtype)) throw new DTypeError(`scale_: expected a floating target, got ${describe(y)}`);
-  checkArgument('scale_', 'beta', beta, aNumber);
+  if (typeof beta !== 'number') checkArgument('scale_', 'beta', beta, aNumber);
   target('scale_', y);
   y.storage.backend.scale(y, beta);
 }
@@ -109,7 +110,7 @@ export function scaleInto(y: Tensor, beta: number): void {
 export function adamMoments(m: Tensor, v: Tensor, g: Tensor, second: Tensor | null, o: MomentOptions): Tensor {
   const others = second === null ? [v, g] : [v, g, second];
   checkTensors('adamMoments', m, ...others);
-  checkConstants('adamMoments', o, MOMENTS);
+  checkConstants('adamMoments', o?.beta1 + o?.beta2 + o?.eps + o?.correction1 + o?.correction2, o, MOMENTS);
   for (const x of others)
     if (!sameShape(x.shape, m.shape) || x.dtype !== m.dtype)
       throw new ShapeError(`adamMoments: expected tensors like m, ${describe(m)}, got ${describe(x)}`);
@@ -133,23 +134,28 @@ function updated(op: string, p: Tensor, x: Tensor, g: Tensor): void {
 }
 
 function checkLike(op: string, p: Tensor, x: Tensor): void {
-  checkTensors(op, p, x);
   if (!sameShape(x.shape, p.shape) || x.dtype !== p.dtype)
     throw new ShapeError(`${op}: expected tensors like p, ${describe(p)}, got ${describe(x)}`);
 }
 
 /** A whole step of Adam (or AdamW) in place, by one kernel: `adamMoments`, then p ← keep p − lr · direction. */
 export function adamStep(p: Tensor, m: Tensor, v: Tensor, g: Tensor, o: AdamOptions): void {
+  checkTensors('adamStep', p, m, v, g);
   checkLike('adamStep', p, g);
-  checkConstants('adamStep', o, ADAM);
-  for (const x of [p, m, v]) updated('adamStep', p, x, g);
+  const sum = o?.beta1 + o?.beta2 + o?.eps + o?.correction1 + o?.correction2 + o?.lr + o?.keep;
+  checkConstants('adamStep', sum, o, ADAM);
+  updated('adamStep', p, p, g);
+  updated('adamStep', p, m, g);
+  updated('adamStep', p, v, g);
   p.storage.backend.adam(p, m, v, g, o);
 }
 
 /** A step of SGD with momentum in place, by one kernel: buf ← keep buf + take g;  p ← p − lr (look buf + own g). */
 export function sgdStep(p: Tensor, buf: Tensor, g: Tensor, o: SgdOptions): void {
+  checkTensors('sgdStep', p, buf, g);
   checkLike('sgdStep', p, g);
-  checkConstants('sgdStep', o, SGD);
-  for (const x of [p, buf]) updated('sgdStep', p, x, g);
+  checkConstants('sgdStep', o?.lr + o?.keep + o?.take + o?.look + o?.own, o, SGD);
+  updated('sgdStep', p, p, g);
+  updated('sgdStep', p, buf, g);
   p.storage.backend.sgd(p, buf, g, o);
 }

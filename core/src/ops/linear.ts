@@ -37,8 +37,7 @@ function asRows(x: Tensor): Tensor {
  * @throws ShapeError, DTypeError if they do not fit
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
-  checkTensors('linear', x, weight);
-  if (bias !== null) checkTensors('linear', bias);
+  checkTensors('linear', x, weight, bias ?? x);
   if (weight.rank !== 2) throw new ShapeError(`linear: expected a weight [out, in], got ${describe(weight)}`);
   if (x.rank === 0 || x.shape[x.rank - 1] !== weight.shape[1])
     throw new ShapeError(`linear: expected an input [..., ${weight.shape[1]}], got ${describe(x)}`);
@@ -48,8 +47,8 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   if (bias !== null) dtype = promote(dtype, bias.dtype);
   if (!isFloat(dtype))
     throw new DTypeError(`linear: expected floating tensors, got ${describe(x)} and ${describe(weight)}`);
-  const inputs = [cast(x, dtype), cast(weight, dtype)];
-  return linearOp(bias === null ? inputs : [...inputs, cast(bias, dtype)], null);
+  const [input, w] = [cast(x, dtype), cast(weight, dtype)];
+  return linearOp(bias === null ? [input, w] : [input, w, cast(bias, dtype)], null);
 }
 
 const gramOp: Op<null> = defineOp<null>({

@@ -76,7 +76,7 @@ const squaredErrorGrad: Op<number> = defineOp<number>({
 /** scale · Σ (a − b)² of two floating tensors of one shape and dtype; a scalar. */
 export function squaredError(a: Tensor, b: Tensor, scale: number): Tensor {
   checkTensors('squaredError', a, b);
-  checkArgument('squaredError', 'scale', scale, aNumber);
+  if (typeof scale !== 'number') checkArgument('squaredError', 'scale', scale, aNumber);
   if (!sameShape(a.shape, b.shape) || a.dtype !== b.dtype)
     throw new ShapeError(`squaredError: expected a tensor like ${describe(a)}, got ${describe(b)}`);
   if (!isFloat(a.dtype)) throw new DTypeError(`squaredError: expected floating tensors, got ${describe(a)}`);

@@ -92,6 +92,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #restIsOurs: boolean;
   #restWasOrdinary = true;
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
+  readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
   readonly #handles: readonly Handle[];
   readonly #watch = new Stopwatch();
@@ -134,6 +135,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       trainable.map(([, p]) => p),
     );
     this.#parameterPaths = new Map(trainable.map(([path, p]) => [p, path]));
+    this.#trainable = [...this.#parameterPaths.keys()];
     const overrides = o.overrides ?? {};
     const all = collectBlocks(model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
     for (const key of Object.keys(overrides))
@@ -345,7 +347,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
     if (this.#detached) throw new Error(`${this.#name}: step() after detach(), which removed the hooks`);
     this.#watchman.check();
-    checkTrained(this.#name, [...this.#parameterPaths.keys()]);
+    checkTrained(this, this.#trainable);
     inStep(() => {
       const plans = this.#plan();
       const journal = this.#watch.time('rest', () => this.#stepRest(plans));
