@@ -78,11 +78,22 @@ law(t, 'a block of code is a whole program, which begins with an import, or says
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
 const checked = node(tsc, '-p', folder, '--pretty', 'false');
 
+const inOneLine = (text: string) => text.replace(/\s+/g, ' ');
+/** What a program says it prints, in that order: the ends of lines behind `// →` or `// some words: →`. */
+const claims = ({ code }: Block) => [...code.matchAll(/\/\/ (?:.*: )?→ (.+)$/gm)].map(([, claim]) => inOneLine(claim!));
+
 for (const program of programs) {
   const test = program.code.includes('await useBlas(') ? withBlas : always;
-  test(`${program.page}:${program.line} runs`, async () => {
+  test(`${program.page}:${program.line} runs, and prints what it says`, async () => {
     const { code, output } = await node('--conditions=@otimes/source', '--import', 'tsx', fileOf(program));
     assert.equal(code, 0, output);
+    const printed = inOneLine(output);
+    let end = 0;
+    for (const claim of claims(program)) {
+      const begin = printed.indexOf(claim, end);
+      assert.ok(begin >= 0, `expected ${claim} next in\n${output}`);
+      end = begin + claim.length;
+    }
   });
 }
 
