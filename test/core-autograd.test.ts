@@ -838,3 +838,60 @@ law(t, 'masks and indices that a layer makes for itself go with its graph', () =
   assert.deepEqual(x.grad!.toArray(), [1, 0, 1]);
   assert.ok(mask!.storage.released);
 });
+
+// --- operations of the program's own -----------------------------------------------------------------------------------
+
+law(t, 'what the functions of an operation of the program’s own return is checked', () => {
+  const record = {
+    name: 'twice',
+    shape: ([x]: readonly Tensor[]) => ({ shape: x!.shape, dtype: x!.dtype }),
+    forward: (
+      ...[backend, [x], out]: Parameters<Extract<Parameters<typeof defineOp<null>>[0], { forward: unknown }>['forward']>
+    ) => backend.binary('add', x!, x!, out),
+  };
+  const x = leaf(2);
+  const rules: [unknown, RegExp][] = [
+    [
+      (gy: Tensor) => gy.mul(2),
+      /^TypeError: twice: expected backward to return 1 gradient, one for each input, or null, got float64\[2\]/,
+    ],
+    [async (gy: Tensor) => [gy], /got a promise/],
+    [() => [], /got \[\]/],
+    [(gy: Tensor) => [gy, gy], /got \[float64\[2\], float64\[2\]\]/],
+    [() => undefined, /got undefined/],
+    [() => [3], /expected a gradient of backward to be a tensor, got 3/],
+  ];
+  for (const [backward, says] of rules) {
+    const op = defineOp<null>({ ...record, backward: backward as never });
+    assert.throws(() => op([x], null).sum().backward(), says);
+  }
+  assert.throws(
+    () => defineOp<null>({ ...record, backward: undefined as never }),
+    /expected backward to be a function, or notDiff/,
+  );
+  const shaped = (result: unknown) =>
+    defineOp<null>({ ...record, shape: (() => result) as never, backward: gy => [gy] });
+  for (const [result, says] of [
+    [undefined, /twice: expected the result of shape to be { shape, dtype }/],
+    [{ shape: [2] }, /DTypeError: twice: expected the dtype of the result/],
+    [{ shape: [-1], dtype: 'float32' }, /twice: a shape is made of integers ≥ 0/],
+  ] as const)
+    assert.throws(() => shaped(result)([x], null), says);
+});
+
+law(t, 'a view of the program’s own lies within its storage', () => {
+  const x = leaf(4);
+  const view = (layout: object) =>
+    defineOp<null>({ name: 'wide', view: () => layout as never, backward: gy => [gy] })([x], null);
+  for (const layout of [
+    { shape: [64], strides: [1], offset: 0 },
+    { shape: [2], strides: [1], offset: 3 },
+    { shape: [2], strides: [-1], offset: 0 },
+    { shape: [2, 2], strides: [3, 2], offset: 0 },
+    { shape: [2], strides: [0.5], offset: 0 },
+    {},
+  ])
+    assert.throws(() => view(layout), /wide: expected a view within the 4 elements of the storage/);
+  assert.deepEqual(view({ shape: [4], strides: [-1], offset: 3 }).toArray(), (x.toArray() as number[]).toReversed());
+  assert.deepEqual(view({ shape: [0, 5], strides: [9, 9], offset: 0 }).size, 0);
+});

@@ -36,7 +36,7 @@ export function converted(op: string, data: ArrayLike<number | bigint>, dtype: D
 }
 
 type Row = readonly unknown[] | NumberArray;
-const isRow = (value: unknown): value is Row => Array.isArray(value) || ArrayBuffer.isView(value);
+export const isRow = (value: unknown): value is Row => Array.isArray(value) || ArrayBuffer.isView(value);
 
 /**
  * The numbers of nested arrays in row-major order, and their shape unless one is given. `dtype` defaults to float32 for

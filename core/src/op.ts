@@ -1,13 +1,13 @@
 /** `defineOp`, the only door from an operation to the graph and to the backend. */
 
 import type { Backend } from './backends/backend.ts';
-import { aFunction, aString, checkArgument } from './check.ts';
+import { aDType, aFunction, aString, checkArgument, type Kind, received } from './check.ts';
 import { type DType, isFloat } from './dtype.ts';
-import { DTypeError, describe } from './errors.ts';
+import { DTypeError, describe, ShapeError } from './errors.ts';
 import { type Differentiable, isRecording, Node } from './graph.ts';
-import { contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
+import { checkShape, contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
-import { someTensors, type Tensor } from './tensor.ts';
+import { aTensor, someTensors, type Tensor } from './tensor.ts';
 
 /** Shape and dtype of a result. */
 export type ResultType = { readonly shape: Shape; readonly dtype: DType };
@@ -58,11 +58,71 @@ export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A
   checkArgument('defineOp', 'name', name, aString);
   const work = 'view' in spec ? 'view' : 'transfer' in spec ? 'transfer' : 'forward';
   checkArgument('defineOp', work, (spec as Record<string, unknown>)[work], aFunction);
-  const run = makeOp({ builtIn: false, ...spec });
+  const run = makeOp(checked({ builtIn: false, ...spec }));
   return (x, attrs) => {
     checkArgument(spec.name, 'inputs', x, someTensors);
     return run(x, attrs);
   };
+}
+
+/** The record with checks of what its functions return; those of the library's own need none. */
+function checked<A>(spec: Parameters<typeof defineOp<A>>[0]): Parameters<typeof defineOp<A>>[0] {
+  const { name } = spec;
+  const checks: Record<string, unknown> = {};
+  if (spec.backward !== notDifferentiable) {
+    checkArgument(name, 'backward', spec.backward, aRule);
+    const { backward } = spec;
+    checks.backward = (gy: Tensor, node: Node<A>) => {
+      const gradients: unknown = backward(gy, node);
+      const expected = `${node.inputs.length} gradient${node.inputs.length === 1 ? '' : 's'}, one for each input, or null`;
+      if (!Array.isArray(gradients) || gradients.length !== node.inputs.length)
+        throw new TypeError(`${name}: expected backward to return ${expected}, got ${received(gradients)}`);
+      for (const g of gradients)
+        if (g !== null && g !== undefined) checkArgument(name, 'a gradient of backward', g, aTensor);
+      return gradients as readonly (Tensor | null)[];
+    };
+  }
+  if ('shape' in spec) {
+    const { shape } = spec;
+    checks.shape = (x: readonly Tensor[], attrs: A): ResultType => {
+      const result = shape(x, attrs);
+      checkArgument(name, 'the result of shape', result, aResultType);
+      checkArgument(name, 'the dtype of the result', result.dtype, aDType);
+      checkShape(name, result.shape);
+      return result;
+    };
+  }
+  if ('view' in spec) {
+    const { view } = spec;
+    checks.view = (x: Tensor, attrs: A): Layout => {
+      const layout = view(x, attrs);
+      if (!isWithin(layout, x.storage.size))
+        throw new ShapeError(
+          `${name}: expected a view within the ${x.storage.size} elements of the storage, got shape [${layout?.shape}], ` +
+            `strides [${layout?.strides}], offset ${layout?.offset}`,
+        );
+      return layout;
+    };
+  }
+  return { ...spec, ...checks };
+}
+
+const aRule: Kind = { ...aFunction, expected: 'a function, or notDifferentiable' };
+const aResultType: Kind = { expected: '{ shape, dtype }', is: v => typeof v === 'object' && v !== null };
+
+/** Whether a view reads only elements that there are. */
+function isWithin(layout: Layout, size: number): boolean {
+  if (!Array.isArray(layout?.shape) || !Array.isArray(layout.strides)) return false;
+  const { shape, strides, offset } = layout;
+  if (shape.length !== strides.length || ![offset, ...shape, ...strides].every(Number.isInteger)) return false;
+  if (shape.some(length => length < 0)) return false;
+  if (sizeOf(shape) === 0) return true;
+  let [first, last] = [offset, offset];
+  shape.forEach((length, i) => {
+    if (strides[i]! < 0) first += (length - 1) * strides[i]!;
+    else last += (length - 1) * strides[i]!;
+  });
+  return first >= 0 && last < size;
 }
 
 function devicesDiffer(op: string, x: readonly Tensor[]): DTypeError {

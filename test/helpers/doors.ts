@@ -61,7 +61,8 @@ const show = (value: unknown): string => {
  * object, to an unknown option, and to each wrong value of each option that `args` shows.
  */
 export async function checkDoor(name: string, { call, args, says = name, skip = {} }: Door): Promise<void> {
-  const names = typeof says === 'string' ? [says] : says;
+  // A tensor in the place of a number says 'operator' where it is compared.
+  const names = [...(typeof says === 'string' ? [says] : says), 'operator'];
   const faults: string[] = [];
   const attempt = async (what: string, given: readonly unknown[], mustThrow: boolean) => {
     try {

@@ -17,14 +17,15 @@ import { tableOf } from './table.ts';
 import { rowMajor as elementsOf } from './walk.ts';
 
 export class WasmLayerBackend extends ReferenceBackend {
-  readonly kernels: Kernels;
+  /** Not among the enumerable fields: who prints all of an object would print all of the memory. */
+  declare readonly kernels: Kernels;
   /** What kernels needed while they ran. */
   #lent: Storage[] = [];
   #layer!: ReturnType<typeof layerTable>;
 
   constructor(device: string, kernels: Kernels) {
     super(device);
-    this.kernels = kernels;
+    Object.defineProperty(this, 'kernels', { value: kernels });
     kernels.bind(exports => {
       this.#layer = layerTable(exports);
     });

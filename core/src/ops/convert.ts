@@ -3,7 +3,7 @@
 import { checkArgument, type Kind } from '../check.ts';
 import { type DType, isFloat } from '../dtype.ts';
 import { arrayLike, fullLike } from '../fill.ts';
-import { fromNested } from '../nested.ts';
+import { fromNested, isRow } from '../nested.ts';
 import { type Nested, type Tensor, TensorBase } from '../tensor.ts';
 
 const anOperand: Kind = { expected: 'a tensor, a number or nested arrays of numbers', is: () => false };
@@ -30,11 +30,12 @@ export function asTensor(op: string, value: TensorLike, like: Tensor): Tensor {
 function weakDtype(op: string, value: Nested, beside: DType): DType {
   if (isFloat(beside)) return beside;
   if (typeof value !== 'number' && every(value, v => typeof v === 'boolean')) return beside;
-  const [fits, whole] = [(v: unknown) => v === (Number(v) | 0), Number.isInteger];
+  const [fits, whole] = [(v: unknown) => typeof v === 'number' && v === (v | 0), Number.isInteger];
   if (CONDITIONS.includes(op)) return every(value, fits) ? 'int32' : 'float64';
   return every(value, op === 'div' ? fits : whole) ? 'int32' : 'float32';
 }
 
-function every(value: Nested, holds: (v: number | boolean) => boolean): boolean {
-  return typeof value === 'object' ? value.every(v => every(v, holds)) : holds(value);
+function every(value: unknown, holds: (v: unknown) => boolean): boolean {
+  // What is no number at all is for `fromNested` to refuse.
+  return isRow(value) ? Array.prototype.every.call(value, v => every(v, holds)) : holds(value);
 }
