@@ -72,7 +72,8 @@ export function received(value: unknown, depth = 1): string {
   }
   if (isPlainObject(value)) return `{ ${Object.keys(value).slice(0, 4).join(', ')} }`;
   if ('then' in value) return 'a promise';
-  return `a ${value.constructor?.name ?? 'strange object'}`;
+  const name = value.constructor?.name ?? 'strange object';
+  return `${/^[AEIO]/.test(name) ? 'an' : 'a'} ${name}`;
 }
 
 /**

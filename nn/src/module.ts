@@ -14,7 +14,7 @@ import {
   noteMoved,
   received,
 } from '@otimes/core/extend';
-import { hiddenIn, isMember, type Member, membersIn, replaceIn } from './members.ts';
+import { hiddenIn, isMember, type Member, ModuleBase, membersIn, replaceIn } from './members.ts';
 import { Buffer, Parameter } from './parameter.ts';
 import { loadInto } from './state.ts';
 
@@ -71,12 +71,14 @@ export function observed<T>(see: (module: AnyModule, output: unknown) => void, r
 /**
  * The base of all layers and models. Parameters, buffers and submodules are found in public fields, and in plain objects,
  * arrays, maps and sets there, in that order and under those names: `heads.cat.weight`. What lies in instances of other
- * classes is an error; `#private` fields are not seen, and an optimizer's `step` throws for a layer in one.
+ * classes is an error, and so is a plain tensor where a parameter or buffer was; `#private` fields are not seen, and an optimizer's `step` throws for a layer in one.
  *
  * A subclass writes `forward`; users write `call`, which also runs the hooks. One input and a tensor are the rule; a module
  * with others says so: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
  */
-export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> {
+export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> extends ModuleBase {
+  /** The members that are parameters and buffers in every instance of a layer of the library, and of what extends it. */
+  static readonly tensors: readonly string[] = [];
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
@@ -85,6 +87,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** Whether this is a layer of the library itself: the very class, which has its name there. */
   readonly #builtIn = Object.hasOwn(this.constructor, 'builtIn');
   #wasCalled = false;
+  /** Names under which a parameter or buffer was found. */
+  readonly #held = new Set((this.constructor as typeof Module).tensors);
   /** The methods of the class, which an instance may have others in the place of. */
   readonly #forward = this.forward;
   readonly #call = this.call;
@@ -105,7 +109,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     checkArgument(`${name}.substitute`, 'forward', forward, aFunction);
     checkOptions(`${name}.substitute`, o, BORROWS);
     if (this.#substitute !== null)
-      throw new Error(`${name}: its forward pass is substituted already; remove that one first`);
+      throw new Error(
+        `${name}: its forward pass is substituted already; remove that one first, a Kronecker optimizer by its detach()`,
+      );
     this.#substitute = forward;
     this.#substituteBorrows = o.borrows ?? false;
     return {
@@ -175,6 +181,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Of the outermost module: all parameters that it lists count as known, and what it cannot list is an error. */
   #beforeFirstCall(): void {
+    if (typeof this.forward !== 'function')
+      throw new TypeError(`${nameOf(this)}: its method forward is missing, which call runs`);
     if (depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
     this.#wasCalled = true;
   }
@@ -253,8 +261,17 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
             throw refuse(path, 'leads back to a module above it; keep that in a #private field');
           if (found.has(path)) throw refuse(path, 'is the name of two entries');
           found.set(path, value);
+          if (value instanceof Tensor) module.#held.add(name);
           if (value instanceof Module) visit(value, `${path}.`, [...above, value]);
         } else if (!(value instanceof Tensor)) others.push([path, value]);
+        // A call may run with other tensors in the place of weights, which were computed from some weights.
+        else if (module.#held.has(name) && depth === 0 && !(calling && value.requiresGrad && !value.isLeaf))
+          throw refuse(
+            path,
+            'is a plain tensor in the place of a parameter or buffer, so it is neither trained nor saved: make it a new ' +
+              'Parameter(…) or Buffer(…), or keep the old one and copy into it, as in noGrad(() => layer.weight.copy_(…))',
+          );
+        else if (!value.requiresGrad || !value.isLeaf) continue;
         // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
         else if (calling && !module.#wasCalled) early.add(value);
         else if (!module.#wasCalled || early.has(value))
@@ -360,7 +377,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /** The tree as PyTorch prints it, with the shapes of parameters, the options of layers, and counts of parameters. */
-  toString(): string {
+  override toString(): string {
     const counted = new Set<Tensor>();
     const tree = this.#print(counted, []);
     const total = [...counted].reduce((sum, { size }) => sum + size, 0);
@@ -373,7 +390,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     for (const [name, value] of this.members()) {
       if (value instanceof Module)
         below.push(`(${name}): ${above.includes(value) ? '…' : value.#print(counted, [...above, this])}`);
-      else if (value instanceof Tensor) {
+      else if (value instanceof Parameter || value instanceof Buffer) {
         own.push(`${name} [${value.shape.join(', ')}]`);
         if (value instanceof Parameter && !counted.has(value)) count += value.size;
         if (value instanceof Parameter) counted.add(value);

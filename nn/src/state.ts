@@ -1,7 +1,7 @@
 /** Loading a state dict: all of it or nothing. */
 
 import { describe, noGrad, type StateDict, type Storage, sameShape, Tensor } from '@otimes/core';
-import { aBoolean, aStateDict, checkArgument, checkOptions, received } from '@otimes/core/extend';
+import { aBoolean, aStateDict, checkArgument, checkOptions, isPlainObject, received } from '@otimes/core/extend';
 
 /** Copies the entries of `state` into the tensors of the same paths; see `Module.loadStateDict`. */
 export function loadInto(
@@ -24,7 +24,7 @@ export function loadInto(
     }
     const value: unknown = state[path];
     if (!(value instanceof Tensor) || !fits(value, target))
-      problems.push(`does not fit: ${path} expects ${describe(target)}, got ${received(value)}`);
+      problems.push(`does not fit: ${path} expects ${describe(target)}, got ${shown(value)}`);
     else if (value.storage.released || target.storage.released)
       problems.push(`released: ${path} ${describe(value)} has no values any more`);
     // From another device, or from under the targets themselves, which are written one after the other.
@@ -33,7 +33,7 @@ export function loadInto(
   }
   if (strict)
     for (const [path, value] of Object.entries(state))
-      if (!own.has(path)) problems.push(`unexpected: ${path} ${received(value)}`);
+      if (!own.has(path)) problems.push(`unexpected: ${path} ${shown(value)}`);
   if (problems.length > 0)
     throw new Error(
       `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
@@ -41,6 +41,14 @@ export function loadInto(
   noGrad(() => {
     for (const [target, value] of copies) target.copy_(value);
   });
+}
+
+/** A value as problems show it, with what to do about one that is no tensor. */
+function shown(value: unknown): string {
+  const hint = isPlainObject(value)
+    ? '; names of nested entries are dotted paths'
+    : '; tensor(…) makes a tensor of values';
+  return received(value) + (value instanceof Tensor ? '' : hint);
 }
 
 function fits(value: Tensor, target: Tensor): boolean {
