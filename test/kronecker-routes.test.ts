@@ -786,7 +786,7 @@ t.test('nobody sees which route ran', t => {
     const first = new STEVE(model, { overrides: { '0': { skip: true } } });
     assert.throws(
       () => new KFAC(model),
-      /Linear: its forward pass is substituted already; .*Kronecker optimizer by its detach\(\)/,
+      /Linear: its forward pass is substituted already; .*Kronecker optimizer has detach\(\)/,
     );
     const { x, y } = newBatches({ steps: 1 })[0]!;
     first.detach();

@@ -451,7 +451,7 @@ t.test('what the format cannot hold is refused when it is saved', async t => {
     name: 'TypeError',
     message: /tensors by name, got \{ model \}; 'model' is \{ weight \}: flatten it, to names such as 'model\.weight'/,
   });
-  t.throws(wrong({ a: zeros([1]), b: new Int8Array(1) }), /'b' is an Int8Array: make it a tensor\(…\)/);
+  t.throws(wrong({ a: zeros([1]), b: new Uint8Array(1) }), /'b' is a Uint8Array: make it a tensor\(…\)/);
 });
 
 t.test('load(path) is what save(path) got, metadata too; errors name the file', async t => {

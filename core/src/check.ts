@@ -72,8 +72,7 @@ export function received(value: unknown, depth = 1): string {
   }
   if (isPlainObject(value)) return `{ ${Object.keys(value).slice(0, 4).join(', ')} }`;
   if ('then' in value) return 'a promise';
-  const name = value.constructor?.name ?? 'strange object';
-  return `${/^[AEIO]/.test(name) ? 'an' : 'a'} ${name}`;
+  return `a ${value.constructor?.name ?? 'strange object'}`;
 }
 
 /**

@@ -81,5 +81,7 @@ function kind(value: unknown): string {
   if (value instanceof Tensor) return `${value.dtype}[${value.shape.join(',')}]`;
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (isRecord(value)) return `{ ${Object.keys(value).join(', ')} }`;
-  return typeof value === 'object' || value === undefined ? received(value) : `a ${typeof value}`;
+  return typeof value === 'object' || value === undefined
+    ? received(value).replace(/^a (?=[AEIO])/, 'an ')
+    : `a ${typeof value}`;
 }

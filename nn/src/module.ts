@@ -71,14 +71,15 @@ export function observed<T>(see: (module: AnyModule, output: unknown) => void, r
 /**
  * The base of all layers and models. Parameters, buffers and submodules are found in public fields, and in plain objects,
  * arrays, maps and sets there, in that order and under those names: `heads.cat.weight`. What lies in instances of other
- * classes is an error, and so is a plain tensor where a parameter or buffer was; `#private` fields are not seen, and an optimizer's `step` throws for a layer in one.
+ * classes is an error, and so is a plain tensor where a parameter or buffer was; `#private` fields are not seen, and an
+ * optimizer's `step` throws for a layer in one.
  *
  * A subclass writes `forward`; users write `call`, which also runs the hooks. One input and a tensor are the rule; a module
  * with others says so: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
  */
 export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> extends ModuleBase {
   /** The members that are parameters and buffers in every instance of a layer of the library, and of what extends it. */
-  static readonly tensors: readonly string[] = [];
+  declare static readonly tensors?: readonly string[];
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
@@ -110,7 +111,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     checkOptions(`${name}.substitute`, o, BORROWS);
     if (this.#substitute !== null)
       throw new Error(
-        `${name}: its forward pass is substituted already; remove that one first, a Kronecker optimizer by its detach()`,
+        `${name}: its forward pass is substituted already; remove that one first; a Kronecker optimizer has detach()`,
       );
     this.#substitute = forward;
     this.#substituteBorrows = o.borrows ?? false;
@@ -181,8 +182,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Of the outermost module: all parameters that it lists count as known, and what it cannot list is an error. */
   #beforeFirstCall(): void {
-    if (typeof this.forward !== 'function')
-      throw new TypeError(`${nameOf(this)}: its method forward is missing, which call runs`);
+    checkArgument(nameOf(this), 'its forward', this.forward, aFunction);
     if (depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
     this.#wasCalled = true;
   }
@@ -249,7 +249,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
    * Every parameter, buffer and module of the tree, depth first, by its dotted path; one used in two places is there twice.
    * Throws for a tree that is none, and for what may want to be trained and cannot be listed.
    */
-  #walk(calling = false): Map<string, Parameter | Buffer | AnyModule> {
+  #walk(calling = false, recurse = true): Map<string, Parameter | Buffer | AnyModule> {
     const found = new Map<string, Parameter | Buffer | AnyModule>();
     const others: Member[] = [];
     const refuse = (path: string, what: string) => new TypeError(`${nameOf(this)}: '${path}' ${what}`);
@@ -262,23 +262,23 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
           if (found.has(path)) throw refuse(path, 'is the name of two entries');
           found.set(path, value);
           if (value instanceof Tensor) module.#held.add(name);
-          if (value instanceof Module) visit(value, `${path}.`, [...above, value]);
-        } else if (!(value instanceof Tensor)) others.push([path, value]);
-        // A call may run with other tensors in the place of weights, which were computed from some weights.
-        else if (module.#held.has(name) && depth === 0 && !(calling && value.requiresGrad && !value.isLeaf))
-          throw refuse(
-            path,
-            'is a plain tensor in the place of a parameter or buffer, so it is neither trained nor saved: make it a new ' +
-              'Parameter(…) or Buffer(…), or keep the old one and copy into it, as in noGrad(() => layer.weight.copy_(…))',
-          );
-        else if (!value.requiresGrad || !value.isLeaf) continue;
-        // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
-        else if (calling && !module.#wasCalled) early.add(value);
-        else if (!module.#wasCalled || early.has(value))
-          throw refuse(
-            path,
-            'is a plain tensor that requires a gradient, so it is not trained: make it a new Parameter(…)',
-          );
+          if (recurse && value instanceof Module) visit(value, `${path}.`, [...above, value]);
+        } else if (!(value instanceof Tensor)) {
+          if (recurse) others.push([path, value]);
+        } else {
+          // A call may run with tensors that were computed from weights in the place of those.
+          const lost = module.#held.has(name) && depth === 0 && (!calling || value.isLeaf);
+          const trains = value.requiresGrad && value.isLeaf;
+          // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
+          const stray = trains && (!module.#wasCalled || early.has(value));
+          if (!lost && stray && calling && !module.#wasCalled) early.add(value);
+          else if (lost || stray)
+            throw refuse(
+              path,
+              `is a plain tensor${lost ? '' : ' that requires a gradient'}, so it is not trained: make it a new Parameter(…)` +
+                (lost ? ' or Buffer(…), or noGrad(() => layer.weight.copy_(…))' : ''),
+            );
+        }
       }
     };
     visit(this, '', [this]);
@@ -301,7 +301,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** Each parameter once, by the path where it is found first; with `recurse: false` those of this module itself. */
   namedParameters(o: { recurse?: boolean } = {}): Map<string, Parameter> {
     checkOptions('namedParameters', o, { recurse: aBoolean });
-    const found = firstOfEach(o.recurse === false ? this.members() : this.#walk(), isParameter);
+    const found = firstOfEach(this.#walk(false, o.recurse), isParameter);
     noteKnown(found.values());
     return found;
   }

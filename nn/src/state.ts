@@ -1,7 +1,7 @@
 /** Loading a state dict: all of it or nothing. */
 
 import { describe, noGrad, type StateDict, type Storage, sameShape, Tensor } from '@otimes/core';
-import { aBoolean, aStateDict, checkArgument, checkOptions, isPlainObject, received } from '@otimes/core/extend';
+import { aBoolean, aStateDict, checkArgument, checkOptions, received } from '@otimes/core/extend';
 
 /** Copies the entries of `state` into the tensors of the same paths; see `Module.loadStateDict`. */
 export function loadInto(
@@ -43,13 +43,7 @@ export function loadInto(
   });
 }
 
-/** A value as problems show it, with what to do about one that is no tensor. */
-function shown(value: unknown): string {
-  const hint = isPlainObject(value)
-    ? '; names of nested entries are dotted paths'
-    : '; tensor(…) makes a tensor of values';
-  return received(value) + (value instanceof Tensor ? '' : hint);
-}
+const shown = (value: unknown): string => received(value) + (value instanceof Tensor ? '' : ', not a tensor(…)');
 
 function fits(value: Tensor, target: Tensor): boolean {
   const floats = [value, target].every(x => x.dtype === 'float32' || x.dtype === 'float64');
