@@ -1,4 +1,5 @@
-// The floors of the house: a package may import only packages on floors below it, as listed here, and only by name.
+// The floors of the house: a package may import only packages on floors below it, as listed here, and only by name. Within a
+// package no file may lead back to itself by imports of values; those of types disappear and may.
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +17,8 @@ const ALLOWED = {
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
 const EXTRA = { 'optim/src/kronecker': ['@otimes/nn'] };
+/** Files that import values of each other in a circle all the same, in the order of `cycles`, with the reason. */
+const KNOWN_CYCLES = {};
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */
 const NODE_ONLY = ['core/src/node.ts', 'data/src/node.ts', 'kernels/src/node.ts'];
 
@@ -25,12 +28,53 @@ const files = folder =>
     return statSync(path).isDirectory() ? files(path) : path.endsWith('.ts') ? [path] : [];
   });
 
+/** What a file imports or re-exports from its own package for the values; `source` without its comments. */
+const valueImports = source =>
+  [...source.matchAll(/^(?:import|export)\s+(?!type\b)([^;'"]*?)\s*from\s*'(\.[^']+)'/gm)]
+    .filter(([, names]) => {
+      const [, listed] = /^\{([^}]*)\}$/.exec(names) ?? [];
+      return (
+        listed === undefined || listed.split(',').some(one => one.trim() !== '' && !one.trim().startsWith('type '))
+      );
+    })
+    .map(([, , specifier]) => specifier);
+
+/** The circles of a graph, file → imported files: each as its files in sorted order, those that reach each other. */
+const cycles = graph => {
+  const reached = new Map();
+  for (const start of graph.keys()) {
+    const seen = new Set();
+    const next = [...graph.get(start)];
+    for (let file = next.pop(); file !== undefined; file = next.pop()) {
+      if (seen.has(file)) continue;
+      seen.add(file);
+      next.push(...(graph.get(file) ?? []));
+    }
+    reached.set(start, seen);
+  }
+  const circles = [...graph.keys()]
+    .filter(file => reached.get(file).has(file))
+    .map(file =>
+      [...reached.get(file)]
+        .filter(other => reached.get(other)?.has(file))
+        .sort()
+        .join(', '),
+    );
+  return [...new Set(circles)];
+};
+
 const problems = [];
 for (const [name, allowed] of Object.entries(ALLOWED)) {
+  const graph = new Map();
   for (const file of files(join(root, name, 'src'))) {
     const path = relative(root, file).split(sep).join('/');
     const extra = Object.entries(EXTRA).flatMap(([prefix, names]) => (path.startsWith(`${prefix}/`) ? names : []));
     const source = readFileSync(file, 'utf8');
+    const targets = valueImports(source).map(specifier => resolve(dirname(file), specifier));
+    graph.set(
+      path,
+      targets.map(target => relative(root, target).split(sep).join('/')),
+    );
     // Bundlers drop a module of which nothing is used, and with it whatever it would have installed.
     if (/^import '/m.test(source)) problems.push(`${path}: imports a module for its side effects`);
     for (const [, specifier] of source.matchAll(/(?:^|[^.\w])(?:from|import)\s*\(?\s*'([^']+)'/gm)) {
@@ -44,6 +88,8 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
       }
     }
   }
+  for (const circle of cycles(graph))
+    if (!(circle in KNOWN_CYCLES)) problems.push(`${circle}: import values of each other in a circle`);
 }
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exit(1);

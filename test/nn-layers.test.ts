@@ -147,6 +147,19 @@ law(t, 'bceWithLogits is smooth at 0: its derivatives there are σ(0) − t and 
   assert.deepEqual(grad(first!.sum(), [logits])[0]!.toArray(), [0.25, 0.25, 0.25]);
 });
 
+law(t, 'bceWithLogits takes targets outside [0, 1] into the same formula: softplus(x) − t·x', () => {
+  const targets = [-0.5, 2, 3];
+  const logits = [1, -2, 4];
+  mustBeClose(
+    bceWithLogits(tensor(logits, float64), tensor(targets, float64), { reduction: 'sum' }),
+    tensor(
+      logits.reduce((sum, z, i) => sum + Math.log1p(Math.exp(z)) - targets[i]! * z, 0),
+      float64,
+    ),
+    within(1e-14),
+  );
+});
+
 // --- layers ---
 
 law(t, 'a layer = its function of its own parameters', () => {
@@ -308,7 +321,13 @@ const lossErrors: [title: string, run: () => unknown, message: RegExp][] = [
     /label 4 at position 1 is out of range 0 … 3/,
   ],
   ['a negative label', () => crossEntropy(x(3, 4), tensor([0, 1, -1], int32)), /label -1 at position 2/],
-  ['float labels', () => crossEntropy(x(3, 4), tensor([0, 1, 2])), /expected labels int32\[3\], got float32\[3\]/],
+  ['float labels', () => crossEntropy(x(3, 4), tensor([0, 1, 2])), /got float32\[3\]; y\.astype\('int32'\) converts/],
+  [
+    'smoothed float labels',
+    () => crossEntropy(x(3, 4), tensor([0, 1, 2]), { labelSmoothing: 0.1 }),
+    /y\.astype\('int32'\)/,
+  ],
+  ['float indices', () => new Embedding(3, 2).call(tensor([0, 1])), /embedding: .*; index\.astype\('int32'\) converts/],
   ['too many labels', () => crossEntropy(x(3, 4), tensor([0, 1], int32)), /expected labels int32\[3\], got int32\[2\]/],
   [
     'misshapen probabilities',

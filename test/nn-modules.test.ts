@@ -20,6 +20,7 @@ import {
 import { DataLoader, normalize, TensorDataset } from '@otimes/data';
 import {
   BatchNorm2d,
+  Buffer,
   Conv2d,
   crossEntropy,
   Dropout,
@@ -145,6 +146,135 @@ law(t, 'what is not found is an error that names the field', () => {
   child.parent = parent;
   told(parent, /Holder: 'field\.child\.parent' leads back to a module above it/);
   told(child, /Sequential: 'parent\.field\.child' leads back/);
+});
+
+/** Puts a tensor where TypeScript does not let it. */
+const put = (module: Module, name: string, value: unknown) => Reflect.set(module, name, value);
+const LOST =
+  /is a plain tensor, so it is not trained: .*new Parameter\(…\) or Buffer.*noGrad\(\(\) => layer\.weight\.copy_\(…\)\)/;
+
+law(t, 'a plain tensor is no weight: an error that names the path, from all that walks a layer of the library', () => {
+  const linear = new Linear(3, 2);
+  // @ts-expect-error A Tensor is no Parameter.
+  linear.weight = randn([2, 3]);
+  const norm = new BatchNorm2d(2);
+  // @ts-expect-error A Tensor is no Buffer.
+  norm.runningMean = zeros([2]);
+  class Masked extends Linear {
+    mask = ones([2]);
+  }
+  const doors: ((model: Module) => unknown)[] = [
+    model => model.parameters(),
+    model => model.namedParameters(),
+    model => model.namedBuffers(),
+    model => [...model.namedModules().values()].map(one => one.namedParameters({ recurse: false })),
+    model => model.stateDict(),
+    model => model.loadStateDict({}),
+    model => model.to('cpu'),
+    model => new Adam(model.parameters()),
+    model => new KFAC(model),
+    model => model.call(x(1, 3)),
+  ];
+  for (const door of doors) {
+    assert.throws(() => door(linear), LOST);
+    assert.throws(() => door(linear), /Linear: 'weight' is/);
+    assert.throws(() => door(new Sequential(new Sequential(new Tanh(), linear))), /Sequential: '0\.1\.weight' is/);
+    assert.throws(() => door(norm), /BatchNorm2d: 'running_mean' is/);
+  }
+  for (const [name, layer] of [
+    ['bias', new Linear(3, 2, { bias: false })],
+    ['weight', new Masked(3, 2)],
+    ['weight', new Embedding(3, 2)],
+    ['bias', new Conv2d(1, 1, 1)],
+    ['weight', new LayerNorm(2)],
+    ['bias', new GroupNorm(1, 2)],
+    ['position', vit({ imageSize: 2, patch: 1, dim: 2, heads: 1, depth: 1, classes: 2 })],
+  ] as const) {
+    for (const value of [ones([2]), ones([2], { requiresGrad: true }), ones([2], { requiresGrad: true }).mul(2)]) {
+      put(layer, name, value);
+      assert.throws(() => layer.parameters(), new RegExp(`'${name}' is a plain tensor, so`));
+    }
+    put(layer, name, new Parameter(ones([2])));
+    assert.ok(layer.namedParameters().has(name));
+  }
+  assert.deepEqual(names(new Masked(3, 2)), ['weight', 'bias']);
+  noGrad(() => new Linear(3, 2).weight.copy_(randn([2, 3])));
+});
+
+law(
+  t,
+  'of any module, a field in which a parameter or buffer was found must have one, and others may have constants',
+  () => {
+    class Scaled extends Module {
+      gain: unknown = new Parameter(ones([3]));
+      mean: unknown = new Buffer(zeros([3]));
+      parts: unknown[] = [new Parameter(ones([1])), ones([1])];
+      offset = zeros([3]);
+      override forward(x: Tensor): Tensor {
+        return x.add(this.offset);
+      }
+    }
+    for (const [name, path] of [
+      ['gain', 'gain'],
+      ['mean', 'mean'],
+      ['parts', 'parts.0'],
+    ] as const) {
+      const model = new Scaled();
+      assert.deepEqual(names(model), ['gain', 'parts.0']);
+      model.offset = ones([3]);
+      put(model, name, name === 'parts' ? [ones([1])] : ones([3]));
+      assert.throws(() => model.stateDict(), new RegExp(`Scaled: '${path}' is a plain tensor, so`));
+      put(model, name, null);
+      assert.ok(!Object.keys(model.stateDict()).includes(path));
+    }
+  },
+);
+
+law(t, 'a call may run with other tensors in the place of weights, which are put back after it', () => {
+  class Twice extends Module {
+    inner = new Linear(3, 3);
+    override forward(x: Tensor): Tensor {
+      const { weight } = this.inner;
+      put(this.inner, 'weight', weight.mul(2));
+      this.namedModules();
+      const y = this.inner.call(x);
+      this.inner.weight = weight;
+      return y;
+    }
+  }
+  const model = new Twice();
+  const input = x(2, 3);
+  const y = model.call(input);
+  y.sum().backward();
+  assert.deepEqual(names(model), ['inner.weight', 'inner.bias']);
+  assert.ok(model.inner.weight.grad !== null);
+  const fresh = new Linear(3, 3);
+  const { weight } = fresh;
+  put(fresh, 'weight', weight.mul(2));
+  const first = fresh.call(input);
+  put(fresh, 'weight', ones([3, 3]));
+  fresh.call(input);
+  fresh.weight = weight;
+  first.sum().backward();
+  assert.deepEqual(names(fresh), ['weight', 'bias']);
+});
+
+law(t, 'a module without forward says so', () => {
+  class Silent extends Module {
+    override forward(x: Tensor): Tensor {
+      return x;
+    }
+  }
+  Reflect.deleteProperty(Silent.prototype, 'forward');
+  assert.throws(() => new Silent().call(x(1)), /Silent: expected its forward to be a function, got undefined/);
+});
+
+law(t, 'what is no tensor in a state says what to do with it', () => {
+  const model = new Linear(1, 1);
+  const load = (state: object) => model.loadStateDict(state as StateDict);
+  assert.throws(() => load({ weight: [[1]], bias: ones([1]) }), /weight .*got \[\[1\]\], not a tensor\(…\)/);
+  assert.throws(() => load({ weight: new Float32Array(1) }), /got a Float32Array, not a tensor\(…\)/);
+  assert.throws(() => load({ model: model.stateDict() }), /unexpected: model \{ weight, bias \}, not a tensor/);
 });
 
 law(t, 'an instance of another class may lead to what is found elsewhere, and a layer may remember an input', () => {

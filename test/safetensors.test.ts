@@ -446,6 +446,12 @@ t.test('what the format cannot hold is refused when it is saved', async t => {
   t.throws(() => saveSafetensors({ '\ud800': zeros([1]) }), { name: 'FormatError', message: /not valid Unicode/ });
   const metadata = JSON.parse('{"epoch":3}') as Record<string, string>;
   t.throws(() => saveSafetensors({}, metadata), { name: 'FormatError', message: /'epoch' must be a string/ });
+  const wrong = (tensors: object) => () => saveSafetensors(tensors as StateDict);
+  t.throws(wrong({ model: { weight: zeros([1]) } }), {
+    name: 'TypeError',
+    message: /tensors by name, got \{ model \}; 'model' is \{ weight \}: flatten it, to names such as 'model\.weight'/,
+  });
+  t.throws(wrong({ a: zeros([1]), b: new Uint8Array(1) }), /'b' is a Uint8Array: make it a tensor\(…\)/);
 });
 
 t.test('load(path) is what save(path) got, metadata too; errors name the file', async t => {

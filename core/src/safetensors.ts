@@ -31,6 +31,12 @@ const WRITTEN: Record<DType, { name: string; order: number }> = {
 const someNamed: Kind = {
   expected: 'an object of tensors by name',
   is: v => isPlainObject(v) && Object.values(v).every(isTensor),
+  hint: v => {
+    const [name, value] = Object.entries(isPlainObject(v) ? v : {}).find(([, one]) => !isTensor(one)) ?? [];
+    if (name === undefined) return '';
+    const remedy = isPlainObject(value) ? `flatten it, to names such as '${name}.weight'` : 'make it a tensor(…)';
+    return `'${name}' is ${received(value)}: ${remedy}`;
+  },
 };
 
 const someBytes: Kind = {

@@ -1,7 +1,7 @@
 /** Samples to a batch: tensors are stacked along a new first axis, and tuples and records are batched part by part. */
 
 import { ShapeError, stack, Tensor, tensor } from '@otimes/core';
-import { checkArgument } from '@otimes/core/extend';
+import { checkArgument, isPlainObject as isRecord, received } from '@otimes/core/extend';
 
 /** The batch of samples of type S. */
 export type Collated<S> = S extends Tensor | number | boolean
@@ -48,6 +48,7 @@ function collateAt(samples: readonly unknown[], path: string): unknown {
       ),
     );
   }
+  // Instances of other classes have no parts that could be batched.
   if (isRecord(first)) {
     const keys = Object.keys(first);
     const parts = samples.map((x, i) => {
@@ -63,7 +64,8 @@ function collateAt(samples: readonly unknown[], path: string): unknown {
     ]);
     return Object.fromEntries(entries);
   }
-  throw new TypeError(`collate: no rule for ${path}, ${kind(first)}; give the loader its own collate`);
+  const hint = ArrayBuffer.isView(first) ? 'make it a tensor(…), or ' : '';
+  throw new TypeError(`collate: no rule for ${path}, ${kind(first)}; ${hint}give the loader its own collate`);
 }
 
 function checkTensor(x: unknown, first: Tensor, path: string, i: number): Tensor {
@@ -75,16 +77,11 @@ function fail(samples: readonly unknown[], path: string, i: number, x: unknown =
   throw new ShapeError(`collate: ${path} is ${kind(samples[0])} at first and ${kind(x)} at position ${i} of the batch`);
 }
 
-/** Plain objects; instances of other classes have no parts that could be batched. */
-function isRecord(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
-
 function kind(value: unknown): string {
   if (value instanceof Tensor) return `${value.dtype}[${value.shape.join(',')}]`;
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (isRecord(value)) return `{ ${Object.keys(value).join(', ')} }`;
-  return value === null || value === undefined ? String(value) : `a ${typeof value}`;
+  return typeof value === 'object' || value === undefined
+    ? received(value).replace(/^a (?=[AEIO])/, 'an ')
+    : `a ${typeof value}`;
 }

@@ -34,6 +34,7 @@ const OPTIONS = { stride: aPair, padding: aPair, dilation: aPair, bias: aBoolean
 /** x [N, cIn, H, W] → [N, cOut, Ho, Wo]; see `conv2d` in core. */
 export class Conv2d extends Module {
   static readonly builtIn: string = 'Conv2d';
+  static override readonly tensors: readonly string[] = ['weight', 'bias'];
   /** [cOut, cIn/groups, kh, kw] */
   weight: Parameter;
   /** [cOut] */

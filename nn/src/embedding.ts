@@ -11,6 +11,7 @@ import { Parameter } from './parameter.ts';
 /** int32 indices [...] → their rows [..., dim]. Rows start standard normal. */
 export class Embedding extends Module {
   static readonly builtIn: string = 'Embedding';
+  static override readonly tensors: readonly string[] = ['weight'];
   /** [count, dim] */
   weight: Parameter;
 

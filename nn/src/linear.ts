@@ -11,6 +11,7 @@ import { Parameter } from './parameter.ts';
 /** y = x Wᵀ + b for x [..., dIn]. Weights and bias start uniform in ±1/√dIn, as in PyTorch. */
 export class Linear extends Module {
   static readonly builtIn: string = 'Linear';
+  static override readonly tensors: readonly string[] = ['weight', 'bias'];
   /** [dOut, dIn] */
   weight: Parameter;
   /** [dOut] */

@@ -87,7 +87,9 @@ function expectLabels(logP: Tensor, labels: Tensor): Tensor {
         (sameShape(labels.shape, logP.shape.slice(0, -1)) ? LAST_AXIS : ''),
     );
   if (labels.dtype !== 'int32')
-    throw new DTypeError(`crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}`);
+    throw new DTypeError(
+      `crossEntropy: expected labels int32[${shape.join(',')}], got ${describe(labels)}; y.astype('int32') converts them`,
+    );
   checkIndex('crossEntropy', labels, logP.shape[1]!, 'label');
   return logP.gather(1, labels.unsqueeze(1)).squeeze(1);
 }
@@ -137,7 +139,10 @@ const softplus = /* @__PURE__ */ defineOp<null>({
   backward: (gy, node) => [gy.mul(node.input(0).sigmoid())],
 });
 
-/** −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t in [0, 1], averaged over all elements; never overflows. */
+/**
+ * −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t, averaged over all elements; never overflows. Targets are
+ * probabilities; what lies outside [0, 1] goes into the formula as it is, as in PyTorch, and the loss may be below 0.
+ */
 export function bceWithLogits(logits: Tensor, target: Tensor, o?: { reduction?: Reduction }): Tensor {
   checkLoss('bceWithLogits', logits, target, o, REDUCTION);
   const { reduction = 'mean' } = o ?? {};

@@ -2,17 +2,20 @@
 
 import { Tensor } from '@otimes/core';
 import { isPlainObject } from '@otimes/core/extend';
-import { type AnyModule, Module } from './module.ts';
+import type { AnyModule } from './module.ts';
 import { Buffer, Parameter } from './parameter.ts';
+
+/** What `Module` extends, so that a search knows a module when it sees one and need not import the class. */
+export abstract class ModuleBase {}
 
 /**
  * An entry of a module under its name there: a parameter, a buffer, a submodule; or something that is none and is looked
- * at more closely, a plain tensor that requires a gradient or an instance of another class.
+ * at more closely, a plain tensor or an instance of another class.
  */
 export type Member = readonly [name: string, value: object];
 
 export function isMember(value: unknown): value is Parameter | Buffer | AnyModule {
-  return value instanceof Parameter || value instanceof Buffer || value instanceof Module;
+  return value instanceof Parameter || value instanceof Buffer || value instanceof ModuleBase;
 }
 
 /** What a plain container holds, by name; null for all other objects. */
@@ -26,14 +29,9 @@ function entriesOf(holder: object): Iterable<[name: unknown, value: unknown]> | 
 /** The members in `value`, the entry `name`. A container within itself is passed by: all of it has shorter names. */
 export function* membersIn(name: string, value: unknown, above: readonly object[] = []): Iterable<Member> {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || above.includes(value)) return;
-  if (isMember(value)) yield [name, value];
-  else if (value instanceof Tensor) {
-    if (value.requiresGrad && value.isLeaf) yield [name, value];
-  } else {
-    const entries = entriesOf(value);
-    if (entries === null) yield [name, value];
-    else for (const [key, one] of entries) yield* membersIn(`${name}.${String(key)}`, one, [...above, value]);
-  }
+  const entries = isMember(value) || value instanceof Tensor ? null : entriesOf(value);
+  if (entries === null) yield [name, value];
+  else for (const [key, one] of entries) yield* membersIn(`${name}.${String(key)}`, one, [...above, value]);
 }
 
 /** The path of a member that lies in an instance of another class, down to four levels; '' if there is none but `seen`. */

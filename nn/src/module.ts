@@ -14,7 +14,7 @@ import {
   noteMoved,
   received,
 } from '@otimes/core/extend';
-import { hiddenIn, isMember, type Member, membersIn, replaceIn } from './members.ts';
+import { hiddenIn, isMember, type Member, ModuleBase, membersIn, replaceIn } from './members.ts';
 import { Buffer, Parameter } from './parameter.ts';
 import { loadInto } from './state.ts';
 
@@ -71,12 +71,15 @@ export function observed<T>(see: (module: AnyModule, output: unknown) => void, r
 /**
  * The base of all layers and models. Parameters, buffers and submodules are found in public fields, and in plain objects,
  * arrays, maps and sets there, in that order and under those names: `heads.cat.weight`. What lies in instances of other
- * classes is an error; `#private` fields are not seen, and an optimizer's `step` throws for a layer in one.
+ * classes is an error, and so is a plain tensor where a parameter or buffer was; `#private` fields are not seen, and an
+ * optimizer's `step` throws for a layer in one.
  *
  * A subclass writes `forward`; users write `call`, which also runs the hooks. One input and a tensor are the rule; a module
  * with others says so: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
  */
-export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> {
+export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> extends ModuleBase {
+  /** The members that are parameters and buffers in every instance of a layer of the library, and of what extends it. */
+  declare static readonly tensors?: readonly string[];
   /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
   training = true;
   /** In boxes, so that a hook that is registered twice is removed once. */
@@ -85,6 +88,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** Whether this is a layer of the library itself: the very class, which has its name there. */
   readonly #builtIn = Object.hasOwn(this.constructor, 'builtIn');
   #wasCalled = false;
+  /** Names under which a parameter or buffer was found. */
+  readonly #held = new Set((this.constructor as typeof Module).tensors);
   /** The methods of the class, which an instance may have others in the place of. */
   readonly #forward = this.forward;
   readonly #call = this.call;
@@ -105,7 +110,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     checkArgument(`${name}.substitute`, 'forward', forward, aFunction);
     checkOptions(`${name}.substitute`, o, BORROWS);
     if (this.#substitute !== null)
-      throw new Error(`${name}: its forward pass is substituted already; remove that one first`);
+      throw new Error(
+        `${name}: its forward pass is substituted already; remove that one first; a Kronecker optimizer has detach()`,
+      );
     this.#substitute = forward;
     this.#substituteBorrows = o.borrows ?? false;
     return {
@@ -175,6 +182,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Of the outermost module: all parameters that it lists count as known, and what it cannot list is an error. */
   #beforeFirstCall(): void {
+    checkArgument(nameOf(this), 'its forward', this.forward, aFunction);
     if (depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
     this.#wasCalled = true;
   }
@@ -241,7 +249,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
    * Every parameter, buffer and module of the tree, depth first, by its dotted path; one used in two places is there twice.
    * Throws for a tree that is none, and for what may want to be trained and cannot be listed.
    */
-  #walk(calling = false): Map<string, Parameter | Buffer | AnyModule> {
+  #walk(calling = false, recurse = true): Map<string, Parameter | Buffer | AnyModule> {
     const found = new Map<string, Parameter | Buffer | AnyModule>();
     const others: Member[] = [];
     const refuse = (path: string, what: string) => new TypeError(`${nameOf(this)}: '${path}' ${what}`);
@@ -253,15 +261,24 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
             throw refuse(path, 'leads back to a module above it; keep that in a #private field');
           if (found.has(path)) throw refuse(path, 'is the name of two entries');
           found.set(path, value);
-          if (value instanceof Module) visit(value, `${path}.`, [...above, value]);
-        } else if (!(value instanceof Tensor)) others.push([path, value]);
-        // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
-        else if (calling && !module.#wasCalled) early.add(value);
-        else if (!module.#wasCalled || early.has(value))
-          throw refuse(
-            path,
-            'is a plain tensor that requires a gradient, so it is not trained: make it a new Parameter(…)',
-          );
+          if (value instanceof Tensor) module.#held.add(name);
+          if (recurse && value instanceof Module) visit(value, `${path}.`, [...above, value]);
+        } else if (!(value instanceof Tensor)) {
+          if (recurse) others.push([path, value]);
+        } else {
+          // A call may run with tensors that were computed from weights in the place of those.
+          const lost = module.#held.has(name) && depth === 0 && (!calling || value.isLeaf);
+          const trains = value.requiresGrad && value.isLeaf;
+          // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
+          const stray = trains && (!module.#wasCalled || early.has(value));
+          if (!lost && stray && calling && !module.#wasCalled) early.add(value);
+          else if (lost || stray)
+            throw refuse(
+              path,
+              `is a plain tensor${lost ? '' : ' that requires a gradient'}, so it is not trained: make it a new Parameter(…)` +
+                (lost ? ' or Buffer(…), or noGrad(() => layer.weight.copy_(…))' : ''),
+            );
+        }
       }
     };
     visit(this, '', [this]);
@@ -284,7 +301,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** Each parameter once, by the path where it is found first; with `recurse: false` those of this module itself. */
   namedParameters(o: { recurse?: boolean } = {}): Map<string, Parameter> {
     checkOptions('namedParameters', o, { recurse: aBoolean });
-    const found = firstOfEach(o.recurse === false ? this.members() : this.#walk(), isParameter);
+    const found = firstOfEach(this.#walk(false, o.recurse), isParameter);
     noteKnown(found.values());
     return found;
   }
@@ -360,7 +377,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /** The tree as PyTorch prints it, with the shapes of parameters, the options of layers, and counts of parameters. */
-  toString(): string {
+  override toString(): string {
     const counted = new Set<Tensor>();
     const tree = this.#print(counted, []);
     const total = [...counted].reduce((sum, { size }) => sum + size, 0);
@@ -373,7 +390,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     for (const [name, value] of this.members()) {
       if (value instanceof Module)
         below.push(`(${name}): ${above.includes(value) ? '…' : value.#print(counted, [...above, this])}`);
-      else if (value instanceof Tensor) {
+      else if (value instanceof Parameter || value instanceof Buffer) {
         own.push(`${name} [${value.shape.join(', ')}]`);
         if (value instanceof Parameter && !counted.has(value)) count += value.size;
         if (value instanceof Parameter) counted.add(value);

@@ -17,6 +17,7 @@ const OPTIONS = { eps: anEps, ...PLACEMENT };
 /** Over the last axes (Ba et al. 2016). */
 export class LayerNorm extends Module {
   static readonly builtIn: string = 'LayerNorm';
+  static override readonly tensors: readonly string[] = ['weight', 'bias'];
   /** The shape of the normalised axes, ones at the start. */
   weight: Parameter;
   /** The shape of the normalised axes, zeros at the start. */
@@ -44,6 +45,7 @@ export class LayerNorm extends Module {
 /** Over the positions and the channels of each group of x [N, C, …] (Wu & He 2018). */
 export class GroupNorm extends Module {
   static readonly builtIn: string = 'GroupNorm';
+  static override readonly tensors: readonly string[] = ['weight', 'bias'];
   /** [channels], ones at the start */
   weight: Parameter;
   /** [channels], zeros at the start */
@@ -84,6 +86,7 @@ const STATE_NAMES: Record<string, string> = {
  */
 export class BatchNorm2d extends Module {
   static readonly builtIn: string = 'BatchNorm2d';
+  static override readonly tensors: readonly string[] = ['weight', 'bias', ...Object.values(STATE_NAMES)];
   /** [channels], ones at the start */
   weight: Parameter;
   /** [channels], zeros at the start */

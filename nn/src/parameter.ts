@@ -9,6 +9,8 @@ export class Parameter extends Tensor {
   known = false;
   /** @internal The last backward pass that left it a gradient. */
   pass = 0;
+  /** For TypeScript alone, to which a tensor is no Parameter. */
+  declare protected readonly parameter: true;
 
   /** @param o requiresGrad: default true; false for one that is frozen */
   constructor(value: Tensor, o: { requiresGrad?: boolean } = {}) {
@@ -22,6 +24,9 @@ export class Parameter extends Tensor {
 
 /** State that is no parameter (running statistics, say): in `stateDict`, moved by `to`, without a gradient. */
 export class Buffer extends Tensor {
+  /** For TypeScript alone, to which a tensor is no Buffer. */
+  declare protected readonly buffer: true;
+
   constructor(value: Tensor) {
     checkArgument('Buffer', 'its value', value, aTensor);
     super(value.storage, value.shape, value.strides, value.offset);

@@ -24,7 +24,7 @@ export function loadInto(
     }
     const value: unknown = state[path];
     if (!(value instanceof Tensor) || !fits(value, target))
-      problems.push(`does not fit: ${path} expects ${describe(target)}, got ${received(value)}`);
+      problems.push(`does not fit: ${path} expects ${describe(target)}, got ${shown(value)}`);
     else if (value.storage.released || target.storage.released)
       problems.push(`released: ${path} ${describe(value)} has no values any more`);
     // From another device, or from under the targets themselves, which are written one after the other.
@@ -33,7 +33,7 @@ export function loadInto(
   }
   if (strict)
     for (const [path, value] of Object.entries(state))
-      if (!own.has(path)) problems.push(`unexpected: ${path} ${received(value)}`);
+      if (!own.has(path)) problems.push(`unexpected: ${path} ${shown(value)}`);
   if (problems.length > 0)
     throw new Error(
       `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
@@ -42,6 +42,8 @@ export function loadInto(
     for (const [target, value] of copies) target.copy_(value);
   });
 }
+
+const shown = (value: unknown): string => received(value) + (value instanceof Tensor ? '' : ', not a tensor(…)');
 
 function fits(value: Tensor, target: Tensor): boolean {
   const floats = [value, target].every(x => x.dtype === 'float32' || x.dtype === 'float64');

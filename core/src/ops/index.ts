@@ -14,7 +14,10 @@ import { unsqueeze } from './view.ts';
 /** Throws unless `index` is int32 with values 0 … length−1. Reads the values. */
 export function checkIndex(op: string, index: Tensor, length: number, what = 'index'): void {
   checkTensors(op, index);
-  if (index.dtype !== 'int32') throw new DTypeError(`${op}: expected int32 ${what} values, got ${describe(index)}`);
+  if (index.dtype !== 'int32')
+    throw new DTypeError(
+      `${op}: expected int32 ${what} values, got ${describe(index)}; ${what}.astype('int32') converts them`,
+    );
   const values = index.dataSync();
   for (let i = 0; i < values.length; i++)
     if (values[i]! < 0 || values[i]! >= length)

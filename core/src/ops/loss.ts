@@ -45,7 +45,9 @@ export function labelCrossEntropy(x: Tensor, labels: Tensor, scale: number): Ten
   if (labels.rank !== 1 || labels.shape[0] !== x.shape[0])
     throw new ShapeError(`crossEntropy: expected labels int32[${x.shape[0]}], got ${describe(labels)}`);
   if (labels.dtype !== 'int32')
-    throw new DTypeError(`crossEntropy: expected labels int32[${x.shape[0]}], got ${describe(labels)}`);
+    throw new DTypeError(
+      `crossEntropy: expected labels int32[${x.shape[0]}], got ${describe(labels)}; y.astype('int32') converts them`,
+    );
   checkIndex('crossEntropy', labels, x.shape[1]!, 'label');
   const stats = emptyLike(x, [x.shape[0]!, 2]);
   return crossEntropyOp([x, labels], { stats, scale });

@@ -37,6 +37,7 @@ export type VitOptions = Placement & {
  */
 export class VisionTransformer extends Module {
   static readonly builtIn: string = 'VisionTransformer';
+  static override readonly tensors: readonly string[] = ['classToken', 'position'];
   readonly embed: Conv2d;
   /** [1, 1, dim] */
   classToken: Parameter;
