@@ -24,6 +24,9 @@ export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null };
 /** A sample that is kept: as it came, or turned into a basis already. */
 type Kept = { readonly a: Tensor; readonly gs: readonly Tensor[]; readonly basis: Basis | null };
 
+/** A sum of squares [dOut, dIn] in a basis. */
+type Squares = { readonly sum: Tensor; readonly basis: Basis };
+
 /** A [dIn, dIn] and G [dOut, dOut]; a side that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
   readonly A: Tensor;
@@ -66,8 +69,10 @@ class Sums {
   vanished = true;
   /** By call of the model. */
   readonly calls = new Map<number, Examples>();
-  /** Kept samples of the calls that are closed. */
-  readonly samples: (readonly Kept[])[] = [];
+  /** Kept samples of the calls that are closed, and none that is empty. */
+  samples: (readonly Kept[])[] = [];
+  /** Σ_b (UGᵀ D_b UA)² of samples that are not kept any more. */
+  squares: Squares | null = null;
   last: Examples | null = null;
 
   /** Gives all of it back. */
@@ -76,7 +81,16 @@ class Sums {
     const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
     const open = calls.flatMap(one => one.open ?? []);
     for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
-    for (const x of [this.A, this.G, this.expandedG]) x?.storage.release();
+    for (const x of [this.A, this.G, this.expandedG, this.squares?.sum]) x?.storage.release();
+  }
+
+  /** Puts the samples' squares in a basis in the place of the samples. */
+  reduce(basis: Basis): void {
+    if (this.samples.length === 0) return;
+    for (const uses of this.samples)
+      this.squares = { basis, sum: plus(this.squares && squaresWithin(this.squares, basis), squaresOf(uses, basis)) };
+    for (const { a, gs } of this.samples.flat()) for (const x of [a, ...gs]) x.storage.release();
+    this.samples = [];
   }
 }
 
@@ -112,7 +126,15 @@ export class Statistics {
 
   /** Whether samples were kept, for `exampleSquares`. */
   get hasSamples(): boolean {
-    return this.#done?.samples.some(uses => uses.length > 0) ?? false;
+    return this.#done !== null && (this.#done.samples.length > 0 || this.#done.squares !== null);
+  }
+
+  /** Of the samples that were kept. */
+  get bytes(): number {
+    const kept = [this.#done, ...this.#running.values()].flatMap(sums => sums?.samples.flat() ?? []);
+    return kept
+      .flatMap(({ a, gs }) => [a, ...gs])
+      .reduce((sum, x) => sum + x.size * (x.dtype === 'float64' ? 8 : 4), 0);
   }
 
   /** Whether this use is the first of its pass: then somebody has to say how that `ended`. */
@@ -135,8 +157,12 @@ export class Statistics {
     } else if (examples.batch !== batch)
       throw new Error(
         `${label} was used for ${examples.batch} and for ${batch} examples in one backward pass; its uses must be of the ` +
-          'same examples where the model was called once. For several sets of examples, interior and boundary points ' +
-          'say, call the whole model for each, or once on all of them (concat)',
+          `same examples where ${
+            call === 0
+              ? 'the model was not called: a layer by itself, or a method besides forward, model.encode(x) say, is no call'
+              : 'the model was called once'
+          }. For several sets of examples, interior and boundary points say, call the whole model for each, or once on ` +
+          'all of them (concat), or run backward() for each before the step',
       );
     sums.last = examples;
     return sums;
@@ -167,8 +193,12 @@ export class Statistics {
     return true;
   }
 
-  /** Ends a pass; of one that threw nothing stays. */
-  ended(pass: number, completed: boolean): void {
+  /**
+   * Ends a pass; of one that threw nothing stays.
+   *
+   * @param basis that of the next step, where it is known: of several passes squares in it are kept instead of samples
+   */
+  ended(pass: number, completed: boolean, basis: Basis | null = null): void {
     const sums = this.#running.get(pass);
     if (sums === undefined) return;
     this.#running.delete(pass);
@@ -179,8 +209,12 @@ export class Statistics {
     for (const examples of sums.calls.values()) this.#close(sums, examples);
     sums.calls.clear();
     sums.last = null;
-    if (this.#done === null) this.#done = sums;
-    else this.#merge(this.#done, sums);
+    if (this.#done === null) {
+      this.#done = sums;
+      return;
+    }
+    if (basis !== null) for (const one of [this.#done, sums]) one.reduce(basis);
+    this.#merge(this.#done, sums);
   }
 
   #merge(into: Sums, sums: Sums): void {
@@ -188,6 +222,11 @@ export class Statistics {
     into.rows += sums.rows;
     into.vanished &&= sums.vanished;
     into.samples.push(...sums.samples);
+    if (sums.squares !== null) {
+      const { sum, basis } = sums.squares;
+      into.squares = { basis, sum: plus(into.squares && squaresWithin(into.squares, basis), sum) };
+      if (into.squares.sum !== sum) sum.storage.release();
+    }
     for (const name of ['A', 'G', 'expandedG'] as const) {
       const term = sums[name];
       if (term === null) continue;
@@ -234,7 +273,7 @@ export class Statistics {
 
   /** No further positions come for these examples. */
   #close(sums: Sums, { samples, open }: Examples): void {
-    sums.samples.push(samples);
+    if (samples.length > 0) sums.samples.push(samples);
     if (open === null) return;
     const { a, gs, positions } = open;
     sums.A = plus(sums.A, squares(a.mul(1 / positions), this.#o.identityA));
@@ -259,9 +298,11 @@ export class Statistics {
    * (George et al. 2018, eq. 11). Null bases are identities.
    */
   exampleSquares(UA: Tensor | null, UG: Tensor | null, scale: number): Tensor {
-    const calls = this.#done?.samples.filter(uses => uses.length > 0) ?? [];
-    if (calls.length === 0) throw new Error('exampleSquares: no samples were kept');
-    return sumOf(calls.map(uses => squaresOf(uses, { UA, UG }))).mul(scale ** 2 / this.batch);
+    if (!this.hasSamples) throw new Error('exampleSquares: no samples were kept');
+    const { samples, squares } = this.#done!;
+    const basis = { UA, UG };
+    const before = squares === null ? [] : [squaresWithin(squares, basis)];
+    return sumOf([...before, ...samples.map(uses => squaresOf(uses, basis))]).mul(scale ** 2 / this.batch);
   }
 }
 
@@ -309,8 +350,19 @@ function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
 
 function inBasis({ a, gs, basis }: Kept, { UA, UG }: Basis): Kept {
   if (basis === null) return { a: turned(a, UA), gs: gs.map(g => turned(g, UG)), basis: { UA, UG } };
-  if (basis.UA !== UA || basis.UG !== UG) throw new Error('exampleSquares: samples were kept in another basis');
+  checkSame(basis, { UA, UG });
   return { a, gs, basis };
+}
+
+/** The sum, which must be one in this basis. */
+function squaresWithin({ sum, basis }: Squares, wanted: Basis): Tensor {
+  checkSame(basis, wanted);
+  return sum;
+}
+
+function checkSame(basis: Basis, wanted: Basis): void {
+  if (basis.UA !== wanted.UA || basis.UG !== wanted.UG)
+    throw new Error('exampleSquares: samples were kept in another basis');
 }
 
 const turned = (x: Tensor, U: Tensor | null): Tensor => (U === null ? x : x.matmul(U));

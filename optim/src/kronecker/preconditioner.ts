@@ -43,6 +43,7 @@ import { type Report, reportBlock, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
 import { type Arrival, BlockState, type RefreshJob } from './state.ts';
 import { substituteForwards } from './substitute.ts';
+import { Unstepped } from './unstepped.ts';
 import { Watchman } from './watchman.ts';
 
 /** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
@@ -94,6 +95,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
   readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
+  readonly #unstepped: Unstepped;
   readonly #handles: readonly Handle[];
   readonly #watch = new Stopwatch();
   readonly #refreshes = { done: 0, failed: 0, lastError: null as string | null };
@@ -129,6 +131,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#rng = o.rng ?? new Generator(0);
 
     this.#watchman = new Watchman(name, model);
+    this.#unstepped = new Unstepped(name);
     const trainable = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
     checkParameters(
       name,
@@ -250,6 +253,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override zeroGrad(): void {
     for (const p of this.#parameterPaths.keys()) p.grad = null;
     this.#watchman.zeroGrad();
+    this.#unstepped.reset();
     for (const state of this.#states) state.dropStatistics();
   }
 
@@ -300,16 +304,25 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       wantsFactors: this.#collectsFactors(state),
     });
     const { statistics } = state;
-    if (statistics.begins(use))
+    if (statistics.begins(use)) {
       onBackwardEnd(completed => {
-        inStep(() => statistics.ended(use.pass, completed));
+        inStep(() =>
+          namingMemory(this.#name, state.label, () => statistics.ended(use.pass, completed, this.#basisAhead(state))),
+        );
         if (completed) Object.assign(state, state.forwards.get(output));
         if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
       });
+      this.#unstepped.begins(use.pass, () => this.#states.reduce((sum, one) => sum + (one.statistics?.bytes ?? 0), 0));
+    }
     const label = `${this.#name}: ${state.label}`;
     const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
     if (sample === null) statistics.count(use, batch, label);
     else namingMemory(this.#name, state.label, () => statistics.add(use, sample, label, keeps));
+  }
+
+  /** The basis of the next step, where it is known already: a block keeps its basis unless it is decomposed anew in the step. */
+  #basisAhead(state: BlockState): Kfe | null {
+    return this.refresh === 'background' || !this.#isDue(state) ? state.kfe : null;
   }
 
   /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
@@ -353,6 +366,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       const journal = this.#watch.time('rest', () => this.#stepRest(plans));
       this.#stepBlocks(plans, journal);
       for (const state of this.#states) state.dropStatistics();
+      this.#unstepped.reset();
       this.#steps++;
       this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
     });
@@ -460,8 +474,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       );
     if (statistics === null && this.#need(state) !== 'nothing')
       throw new Error(
-        `${name}: ${state.label} has a gradient but no statistics. Make the optimizer before the forward pass, and run ` +
-          'the model and its layers through call(), which runs the hooks',
+        `${name}: ${state.label} has a gradient but no statistics: step() was called twice after one backward(), or the ` +
+          'optimizer was made after the forward pass, or a state was loaded after it, or the layer did not run through ' +
+          'call(). Call backward() before each step, make the optimizer before the forward pass, and run the model and its ' +
+          'layers through call(), which runs the hooks',
       );
     const raw = inBasis?.D ?? state.block.gradient();
     if (raw === null) return null;
@@ -757,6 +773,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#lr = lr;
     this.#steps = steps;
     this.#rng.setState(rng);
+    this.#unstepped.reset();
     this.#states = states;
   }
 
