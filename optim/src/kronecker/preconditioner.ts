@@ -12,7 +12,6 @@ import {
   type StateDict,
   scope,
   type Tensor,
-  tensor,
   unscoped,
   withSecondThread,
 } from '@otimes/core';
@@ -20,7 +19,6 @@ import { anInstance, borrowGrad, checkArgument, checkTrained, nameOf, onBackward
 import { type AnyModule, Module, type Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
-import { StateReader, scalar } from '../state-dict.ts';
 import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
 import { startDecomposition } from './background.ts';
 import { capture, type Need } from './capture.ts';
@@ -39,8 +37,9 @@ import {
 import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
-import { type Report, reportBlock, Stopwatch } from './report.ts';
+import { type Report, reportOf, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
+import { load, save } from './save.ts';
 import { type Arrival, BlockState, type RefreshJob } from './state.ts';
 import { substituteForwards } from './substitute.ts';
 import { Unstepped } from './unstepped.ts';
@@ -306,9 +305,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const { statistics } = state;
     if (statistics.begins(use)) {
       onBackwardEnd(completed => {
-        inStep(() =>
-          namingMemory(this.#name, state.label, () => statistics.ended(use.pass, completed, this.#basisAhead(state))),
-        );
+        const end = () => statistics.ended(use.pass, completed, this.#basisAhead(state));
+        this.#watch.time('statistics', () => inStep(() => namingMemory(this.#name, state.label, end)));
         if (completed) Object.assign(state, state.forwards.get(output));
         if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
       });
@@ -725,46 +723,25 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
   report(): Report {
-    const inFlight = this.#states.filter(({ job }) => job !== null).length;
-    return {
+    return reportOf(this.#states, {
       steps: this.#steps,
-      blocks: this.#states.map(state =>
-        noGrad(() => reportBlock(state, state.kfe && this.dampingOf(state), state.kfe && this.nullsOf(state))),
-      ),
-      refreshes: { ...this.#refreshes, inFlight },
-      milliseconds: { ...this.#watch.milliseconds },
-    };
+      refreshes: this.#refreshes,
+      milliseconds: this.#watch.milliseconds,
+      dampingOf: state => this.dampingOf(state),
+      nullsOf: state => this.nullsOf(state),
+    });
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
 
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
-    const state: StateDict = { lr: scalar(this.#lr), steps: scalar(this.#steps), rng: tensor(this.#rng.getState()) };
-    for (const block of this.#states) block.save(state);
-    for (const [key, value] of Object.entries(this.#rest?.stateDict() ?? {})) state[`rest.${key}`] = value;
-    return state;
+    return save({ lr: this.#lr, steps: this.#steps, rng: this.#rng, states: this.#states, rest: this.#rest });
   }
 
   override loadStateDict(saved: StateDict): void {
-    const reader = new StateReader(this.#name, saved);
-    const [lr, steps] = [reader.rate('lr'), reader.count('steps')];
-    const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' }).dataSync();
-    if (reader.has('rng') && rng.every(word => word === 0))
-      reader.problem('does not fit: rng is no state of a generator');
-    const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
-    const states = this.#states.map(state =>
-      state.load(reader, this.#name, this.slotNames, (loaded, A, G, step) =>
-        pending.push({ state: loaded, A, G, step }),
-      ),
-    );
-    const rest = reader.section('rest.');
-    if (this.#rest === null && Object.keys(rest).length > 0)
-      reader.problem('unexpected: rest.…, no parameter is unclaimed');
-    reader.finish();
-    // All that may still fail comes first, and the rest's own check last: then nothing has been taken over yet.
-    for (const { state, A, G, step } of pending) state.job = this.#start(state, A, G, step);
-    this.#rest?.loadStateDict(rest);
+    const before = { states: this.#states, rest: this.#rest };
+    const { lr, steps, rng, states } = load(saved, before, this.#name, this.slotNames, (...job) => this.#start(...job));
     this.#restWasOrdinary = false;
     for (const state of this.#states) {
       state.settle();
