@@ -6,8 +6,9 @@
  * gradient matrix of example b, and D = 1/B Σ_b D_b that of the batch.
  */
 
-import { concat, gram, type Tensor } from '@otimes/core';
+import { gram, type Tensor } from '@otimes/core';
 import type { Canonical, Sharing } from './block.ts';
+import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
@@ -17,15 +18,6 @@ export type LossReduction = 'mean' | 'sum';
  * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
 export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Tensor[] };
-
-/** Both sides of an eigenbasis; null for an identity. */
-export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null };
-
-/** A sample that is kept: as it came, or turned into a basis already. */
-type Kept = { readonly a: Tensor; readonly gs: readonly Tensor[]; readonly basis: Basis | null };
-
-/** A sum of squares [dOut, dIn] in a basis. */
-type Squares = { readonly sum: Tensor; readonly basis: Basis };
 
 /** A [dIn, dIn] and G [dOut, dOut]; a side that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
@@ -342,68 +334,6 @@ export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
 
-/** Σ_b (UGᵀ D_b UA)² for the uses of the same examples. */
-function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
-  if (uses.every(use => use.basis === null)) return squaresIn(joined(uses), basis);
-  return squaresIn(joined(uses.map(use => inBasis(use, basis))), { UA: null, UG: null });
-}
-
-function inBasis({ a, gs, basis }: Kept, { UA, UG }: Basis): Kept {
-  if (basis === null) return { a: turned(a, UA), gs: gs.map(g => turned(g, UG)), basis: { UA, UG } };
-  checkSame(basis, { UA, UG });
-  return { a, gs, basis };
-}
-
-/** The sum, which must be one in this basis. */
-function squaresWithin({ sum, basis }: Squares, wanted: Basis): Tensor {
-  checkSame(basis, wanted);
-  return sum;
-}
-
-function checkSame(basis: Basis, wanted: Basis): void {
-  if (basis.UA !== wanted.UA || basis.UG !== wanted.UG)
-    throw new Error('exampleSquares: samples were kept in another basis');
-}
-
-const turned = (x: Tensor, U: Tensor | null): Tensor => (U === null ? x : x.matmul(U));
-
-function squaresIn({ a, gs }: Pick<Kept, 'a' | 'gs'>, { UA, UG }: Basis): Tensor {
-  const [shared, dIn] = a.shape.slice(1) as [number, number];
-  const dOut = gs[0]!.shape[2]!;
-  // Without sharing D_b has rank one, and its squares are products of squares.
-  if (shared === 1) {
-    const squares = turned(a.squeeze(1), UA).square();
-    return sumOf(gs.map(g => turned(g.squeeze(1), UG).square().transpose().matmul(squares)));
-  }
-  // Positions are turned, or the gradients, whichever is less.
-  if (shared * (dIn ** 2 + dOut ** 2) > dIn * dOut * (dIn + dOut))
-    return sumOf(
-      gs.map(g => {
-        const D = turned(g.transpose(1, 2).matmul(a), UA);
-        return (UG === null ? D : UG.transpose().matmul(D)).square().sum(0);
-      }),
-    );
-  const aTilde = turned(a, UA);
-  return sumOf(gs.map(g => turned(g, UG).transpose(1, 2).matmul(aTilde).square().sum(0)));
-}
-
-/** Several uses as one with all their positions. */
-function joined(uses: readonly Kept[]): Pick<Kept, 'a' | 'gs'> {
-  if (uses.length === 1) return uses[0]!;
-  return {
-    a: concat(
-      uses.map(({ a }) => a),
-      1,
-    ),
-    gs: uses[0]!.gs.map((_, i) =>
-      concat(
-        uses.map(({ gs }) => gs[i]!),
-        1,
-      ),
-    ),
-  };
-}
-
 /** xᵀ x of the rows of x [..., n], or for a side at the identity its mean eigenvalue, tr(xᵀ x) / n. */
 function squares(x: Tensor, identity: boolean): Tensor {
   return identity
@@ -415,7 +345,3 @@ function squares(x: Tensor, identity: boolean): Tensor {
 }
 
 const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? term.keep() : sum.addScaled_(term, 1));
-
-function sumOf(terms: readonly Tensor[]): Tensor {
-  return terms.reduce((sum, term) => sum.add(term));
-}
