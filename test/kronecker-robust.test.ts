@@ -512,6 +512,143 @@ t.test('several calls of a model in one backward pass', t => {
   t.end();
 });
 
+t.test('several backward passes before a step', t => {
+  const dtype = 'float64';
+  const squaring: Record<string, Make> = { EKFAC: family.EKFAC!, 'STEVE example': family['STEVE example']! };
+  const o64 = () => ({ dtype, rng: new Generator(6) }) as const;
+  const bytesOf = (optimizer: KroneckerPreconditioner) => optimizer.inspect('0').statistics!.bytes;
+  /** What is said meanwhile. */
+  const saidIn = (run: () => void): string[] => {
+    const [warn, said] = [console.warn, [] as string[]];
+    console.warn = (text: string) => void said.push(text);
+    try {
+      run();
+    } finally {
+      console.warn = warn;
+    }
+    return said;
+  };
+
+  for (const [name, make] of Object.entries(squaring))
+    law(t, `${name}: are one on all examples, and in a basis that stays what is kept does not grow`, () => {
+      const nets: readonly [() => Sequential, readonly number[]][] = [
+        [() => new Sequential(new Linear(4, 6, o64()), new Tanh(), new Linear(6, 3, o64())), [4]],
+        [
+          () => new Sequential(new Conv2d(2, 3, 3, o64()), new Tanh(), new Flatten(), new Linear(12, 3, o64())),
+          [2, 4, 4],
+        ],
+      ];
+      const counts = [5, 3, 4, 8];
+      const cases: KroneckerOptions[] = [
+        ...ROUTES.map(route => ({ route })),
+        { sharing: 'reduce' },
+        { fisher: 'ggn', loss: 'crossEntropy' },
+        { refresh: 'background', refreshLag: 2 },
+      ];
+      for (const [net, shape] of nets)
+        for (const o of cases) {
+          const play = (parts: readonly number[]) => {
+            const rng = new Generator(8);
+            const model = net();
+            const optimizer = make(model, { refreshEvery: 3, ...o });
+            for (let step = 0; step < 7; step++) {
+              optimizer.zeroGrad();
+              const [x, y] = [randn([20, ...shape], { rng, dtype }), labels(rng, 20)];
+              const bytes: number[] = [];
+              let at = 0;
+              for (const n of parts) {
+                const loss = crossEntropy(model.call(x.narrow(0, at, n)), y.narrow(0, at, n));
+                loss.mul(n / 20).backward();
+                bytes.push(bytesOf(optimizer));
+                at += n;
+              }
+              const stays = step % 3 !== 0 || (step > 0 && o.refresh === 'background');
+              if (stays && parts.length > 1) assert.ok(bytes[0]! > 0 && bytes.slice(1).every(n => n === 0), `${bytes}`);
+              optimizer.step();
+            }
+            return valuesOf(model);
+          };
+          mustBeClose(play(counts), play([20]), { rtol: 1e-7, atol: 1e-9 }, JSON.stringify([shape, o]));
+        }
+    });
+
+  for (const [name, make] of Object.entries(family))
+    law(t, `${name}: the 64th without step() or zeroGrad() warns, once, and says what to do`, () => {
+      const rng = new Generator(2);
+      const model = mlp([4, 6, 3], { rng });
+      const optimizer = make(model);
+      const x = randn([12, 4], { rng });
+      const pass = () => crossEntropy(model.call(x) as Tensor, labels(rng)).backward();
+      const passes = (n: number) =>
+        saidIn(() => {
+          for (let i = 0; i < n; i++) pass();
+        });
+      assert.deepEqual(passes(63), []);
+      optimizer.zeroGrad();
+      assert.deepEqual(passes(63), []);
+      optimizer.step();
+      optimizer.zeroGrad();
+      assert.deepEqual(passes(63), []);
+      const said = passes(1);
+      assert.equal(said.length, 1);
+      assert.match(said[0]!, /64 backward passes without step\(\) or zeroGrad\(\).*detach\(\).*zeroGrad\(\)/);
+      optimizer.zeroGrad();
+      assert.deepEqual(passes(130), []);
+      optimizer.step();
+    });
+
+  law(t, 'the warning counts the samples that an optimizer keeps before its first step, and not after detach()', () => {
+    const model = mlp([4, 6, 3]);
+    const pass = () => crossEntropy(model.call(randn([12, 4])) as Tensor, zeros([12], { dtype: 'int32' })).backward();
+    const said = (n: number) =>
+      saidIn(() => {
+        for (let i = 0; i < n; i++) pass();
+      });
+    const optimizer = new EKFAC(model);
+    // 12 examples of 5 + 6 and 7 + 3 numbers: .065 MB in 64 passes.
+    assert.match(said(64)[0]!, /EKFAC: .*samples of each pass are kept, 0\.1 MB now/);
+    optimizer.detach();
+    const other = new EKFAC(model);
+    other.detach();
+    assert.deepEqual(said(70), []);
+  });
+
+  law(t, 'a second step() after one backward() is an error that says so first', () => {
+    const model = mlp([4, 6, 3]);
+    const optimizer = new EKFAC(model);
+    crossEntropy(model.call(randn([12, 4])) as Tensor, zeros([12], { dtype: 'int32' })).backward();
+    optimizer.step();
+    assert.throws(
+      () => optimizer.step(),
+      /has a gradient but no statistics: step\(\) was called twice after one backward\(\), or .*made after the forward pass/,
+    );
+  });
+
+  law(t, 'methods besides forward are no calls: other numbers of examples are an error that says so', () => {
+    class Coder extends Module<[x: Tensor], Tensor> {
+      readonly layer = new Linear(2, 1);
+      encode(x: Tensor): Tensor {
+        return this.layer.call(x);
+      }
+      override forward(x: Tensor): Tensor {
+        return this.encode(x);
+      }
+    }
+    const model = new Coder();
+    const optimizer = new KFAC(model);
+    const [a, b] = [randn([4, 2]), randn([3, 2])];
+    assert.throws(
+      () => model.encode(a).mean().add(model.encode(b).mean()).backward(),
+      /layer' was used for 3 and for 4 examples .* a method besides forward, model\.encode\(x\) say, is no call\. .*backward\(\) for each/,
+    );
+    optimizer.zeroGrad();
+    model.call(a).mean().add(model.call(b).mean()).backward();
+    optimizer.step();
+  });
+
+  t.end();
+});
+
 t.test('devices', t => {
   registerBackend(new ReferenceBackend('another'));
   for (const [what, { make: net, shape }] of Object.entries(nets))

@@ -719,10 +719,18 @@ t.test('bad input', t => {
         return this.head.call(this.embed.call(x));
       }
     }
-    assert.throws(() => new STEVE(new Tied()), /'embed' and 'head' share a weight/);
+    assert.throws(
+      () => new STEVE(new Tied()),
+      /'embed' and 'head' share a weight.* overrides: \{ head: \{ skip: true \} \}$/,
+    );
+    new STEVE(new Tied(), { overrides: { head: { skip: true } } });
     const [a, b] = [new Linear(3, 3), new Linear(3, 3)];
     b.weight = a.weight;
-    assert.throws(() => new STEVE(new Sequential(a, b)), /'0' and '1' share a weight/);
+    assert.throws(
+      () => new STEVE(new Sequential(a, b)),
+      /'0' and '1' share a weight.* overrides: \{ '0': \{ skip: true \}, '1': \{ skip: true \} \}$/,
+    );
+    new STEVE(new Sequential(a, b), { overrides: { '0': { skip: true }, '1': { skip: true } } });
   });
 
   const refusals: [string, () => unknown, RegExp][] = [

@@ -115,8 +115,10 @@ export function capture(
       const need = sink.need(index);
       if (need === 'nothing') return;
       const passage = { index, call: calls.at(-1) ?? 0, input: input.detach(), output };
-      if (fisher !== 'empirical') passages.push(passage);
-      else
+      if (fisher !== 'empirical') {
+        // Outside of a call nobody would take them, and they hold a graph.
+        if (calls.length > 0) passages.push(passage);
+      } else
         output.onGrad(gy => {
           if (backwardPass() === 0) return;
           inBackward(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));

@@ -3,6 +3,7 @@
 import { inspect } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import type { KroneckerBlock, Sharing } from './block.ts';
+import { isAtOrBelow } from './options.ts';
 import type { Route } from './route.ts';
 import type { BlockState } from './state.ts';
 
@@ -96,10 +97,15 @@ export function checkClaims(name: string, model: AnyModule, blocks: readonly Kro
   for (const { parameters } of blocks)
     for (const p of parameters) {
       const paths = holders.get(p) ?? [];
-      if (paths.length > 1)
-        throw new Error(
-          `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. It has no Kronecker block yet: ` +
-            'give them weights of their own, or leave the layer out with collectors of your own',
-        );
+      if (paths.length <= 1) continue;
+      const skips = paths.filter(path => blocks.some(block => isAtOrBelow(block.path, path)));
+      throw new Error(
+        `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. It has no Kronecker block yet: ` +
+          'give them weights of their own, or leave it to the rest optimizer with ' +
+          `overrides: { ${skips.map(path => `${keyOf(path)}: { skip: true }`).join(', ')} }`,
+      );
     }
 }
+
+/** A path as a key of an object literal. */
+const keyOf = (path: string): string => (/^[A-Za-z_$][\w$]*$/.test(path) ? path : `'${path}'`);

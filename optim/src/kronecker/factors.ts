@@ -6,8 +6,9 @@
  * gradient matrix of example b, and D = 1/B Σ_b D_b that of the batch.
  */
 
-import { concat, gram, type Tensor } from '@otimes/core';
+import { gram, type Tensor } from '@otimes/core';
 import type { Canonical, Sharing } from './block.ts';
+import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
@@ -17,12 +18,6 @@ export type LossReduction = 'mean' | 'sum';
  * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
 export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Tensor[] };
-
-/** Both sides of an eigenbasis; null for an identity. */
-export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null };
-
-/** A sample that is kept: as it came, or turned into a basis already. */
-type Kept = { readonly a: Tensor; readonly gs: readonly Tensor[]; readonly basis: Basis | null };
 
 /** A [dIn, dIn] and G [dOut, dOut]; a side that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
@@ -66,8 +61,10 @@ class Sums {
   vanished = true;
   /** By call of the model. */
   readonly calls = new Map<number, Examples>();
-  /** Kept samples of the calls that are closed. */
-  readonly samples: (readonly Kept[])[] = [];
+  /** Kept samples of the calls that are closed, and none that is empty. */
+  samples: (readonly Kept[])[] = [];
+  /** Σ_b (UGᵀ D_b UA)² of samples that are not kept any more. */
+  squares: Squares | null = null;
   last: Examples | null = null;
 
   /** Gives all of it back. */
@@ -76,7 +73,16 @@ class Sums {
     const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
     const open = calls.flatMap(one => one.open ?? []);
     for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
-    for (const x of [this.A, this.G, this.expandedG]) x?.storage.release();
+    for (const x of [this.A, this.G, this.expandedG, this.squares?.sum]) x?.storage.release();
+  }
+
+  /** Puts the samples' squares in a basis in the place of the samples. */
+  reduce(basis: Basis): void {
+    if (this.samples.length === 0) return;
+    for (const uses of this.samples)
+      this.squares = { basis, sum: plus(this.squares && squaresWithin(this.squares, basis), squaresOf(uses, basis)) };
+    for (const { a, gs } of this.samples.flat()) for (const x of [a, ...gs]) x.storage.release();
+    this.samples = [];
   }
 }
 
@@ -112,7 +118,15 @@ export class Statistics {
 
   /** Whether samples were kept, for `exampleSquares`. */
   get hasSamples(): boolean {
-    return this.#done?.samples.some(uses => uses.length > 0) ?? false;
+    return this.#done !== null && (this.#done.samples.length > 0 || this.#done.squares !== null);
+  }
+
+  /** Of the samples that were kept. */
+  get bytes(): number {
+    const kept = [this.#done, ...this.#running.values()].flatMap(sums => sums?.samples.flat() ?? []);
+    return kept
+      .flatMap(({ a, gs }) => [a, ...gs])
+      .reduce((sum, x) => sum + x.size * (x.dtype === 'float64' ? 8 : 4), 0);
   }
 
   /** Whether this use is the first of its pass: then somebody has to say how that `ended`. */
@@ -135,8 +149,12 @@ export class Statistics {
     } else if (examples.batch !== batch)
       throw new Error(
         `${label} was used for ${examples.batch} and for ${batch} examples in one backward pass; its uses must be of the ` +
-          'same examples where the model was called once. For several sets of examples, interior and boundary points ' +
-          'say, call the whole model for each, or once on all of them (concat)',
+          `same examples where ${
+            call === 0
+              ? 'the model was not called: a layer by itself, or a method besides forward, model.encode(x) say, is no call'
+              : 'the model was called once'
+          }. For several sets of examples, interior and boundary points say, call the whole model for each, or once on ` +
+          'all of them (concat), or run backward() for each before the step',
       );
     sums.last = examples;
     return sums;
@@ -167,8 +185,12 @@ export class Statistics {
     return true;
   }
 
-  /** Ends a pass; of one that threw nothing stays. */
-  ended(pass: number, completed: boolean): void {
+  /**
+   * Ends a pass; of one that threw nothing stays.
+   *
+   * @param basis that of the next step, where it is known: of several passes squares in it are kept instead of samples
+   */
+  ended(pass: number, completed: boolean, basis: Basis | null = null): void {
     const sums = this.#running.get(pass);
     if (sums === undefined) return;
     this.#running.delete(pass);
@@ -179,8 +201,12 @@ export class Statistics {
     for (const examples of sums.calls.values()) this.#close(sums, examples);
     sums.calls.clear();
     sums.last = null;
-    if (this.#done === null) this.#done = sums;
-    else this.#merge(this.#done, sums);
+    if (this.#done === null) {
+      this.#done = sums;
+      return;
+    }
+    if (basis !== null) for (const one of [this.#done, sums]) one.reduce(basis);
+    this.#merge(this.#done, sums);
   }
 
   #merge(into: Sums, sums: Sums): void {
@@ -188,6 +214,11 @@ export class Statistics {
     into.rows += sums.rows;
     into.vanished &&= sums.vanished;
     into.samples.push(...sums.samples);
+    if (sums.squares !== null) {
+      const { sum, basis } = sums.squares;
+      into.squares = { basis, sum: plus(into.squares && squaresWithin(into.squares, basis), sum) };
+      if (into.squares.sum !== sum) sum.storage.release();
+    }
     for (const name of ['A', 'G', 'expandedG'] as const) {
       const term = sums[name];
       if (term === null) continue;
@@ -234,7 +265,7 @@ export class Statistics {
 
   /** No further positions come for these examples. */
   #close(sums: Sums, { samples, open }: Examples): void {
-    sums.samples.push(samples);
+    if (samples.length > 0) sums.samples.push(samples);
     if (open === null) return;
     const { a, gs, positions } = open;
     sums.A = plus(sums.A, squares(a.mul(1 / positions), this.#o.identityA));
@@ -259,9 +290,11 @@ export class Statistics {
    * (George et al. 2018, eq. 11). Null bases are identities.
    */
   exampleSquares(UA: Tensor | null, UG: Tensor | null, scale: number): Tensor {
-    const calls = this.#done?.samples.filter(uses => uses.length > 0) ?? [];
-    if (calls.length === 0) throw new Error('exampleSquares: no samples were kept');
-    return sumOf(calls.map(uses => squaresOf(uses, { UA, UG }))).mul(scale ** 2 / this.batch);
+    if (!this.hasSamples) throw new Error('exampleSquares: no samples were kept');
+    const { samples, squares } = this.#done!;
+    const basis = { UA, UG };
+    const before = squares === null ? [] : [squaresWithin(squares, basis)];
+    return sumOf([...before, ...samples.map(uses => squaresOf(uses, basis))]).mul(scale ** 2 / this.batch);
   }
 }
 
@@ -301,57 +334,6 @@ export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
 
-/** Σ_b (UGᵀ D_b UA)² for the uses of the same examples. */
-function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
-  if (uses.every(use => use.basis === null)) return squaresIn(joined(uses), basis);
-  return squaresIn(joined(uses.map(use => inBasis(use, basis))), { UA: null, UG: null });
-}
-
-function inBasis({ a, gs, basis }: Kept, { UA, UG }: Basis): Kept {
-  if (basis === null) return { a: turned(a, UA), gs: gs.map(g => turned(g, UG)), basis: { UA, UG } };
-  if (basis.UA !== UA || basis.UG !== UG) throw new Error('exampleSquares: samples were kept in another basis');
-  return { a, gs, basis };
-}
-
-const turned = (x: Tensor, U: Tensor | null): Tensor => (U === null ? x : x.matmul(U));
-
-function squaresIn({ a, gs }: Pick<Kept, 'a' | 'gs'>, { UA, UG }: Basis): Tensor {
-  const [shared, dIn] = a.shape.slice(1) as [number, number];
-  const dOut = gs[0]!.shape[2]!;
-  // Without sharing D_b has rank one, and its squares are products of squares.
-  if (shared === 1) {
-    const squares = turned(a.squeeze(1), UA).square();
-    return sumOf(gs.map(g => turned(g.squeeze(1), UG).square().transpose().matmul(squares)));
-  }
-  // Positions are turned, or the gradients, whichever is less.
-  if (shared * (dIn ** 2 + dOut ** 2) > dIn * dOut * (dIn + dOut))
-    return sumOf(
-      gs.map(g => {
-        const D = turned(g.transpose(1, 2).matmul(a), UA);
-        return (UG === null ? D : UG.transpose().matmul(D)).square().sum(0);
-      }),
-    );
-  const aTilde = turned(a, UA);
-  return sumOf(gs.map(g => turned(g, UG).transpose(1, 2).matmul(aTilde).square().sum(0)));
-}
-
-/** Several uses as one with all their positions. */
-function joined(uses: readonly Kept[]): Pick<Kept, 'a' | 'gs'> {
-  if (uses.length === 1) return uses[0]!;
-  return {
-    a: concat(
-      uses.map(({ a }) => a),
-      1,
-    ),
-    gs: uses[0]!.gs.map((_, i) =>
-      concat(
-        uses.map(({ gs }) => gs[i]!),
-        1,
-      ),
-    ),
-  };
-}
-
 /** xᵀ x of the rows of x [..., n], or for a side at the identity its mean eigenvalue, tr(xᵀ x) / n. */
 function squares(x: Tensor, identity: boolean): Tensor {
   return identity
@@ -363,7 +345,3 @@ function squares(x: Tensor, identity: boolean): Tensor {
 }
 
 const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? term.keep() : sum.addScaled_(term, 1));
-
-function sumOf(terms: readonly Tensor[]): Tensor {
-  return terms.reduce((sum, term) => sum.add(term));
-}

@@ -12,7 +12,6 @@ import {
   type StateDict,
   scope,
   type Tensor,
-  tensor,
   unscoped,
   withSecondThread,
 } from '@otimes/core';
@@ -20,7 +19,6 @@ import { anInstance, borrowGrad, checkArgument, checkTrained, nameOf, onBackward
 import { type AnyModule, Module, type Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkParameters } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
-import { StateReader, scalar } from '../state-dict.ts';
 import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
 import { startDecomposition } from './background.ts';
 import { capture, type Need } from './capture.ts';
@@ -39,10 +37,12 @@ import {
 import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
-import { type Report, reportBlock, Stopwatch } from './report.ts';
+import { type Report, reportOf, Stopwatch } from './report.ts';
 import { cheapestRoute, type Route } from './route.ts';
+import { load, save } from './save.ts';
 import { type Arrival, BlockState, type RefreshJob } from './state.ts';
 import { substituteForwards } from './substitute.ts';
+import { Unstepped } from './unstepped.ts';
 import { Watchman } from './watchman.ts';
 
 /** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
@@ -94,6 +94,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
   readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
+  readonly #unstepped: Unstepped;
   readonly #handles: readonly Handle[];
   readonly #watch = new Stopwatch();
   readonly #refreshes = { done: 0, failed: 0, lastError: null as string | null };
@@ -129,6 +130,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#rng = o.rng ?? new Generator(0);
 
     this.#watchman = new Watchman(name, model);
+    this.#unstepped = new Unstepped(name);
     const trainable = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
     checkParameters(
       name,
@@ -250,6 +252,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override zeroGrad(): void {
     for (const p of this.#parameterPaths.keys()) p.grad = null;
     this.#watchman.zeroGrad();
+    this.#unstepped.reset();
     for (const state of this.#states) state.dropStatistics();
   }
 
@@ -300,16 +303,24 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       wantsFactors: this.#collectsFactors(state),
     });
     const { statistics } = state;
-    if (statistics.begins(use))
+    if (statistics.begins(use)) {
       onBackwardEnd(completed => {
-        inStep(() => statistics.ended(use.pass, completed));
+        const end = () => statistics.ended(use.pass, completed, this.#basisAhead(state));
+        this.#watch.time('statistics', () => inStep(() => namingMemory(this.#name, state.label, end)));
         if (completed) Object.assign(state, state.forwards.get(output));
         if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
       });
+      this.#unstepped.begins(use.pass, () => this.#states.reduce((sum, one) => sum + (one.statistics?.bytes ?? 0), 0));
+    }
     const label = `${this.#name}: ${state.label}`;
     const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
     if (sample === null) statistics.count(use, batch, label);
     else namingMemory(this.#name, state.label, () => statistics.add(use, sample, label, keeps));
+  }
+
+  /** The basis of the next step, where it is known already: a block keeps its basis unless it is decomposed anew in the step. */
+  #basisAhead(state: BlockState): Kfe | null {
+    return this.refresh === 'background' || !this.#isDue(state) ? state.kfe : null;
   }
 
   /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
@@ -353,6 +364,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       const journal = this.#watch.time('rest', () => this.#stepRest(plans));
       this.#stepBlocks(plans, journal);
       for (const state of this.#states) state.dropStatistics();
+      this.#unstepped.reset();
       this.#steps++;
       this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
     });
@@ -460,8 +472,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       );
     if (statistics === null && this.#need(state) !== 'nothing')
       throw new Error(
-        `${name}: ${state.label} has a gradient but no statistics. Make the optimizer before the forward pass, and run ` +
-          'the model and its layers through call(), which runs the hooks',
+        `${name}: ${state.label} has a gradient but no statistics: step() was called twice after one backward(), or the ` +
+          'optimizer was made after the forward pass, or a state was loaded after it, or the layer did not run through ' +
+          'call(). Call backward() before each step, make the optimizer before the forward pass, and run the model and its ' +
+          'layers through call(), which runs the hooks',
       );
     const raw = inBasis?.D ?? state.block.gradient();
     if (raw === null) return null;
@@ -709,46 +723,25 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
   report(): Report {
-    const inFlight = this.#states.filter(({ job }) => job !== null).length;
-    return {
+    return reportOf(this.#states, {
       steps: this.#steps,
-      blocks: this.#states.map(state =>
-        noGrad(() => reportBlock(state, state.kfe && this.dampingOf(state), state.kfe && this.nullsOf(state))),
-      ),
-      refreshes: { ...this.#refreshes, inFlight },
-      milliseconds: { ...this.#watch.milliseconds },
-    };
+      refreshes: this.#refreshes,
+      milliseconds: this.#watch.milliseconds,
+      dampingOf: state => this.dampingOf(state),
+      nullsOf: state => this.nullsOf(state),
+    });
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
 
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
-    const state: StateDict = { lr: scalar(this.#lr), steps: scalar(this.#steps), rng: tensor(this.#rng.getState()) };
-    for (const block of this.#states) block.save(state);
-    for (const [key, value] of Object.entries(this.#rest?.stateDict() ?? {})) state[`rest.${key}`] = value;
-    return state;
+    return save({ lr: this.#lr, steps: this.#steps, rng: this.#rng, states: this.#states, rest: this.#rest });
   }
 
   override loadStateDict(saved: StateDict): void {
-    const reader = new StateReader(this.#name, saved);
-    const [lr, steps] = [reader.rate('lr'), reader.count('steps')];
-    const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' }).dataSync();
-    if (reader.has('rng') && rng.every(word => word === 0))
-      reader.problem('does not fit: rng is no state of a generator');
-    const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
-    const states = this.#states.map(state =>
-      state.load(reader, this.#name, this.slotNames, (loaded, A, G, step) =>
-        pending.push({ state: loaded, A, G, step }),
-      ),
-    );
-    const rest = reader.section('rest.');
-    if (this.#rest === null && Object.keys(rest).length > 0)
-      reader.problem('unexpected: rest.…, no parameter is unclaimed');
-    reader.finish();
-    // All that may still fail comes first, and the rest's own check last: then nothing has been taken over yet.
-    for (const { state, A, G, step } of pending) state.job = this.#start(state, A, G, step);
-    this.#rest?.loadStateDict(rest);
+    const before = { states: this.#states, rest: this.#rest };
+    const { lr, steps, rng, states } = load(saved, before, this.#name, this.slotNames, (...job) => this.#start(...job));
     this.#restWasOrdinary = false;
     for (const state of this.#states) {
       state.settle();
@@ -757,6 +750,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#lr = lr;
     this.#steps = steps;
     this.#rng.setState(rng);
+    this.#unstepped.reset();
     this.#states = states;
   }
 

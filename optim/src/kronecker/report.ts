@@ -1,6 +1,6 @@
 /** What a Kronecker optimizer can say about itself, as data. */
 
-import type { Tensor } from '@otimes/core';
+import { noGrad, type Tensor } from '@otimes/core';
 import type { Route } from './route.ts';
 import type { BlockState } from './state.ts';
 
@@ -61,11 +61,31 @@ export class Stopwatch {
   }
 }
 
+/** A report on all blocks; curvature and null directions are the optimizer's to tell, of blocks that have a basis. */
+export function reportOf(
+  states: readonly BlockState[],
+  o: Pick<Report, 'steps' | 'milliseconds'> & {
+    readonly refreshes: Omit<Report['refreshes'], 'inFlight'>;
+    readonly dampingOf: (state: BlockState) => Parameters<typeof reportBlock>[1];
+    readonly nullsOf: (state: BlockState) => Parameters<typeof reportBlock>[2];
+  },
+): Report {
+  const inFlight = states.filter(({ job }) => job !== null).length;
+  return {
+    steps: o.steps,
+    blocks: states.map(state =>
+      noGrad(() => reportBlock(state, state.kfe && o.dampingOf(state), state.kfe && o.nullsOf(state))),
+    ),
+    refreshes: { ...o.refreshes, inFlight },
+    milliseconds: { ...o.milliseconds },
+  };
+}
+
 /**
  * @param damping λ and the mean curvature of the block, for optimizers that have them
  * @param nulls how many directions of each side are null, for optimizers that ask
  */
-export function reportBlock(
+function reportBlock(
   state: BlockState,
   damping: { lambda: number; mean: number } | null,
   nulls: { readonly A: number; readonly G: number } | null,

@@ -1,0 +1,50 @@
+/** Counts backward passes between steps: an optimizer that nobody steps or zeroes collects statistics of each. */
+
+import { onBackwardEnd } from '@otimes/core/extend';
+
+/** So many are more than micro-batches usually are. */
+const MANY = 64;
+
+export class Unstepped {
+  readonly #optimizer: string;
+  #last = 0;
+  #passes = 0;
+  #warned = false;
+
+  constructor(optimizer: string) {
+    this.#optimizer = optimizer;
+  }
+
+  /**
+   * Statistics of a pass begin, in one block of perhaps many; of a pass that throws nothing is kept, and it does not count.
+   *
+   * @param bytes of the samples that are kept
+   */
+  begins(pass: number, bytes: () => number): void {
+    if (this.#warned || pass === this.#last) return;
+    this.#last = pass;
+    onBackwardEnd(completed => {
+      if (!completed || ++this.#passes !== MANY) return;
+      this.#warned = true;
+      this.#warn(bytes());
+    });
+  }
+
+  /** After a step, and when everything was dropped. */
+  reset(): void {
+    this.#passes = 0;
+  }
+
+  #warn(bytes: number): void {
+    const kept =
+      bytes === 0
+        ? ''
+        : ` Until then samples of each pass are kept, ${(bytes / 1e6).toFixed(1)} MB now, more with each.`;
+    console.warn(
+      `${this.#optimizer}: ${MANY} backward passes without step() or zeroGrad(). The next step takes the statistics of all of ` +
+        `them together.${kept} An optimizer that is not used any more wants detach(). Where passes are for another ` +
+        "optimizer, as a generator's through its discriminator, call zeroGrad() after them. If all are parts of one batch, " +
+        'nothing is wrong',
+    );
+  }
+}
