@@ -116,6 +116,11 @@ export class Statistics {
     return this.#done === null && this.#running.size === 0;
   }
 
+  /** Whether no pass is running. */
+  get isIdle(): boolean {
+    return this.#running.size === 0;
+  }
+
   /** Whether samples were kept, for `exampleSquares`. */
   get hasSamples(): boolean {
     return this.#done !== null && (this.#done.samples.length > 0 || this.#done.squares !== null);

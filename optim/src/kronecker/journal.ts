@@ -20,6 +20,15 @@ export function largest(x: Tensor): number {
   return Math.max(x.max().item(), -x.min().item());
 }
 
+/**
+ * At least the largest magnitude, in one pass: the norm, or the largest itself where the norm is out of range. Not finite where
+ * an element is not.
+ */
+export function magnitude(x: Tensor): number {
+  const norm = x.norm().item();
+  return Number.isFinite(norm) ? norm : largest(x);
+}
+
 /** Whether an ordinary number of this `degree` in the gradient, 1 or 2. */
 export const isOrdinary = (size: number, degree: 1 | 2 = 1): boolean => size <= ORDINARY ** degree;
 

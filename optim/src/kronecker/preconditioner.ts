@@ -34,7 +34,7 @@ import {
   Statistics,
   type Use,
 } from './factors.ts';
-import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
+import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportOf, Stopwatch } from './report.ts';
@@ -53,6 +53,8 @@ type Active = {
   readonly state: BlockState;
   readonly inBasis: BasisGradient | null;
   readonly raw: Tensor;
+  /** At least the largest magnitude in it. */
+  readonly size: number;
   /** The running averages with this step's factors in them; null where it has none. */
   readonly averages: Factors | null;
 };
@@ -80,6 +82,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #route: Route | 'auto';
   readonly #name: string;
   readonly #model: AnyModule;
+  /** Whether this is a class of the library itself. */
+  readonly #isOurs = Object.hasOwn(this.constructor, 'builtIn');
   readonly #lossReduction: LossReduction;
   readonly #fisherIsLoss: boolean;
   readonly #decomposer: Decomposer;
@@ -296,6 +300,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
   #consume(index: number, use: Use, batch: number, sample: Sample | null, output: Tensor): void {
     const state = this.#states[index]!;
+    // Gradients that were set to null were given up, and what was collected with them too.
+    if (state.statistics?.isIdle && state.block.parameters.every(p => borrowGrad(p) === null)) state.dropStatistics();
     state.statistics ??= new Statistics({
       sharing: state.sharing,
       identityA: state.identityA,
@@ -382,7 +388,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       active.map(block => {
         const { basis, job } = bases.get(block.state)!;
         const squares = this.#measure(block.state, basis);
-        return { ...block, basis, job, squares, isOrdinary: this.#isOrdinary(block, basis, squares) };
+        const most = squares === null ? 0 : magnitude(squares);
+        if (!Number.isFinite(most)) throw this.#notFinite('second moments of the gradients', block.state.label);
+        return { ...block, basis, job, squares, isOrdinary: this.#isOrdinary(block, basis, most) };
       }),
     );
   }
@@ -391,20 +399,25 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   #measure(state: BlockState, { UA, UG }: Kfe): Tensor | null {
     const { statistics } = state;
     if (!statistics?.hasSamples || !this.needsExampleSquares(state)) return null;
-    const squares = statistics.exampleSquares(UA, UG, this.#scale(statistics));
-    if (!isAllFinite(squares)) throw this.#notFinite('second moments of the gradients', state.label);
-    return squares;
+    return statistics.exampleSquares(UA, UG, this.#scale(statistics));
   }
 
-  #isOrdinary({ state, raw }: Active, basis: Kfe, squares: Tensor | null): boolean {
+  /**
+   * Whether the step of a block needs no copies: nothing can overflow, no code of the program runs, and the basis stays. A new
+   * one is a long computation, of which copies are a small part and in which memory may end.
+   *
+   * @param squares at least the largest of the second moments
+   */
+  #isOrdinary({ state, size }: Active, basis: Kfe, squares: number): boolean {
     const lr = this.#lr * state.lrRatio;
     return (
+      this.#isOurs &&
+      basis === state.kfe &&
       state.isOrdinary &&
       state.graft <= 1e6 &&
       isOrdinaryStep(this.gain, lr, 1 - lr * this.weightDecay) &&
-      isOrdinary(largest(raw)) &&
-      (squares === null || isOrdinary(largest(squares), 2)) &&
-      (basis === state.kfe || isOrdinary(basis.sA.max().mul(basis.sG.max()).item(), 2))
+      isOrdinary(size) &&
+      isOrdinary(squares, 2)
     );
   }
 
@@ -425,11 +438,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
         throw error;
       } finally {
         this.#squares.clear();
+        // Whatever happened: what a block holds outlives the scope of the step.
+        for (const { state } of plans) state.keep();
       }
-      for (const { state, job } of plans) {
-        if (job !== null) state.job = job;
-        state.keep();
-      }
+      for (const { state, job } of plans) if (job !== null) state.job = job;
     });
   }
 
@@ -481,10 +493,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (raw === null) return null;
     const fresh = statistics === null ? null : statistics.factors(this.#scale(statistics));
     // Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite.
-    const suspects = { 'factor A': fresh && diagonal(fresh.A), 'factor G': fresh && diagonal(fresh.G), gradient: raw };
+    const suspects = { 'factor A': fresh && diagonal(fresh.A), 'factor G': fresh && diagonal(fresh.G) };
     for (const [what, value] of Object.entries(suspects))
       if (value !== null && !isAllFinite(value)) throw this.#notFinite(what, state.label);
-    return { state, inBasis, raw, averages: fresh && this.#averaged(state, fresh) };
+    const size = magnitude(raw);
+    if (!Number.isFinite(size)) throw this.#notFinite('gradient', state.label);
+    return { state, inBasis, raw, size, averages: fresh && this.#averaged(state, fresh) };
   }
 
   /** The running averages as they will be, in the memory of this step's factors. */
@@ -559,8 +573,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     }
     const { kfe, rotation } = arrival;
     // Who looks at states may have given this one another basis meanwhile.
-    this.#takeOver(state, kfe, job.from === state.kfe ? rotation : state.kfe!.rotationTo(kfe));
-    state.keep();
+    try {
+      this.#takeOver(state, kfe, job.from === state.kfe ? rotation : state.kfe!.rotationTo(kfe));
+    } finally {
+      state.keep();
+    }
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
