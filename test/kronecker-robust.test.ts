@@ -835,3 +835,110 @@ t.test('doors', t => {
     });
   t.end();
 });
+
+t.test('a step that ends half way', t => {
+  /** A device whose memory is full at the n-th allocation from now on. */
+  class Small extends ReferenceBackend {
+    left = Number.POSITIVE_INFINITY;
+    override allocate(...a: Parameters<ReferenceBackend['allocate']>): ReturnType<ReferenceBackend['allocate']> {
+      if (--this.left === 0) throw new OutOfMemoryError('allocate: memory is full, on purpose');
+      return super.allocate(...a);
+    }
+  }
+  const small = new Small('small');
+  registerBackend(small);
+  const device = 'small';
+  for (const [name, make] of Object.entries(family))
+    for (const route of ['gradient', 'resident'] as const)
+      law(
+        t,
+        `${name}, ${route}: memory that ends anywhere in a refreshing step changes nothing, and training goes on`,
+        () => {
+          const rng = new Generator(0);
+          const model = mlp([4, 5, 3], { rng }).to(device);
+          const optimizer = make(model, { refreshEvery: 2, route });
+          const [x, y] = [randn([8, 4], { rng, device }), randint(0, 3, [8], { rng, device })];
+          const step = (memory = Number.POSITIVE_INFINITY) => {
+            optimizer.zeroGrad();
+            crossEntropy(model.call(x), y).backward();
+            small.left = memory;
+            try {
+              optimizer.step();
+            } finally {
+              small.left = Number.POSITIVE_INFINITY;
+            }
+          };
+          const values = () => JSON.stringify([model.stateDict(), optimizer.stateDict()]);
+          step();
+          step();
+          const start = [model.stateDict(), optimizer.stateDict()] as const;
+          const before = values();
+          let places = 0;
+          for (let at = 1; at < 400; at += at < 40 ? 1 : 7) {
+            try {
+              step(at);
+              break;
+            } catch (error) {
+              assert.match(String(error), /on purpose/);
+            }
+            places++;
+            assert.equal(values(), before, `allocation ${at}`);
+          }
+          assert.ok(places > 20, `${places} places`);
+          model.loadStateDict(start[0]);
+          optimizer.loadStateDict(start[1]);
+          step();
+          assert.notEqual(values(), before);
+        },
+      );
+
+  law(t, 'code of the program in a step may throw: nothing has changed, and training goes on', () => {
+    let throws = false;
+    class Own extends STEVE {
+      protected override direction(...x: Parameters<STEVE['direction']>): Tensor {
+        if (throws) throw new Error('mine');
+        return super.direction(...x);
+      }
+    }
+    for (const route of ['gradient', 'resident'] as const) {
+      const model = mlp([4, 5, 3], { rng: new Generator(1) });
+      const optimizer = new Own(model, { route, nesterov: true });
+      for (let step = 0; step < 5; step++) {
+        throws = step === 0 || step === 3;
+        const before = JSON.stringify(model.stateDict());
+        optimizer.zeroGrad();
+        crossEntropy(model.call(randn([8, 4])), randint(0, 3, [8])).backward();
+        if (!throws) optimizer.step();
+        else {
+          assert.throws(() => optimizer.step(), /mine/);
+          assert.equal(JSON.stringify(model.stateDict()), before);
+        }
+      }
+      assert.equal(optimizer.steps, 3);
+    }
+  });
+
+  for (const [name, make] of Object.entries(family))
+    law(t, `${name}: gradients that are set to null take along what was collected with them`, () => {
+      const play = (skips: boolean, bad: number, zero: (m: Sequential, o: KroneckerPreconditioner) => void) => {
+        const rng = new Generator(7);
+        const model = nets.linear!.make({ dtype: 'float64', rng });
+        const optimizer = make(model, { refreshEvery: 2 });
+        for (let i = 0; i < 6; i++) {
+          const x = randn([12, 5], { rng, dtype: 'float64' });
+          const y = randint(0, 3, [12], { rng });
+          if (i === 2 && !skips) continue;
+          zero(model, optimizer);
+          crossEntropy(model.call(i === 2 ? x.mul(bad) : x), y).backward();
+          if (i !== 2) optimizer.step();
+        }
+        return valuesOf(model);
+      };
+      const byHand = (model: Sequential) => {
+        for (const p of model.parameters()) p.grad = null;
+      };
+      const expected = play(false, 1, (_, o) => o.zeroGrad());
+      for (const bad of [1, Number.NaN]) assert.deepEqual(play(true, bad, byHand), expected);
+    });
+  t.end();
+});

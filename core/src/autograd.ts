@@ -111,8 +111,9 @@ class Walk {
    * out have been counted, what none of them needs is freed, the gradient `consumed` too.
    */
   run(deal: () => void, consumed: Tensor): void {
-    const { made } = tracking(deal);
-    for (let i = 0; i < made.length; i++) if (!made[i]!.kept) made[i]!.holder = this;
+    const own = tracking(deal);
+    const { made } = own;
+    for (let i = 0; i < made.length; i++) if (made[i]!.holder === own) made[i]!.holder = this;
     if (!this.#frees) {
       this.#made.push(...made);
       return;

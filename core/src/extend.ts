@@ -25,6 +25,6 @@ export {
   received,
 } from './check.ts';
 export { onBackwardEnd } from './pass.ts';
-export { withoutEarlyRelease } from './storage.ts';
+export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';

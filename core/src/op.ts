@@ -75,7 +75,8 @@ function checked<A>(spec: Parameters<typeof defineOp<A>>[0]): Parameters<typeof 
     checks.backward = (gy: Tensor, node: Node<A>) => {
       const gradients: unknown = backward(gy, node);
       const expected = `${node.inputs.length} gradient${node.inputs.length === 1 ? '' : 's'}, one for each input, or null`;
-      if (!Array.isArray(gradients) || gradients.length !== node.inputs.length)
+      const [least, extra] = [node.inputs.length, (g: unknown, i: number) => i >= node.inputs.length && g !== null];
+      if (!Array.isArray(gradients) || gradients.length < least || gradients.some(extra))
         throw new TypeError(`${name}: expected backward to return ${expected}, got ${received(gradients)}`);
       for (const g of gradients)
         if (g !== null && g !== undefined) checkArgument(name, 'a gradient of backward', g, aTensor);

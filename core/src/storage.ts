@@ -12,6 +12,7 @@
  * | an open Scope | at its end, unless the tensor leaves it     | of all that is made inside                                 |
  * | a graph Node  | when backward frees the node                | of what built-in layers make between input and result      |
  * | a Walk        | when no gradient on its way lies there      | of what gradient rules make                                |
+ * | LIBRARY       | the part of the library that called `hold`  | of what that part will release itself                      |
  * | PROGRAM       | nobody: the collector finds it              | by `keep`, `ndarray` and hooks; it stays the holder        |
  *
  * `release` is the only way back. It does nothing to what the program holds, and what is released remembers why, so that
@@ -45,6 +46,8 @@ export interface Deferred {
 
 /** The holder of what the program can reach in ways that the library does not see. */
 const PROGRAM = {};
+/** The holder of what outlives scopes and passes until its maker releases it. */
+const LIBRARY = {};
 
 let releasing = true;
 
@@ -132,6 +135,11 @@ export class Storage {
     this.holder = PROGRAM;
   }
 
+  /** Scopes and passes leave this memory to the caller, who releases it. */
+  hold(): void {
+    if (this.holder !== PROGRAM) this.holder = LIBRARY;
+  }
+
   /**
    * The elements for somebody who keeps them and may write to them unseen. From now on they lie in an array of their own,
    * which every view of it keeps alive: memory of a backend would go to others once no tensor lies there.
@@ -195,6 +203,12 @@ export function deferredStorage(backend: Backend, dtype: DType, size: number, de
 /** A storage for `size` elements, with any content. */
 export function allocate(backend: Backend, dtype: DType, size: number): Storage {
   return new Storage(backend, dtype, backend.allocate(dtype, size));
+}
+
+/** `x`, which outlives scopes and passes until the caller releases its storage. */
+export function held<T extends { readonly storage: Storage }>(x: T): T {
+  x.storage.hold();
+  return x;
 }
 
 /** What was made while it was the innermost one. */

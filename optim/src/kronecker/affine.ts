@@ -21,7 +21,7 @@ import {
   Tensor,
   unscoped,
 } from '@otimes/core';
-import { borrowGrad } from '@otimes/core/extend';
+import { borrowGrad, held } from '@otimes/core/extend';
 import type { AffineLayer } from './block.ts';
 
 /** A basis as a layer uses it: both sides turn. */
@@ -145,7 +145,7 @@ const affineOp: Op<Attrs> = defineOp<Attrs>({
       const inputs = attrs.inputs ?? turned(node.input(0), UA);
       attrs.inputs = null;
       const product = turnedRows.transpose().matmul(inputs);
-      if (attrs.sink(inputs, turnedRows)) turnedRows.keep();
+      if (attrs.sink(inputs, turnedRows)) held(turnedRows);
       else inputs.storage.release();
       return product;
     });

@@ -7,6 +7,7 @@
  */
 
 import { gram, type Tensor } from '@otimes/core';
+import { held } from '@otimes/core/extend';
 import type { Canonical, Sharing } from './block.ts';
 import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
 
@@ -170,7 +171,7 @@ export class Statistics {
     const sums = this.count(use, sample.gs[0]!.shape[0]!, label);
     const examples = sums.last!;
     if (keeps) {
-      const copy = (x: Tensor) => x.clone().keep();
+      const copy = (x: Tensor) => held(x.clone());
       examples.samples.push({ a: copy(sample.a), gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
@@ -252,7 +253,7 @@ export class Statistics {
   }
 
   #addReduced(sums: Sums, examples: Examples, { a, gs }: Sample): void {
-    const [sumA, sumGs] = [a.sum(1).keep(), gs.map(g => g.sum(1).keep())];
+    const [sumA, sumGs] = [held(a.sum(1)), gs.map(g => held(g.sum(1)))];
     // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
     for (const [i, g] of gs.entries()) {
       const whole = g.square().sum().item();
@@ -349,4 +350,4 @@ function squares(x: Tensor, identity: boolean): Tensor {
     : gram(x);
 }
 
-const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? term.keep() : sum.addScaled_(term, 1));
+const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? held(term) : sum.addScaled_(term, 1));
