@@ -230,6 +230,92 @@ law(
   },
 );
 
+function frozen<M extends Module>(layer: M): M {
+  Object.freeze(layer);
+  return layer;
+}
+
+/** A layer with its weight in a field that is defined so. */
+function defined(field: (w: Parameter) => PropertyDescriptor): Module {
+  class Defined extends Module {
+    first = new Linear(2, 2);
+    constructor() {
+      super();
+      Object.defineProperty(this, 'w', { enumerable: true, configurable: true, ...field(new Parameter(ones([2]))) });
+    }
+    override forward(x: Tensor): Tensor {
+      return this.first.call(x);
+    }
+  }
+  return new Sequential(new Linear(2, 2), new Defined());
+}
+
+law(
+  t,
+  'what cannot be put into its place on another device is an error that names the path, and nothing has moved',
+  () => {
+    registerBackend(new ReferenceBackend('elsewhere'));
+    const parameter = () => new Parameter(ones([2]));
+    for (const [what, model, path] of [
+      ['a read-only field', defined(value => ({ value })), '1.w'],
+      ['a field with a getter alone', defined(w => ({ get: () => w })), '1.w'],
+      ['a field with a setter that forgets', defined(w => ({ get: () => w, set() {} })), '1.w'],
+      ['a frozen layer', new Sequential(new Linear(2, 2), frozen(new Linear(2, 2))), '1.weight'],
+      ['a sealed list that is read-only', holding(Object.freeze([[parameter()], parameter()])), 'field.1'],
+      [
+        'a frozen record',
+        holding({ a: new Map([[1, parameter()]]), b: Object.freeze({ c: parameter() }) }),
+        'field.b.c',
+      ],
+    ] as const) {
+      const before = [...model.namedParameters()];
+      assert.throws(
+        () => model.to('elsewhere'),
+        new RegExp(
+          `^TypeError: ${model instanceof Sequential ? 'Sequential' : 'Holder'}\\.to: nothing was changed, since '${path}' cannot be set`,
+        ),
+        what,
+      );
+      assert.ok(
+        [...model.namedParameters()].every(([name, p], i) => name === before[i]![0] && p === before[i]![1]),
+        what,
+      );
+      new SGD(model.parameters()).step();
+      model.to('cpu');
+    }
+    let kept = parameter();
+    const open = defined(() => ({ get: () => kept, set: (p: Parameter) => (kept = p) }));
+    open.to('elsewhere');
+    assert.equal(kept.device, 'elsewhere');
+    const map = holding(Object.freeze(new Map([[1, parameter()]])));
+    assert.ok(
+      map
+        .to('elsewhere')
+        .parameters()
+        .every(p => p.device === 'elsewhere'),
+    );
+  },
+);
+
+law(t, 'a mode is switched in the whole tree, or in none of it with an error that names the frozen layer', () => {
+  const model = new Sequential(new Dropout(0.5), new Sequential(frozen(new Linear(2, 2))), new Dropout(0.5));
+  const training = () => [...model.namedModules().values()].map(module => module.training);
+  assert.throws(
+    () => model.eval(),
+    /^TypeError: Sequential\.eval: nothing was changed, since '1\.0\.training' cannot be set: it is frozen/,
+  );
+  assert.deepEqual(training(), [true, true, true, true, true]);
+  assert.throws(() => summary(model, [1, 2]), /Sequential\.eval: .*'1\.0\.training'/);
+  assert.deepEqual(training(), [true, true, true, true, true]);
+  model.train();
+  const still = frozen(new Linear(2, 2).eval());
+  const other = new Sequential(new Dropout(0.5), still);
+  assert.throws(() => other.train(), /Sequential\.train: .*'1\.training'/);
+  other.eval();
+  assert.ok([...other.namedModules().values()].every(module => !module.training));
+  summary(other, [1, 2]);
+});
+
 law(t, 'a call may run with other tensors in the place of weights, which are put back after it', () => {
   class Twice extends Module {
     inner = new Linear(3, 3);

@@ -14,7 +14,17 @@ import {
   noteMoved,
   received,
 } from '@otimes/core/extend';
-import { hiddenIn, isMember, type Member, ModuleBase, membersIn, replaceIn } from './members.ts';
+import {
+  type Change,
+  changeAll,
+  fieldChange,
+  hiddenIn,
+  isMember,
+  type Member,
+  ModuleBase,
+  membersIn,
+  replaceIn,
+} from './members.ts';
 import { Buffer, Parameter } from './parameter.ts';
 import { loadInto } from './state.ts';
 
@@ -321,10 +331,13 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     return new Map([['', this as AnyModule], ...below]);
   }
 
-  /** Sets training mode on the whole tree. */
+  /** Sets training mode on the whole tree, or throws and leaves all of it, if a layer in it is frozen by `Object.freeze`. */
   train(on = true): this {
     checkArgument('train', 'its argument', on, aBoolean);
-    for (const module of this.namedModules().values()) module.training = on;
+    const changes = Array.from(this.namedModules(), ([path, module]) =>
+      fieldChange(module, 'training', `${prefixOf(path)}training`, on),
+    );
+    changeAll(`${nameOf(this)}.${on ? 'train' : 'eval'}`, changes);
     return this;
   }
 
@@ -335,7 +348,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /**
    * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it;
-   * what is on the device already stays as it is. Tied parameters stay tied.
+   * what is on the device already stays as it is. Tied parameters stay tied. Throws and moves nothing if one is in a place
+   * that is frozen or read-only.
    */
   to(device: string): this {
     checkArgument('to', 'device', device, aDevice);
@@ -346,9 +360,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
       moved.set(value, target);
       return target;
     };
-    const changes: (() => void)[] = [];
-    for (const module of this.namedModules().values()) replaceIn(module, there, changes);
-    for (const change of changes) change();
+    const changes: Change[] = [];
+    for (const [path, module] of this.namedModules()) replaceIn(module, prefixOf(path), there, changes);
+    changeAll(`${nameOf(this)}.to`, changes);
     for (const value of moved.keys()) noteMoved(value);
     return this;
   }
@@ -425,6 +439,8 @@ function keepAll(values: readonly unknown[]): void {
 function isPromise(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'then' in value;
 }
+
+const prefixOf = (path: string): string => (path === '' ? '' : `${path}.`);
 
 const isParameter = (value: object): value is Parameter => value instanceof Parameter;
 
