@@ -623,6 +623,23 @@ const wrong: Record<string, [make: () => Module, message: RegExp]> = {
     () => new Sequential(returning(async (x: Tensor) => x)),
     /Odd: expected forward to return a tensor or other result, got a promise; forward passes are synchronous/,
   ],
+  'a last layer that gives a number': [
+    () =>
+      new Sequential(
+        new Linear(3, 2),
+        returning(() => 3),
+      ),
+    /^TypeError: Sequential: expected the output of layer 1, Odd, to be a tensor, got 3;/,
+  ],
+  'a layer in between that gives a list': [
+    () =>
+      new Sequential(
+        new Linear(3, 2),
+        returning(y => [y]),
+        new Tanh(),
+      ),
+    /^TypeError: Sequential: expected the output of layer 1, Odd, to be a tensor, got \[float32\[2,2\]\];/,
+  ],
   'a forward without a return': [() => returning(() => undefined), /Odd: .* got undefined; is its return missing\?/],
 };
 function hooked(add: (layer: Module) => unknown): Module {
@@ -674,6 +691,20 @@ law(t, 'calls and constructors say what was meant', () => {
     /Linear: expected its input to be a tensor/,
   );
   from(() => Reflect.apply(Linear.prototype.call, new Linear(1, 1), [x(1, 1), 2]), /Linear: expected 1 input, got 2/);
+  const attention = new MultiHeadAttention(2, 1);
+  from(
+    () => Reflect.apply(attention.call, attention, [x(1, 1, 2), undefined, 3]),
+    /MultiHeadAttention: expected 2 inputs, got 3/,
+  );
+  Reflect.set(
+    attention,
+    'o',
+    returning(() => 3),
+  );
+  from(() => attention.call(x(1, 1, 2)), /MultiHeadAttention: expected its output to be a tensor, got 3/);
+  from(() => Reflect.apply(Sequential.prototype.forward, new Sequential(), [3]), /Sequential: expected its output/);
+  const { weight } = new Linear(1, 1, { bias: false }).stateDict();
+  from(() => new Linear(1, 1).loadStateDict({ weight: weight! }), /nothing was loaded, since 1 entry is wrong/);
   from(
     () => new Schedule(optimizer, () => Number.NaN),
     /Schedule: expected the rule to give a rate ≥ 0 at step 0, got NaN/,

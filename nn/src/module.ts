@@ -54,17 +54,24 @@ const early = new WeakSet<Tensor>();
 let observer: ((module: AnyModule, output: unknown) => void) | null = null;
 
 /**
- * Runs the forward pass of a container, whose intermediate tensors go with the graph. If it comes to a layer that may keep
+ * Runs the forward pass of `container`, whose intermediate tensors go with the graph. If it comes to a layer that may keep
  * what it sees, or to a hook that does not borrow, they stay as long as they can be reached, as other tensors do.
  */
-export function insides(run: () => Tensor): Tensor {
+export function insides(container: object, run: () => Tensor): Tensor {
   const before = foreign;
+  const checked = () => tensorFrom(run(), container, () => 'its output');
   owners++;
   try {
-    return owningIntermediates(run, () => foreign === before);
+    return owningIntermediates(checked, () => foreign === before);
   } finally {
     owners--;
   }
+}
+
+/** `value`, unless a layer of the program gave `container` something that is no tensor. `what` names it. */
+export function tensorFrom(value: Tensor, container: object, what: () => string): Tensor {
+  if (!(value instanceof Tensor)) checkArgument(nameOf(container), what(), value, aTensor);
+  return value;
 }
 
 /** Runs `run`, in which `see` is told of every call and no hook is. */
@@ -199,8 +206,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   #checkInputs(inputs: readonly unknown[]): void {
     if (!(inputs[0] instanceof Tensor)) checkArgument(nameOf(this), 'its input', inputs[0], aTensor);
-    if (inputs.length > 1 && inputs.length > this.forward.length && !Object.hasOwn(this, 'forward'))
-      throw new TypeError(`${nameOf(this)}: expected ${this.forward.length} input, got ${inputs.length}`);
+    const wanted = this.forward.length;
+    if (inputs.length > 1 && inputs.length > wanted && !Object.hasOwn(this, 'forward'))
+      throw new TypeError(`${nameOf(this)}: expected ${wanted} input${wanted === 1 ? '' : 's'}, got ${inputs.length}`);
   }
 
   #checkNoInput(given: unknown): void {

@@ -89,10 +89,10 @@ export class StateReader {
   finish(): void {
     for (const [key, value] of Object.entries(this.#state))
       if (!this.#read.has(key)) this.#problems.push(`unexpected: ${key} ${received(value)}`);
+    const some = this.#problems.length === 1 ? '1 entry is' : `${this.#problems.length} entries are`;
     if (this.#problems.length > 0)
       throw new Error(
-        `${this.#name}.loadStateDict: nothing was loaded, since ${this.#problems.length} entries are wrong\n  ` +
-          this.#problems.join('\n  '),
+        `${this.#name}.loadStateDict: nothing was loaded, since ${some} wrong\n  ${this.#problems.join('\n  ')}`,
       );
   }
 
