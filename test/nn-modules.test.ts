@@ -41,7 +41,7 @@ import {
   TransformerBlock,
   vit,
 } from '@otimes/nn';
-import { Adam, KFAC, type Optimizer, Schedule, SGD, stepLr } from '@otimes/optim';
+import { Adagrad, Adam, AdamW, KFAC, NAdam, type Optimizer, RMSprop, Schedule, SGD, stepLr } from '@otimes/optim';
 import t from 'tap';
 import { law } from './helpers/law.ts';
 
@@ -894,6 +894,53 @@ law(t, 'optimizers and schedules refuse numbers that they could not be made with
     optimizer.lr = Number.NaN;
   }, /Adam: expected lr in \[0, Infinity\), got NaN/);
 });
+
+law(
+  t,
+  'a state with moments that are not finite, or squares below 0, is refused entry by entry, and all is as before',
+  () => {
+    const squares = new Set(['v', 'vMax', 'sum']);
+    const stepped = (make: (parameters: Parameter[]) => Optimizer) => {
+      const model = mlp([2, 3]);
+      const optimizer = make(model.parameters());
+      model.call(x(4, 2)).square().sum().backward();
+      void optimizer.step();
+      return optimizer;
+    };
+    for (const [make, slots] of [
+      [p => new SGD(p, { momentum: 0.9 }), ['buf']],
+      [p => new Adam(p), ['m', 'v']],
+      [p => new AdamW(p, { amsgrad: true }), ['m', 'v', 'vMax']],
+      [p => new NAdam(p), ['m', 'v']],
+      [p => new RMSprop(p, { momentum: 0.9, centered: true }), ['v', 'm', 'buf']],
+      [p => new Adagrad(p), ['sum']],
+    ] as [(parameters: Parameter[]) => Optimizer, string[]][]) {
+      const optimizer = stepped(make);
+      const before = optimizer.stateDict();
+      for (const slot of slots)
+        for (const value of [Number.NaN, Infinity, -Infinity, -1e-30]) {
+          const state = {
+            ...stepped(make).stateDict(),
+            [`1.${slot}`]: tensor([1, value, 0]),
+            lr: tensor(0.5, float64),
+          };
+          if (value === -1e-30 && !squares.has(slot)) {
+            stepped(make).loadStateDict(state);
+            continue;
+          }
+          const wrong = value === -1e-30 ? 'below 0' : 'that are not finite';
+          assert.throws(
+            () => optimizer.loadStateDict(state),
+            new RegExp(
+              `nothing was loaded, since 1 entry is wrong\\n  does not fit: 1\\.${slot} has elements ${wrong}$`,
+            ),
+          );
+          same(Object.values(optimizer.stateDict()), Object.values(before));
+        }
+      stepped(make).loadStateDict(before);
+    }
+  },
+);
 
 law(t, "a first-order optimizer goes on from a state on another device, and a loader's state is taken whole", () => {
   registerBackend(new ReferenceBackend('elsewhere'));

@@ -50,12 +50,25 @@ export class StateReader {
     return 0;
   }
 
-  /** A copy of the tensor under `key`, which must be like `like`, on the device of that. */
-  tensor(key: string, like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string }): Tensor {
+  /**
+   * A copy of the tensor under `key`, which must be like `like`, on the device of that. Its elements must be finite and
+   * ≥ `least`, which is -Infinity by default; with null they may be anything.
+   */
+  tensor(
+    key: string,
+    like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string },
+    least: number | null = -Infinity,
+  ): Tensor {
     const value = this.#take(key);
     const fits = value !== null && value.dtype === like.dtype && sameShape(value.shape, like.shape);
     if (value !== null && !fits)
       this.#problems.push(`does not fit: ${key} expects ${describe(like)}, got ${describe(value)}`);
+    if (fits && least !== null) {
+      const data = value.dataSync();
+      if (!data.every(Number.isFinite)) this.#problems.push(`does not fit: ${key} has elements that are not finite`);
+      else if (!data.every(one => one >= least))
+        this.#problems.push(`does not fit: ${key} has elements below ${least}`);
+    }
     return fits
       ? unscoped(() =>
           value
