@@ -128,6 +128,26 @@ class Trainer {
   }
 }
 
+law(t, 'parameters takes the option of namedParameters, and what lists or saves without options refuses all', () => {
+  const model = holding([new Parameter(ones([2]))]);
+  for (const o of [undefined, {}, { recurse: true }, { recurse: false }])
+    same(model.parameters(o), [...model.namedParameters(o).values()]);
+  assert.equal(model.parameters({ recurse: false }).length, 1);
+  assert.equal(model.parameters().length, 3);
+  const call = (method: keyof Module, given: unknown) => () =>
+    Reflect.apply(model[method] as () => void, model, [given]);
+  assert.throws(
+    call('parameters', false),
+    /parameters: expected options such as \{ recurse \}, got false; did you mean/,
+  );
+  assert.throws(call('parameters', { recursive: false }), /parameters: there is no option 'recursive', only recurse/);
+  for (const method of ['stateDict', 'namedBuffers', 'namedModules', 'eval'] as const) {
+    assert.throws(call(method, { prefix: 'a' }), new RegExp(`TypeError: ${method}: there is no option 'prefix'`));
+    assert.throws(call(method, false), new RegExp(`TypeError: ${method}: expected no options, got false`));
+  }
+  assert.ok(model.training);
+});
+
 law(t, 'what is not found is an error that names the field', () => {
   const told = (model: Module, message: RegExp) => {
     assert.throws(() => model.parameters(), message);

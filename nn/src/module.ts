@@ -41,6 +41,7 @@ export type BeforeHook = (module: AnyModule, inputs: readonly unknown[]) => void
 type Hooks<H> = readonly { readonly hook: H; readonly borrows: boolean }[];
 
 const BORROWS = { borrows: aBoolean };
+const RECURSE = { recurse: aBoolean };
 
 /** Calls that are running, one in another. */
 let depth = 0;
@@ -318,23 +319,27 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Each parameter once, by the path where it is found first; with `recurse: false` those of this module itself. */
   namedParameters(o: { recurse?: boolean } = {}): Map<string, Parameter> {
-    checkOptions('namedParameters', o, { recurse: aBoolean });
+    checkOptions('namedParameters', o, RECURSE);
     const found = firstOfEach(this.#walk(false, o.recurse), isParameter);
     noteKnown(found.values());
     return found;
   }
 
-  parameters(): Parameter[] {
-    return [...this.namedParameters().values()];
+  /** The same without the paths. */
+  parameters(o: { recurse?: boolean } = {}): Parameter[] {
+    checkOptions('parameters', o, RECURSE);
+    return [...this.namedParameters(o).values()];
   }
 
   /** Each buffer once, by the path where it is found first. */
-  namedBuffers(): Map<string, Buffer> {
+  namedBuffers(...none: readonly never[]): Map<string, Buffer> {
+    checkOptions('namedBuffers', none[0], {});
     return this.#all((value): value is Buffer => value instanceof Buffer);
   }
 
   /** This module under '' and each below it once, by its dotted path. */
-  namedModules(): Map<string, AnyModule> {
+  namedModules(...none: readonly never[]): Map<string, AnyModule> {
+    checkOptions('namedModules', none[0], {});
     const below = this.#all((value): value is AnyModule => value instanceof Module);
     return new Map([['', this as AnyModule], ...below]);
   }
@@ -350,7 +355,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /** Evaluation mode: no dropout, running statistics. */
-  eval(): this {
+  eval(...none: readonly never[]): this {
+    checkOptions('eval', none[0], {});
     return this.train(false);
   }
 
@@ -376,7 +382,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /** Copies of all parameters and buffers by dotted path; a tied one appears under each of its paths. */
-  stateDict(): StateDict {
+  stateDict(...none: readonly never[]): StateDict {
+    checkOptions('stateDict', none[0], {});
     const state: StateDict = {};
     for (const [path, value] of this.#tensors()) state[path] = value.detach().clone();
     return state;
