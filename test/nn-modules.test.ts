@@ -41,7 +41,7 @@ import {
   TransformerBlock,
   vit,
 } from '@otimes/nn';
-import { Adam, KFAC, type Optimizer, Schedule, SGD, stepLr } from '@otimes/optim';
+import { Adagrad, Adam, AdamW, KFAC, NAdam, type Optimizer, RMSprop, Schedule, SGD, stepLr } from '@otimes/optim';
 import t from 'tap';
 import { law } from './helpers/law.ts';
 
@@ -127,6 +127,26 @@ class Trainer {
     this.inner = inner;
   }
 }
+
+law(t, 'parameters takes the option of namedParameters, and what lists or saves without options refuses all', () => {
+  const model = holding([new Parameter(ones([2]))]);
+  for (const o of [undefined, {}, { recurse: true }, { recurse: false }])
+    same(model.parameters(o), [...model.namedParameters(o).values()]);
+  assert.equal(model.parameters({ recurse: false }).length, 1);
+  assert.equal(model.parameters().length, 3);
+  const call = (method: keyof Module, given: unknown) => () =>
+    Reflect.apply(model[method] as () => void, model, [given]);
+  assert.throws(
+    call('parameters', false),
+    /parameters: expected options such as \{ recurse \}, got false; did you mean/,
+  );
+  assert.throws(call('parameters', { recursive: false }), /parameters: there is no option 'recursive', only recurse/);
+  for (const method of ['stateDict', 'namedBuffers', 'namedModules', 'eval'] as const) {
+    assert.throws(call(method, { prefix: 'a' }), new RegExp(`TypeError: ${method}: there is no option 'prefix'`));
+    assert.throws(call(method, false), new RegExp(`TypeError: ${method}: expected no options, got false`));
+  }
+  assert.ok(model.training);
+});
 
 law(t, 'what is not found is an error that names the field', () => {
   const told = (model: Module, message: RegExp) => {
@@ -229,6 +249,92 @@ law(
     }
   },
 );
+
+function frozen<M extends Module>(layer: M): M {
+  Object.freeze(layer);
+  return layer;
+}
+
+/** A layer with its weight in a field that is defined so. */
+function defined(field: (w: Parameter) => PropertyDescriptor): Module {
+  class Defined extends Module {
+    first = new Linear(2, 2);
+    constructor() {
+      super();
+      Object.defineProperty(this, 'w', { enumerable: true, configurable: true, ...field(new Parameter(ones([2]))) });
+    }
+    override forward(x: Tensor): Tensor {
+      return this.first.call(x);
+    }
+  }
+  return new Sequential(new Linear(2, 2), new Defined());
+}
+
+law(
+  t,
+  'what cannot be put into its place on another device is an error that names the path, and nothing has moved',
+  () => {
+    registerBackend(new ReferenceBackend('elsewhere'));
+    const parameter = () => new Parameter(ones([2]));
+    for (const [what, model, path] of [
+      ['a read-only field', defined(value => ({ value })), '1.w'],
+      ['a field with a getter alone', defined(w => ({ get: () => w })), '1.w'],
+      ['a field with a setter that forgets', defined(w => ({ get: () => w, set() {} })), '1.w'],
+      ['a frozen layer', new Sequential(new Linear(2, 2), frozen(new Linear(2, 2))), '1.weight'],
+      ['a sealed list that is read-only', holding(Object.freeze([[parameter()], parameter()])), 'field.1'],
+      [
+        'a frozen record',
+        holding({ a: new Map([[1, parameter()]]), b: Object.freeze({ c: parameter() }) }),
+        'field.b.c',
+      ],
+    ] as const) {
+      const before = [...model.namedParameters()];
+      assert.throws(
+        () => model.to('elsewhere'),
+        new RegExp(
+          `^TypeError: ${model instanceof Sequential ? 'Sequential' : 'Holder'}\\.to: nothing was changed, since '${path}' cannot be set`,
+        ),
+        what,
+      );
+      assert.ok(
+        [...model.namedParameters()].every(([name, p], i) => name === before[i]![0] && p === before[i]![1]),
+        what,
+      );
+      new SGD(model.parameters()).step();
+      model.to('cpu');
+    }
+    let kept = parameter();
+    const open = defined(() => ({ get: () => kept, set: (p: Parameter) => (kept = p) }));
+    open.to('elsewhere');
+    assert.equal(kept.device, 'elsewhere');
+    const map = holding(Object.freeze(new Map([[1, parameter()]])));
+    assert.ok(
+      map
+        .to('elsewhere')
+        .parameters()
+        .every(p => p.device === 'elsewhere'),
+    );
+  },
+);
+
+law(t, 'a mode is switched in the whole tree, or in none of it with an error that names the frozen layer', () => {
+  const model = new Sequential(new Dropout(0.5), new Sequential(frozen(new Linear(2, 2))), new Dropout(0.5));
+  const training = () => [...model.namedModules().values()].map(module => module.training);
+  assert.throws(
+    () => model.eval(),
+    /^TypeError: Sequential\.eval: nothing was changed, since '1\.0\.training' cannot be set: it is frozen/,
+  );
+  assert.deepEqual(training(), [true, true, true, true, true]);
+  assert.throws(() => summary(model, [1, 2]), /Sequential\.eval: .*'1\.0\.training'/);
+  assert.deepEqual(training(), [true, true, true, true, true]);
+  model.train();
+  const still = frozen(new Linear(2, 2).eval());
+  const other = new Sequential(new Dropout(0.5), still);
+  assert.throws(() => other.train(), /Sequential\.train: .*'1\.training'/);
+  other.eval();
+  assert.ok([...other.namedModules().values()].every(module => !module.training));
+  summary(other, [1, 2]);
+});
 
 law(t, 'a call may run with other tensors in the place of weights, which are put back after it', () => {
   class Twice extends Module {
@@ -537,6 +643,23 @@ const wrong: Record<string, [make: () => Module, message: RegExp]> = {
     () => new Sequential(returning(async (x: Tensor) => x)),
     /Odd: expected forward to return a tensor or other result, got a promise; forward passes are synchronous/,
   ],
+  'a last layer that gives a number': [
+    () =>
+      new Sequential(
+        new Linear(3, 2),
+        returning(() => 3),
+      ),
+    /^TypeError: Sequential: expected the output of layer 1, Odd, to be a tensor, got 3;/,
+  ],
+  'a layer in between that gives a list': [
+    () =>
+      new Sequential(
+        new Linear(3, 2),
+        returning(y => [y]),
+        new Tanh(),
+      ),
+    /^TypeError: Sequential: expected the output of layer 1, Odd, to be a tensor, got \[float32\[2,2\]\];/,
+  ],
   'a forward without a return': [() => returning(() => undefined), /Odd: .* got undefined; is its return missing\?/],
 };
 function hooked(add: (layer: Module) => unknown): Module {
@@ -588,6 +711,20 @@ law(t, 'calls and constructors say what was meant', () => {
     /Linear: expected its input to be a tensor/,
   );
   from(() => Reflect.apply(Linear.prototype.call, new Linear(1, 1), [x(1, 1), 2]), /Linear: expected 1 input, got 2/);
+  const attention = new MultiHeadAttention(2, 1);
+  from(
+    () => Reflect.apply(attention.call, attention, [x(1, 1, 2), undefined, 3]),
+    /MultiHeadAttention: expected 2 inputs, got 3/,
+  );
+  Reflect.set(
+    attention,
+    'o',
+    returning(() => 3),
+  );
+  from(() => attention.call(x(1, 1, 2)), /MultiHeadAttention: expected its output to be a tensor, got 3/);
+  from(() => Reflect.apply(Sequential.prototype.forward, new Sequential(), [3]), /Sequential: expected its output/);
+  const { weight } = new Linear(1, 1, { bias: false }).stateDict();
+  from(() => new Linear(1, 1).loadStateDict({ weight: weight! }), /nothing was loaded, since 1 entry is wrong/);
   from(
     () => new Schedule(optimizer, () => Number.NaN),
     /Schedule: expected the rule to give a rate ≥ 0 at step 0, got NaN/,
@@ -777,6 +914,53 @@ law(t, 'optimizers and schedules refuse numbers that they could not be made with
     optimizer.lr = Number.NaN;
   }, /Adam: expected lr in \[0, Infinity\), got NaN/);
 });
+
+law(
+  t,
+  'a state with moments that are not finite, or squares below 0, is refused entry by entry, and all is as before',
+  () => {
+    const squares = new Set(['v', 'vMax', 'sum']);
+    const stepped = (make: (parameters: Parameter[]) => Optimizer) => {
+      const model = mlp([2, 3]);
+      const optimizer = make(model.parameters());
+      model.call(x(4, 2)).square().sum().backward();
+      void optimizer.step();
+      return optimizer;
+    };
+    for (const [make, slots] of [
+      [p => new SGD(p, { momentum: 0.9 }), ['buf']],
+      [p => new Adam(p), ['m', 'v']],
+      [p => new AdamW(p, { amsgrad: true }), ['m', 'v', 'vMax']],
+      [p => new NAdam(p), ['m', 'v']],
+      [p => new RMSprop(p, { momentum: 0.9, centered: true }), ['v', 'm', 'buf']],
+      [p => new Adagrad(p), ['sum']],
+    ] as [(parameters: Parameter[]) => Optimizer, string[]][]) {
+      const optimizer = stepped(make);
+      const before = optimizer.stateDict();
+      for (const slot of slots)
+        for (const value of [Number.NaN, Infinity, -Infinity, -1e-30]) {
+          const state = {
+            ...stepped(make).stateDict(),
+            [`1.${slot}`]: tensor([1, value, 0]),
+            lr: tensor(0.5, float64),
+          };
+          if (value === -1e-30 && !squares.has(slot)) {
+            stepped(make).loadStateDict(state);
+            continue;
+          }
+          const wrong = value === -1e-30 ? 'below 0' : 'that are not finite';
+          assert.throws(
+            () => optimizer.loadStateDict(state),
+            new RegExp(
+              `nothing was loaded, since 1 entry is wrong\\n  does not fit: 1\\.${slot} has elements ${wrong}$`,
+            ),
+          );
+          same(Object.values(optimizer.stateDict()), Object.values(before));
+        }
+      stepped(make).loadStateDict(before);
+    }
+  },
+);
 
 law(t, "a first-order optimizer goes on from a state on another device, and a loader's state is taken whole", () => {
   registerBackend(new ReferenceBackend('elsewhere'));

@@ -51,7 +51,7 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
     if (x.rank !== 3 || x.shape[2] !== dModel)
       throw new ShapeError(`MultiHeadAttention: expected an input [B, T, ${dModel}], got ${describe(x)}`);
     const [batch, length] = x.shape as [number, number, number];
-    return insides(() => {
+    return insides(this, () => {
       // [B, T, dModel] → [B, heads, T, dHead]
       const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
       const [q, k, v] = [this.q, this.k, this.v].map(layer => split(layer.call(x)));

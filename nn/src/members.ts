@@ -47,39 +47,74 @@ export function hiddenIn(value: unknown, path: string, seen: Set<unknown>, depth
   return '';
 }
 
+/** What is to be put into a place. `put` tells whether the place took it: one that is read-only does not. */
+export type Change = {
+  readonly path: string;
+  readonly from: unknown;
+  readonly to: unknown;
+  readonly put: (value: unknown) => boolean;
+};
+
+/** That a field becomes `to`. */
+export function fieldChange(holder: object, name: string, path: string, to: unknown): Change {
+  const put = (value: unknown) => {
+    Reflect.set(holder, name, value);
+    return Reflect.get(holder, name) === value;
+  };
+  return { path, from: Reflect.get(holder, name), to, put };
+}
+
+/** Makes all changes, or none and throws. */
+export function changeAll(op: string, changes: readonly Change[]): void {
+  const made: Change[] = [];
+  try {
+    for (const change of changes) {
+      if (!change.put(change.to))
+        throw new TypeError(
+          `${op}: nothing was changed, since '${change.path}' cannot be set: it is frozen, read-only, or has a getter alone`,
+        );
+      made.push(change);
+    }
+  } catch (error) {
+    for (const { from, put } of made.reverse()) put(from);
+    throw error;
+  }
+}
+
 /**
- * Notes in `changes` how to put what `replace` gives into the place of the parameters and buffers of `holder`, a module or
- * a plain container in it.
+ * Notes in `changes` what `replace` puts into the place of the parameters and buffers of `holder`, a module or a plain
+ * container in it. `prefix` is its path, with a dot at its end.
  */
 export function replaceIn(
   holder: object,
+  prefix: string,
   replace: (value: Parameter | Buffer) => Parameter | Buffer,
-  changes: (() => void)[],
+  changes: Change[],
   above: readonly object[] = [],
 ): void {
   if (above.includes(holder)) return;
-  const replaced = (value: unknown): unknown => {
+  const replaced = (value: unknown, path: string): unknown => {
     if (value instanceof Parameter || value instanceof Buffer) return replace(value);
     const isContainer = typeof value === 'object' && value !== null && entriesOf(value) !== null;
-    if (isContainer) replaceIn(value, replace, changes, [...above, holder]);
+    if (isContainer) replaceIn(value, `${path}.`, replace, changes, [...above, holder]);
     return value;
   };
   if (holder instanceof Set) {
-    const values = [...holder].map(replaced);
-    if (values.some(value => !holder.has(value)))
-      changes.push(() => {
-        holder.clear();
-        for (const value of values) holder.add(value);
-      });
+    const from = [...holder];
+    const to = from.map((value, i) => replaced(value, prefix + i));
+    const put = (values: unknown) => {
+      holder.clear();
+      for (const value of values as unknown[]) holder.add(value);
+      return true;
+    };
+    if (to.some(value => !holder.has(value))) changes.push({ path: prefix.slice(0, -1), from, to, put });
     return;
   }
   for (const [name, value] of entriesOf(holder) ?? Object.entries(holder)) {
-    const instead = replaced(value);
-    if (instead === value) continue;
-    if (Object.isFrozen(holder)) throw new TypeError(`to: '${String(name)}' lies in a frozen object and cannot move`);
-    changes.push(() => {
-      if (holder instanceof Map) holder.set(name, instead);
-      else Reflect.set(holder, String(name), instead);
-    });
+    const path = prefix + String(name);
+    const to = replaced(value, path);
+    if (to === value) continue;
+    if (!(holder instanceof Map)) changes.push(fieldChange(holder, String(name), path, to));
+    else changes.push({ path, from: value, to, put: one => holder.set(name, one).get(name) === one });
   }
 }

@@ -14,7 +14,17 @@ import {
   noteMoved,
   received,
 } from '@otimes/core/extend';
-import { hiddenIn, isMember, type Member, ModuleBase, membersIn, replaceIn } from './members.ts';
+import {
+  type Change,
+  changeAll,
+  fieldChange,
+  hiddenIn,
+  isMember,
+  type Member,
+  ModuleBase,
+  membersIn,
+  replaceIn,
+} from './members.ts';
 import { Buffer, Parameter } from './parameter.ts';
 import { loadInto } from './state.ts';
 
@@ -31,6 +41,7 @@ export type BeforeHook = (module: AnyModule, inputs: readonly unknown[]) => void
 type Hooks<H> = readonly { readonly hook: H; readonly borrows: boolean }[];
 
 const BORROWS = { borrows: aBoolean };
+const RECURSE = { recurse: aBoolean };
 
 /** Calls that are running, one in another. */
 let depth = 0;
@@ -44,17 +55,24 @@ const early = new WeakSet<Tensor>();
 let observer: ((module: AnyModule, output: unknown) => void) | null = null;
 
 /**
- * Runs the forward pass of a container, whose intermediate tensors go with the graph. If it comes to a layer that may keep
+ * Runs the forward pass of `container`, whose intermediate tensors go with the graph. If it comes to a layer that may keep
  * what it sees, or to a hook that does not borrow, they stay as long as they can be reached, as other tensors do.
  */
-export function insides(run: () => Tensor): Tensor {
+export function insides(container: object, run: () => Tensor): Tensor {
   const before = foreign;
+  const checked = () => tensorFrom(run(), container, () => 'its output');
   owners++;
   try {
-    return owningIntermediates(run, () => foreign === before);
+    return owningIntermediates(checked, () => foreign === before);
   } finally {
     owners--;
   }
+}
+
+/** `value`, unless a layer of the program gave `container` something that is no tensor. `what` names it. */
+export function tensorFrom(value: Tensor, container: object, what: () => string): Tensor {
+  if (!(value instanceof Tensor)) checkArgument(nameOf(container), what(), value, aTensor);
+  return value;
 }
 
 /** Runs `run`, in which `see` is told of every call and no hook is. */
@@ -189,8 +207,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   #checkInputs(inputs: readonly unknown[]): void {
     if (!(inputs[0] instanceof Tensor)) checkArgument(nameOf(this), 'its input', inputs[0], aTensor);
-    if (inputs.length > 1 && inputs.length > this.forward.length && !Object.hasOwn(this, 'forward'))
-      throw new TypeError(`${nameOf(this)}: expected ${this.forward.length} input, got ${inputs.length}`);
+    const wanted = this.forward.length;
+    if (inputs.length > 1 && inputs.length > wanted && !Object.hasOwn(this, 'forward'))
+      throw new TypeError(`${nameOf(this)}: expected ${wanted} input${wanted === 1 ? '' : 's'}, got ${inputs.length}`);
   }
 
   #checkNoInput(given: unknown): void {
@@ -300,42 +319,51 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** Each parameter once, by the path where it is found first; with `recurse: false` those of this module itself. */
   namedParameters(o: { recurse?: boolean } = {}): Map<string, Parameter> {
-    checkOptions('namedParameters', o, { recurse: aBoolean });
+    checkOptions('namedParameters', o, RECURSE);
     const found = firstOfEach(this.#walk(false, o.recurse), isParameter);
     noteKnown(found.values());
     return found;
   }
 
-  parameters(): Parameter[] {
-    return [...this.namedParameters().values()];
+  /** The same without the paths. */
+  parameters(o: { recurse?: boolean } = {}): Parameter[] {
+    checkOptions('parameters', o, RECURSE);
+    return [...this.namedParameters(o).values()];
   }
 
   /** Each buffer once, by the path where it is found first. */
-  namedBuffers(): Map<string, Buffer> {
+  namedBuffers(...none: readonly never[]): Map<string, Buffer> {
+    checkOptions('namedBuffers', none[0], {});
     return this.#all((value): value is Buffer => value instanceof Buffer);
   }
 
   /** This module under '' and each below it once, by its dotted path. */
-  namedModules(): Map<string, AnyModule> {
+  namedModules(...none: readonly never[]): Map<string, AnyModule> {
+    checkOptions('namedModules', none[0], {});
     const below = this.#all((value): value is AnyModule => value instanceof Module);
     return new Map([['', this as AnyModule], ...below]);
   }
 
-  /** Sets training mode on the whole tree. */
+  /** Sets training mode on the whole tree, or throws and leaves all of it, if a layer in it is frozen by `Object.freeze`. */
   train(on = true): this {
     checkArgument('train', 'its argument', on, aBoolean);
-    for (const module of this.namedModules().values()) module.training = on;
+    const changes = Array.from(this.namedModules(), ([path, module]) =>
+      fieldChange(module, 'training', `${prefixOf(path)}training`, on),
+    );
+    changeAll(`${nameOf(this)}.${on ? 'train' : 'eval'}`, changes);
     return this;
   }
 
   /** Evaluation mode: no dropout, running statistics. */
-  eval(): this {
+  eval(...none: readonly never[]): this {
+    checkOptions('eval', none[0], {});
     return this.train(false);
   }
 
   /**
    * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it;
-   * what is on the device already stays as it is. Tied parameters stay tied.
+   * what is on the device already stays as it is. Tied parameters stay tied. Throws and moves nothing if one is in a place
+   * that is frozen or read-only.
    */
   to(device: string): this {
     checkArgument('to', 'device', device, aDevice);
@@ -346,15 +374,16 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
       moved.set(value, target);
       return target;
     };
-    const changes: (() => void)[] = [];
-    for (const module of this.namedModules().values()) replaceIn(module, there, changes);
-    for (const change of changes) change();
+    const changes: Change[] = [];
+    for (const [path, module] of this.namedModules()) replaceIn(module, prefixOf(path), there, changes);
+    changeAll(`${nameOf(this)}.to`, changes);
     for (const value of moved.keys()) noteMoved(value);
     return this;
   }
 
   /** Copies of all parameters and buffers by dotted path; a tied one appears under each of its paths. */
-  stateDict(): StateDict {
+  stateDict(...none: readonly never[]): StateDict {
+    checkOptions('stateDict', none[0], {});
     const state: StateDict = {};
     for (const [path, value] of this.#tensors()) state[path] = value.detach().clone();
     return state;
@@ -425,6 +454,8 @@ function keepAll(values: readonly unknown[]): void {
 function isPromise(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'then' in value;
 }
+
+const prefixOf = (path: string): string => (path === '' ? '' : `${path}.`);
 
 const isParameter = (value: object): value is Parameter => value instanceof Parameter;
 

@@ -1,9 +1,9 @@
 /** Modules one after the other. */
 
 import type { Tensor } from '@otimes/core';
-import { checkArgument, type Kind } from '@otimes/core/extend';
+import { checkArgument, type Kind, nameOf } from '@otimes/core/extend';
 import type { Member } from './members.ts';
-import { insides, Module } from './module.ts';
+import { insides, Module, tensorFrom } from './module.ts';
 
 const aModule: Kind = {
   expected: 'a module',
@@ -30,7 +30,10 @@ export class Sequential extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return insides(() => this.layers.reduce((y, layer) => layer.call(y), x));
+    const named = (layer: Module, i: number) => () => `the output of layer ${i}, ${nameOf(layer)},`;
+    return insides(this, () =>
+      this.layers.reduce((y, layer, i) => tensorFrom(layer.call(y), this, named(layer, i)), x),
+    );
   }
 
   protected override *members(): Iterable<Member> {

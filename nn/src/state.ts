@@ -34,10 +34,9 @@ export function loadInto(
   if (strict)
     for (const [path, value] of Object.entries(state))
       if (!own.has(path)) problems.push(`unexpected: ${path} ${shown(value)}`);
+  const some = problems.length === 1 ? '1 entry is' : `${problems.length} entries are`;
   if (problems.length > 0)
-    throw new Error(
-      `loadStateDict: nothing was loaded, since ${problems.length} entries are wrong\n  ${problems.join('\n  ')}`,
-    );
+    throw new Error(`loadStateDict: nothing was loaded, since ${some} wrong\n  ${problems.join('\n  ')}`);
   noGrad(() => {
     for (const [target, value] of copies) target.copy_(value);
   });

@@ -59,15 +59,15 @@ function outputsOf(model: AnyModule, inputs: readonly Tensor[]): Map<AnyModule, 
   const see = (module: AnyModule, output: unknown): void => {
     if (!outputs.has(module)) outputs.set(module, shapes(output));
   };
+  model.eval();
   try {
-    for (const { module } of modes) module.training = false;
     noGrad(() =>
       scope(() => {
         observed(see, () => model.call(...inputs));
       }),
     );
   } finally {
-    for (const { module, training } of modes) module.training = training;
+    for (const { module, training } of modes) if (module.training !== training) module.training = training;
     rng.setState(state);
     for (const { buffer, version, value } of buffers)
       if (buffer.storage.version !== version) noGrad(() => buffer.copy_(value));

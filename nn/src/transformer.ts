@@ -57,7 +57,7 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
 
   /** @param mask see `MultiHeadAttention` */
   override forward(x: Tensor, mask?: Tensor): Tensor {
-    return insides(() => this.#forward(x, mask));
+    return insides(this, () => this.#forward(x, mask));
   }
 
   #forward(x: Tensor, mask?: Tensor): Tensor {

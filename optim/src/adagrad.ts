@@ -39,6 +39,10 @@ export class Adagrad extends GradientOptimizer<Options> {
     return ['sum'];
   }
 
+  protected override squareNames(): readonly string[] {
+    return ['sum'];
+  }
+
   protected override update(p: Tensor, gradient: Tensor, state: ParameterState, o: Options): void {
     const g = withL2(gradient, p, o.weightDecay);
     const sum = state.slot('sum', o.initialAccumulatorValue).addScaled_(g.square(), 1);

@@ -67,6 +67,10 @@ export class Adam extends GradientOptimizer<Options> {
     return slotNames(o);
   }
 
+  protected override squareNames(): readonly string[] {
+    return ['v', 'vMax'];
+  }
+
   protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {
     step(p, withL2(g, p, o.weightDecay), state, o, 1);
   }
@@ -82,6 +86,10 @@ export class AdamW extends GradientOptimizer<Options> {
 
   protected override slotNames(o: Options): readonly string[] {
     return slotNames(o);
+  }
+
+  protected override squareNames(): readonly string[] {
+    return ['v', 'vMax'];
   }
 
   protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {

@@ -44,6 +44,10 @@ export class NAdam extends GradientOptimizer<Options> {
     return ['muProduct'];
   }
 
+  protected override squareNames(): readonly string[] {
+    return ['v'];
+  }
+
   protected override update(p: Tensor, gradient: Tensor, state: ParameterState, o: Options): void {
     const g = withL2(gradient, p, o.weightDecay);
     const [beta1, beta2] = o.betas;

@@ -123,6 +123,11 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   /** The names of the tensors that `update` keeps for a parameter with these options. */
   protected abstract slotNames(options: O): readonly string[];
 
+  /** Those of them that are averages or sums of squares, and so never below 0. */
+  protected squareNames(): readonly string[] {
+    return [];
+  }
+
   /** The names of the numbers that `update` keeps for a parameter beside them. */
   protected numberNames(): readonly string[] {
     return [];
@@ -177,6 +182,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     return state;
   }
 
+  /** Refuses numbers that are not finite, too, and averages of squares below 0. */
   override loadStateDict(state: StateDict): void {
     this.prepareState(state)();
   }
@@ -190,7 +196,10 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
       const target = new ParameterState(p);
       target.step = reader.count(`${i}.step`);
       if (target.step === 0) return target;
-      for (const name of this.slotNames(options)) target.slots.set(name, reader.tensor(`${i}.${name}`, p));
+      for (const name of this.slotNames(options)) {
+        const least = this.squareNames().includes(name) ? 0 : -Infinity;
+        target.slots.set(name, reader.tensor(`${i}.${name}`, p, least));
+      }
       for (const name of this.numberNames()) target.numbers.set(name, reader.number(`${i}.${name}`));
       return target;
     });

@@ -41,6 +41,10 @@ export class RMSprop extends GradientOptimizer<Options> {
     return ['v', ...(o.centered ? ['m'] : []), ...(o.momentum === 0 ? [] : ['buf'])];
   }
 
+  protected override squareNames(): readonly string[] {
+    return ['v'];
+  }
+
   protected override update(p: Tensor, gradient: Tensor, state: ParameterState, o: Options): void {
     const g = withL2(gradient, p, o.weightDecay);
     const average = (name: string, x: Tensor) =>

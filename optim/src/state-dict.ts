@@ -50,12 +50,25 @@ export class StateReader {
     return 0;
   }
 
-  /** A copy of the tensor under `key`, which must be like `like`, on the device of that. */
-  tensor(key: string, like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string }): Tensor {
+  /**
+   * A copy of the tensor under `key`, which must be like `like`, on the device of that. Its elements must be finite and
+   * ≥ `least`, which is -Infinity by default; with null they may be anything.
+   */
+  tensor(
+    key: string,
+    like: { shape: readonly number[]; dtype: Tensor['dtype']; device?: string },
+    least: number | null = -Infinity,
+  ): Tensor {
     const value = this.#take(key);
     const fits = value !== null && value.dtype === like.dtype && sameShape(value.shape, like.shape);
     if (value !== null && !fits)
       this.#problems.push(`does not fit: ${key} expects ${describe(like)}, got ${describe(value)}`);
+    if (fits && least !== null) {
+      const data = value.dataSync();
+      if (!data.every(Number.isFinite)) this.#problems.push(`does not fit: ${key} has elements that are not finite`);
+      else if (!data.every(one => one >= least))
+        this.#problems.push(`does not fit: ${key} has elements below ${least}`);
+    }
     return fits
       ? unscoped(() =>
           value
@@ -89,10 +102,10 @@ export class StateReader {
   finish(): void {
     for (const [key, value] of Object.entries(this.#state))
       if (!this.#read.has(key)) this.#problems.push(`unexpected: ${key} ${received(value)}`);
+    const some = this.#problems.length === 1 ? '1 entry is' : `${this.#problems.length} entries are`;
     if (this.#problems.length > 0)
       throw new Error(
-        `${this.#name}.loadStateDict: nothing was loaded, since ${this.#problems.length} entries are wrong\n  ` +
-          this.#problems.join('\n  '),
+        `${this.#name}.loadStateDict: nothing was loaded, since ${some} wrong\n  ${this.#problems.join('\n  ')}`,
       );
   }
 

@@ -51,7 +51,7 @@ export class BasicBlock extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return insides(() => this.#forward(x));
+    return insides(this, () => this.#forward(x));
   }
 
   #forward(x: Tensor): Tensor {
@@ -89,7 +89,7 @@ export class Bottleneck extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return insides(() => this.#forward(x));
+    return insides(this, () => this.#forward(x));
   }
 
   #forward(x: Tensor): Tensor {

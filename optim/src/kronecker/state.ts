@@ -6,7 +6,7 @@ import { biasPart, type Frame, weightPart } from './affine.ts';
 import type { KroneckerBlock, Sharing } from './block.ts';
 import { checkBasis } from './decompose.ts';
 import type { Statistics } from './factors.ts';
-import { type Journal, largest } from './journal.ts';
+import type { Journal } from './journal.ts';
 import { Kfe, type Rotation, rotate } from './kfe.ts';
 import { ROUTES, type Route } from './route.ts';
 
@@ -311,13 +311,8 @@ export class BlockState {
     if (!reader.has(`${prefix}count`)) return state;
     const { dtype, device } = this.block.parameters[0]!;
     const [a, g] = [this.block.dIn, this.block.dOut];
-    const read = (name: string, shape: readonly number[]) => {
-      const value = reader.tensor(prefix + name, { shape, dtype, device });
-      // A job says itself what is wrong with its factors.
-      if (!name.startsWith('job.') && !Number.isFinite(largest(value)))
-        reader.problem(`does not fit: ${prefix}${name} has elements that are not finite`);
-      return value;
-    };
+    const read = (name: string, shape: readonly number[], least?: number | null) =>
+      reader.tensor(prefix + name, { shape, dtype, device }, least);
     const flag = (name: string) => {
       const value = reader.count(prefix + name);
       if (value > 1) reader.problem(`does not fit: ${prefix}${name} expects 0 or 1, got ${value}`);
@@ -337,16 +332,9 @@ export class BlockState {
     state.A = read('A', shapeA);
     state.G = read('G', shapeG);
     state.kfe = new Kfe(
-      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a]), n: read('nA', [a]) },
-      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g]), n: read('nG', [g]) },
+      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a], 0), n: read('nA', [a], 0) },
+      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g], 0), n: read('nG', [g], 0) },
     );
-    for (const [side, n] of [
-      ['A', a],
-      ['G', g],
-    ] as const)
-      for (const name of [`s${side}`, `n${side}`])
-        if (read(name, [n]).lt(0).any().item() !== 0)
-          reader.problem(`does not fit: ${prefix}${name} has elements below 0`);
     if (!reader.hasProblems)
       try {
         checkBasis(optimizer, this.label, state.kfe, [g, a]);
@@ -355,8 +343,9 @@ export class BlockState {
       }
     for (const name of slotNames) state.slots.set(name, read(name, [g, a]));
     if (state.route === 'resident') state.#saved = read('W', [g, a]);
+    // A job says itself what is wrong with its factors.
     if (reader.has(`${prefix}job.step`))
-      start(state, read('job.A', shapeA), read('job.G', shapeG), reader.count(`${prefix}job.step`));
+      start(state, read('job.A', shapeA, null), read('job.G', shapeG, null), reader.count(`${prefix}job.step`));
     return state;
   }
 }
