@@ -548,6 +548,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     for (const { job } of this.#states)
       if (job !== null && ((lag !== null && this.#steps < job.step + lag) || !job.ended(lag !== null)))
         late.add(job.step);
+    if (statistics !== null && (statistics.isOfNoExample || (fresh ?? state.A) === null))
+      throw new RangeError(
+        `${name}: the batch of ${state.label} is empty: there is no example to average over; no parameter was changed. ` +
+          'Skip such batches',
+      );
     const due = this.#states.filter(({ job }) => job !== null && !late.has(job.step));
     if (due.length === 0) return;
     withSecondThread(() => {
