@@ -143,7 +143,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#parameterPaths = new Map(trainable.map(([path, p]) => [p, path]));
     this.#trainable = [...this.#parameterPaths.keys()];
     const overrides = o.overrides ?? {};
-    const all = collectBlocks(model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
+    const all = collectBlocks(name, model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
     for (const key of Object.keys(overrides))
       if (!all.some(({ path }) => isAtOrBelow(path, key)))
         throw new Error(
