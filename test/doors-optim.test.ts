@@ -67,5 +67,37 @@ for (const [name, Made] of Object.entries(classes)) {
       args: () => ['layers.0'],
       says: name,
     });
+    await checkDoor(`${name}.observe`, { call: (on: never) => optimizer.observe(on), args: () => [true] });
+    optimizer.observe(false);
+    for (const surplus of [true, null, { setToNone: true }])
+      t.throws(() => optimizer.zeroGrad(...([surplus] as never[])), {
+        name: 'TypeError',
+        message: new RegExp(`^${name}\\.zeroGrad: takes no argument, got `),
+      });
+  });
+
+  t.test(`what ${name} lets change is checked as at the start`, async () => {
+    const optimizer = new Made(mlp([4, 5, 3]), { refresh: 'background', refreshLag: 2 });
+    const counts = [0, -1, 1.5, NaN, Infinity, '3', null, undefined, {}];
+    const wrong: Record<string, readonly unknown[]> = {
+      refreshEvery: [...counts, 1],
+      factorEvery: counts,
+      factorDecay: [1, -0.1, NaN, '0.5', null, undefined],
+      weightDecay: [-1, NaN, Infinity, '0.5', null, undefined],
+      ...(optimizer instanceof KFAC && { damping: [0, -1, NaN, '0.5', null, undefined, false] }),
+    };
+    for (const [property, values] of Object.entries(wrong)) {
+      const before: unknown = Reflect.get(optimizer, property);
+      for (const value of values)
+        t.throws(
+          () => Object.assign(optimizer, { [property]: value }),
+          { message: new RegExp(`^${name}: expected .*(${property}|refreshLag)`) },
+          `${property} = ${String(value)}`,
+        );
+      t.equal(Reflect.get(optimizer, property), before);
+    }
+    Object.assign(optimizer, { refreshEvery: 2, factorEvery: 3, factorDecay: 0, weightDecay: 0.5 });
+    t.match(optimizer, { refreshEvery: 2, factorEvery: 3, factorDecay: 0, weightDecay: 0.5 });
+    optimizer.detach();
   });
 }

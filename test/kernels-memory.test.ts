@@ -235,6 +235,26 @@ t.test('heap: OutOfMemory comes after a collection, and says what is held', asyn
   t.ok(heap.allocate(10 * MB));
 });
 
+t.test('heap: OutOfMemory says so where no large block is held, or one, or nothing', async t => {
+  const message = (heap: Heap, bytes: number) => {
+    try {
+      heap.allocate(bytes);
+    } catch (error) {
+      if (error instanceof OutOfMemory) return error.message;
+    }
+    return 'no error';
+  };
+  t.match(message(heapOf(64 * MB), 1000 * MB), /no room for \d+ bytes; 0 MB of 68 MB are held$/);
+  const small = heapOf(64 * MB);
+  const kept = [small.allocate(100)];
+  t.match(message(small, 1000 * MB), / are held by blocks of at most 4096 bytes$/);
+  kept.push(small.allocate(5 * MB));
+  t.match(message(small, 1000 * MB), / are held by one block of 5242880 bytes$/);
+  kept.push(small.allocate(6 * MB));
+  t.match(message(small, 1000 * MB), / are held by 2 blocks, the largest of 6291456, 5242880 bytes$/);
+  t.equal(kept.length, 3);
+});
+
 t.test(
   'tracker: any resource is freed once; the budget grows while collections take too much time, and shrinks again',
   async t => {

@@ -35,12 +35,16 @@ import {
 } from '@otimes/nn';
 import {
   Adam,
+  type Collector,
+  defaultCollectors,
   type Eigensolver,
   EKFAC,
   KFAC,
   type KroneckerOptions,
   type KroneckerPreconditioner,
+  linearCollector,
   type Route,
+  SGD,
   STEVE,
 } from '@otimes/optim';
 import t from 'tap';
@@ -805,6 +809,179 @@ t.test('what is printed', t => {
       'identity',
     ]);
     noGrad(() => assert.equal(linearAt(model, '2').weight, undefined));
+  });
+  t.end();
+});
+
+t.test('an optimizer for the rest', t => {
+  const make = nets.linear!.make;
+  const net = () => make({ rng: new Generator(1), dtype: 'float32' });
+  const other = new Parameter(zeros([2]));
+  const wrong: [string, (model: Sequential) => (p: Parameter[]) => unknown, RegExp][] = [
+    [
+      'nothing',
+      () => () => {},
+      /^TypeError: KFAC: expected rest to return an optimizer, .*got undefined; is its return/,
+    ],
+    ['null', () => () => null, /^TypeError: KFAC: expected rest to return an optimizer, .*got null$/],
+    ['a promise', () => async p => new SGD(p), /got a promise; the function must be synchronous$/],
+    ['a number', () => () => 3, /expected rest to return an optimizer, .*got 3$/],
+    ['the class', () => () => SGD, /expected rest to return an optimizer, .*got a function$/],
+    ['a look-alike without a rate', () => p => ({ ...new SGD(p), step() {} }), /expected rest to return an optimizer/],
+    ['an optimizer of a part', () => p => new SGD(p.slice(1)), /^Error: KFAC: .*does not train '1\.weight'; /],
+    ['an optimizer of all', m => () => new Adam(m.parameters()), /trains '0\.weight', which a block updates, .* too; /],
+    [
+      'one of a stranger',
+      () => p => new SGD([...p, other]),
+      /trains .*\[2\].*, which is no parameter of the model too; /,
+    ],
+    ['one of a stranger alone', () => () => new SGD([other]), /does not train '1\.weight', '1\.bias'/],
+  ];
+  for (const [what, rest, said] of wrong)
+    law(t, `${what} is refused, and leaves no hook`, () => {
+      const model = net();
+      assert.throws(
+        () => new KFAC(model, { rest: rest(model) as never }),
+        (e: Error) => said.test(`${e.name}: ${e.message}`),
+      );
+      const optimizer = new KFAC(model, { rest: p => new SGD([{ params: p.slice(1) }, { params: p.slice(0, 1) }]) });
+      optimizer.detach();
+    });
+  law(t, 'whose step returns a promise is refused in the step, and nothing is changed', () => {
+    class Later extends Adam {
+      override step(): never {
+        super.step();
+        return Promise.reject(new Error('nobody sees this')) as never;
+      }
+    }
+    const model = net();
+    const optimizer = new STEVE(model, { rest: p => new Later(p) });
+    crossEntropy(model.call(randn([12, 5])), labels(new Generator(2))).backward();
+    const before = [model.stateDict(), optimizer.stateDict()].map(bitsOf);
+    assert.throws(() => optimizer.step(), /TypeError: STEVE: rest must be synchronous, .*returned a promise/);
+    assert.deepEqual([model.stateDict(), optimizer.stateDict()].map(bitsOf), before);
+  });
+  t.end();
+});
+
+t.test('overrides that are undefined are none', async t => {
+  const lrOf = (overrides: NonNullable<KroneckerOptions['overrides']>, path: string) => {
+    const optimizer = new KFAC(mlp([5, 6, 3]), { lr: 0.1, overrides });
+    optimizer.detach();
+    return optimizer.inspect(path).lrRatio;
+  };
+  t.equal(lrOf({ 'layers.0': undefined }, 'layers.0'), 1);
+  t.equal(lrOf({ layers: { lr: 0.2 }, 'layers.0': undefined }, 'layers.0'), 2);
+  t.equal(lrOf({ layers: undefined, 'layers.2': { lr: 0.3 } }, 'layers.0'), 1);
+});
+
+t.test('collectors of the program', t => {
+  type Answer = (model: AnyModule, path: string) => unknown;
+  const blockOf = (module: AnyModule, path: string, changes: object = {}) => {
+    const [block] = linearCollector.collect(module, path, { sharing: undefined })!;
+    const { collector, sharing, tap, parameters, dOut, dIn } = block!;
+    const methods = { canonical: block!.canonical, gradient: block!.gradient, add: block!.add };
+    return { path, collector, sharing, tap, parameters, dOut, dIn, ...methods, ...changes };
+  };
+  const changed =
+    (changes: object): Answer =>
+    (module, path) => [blockOf(module, path, changes)];
+  const stranger = new Linear(2, 2);
+  const cases: [string, Answer, RegExp][] = [
+    [
+      'undefined',
+      () => undefined,
+      /expected what collect\(\) returns to be a list of blocks, .*got undefined; is its return/,
+    ],
+    ['3', () => 3, /expected what collect\(\) returns to be a list of blocks.*got 3$/],
+    ['a block', (m, path) => blockOf(m, path), /expected what collect\(\) returns to be a list of blocks.*got \{ path/],
+    ['[3]', () => [3], /expected block 0 to be a block, got 3$/],
+    ['[null]', () => [null], /expected block 0 to be a block, got null$/],
+    ['[{}]', () => [{}], /expected block 0's path to be a string, got undefined$/],
+    ['a number for a path', changed({ path: 3 }), /block 0's path to be a string, got 3$/],
+    ['no collector', changed({ collector: undefined }), /block 0's collector to be a string, got undefined$/],
+    ['an unknown sharing', changed({ sharing: 'x' }), /block 0's sharing to be 'expand' or 'reduce', got 'x'$/],
+    ['no tap', changed({ tap: undefined }), /block 0's tap to be a module, got undefined$/],
+    ['no parameters', changed({ parameters: undefined }), /block 0's parameters to be a list .*, got undefined$/],
+    ['an empty list of parameters', changed({ parameters: [] }), /block 0's parameters to be a list of one Parameter/],
+    ['sizes that are none', changed({ dOut: 0 }), /block 0's dOut to be an integer ≥ 1, got 0$/],
+    ['half a size', changed({ dIn: 1.5 }), /block 0's dIn to be an integer ≥ 1, got 1\.5$/],
+    ['no canonical', changed({ canonical: undefined }), /block 0's canonical to be a function, got undefined$/],
+    ['no gradient', changed({ gradient: 1 }), /block 0's gradient to be a function, got 1$/],
+    ['no add', changed({ add: null }), /block 0's add to be a function, got null$/],
+    ['a norm that is none', changed({ norm: 1 }), /block 0's norm to be a function, got 1$/],
+    ['a layer that is none', changed({ layer: {} }), /block 0's layer to be a layer/],
+    ['a tap from elsewhere', changed({ tap: stranger }), /the tap of block 0, a Linear, is no module of the model$/],
+    ['foreign parameters', changed({ parameters: stranger.parameters() }), /block 0 has .*no parameter of the model$/],
+    [
+      'one path twice',
+      (m, path) => [blockOf(m, path), blockOf(m, path)],
+      /block 1 has the path 'layers\.0', and so has/,
+    ],
+  ];
+  for (const [what, answer, said] of cases)
+    law(t, `${what} is refused, by the names of collector and path`, () => {
+      const collect = (m: AnyModule, path: string) => (m instanceof Linear ? answer(m, path) : null);
+      const mine = { name: 'mine', collect } as Collector;
+      const model = mlp([4, 5, 3]);
+      assert.throws(
+        () => new STEVE(model, { collectors: [mine, ...defaultCollectors] }),
+        (e: Error) => e.message.startsWith("STEVE: collector 'mine' at 'layers.0': ") && said.test(e.message),
+      );
+      new STEVE(model).detach();
+    });
+  law(t, 'a block of what is frozen is refused', () => {
+    const model = mlp([4, 5, 3]);
+    const mine: Collector = { name: 'mine', collect: (m, p) => (m instanceof Linear ? [blockOf(m, p)] : null) };
+    const layer = [...model.namedModules().values()].find(m => m instanceof Linear)!;
+    const parameters = layer.parameters();
+    const keeps: Collector = {
+      name: 'mine',
+      collect: (m, p) => (m === layer ? [blockOf(m, p, { parameters })] : null),
+    };
+    new KFAC(model, { collectors: [mine] }).detach();
+    layer.bias!.requiresGrad = false;
+    assert.throws(() => new KFAC(model, { collectors: [keeps] }), /KFAC: collector 'mine' at 'layers\.0': .*is frozen/);
+  });
+  t.end();
+});
+
+t.test('empty batches', t => {
+  const layers = () => new Sequential(new Linear(4, 5), new Tanh(), new Linear(5, 3));
+  for (const [name, make] of Object.entries(family))
+    law(t, `${name}: an empty batch is called so, and changes nothing`, () => {
+      for (const shape of [
+        [0, 4],
+        [0, 5, 4],
+        [3, 0, 4],
+      ])
+        for (const lossReduction of ['mean', 'sum'] as const)
+          for (const sharing of ['expand', 'reduce'] as const)
+            for (const fisher of FISHERS) {
+              const model = layers();
+              const optimizer = make(model, { lossReduction, sharing, fisher, loss: 'mse' });
+              const before = [model.stateDict(), optimizer.stateDict()].map(bitsOf);
+              const squares = model.call(zeros(shape)).square();
+              (lossReduction === 'mean' ? squares.mean() : squares.sum()).backward();
+              assert.throws(() => optimizer.step(), /RangeError: \w+: the batch of linear '0' is empty: .*Skip such/);
+              assert.deepEqual([model.stateDict(), optimizer.stateDict()].map(bitsOf), before);
+            }
+    });
+  law(t, 'among summed losses an empty one counts for nothing', () => {
+    const run = (batches: readonly number[]) => {
+      const rng = new Generator(1);
+      const model = new Sequential(new Linear(4, 3, { rng }));
+      const optimizer = new EKFAC(model, { lossReduction: 'sum' });
+      for (const n of batches)
+        model
+          .call(randn([n, 4], { rng }))
+          .square()
+          .sum()
+          .backward();
+      optimizer.step();
+      return bitsOf(model.stateDict());
+    };
+    assert.equal(run([0, 6, 0]), run([6]));
   });
   t.end();
 });

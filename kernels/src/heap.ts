@@ -175,10 +175,9 @@ export class Heap {
       if (!(error instanceof OutOfMemory)) throw error;
       const largest = this.live().sort((p, q) => q.bytes - p.bytes);
       const sizes = largest.slice(0, 5).map(block => block.bytes);
-      throw new OutOfMemory(
-        bytes,
-        `${error.message} by ${largest.length} blocks, the largest of ${sizes.join(', ')} bytes`,
-      );
+      const few = this.pool.live > 0 ? ` by blocks of at most ${SMALL} bytes` : '';
+      const held = ` by ${sizes.length < 2 ? 'one block' : `${largest.length} blocks, the largest`} of ${sizes.join(', ')} bytes`;
+      throw new OutOfMemory(bytes, error.message + (sizes.length > 0 ? held : few));
     }
   }
 

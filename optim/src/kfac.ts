@@ -1,7 +1,7 @@
 /** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
 
 import type { Tensor } from '@otimes/core';
-import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { aBoolean, aNumber, checkArgument, checkOptions, nameOf, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { checkRange } from './check.ts';
 import { outer, type Rotation, rotate } from './kronecker/kfe.ts';
 import {
@@ -70,7 +70,7 @@ function checkAbove0(name: string, option: string, value: number | false | undef
 /** Unclaimed parameters go to SGD with the same lr, and the same momentum, unless `rest` says otherwise. */
 export class KFAC extends KroneckerPreconditioner {
   static readonly builtIn: string = 'KFAC';
-  damping: number;
+  #damping: number;
   readonly dampingSplit: 'eigen' | 'pi';
   readonly momentum: number;
   readonly nesterov: boolean;
@@ -85,12 +85,23 @@ export class KFAC extends KroneckerPreconditioner {
     checkKfacOptions(new.target.builtIn, o);
     const { damping = 3e-3, dampingSplit = 'eigen', momentum = 0, nesterov = false, klClip = false, trust = 0.1 } = o;
     super(model, o, { lr: 0.01, rest: (unclaimed: Parameter[], lr) => new SGD(unclaimed, { lr, momentum, nesterov }) });
-    this.damping = damping;
+    this.#damping = damping;
     this.dampingSplit = dampingSplit;
     this.momentum = momentum;
     this.nesterov = nesterov;
     this.klClip = klClip;
     this.trust = trust;
+  }
+
+  get damping(): number {
+    return this.#damping;
+  }
+
+  /** λ > 0; from the next step on. */
+  set damping(damping: number) {
+    checkArgument(nameOf(this), 'damping', damping, aNumber);
+    checkAbove0(nameOf(this), 'damping', damping);
+    this.#damping = damping;
   }
 
   protected override readonly usesExampleSquares: boolean = false;

@@ -66,6 +66,11 @@ export class ParameterState {
   }
 }
 
+const TRAINED = new WeakMap<Optimizer, readonly Tensor[]>();
+
+/** @internal The parameters that a `GradientOptimizer` trains; undefined for another optimizer. */
+export const trainedBy = (optimizer: Optimizer): readonly Tensor[] | undefined => TRAINED.get(optimizer);
+
 type Group<O> = { readonly parameters: readonly Tensor[]; readonly options: O; readonly lrRatio: number };
 
 /**
@@ -107,6 +112,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     });
     this.#parameters = this.#groups.flatMap(group => group.parameters);
     checkParameters(name, this.#parameters);
+    TRAINED.set(this, this.#parameters);
     this.#states = this.#parameters.map(p => new ParameterState(p));
   }
 
@@ -167,7 +173,8 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     );
   }
 
-  override zeroGrad(): void {
+  override zeroGrad(...none: readonly never[]): void {
+    if (none.length > 0) checkNone(`${nameOf(this)}.zeroGrad`, none, 'gradients become null');
     for (const p of this.#parameters) p.grad = null;
   }
 

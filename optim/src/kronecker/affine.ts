@@ -134,7 +134,7 @@ const affineOp: Op<Attrs> = defineOp<Attrs>({
       return [
         rows.matmul(W).reshape(x.shape),
         rows.transpose().matmul(asRows(node.input(0))),
-        hasBias ? rows.sum(0) : null,
+        ...(hasBias ? [rows.sum(0)] : []),
       ];
     const { attrs } = node;
     const { UA, UG, resident } = attrs.frame;
@@ -158,7 +158,7 @@ const affineOp: Op<Attrs> = defineOp<Attrs>({
     return [
       gx,
       gradient.lazily(W.shape, (D, frame) => weightPart(D, frame, features)),
-      hasBias ? gradient.lazily([W.shape[0]!], biasPart) : null,
+      ...(hasBias ? [gradient.lazily([W.shape[0]!], biasPart)] : []),
     ];
   },
 });

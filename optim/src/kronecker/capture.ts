@@ -86,6 +86,11 @@ export function capture(
   /** Propagates the Fisher's own gradients from the model's output to the blocks that it depends on. */
   const estimate = (seen: readonly Passage[], output: Tensor) => {
     if (fisher === 'empirical' || loss === undefined) return;
+    if (output.size === 0) {
+      // Of an empty batch there is nothing to draw from; that it was there is counted.
+      for (const passage of seen) handOver(passage, backwardPass(), null);
+      return;
+    }
     const needs = seen.map(passage => sink.need(passage.index));
     const outputs = seen.map(passage => passage.output);
     const sampled = needs.includes('samples');

@@ -2,6 +2,7 @@
 
 import type { AnyModule } from '@otimes/nn';
 import type { KroneckerBlock, Sharing } from './block.ts';
+import { blockCheck } from './block-check.ts';
 import { attentionCollector } from './collectors/attention.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
 import { linearCollector } from './collectors/linear.ts';
@@ -24,19 +25,25 @@ export interface Collector {
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
 export const defaultCollectors: readonly Collector[] = [attentionCollector, conv2dCollector, linearCollector];
 
-/** All blocks of a model, asking the collectors module by module from the root down. */
+/**
+ * All blocks of a model, asking the collectors module by module from the root down. Throws a TypeError that names collector and
+ * path for an answer that is no list of blocks; `name` is the optimizer's.
+ */
 export function collectBlocks(
+  name: string,
   model: AnyModule,
   collectors: readonly Collector[],
   options: CollectorOptions,
 ): KroneckerBlock[] {
   const owned: string[] = [];
   const blocks: KroneckerBlock[] = [];
+  const check = blockCheck(name, model);
   for (const [path, module] of model.namedModules()) {
     if (owned.some(owner => owner === '' || path.startsWith(`${owner}.`))) continue;
     for (const collector of collectors) {
       const answer = collector.collect(module, path, options);
       if (answer === null) continue;
+      check(collector, path, answer);
       owned.push(path);
       blocks.push(...answer);
       break;

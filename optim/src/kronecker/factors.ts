@@ -127,6 +127,11 @@ export class Statistics {
     return this.#done !== null && (this.#done.samples.length > 0 || this.#done.squares !== null);
   }
 
+  /** Whether all passes that ended were of empty batches, or of no position. */
+  get isOfNoExample(): boolean {
+    return this.#done !== null && (this.#done.batch === 0 || (this.#done.A !== null && this.#done.rows === 0));
+  }
+
   /** Of the samples that were kept. */
   get bytes(): number {
     const kept = [this.#done, ...this.#running.values()].flatMap(sums => sums?.samples.flat() ?? []);
@@ -275,7 +280,7 @@ export class Statistics {
     if (open === null) return;
     const { a, gs, positions } = open;
     sums.A = plus(sums.A, squares(a.mul(1 / positions), this.#o.identityA));
-    sums.rows += a.shape[0]!;
+    if (positions > 0) sums.rows += a.shape[0]!;
     for (const s of gs) sums.G = plus(sums.G, squares(s, this.#o.identityG));
   }
 

@@ -3,8 +3,10 @@
 import { Generator } from '@otimes/core';
 import {
   aBoolean,
+  aCount,
   aFunction,
   aNumber,
+  checkArgument,
   checkOptions,
   isPlainObject,
   type Kind,
@@ -56,8 +58,8 @@ export type KroneckerOptions = {
   maxFactorDim?: number;
   /** How shared positions enter the factors; by default the collector decides ('expand' for Linear). */
   sharing?: Sharing;
-  /** Options of blocks, by their path or that of a module above them; the longest path that fits counts. */
-  overrides?: Readonly<Record<string, BlockOptions>>;
+  /** Options of blocks, by their path or that of a module above them; the longest path that fits counts. Undefined is none. */
+  overrides?: Readonly<Record<string, BlockOptions | undefined>>;
   /**
    * Which way gradients take into the basis: 'auto' (default) is the cheapest for each block; see `Route`. A block for which
    * the way does not exist takes 'gradient'.
@@ -119,34 +121,39 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
   if (o.lr !== undefined) checkLr(name, o.lr);
   if (o.weightDecay !== undefined) checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
   if (o.factorDecay !== undefined) checkRange(name, 'factorDecay', o.factorDecay, 0, 1);
-  for (const count of ['refreshEvery', 'factorEvery', 'maxFactorDim', 'refreshLag'] as const) {
-    const value = o[count];
-    if (value !== undefined && value !== null && !(Number.isInteger(value) && value >= 1))
-      throw new RangeError(`${name}: expected ${count} to be an integer ≥ 1, got ${value}`);
-  }
+  for (const count of ['refreshEvery', 'factorEvery', 'maxFactorDim', 'refreshLag'] as const)
+    if (o[count] != null) checkArgument(name, count, o[count], aCount);
   if (o.fisher !== undefined && o.fisher !== 'empirical' && o.loss === undefined)
     throw new TypeError(
       `${name}: fisher '${o.fisher}' needs the option loss: 'crossEntropy' or 'mse', to know the predictive distribution`,
     );
   if (o.refreshLag != null && o.refresh !== 'background')
     throw new TypeError(`${name}: refreshLag needs refresh: 'background'`);
-  if (o.refreshLag != null && o.refreshLag > (o.refreshEvery ?? 10))
-    throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${o.refreshLag} > ${o.refreshEvery ?? 10}`);
+  if (o.refreshLag != null) checkLag(name, o.refreshLag, o.refreshEvery ?? 10);
   if (o.refresh === 'background' && o.eigensolver !== undefined)
     throw new TypeError(`${name}: refresh: 'background' decomposes in a worker, where no eigensolver of yours can go`);
   for (const [path, own] of Object.entries(o.overrides ?? {})) {
     const where = `${name}: overrides['${path}']`;
     checkOptions<BlockOptions>(where, own, BLOCK_OPTIONS);
-    if (own.lr !== undefined) checkLr(where, own.lr);
+    if (own?.lr !== undefined) checkLr(where, own.lr);
   }
 }
 
+/** Throws unless a basis has taken over before the next one begins. */
+export function checkLag(name: string, lag: number, every: number): void {
+  if (lag > every) throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${lag} > ${every}`);
+}
+
 /** The options for a path: those of the longest path at or above it. */
-export function optionsAt(overrides: Readonly<Record<string, BlockOptions>>, path: string): BlockOptions {
-  let best: string | null = null;
-  for (const key of Object.keys(overrides))
-    if (isAtOrBelow(path, key) && (best === null || key.length > best.length)) best = key;
-  return best === null ? {} : overrides[best]!;
+export function optionsAt(overrides: NonNullable<KroneckerOptions['overrides']>, path: string): BlockOptions {
+  let best = '';
+  let found: BlockOptions = {};
+  for (const [key, own] of Object.entries(overrides)) {
+    if (own === undefined || !isAtOrBelow(path, key) || key.length < best.length) continue;
+    best = key;
+    found = own;
+  }
+  return found;
 }
 
 /** Whether a module's path is `above` or leads through it. */

@@ -15,9 +15,18 @@ import {
   unscoped,
   withSecondThread,
 } from '@otimes/core';
-import { anInstance, borrowGrad, checkArgument, checkTrained, nameOf, onBackwardEnd } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aCount,
+  anInstance,
+  borrowGrad,
+  checkArgument,
+  checkTrained,
+  nameOf,
+  onBackwardEnd,
+} from '@otimes/core/extend';
 import { type AnyModule, Module, type Parameter } from '@otimes/nn';
-import { checkLr, checkNone, checkParameters } from '../check.ts';
+import { checkLr, checkNone, checkParameters, checkRange } from '../check.ts';
 import { Optimizer } from '../optimizer.ts';
 import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
 import { startDecomposition } from './background.ts';
@@ -36,8 +45,9 @@ import {
 } from './factors.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
-import { checkKroneckerOptions, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
+import { checkKroneckerOptions, checkLag, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportOf, Stopwatch } from './report.ts';
+import { checkRest, stepSynchronously } from './rest.ts';
 import { cheapestRoute, type Route } from './route.ts';
 import { load, save } from './save.ts';
 import { type Arrival, BlockState, type RefreshJob } from './state.ts';
@@ -72,10 +82,6 @@ type Plan = Active & {
 };
 
 export abstract class KroneckerPreconditioner extends Optimizer {
-  readonly weightDecay: number;
-  readonly refreshEvery: number;
-  readonly factorDecay: number;
-  readonly factorEvery: number;
   readonly refresh: 'sync' | 'background';
   readonly refreshLag: number | null;
   readonly stagger: boolean;
@@ -104,6 +110,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #refreshes = { done: 0, failed: 0, lastError: null as string | null };
   #states: BlockState[];
   #lr: number;
+  #weightDecay: number;
+  #refreshEvery: number;
+  #factorDecay: number;
+  #factorEvery: number;
   #steps = 0;
   #observes = false;
   #detached = false;
@@ -120,10 +130,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkKroneckerOptions(name, o);
     this.#model = model;
     this.#lr = o.lr ?? defaults.lr;
-    this.weightDecay = o.weightDecay ?? 0;
-    this.refreshEvery = o.refreshEvery ?? 10;
-    this.factorDecay = o.factorDecay ?? 0.9;
-    this.factorEvery = o.factorEvery ?? 1;
+    this.#weightDecay = o.weightDecay ?? 0;
+    this.#refreshEvery = o.refreshEvery ?? 10;
+    this.#factorDecay = o.factorDecay ?? 0.9;
+    this.#factorEvery = o.factorEvery ?? 1;
     this.refresh = o.refresh ?? 'sync';
     this.refreshLag = o.refreshLag ?? null;
     this.stagger = o.stagger ?? false;
@@ -143,7 +153,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#parameterPaths = new Map(trainable.map(([path, p]) => [p, path]));
     this.#trainable = [...this.#parameterPaths.keys()];
     const overrides = o.overrides ?? {};
-    const all = collectBlocks(model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
+    const all = collectBlocks(name, model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
     for (const key of Object.keys(overrides))
       if (!all.some(({ path }) => isAtOrBelow(path, key)))
         throw new Error(
@@ -171,7 +181,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#unclaimed = trainable.map(([, p]) => p).filter(p => !claimed.has(p));
     this.#restIsOurs = o.rest === undefined;
     const makeRest = o.rest ?? ((parameters: Parameter[]) => defaults.rest(parameters, this.#lr));
-    this.#rest = this.#unclaimed.length === 0 ? null : makeRest([...this.#unclaimed]);
+    const unclaimed = this.#unclaimed;
+    this.#rest =
+      unclaimed.length === 0 ? null : checkRest(name, makeRest([...unclaimed]), unclaimed, this.#parameterPaths);
     this.#restRatio = this.#rest === null || this.#lr === 0 ? 1 : this.#rest.lr / this.#lr;
 
     const options = {
@@ -238,6 +250,47 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (this.#rest !== null) this.#rest.lr = lr * this.#restRatio;
   }
 
+  get weightDecay(): number {
+    return this.#weightDecay;
+  }
+
+  /** Finite and ≥ 0; from the next step on. */
+  set weightDecay(weightDecay: number) {
+    checkRange(this.#name, 'weightDecay', weightDecay, 0, Infinity);
+    this.#weightDecay = weightDecay;
+  }
+
+  get refreshEvery(): number {
+    return this.#refreshEvery;
+  }
+
+  /** An integer ≥ 1, and at least `refreshLag`; from the next step on. */
+  set refreshEvery(refreshEvery: number) {
+    checkArgument(this.#name, 'refreshEvery', refreshEvery, aCount);
+    if (this.refreshLag !== null) checkLag(this.#name, this.refreshLag, refreshEvery);
+    this.#refreshEvery = refreshEvery;
+  }
+
+  get factorDecay(): number {
+    return this.#factorDecay;
+  }
+
+  /** In [0, 1); from the next step on. */
+  set factorDecay(factorDecay: number) {
+    checkRange(this.#name, 'factorDecay', factorDecay, 0, 1);
+    this.#factorDecay = factorDecay;
+  }
+
+  get factorEvery(): number {
+    return this.#factorEvery;
+  }
+
+  /** An integer ≥ 1; from the next step on. */
+  set factorEvery(factorEvery: number) {
+    checkArgument(this.#name, 'factorEvery', factorEvery, aCount);
+    this.#factorEvery = factorEvery;
+  }
+
   /** Steps made so far. */
   get steps(): number {
     return this.#steps;
@@ -253,7 +306,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#detached = true;
   }
 
-  override zeroGrad(): void {
+  override zeroGrad(...none: readonly never[]): void {
+    checkNone(`${this.#name}.zeroGrad`, none, 'gradients become null');
     for (const p of this.#parameterPaths.keys()) p.grad = null;
     this.#watchman.zeroGrad();
     this.#unstepped.reset();
@@ -492,6 +546,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const raw = inBasis?.D ?? state.block.gradient();
     if (raw === null) return null;
     const fresh = statistics === null ? null : statistics.factors(this.#scale(statistics));
+    if (statistics !== null && (statistics.isOfNoExample || (fresh ?? state.A) === null))
+      throw new RangeError(
+        `${name}: the batch of ${state.label} is empty: there is no example to average over; no parameter was changed. ` +
+          'Skip such batches',
+      );
     // Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite.
     const suspects = { 'factor A': fresh && diagonal(fresh.A), 'factor G': fresh && diagonal(fresh.G) };
     for (const [what, value] of Object.entries(suspects))
@@ -686,7 +745,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     }
     try {
       for (const [p, g] of summed) p.grad = g === null ? null : meanGradient(g, batch, 'sum');
-      unscoped(() => rest.step());
+      stepSynchronously(this.#name, rest);
       if (own !== null) this.#checkRestStepped(rest);
     } catch (error) {
       own?.restore();
@@ -735,6 +794,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Lets steps also record the angle between gradient and update, for `report()`; it costs a few passes over both. */
   observe(on = true): void {
+    checkArgument(`${this.#name}.observe`, 'on', on, aBoolean);
     this.#observes = on;
   }
 

@@ -36,7 +36,7 @@ class LinearBlock extends WeightBlock<Linear> {
     // [dIn] alone is a batch of one; [batch, dIn] shares nothing; the axes between batch and features share.
     const features = input.shape.at(-1)!;
     const batch = input.rank === 1 ? 1 : input.shape[0]!;
-    const shared = input.rank <= 2 ? 1 : input.size / (batch * features);
+    const shared = input.shape.slice(1, -1).reduce((product, n) => product * n, 1);
     return {
       a: this.homogeneous(this.typed(input).reshape([batch, shared, features])),
       g: gy.reshape([batch, shared, this.dOut]),
