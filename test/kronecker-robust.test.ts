@@ -930,6 +930,27 @@ t.test('collectors of the program', t => {
       );
       new STEVE(model).detach();
     });
+  const wrong: [string, (x: Tensor, gy: Tensor) => unknown, RegExp][] = [
+    ['undefined', () => undefined, /, got undefined$/],
+    ['nothing of it', () => ({}), /, got \{ {2}\}$/],
+    ['rows without positions', (a, g) => ({ a, g }), /, got a float32\[6,4\], g float32\[6,5\]$/],
+    ['no homogeneous 1', (a, g) => ({ a: a.unsqueeze(1), g: g.unsqueeze(1) }), /, got a float32\[6,1,4\], g /],
+  ];
+  for (const [what, canonical, said] of wrong)
+    law(t, `a canonical form that is ${what} is refused in backward`, () => {
+      const collect: Collector['collect'] = (m, p) => (m instanceof Linear ? [blockOf(m, p, { canonical })] : null);
+      const model = new Linear(4, 5);
+      const optimizer = new KFAC(model, { collectors: [{ name: 'mine', collect }] });
+      assert.throws(
+        () =>
+          model
+            .call(randn([6, 4]))
+            .sum()
+            .backward(),
+        (e: Error) => e.message.startsWith('linear collector: expected canonical() of ') && said.test(e.message),
+      );
+      optimizer.detach();
+    });
   law(t, 'a block of what is frozen is refused', () => {
     const model = mlp([4, 5, 3]);
     const mine: Collector = { name: 'mine', collect: (m, p) => (m instanceof Linear ? [blockOf(m, p)] : null) };

@@ -1,9 +1,9 @@
 /** Checks of what collectors answer: those of a program come from plain JavaScript too. */
 
-import { describe } from '@otimes/core';
+import { describe, Tensor } from '@otimes/core';
 import { aCount, aFunction, anInstance, aString, checkArgument, type Kind, oneOf, received } from '@otimes/core/extend';
 import { type AnyModule, Module, Parameter } from '@otimes/nn';
-import type { KroneckerBlock } from './block.ts';
+import type { Canonical, KroneckerBlock } from './block.ts';
 import type { Collector } from './collector.ts';
 
 const aList: Kind = {
@@ -71,4 +71,26 @@ function checkMembers(where: string, i: number, block: KroneckerBlock): Kronecke
   let key: keyof KroneckerBlock;
   for (key in MEMBERS) checkArgument(where, `block ${i}'s ${key}`, block[key], MEMBERS[key]);
   return block;
+}
+
+/** What a block's `canonical` returned. Throws a TypeError unless it is a [batch, shared, dIn] and g [batch, shared, dOut]. */
+export function checkedCanonical({ collector, path, dOut, dIn }: KroneckerBlock, answer: unknown): Canonical {
+  if (isCanonical(answer, dOut, dIn)) return answer;
+  const isPair = typeof answer === 'object' && answer !== null && 'a' in answer && 'g' in answer;
+  throw new TypeError(
+    `${collector} collector: expected canonical() of '${path}' to return { a, g } with a [batch, shared, ${dIn}] and ` +
+      `g [batch, shared, ${dOut}], got ${isPair ? `a ${received(answer.a)}, g ${received(answer.g)}` : received(answer)}`,
+  );
+}
+
+function isCanonical(v: unknown, dOut: number, dIn: number): v is Canonical {
+  if (typeof v !== 'object' || v === null || !('g' in v && 'a' in v)) return false;
+  const { g } = v;
+  if (!(g instanceof Tensor) || g.rank !== 3 || g.shape[2] !== dOut) return false;
+  // Where there is a Gram matrix `a` may be made when it is asked for.
+  if ('gramA' in v && typeof v.gramA === 'function') return true;
+  const { a } = v;
+  return (
+    a instanceof Tensor && a.rank === 3 && a.shape[2] === dIn && a.shape[0] === g.shape[0] && a.shape[1] === g.shape[1]
+  );
 }

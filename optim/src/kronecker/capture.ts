@@ -15,6 +15,7 @@ import {
 import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
 import type { Canonical, KroneckerBlock } from './block.ts';
+import { checkedCanonical } from './block-check.ts';
 import type { LossReduction, Sample, Use } from './factors.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
@@ -68,7 +69,7 @@ export function capture(
     if (gys === null) return sink.consume(index, use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
-    const canonical = gys.map(gy => block.canonical(input, gy));
+    const canonical = gys.map(gy => checkedCanonical(block, block.canonical(input, gy)));
     const { a, gramA } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
