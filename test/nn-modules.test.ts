@@ -774,7 +774,7 @@ law(t, 'optimizers, schedules, datasets, loaders and generators print what they 
   const adam = new Adam(model.parameters(), { lr: 0.01 });
   assert.equal(
     inspect(adam),
-    'Adam(lr 0.01, betas [0.9, 0.999], eps 1e-8, weightDecay 0, amsgrad false) 3 numbers, 2 parameters',
+    'Adam(lr 0.01, betas [0.9, 0.999], eps 1e-8, weightDecay 0, amsgrad false)\n  3 numbers in 2 parameters',
   );
   assert.equal(inspect(new Schedule(adam, stepLr({ stepSize: 2 }))), 'Schedule(step 0, lr 0.01)');
   const dataset = new TensorDataset(x(5, 2), zeros([5], { dtype: 'int32' }));

@@ -217,13 +217,13 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     };
   }
 
-  /** Name, options, and how many parameters there are; a line for each group where there are several. */
+  /** Name, options, and how many parameters there are; for each group. */
   override toString(): string {
     const lines = this.#groups.map(({ parameters, options, lrRatio }) => {
       const now = Object.entries({ ...options, lr: this.#lr * lrRatio });
       const numbers = parameters.reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
       const shown = now.map(([key, value]) => `${key} ${Array.isArray(value) ? `[${value.join(', ')}]` : value}`);
-      return `${shown.join(', ')}) ${numbers} numbers, ${parameters.length} parameters`;
+      return `${shown.join(', ')})\n  ${numbers} numbers in ${parameters.length} parameters`;
     });
     return lines.map(line => `${nameOf(this)}(${line}`).join('\n');
   }
