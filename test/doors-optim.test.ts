@@ -101,3 +101,8 @@ for (const [name, Made] of Object.entries(classes)) {
     optimizer.detach();
   });
 }
+
+t.test('zeroGrad of first-order optimizers takes nothing', async () => {
+  const optimizer = new SGD(mlp([2, 2]).parameters());
+  t.throws(() => optimizer.zeroGrad(...([true] as never[])), /^SGD\.zeroGrad: takes no argument, got true/);
+});
