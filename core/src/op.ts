@@ -58,7 +58,7 @@ export function defineCustomOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A
   checkArgument('defineOp', 'name', name, aString);
   const work = 'view' in spec ? 'view' : 'transfer' in spec ? 'transfer' : 'forward';
   checkArgument('defineOp', work, (spec as Record<string, unknown>)[work], aFunction);
-  const run = makeOp(checked({ builtIn: false, ...spec }));
+  const run = makeOp(spec.builtIn ? spec : checked({ builtIn: false, ...spec }));
   return (x, attrs) => {
     checkArgument(spec.name, 'inputs', x, someTensors);
     return run(x, attrs);

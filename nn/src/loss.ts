@@ -127,6 +127,7 @@ export function mseLoss(prediction: Tensor, target: Tensor, o?: { reduction?: Re
 /** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). An op of its own, because the derivatives of max and |·| are wrong at 0. */
 const softplus = /* @__PURE__ */ defineOp<null>({
   name: 'softplus',
+  builtIn: true,
   shape([x]) {
     if (!x!.dtype.startsWith('float'))
       throw new DTypeError(`bceWithLogits: expected floating logits, got ${describe(x!)}`);
