@@ -285,8 +285,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
         } else if (!(value instanceof Tensor)) {
           if (recurse) others.push([path, value]);
         } else {
-          // A call may run with tensors that were computed from weights in the place of those.
-          const lost = module.#held.has(name) && depth === 0 && (!calling || value.isLeaf);
+          // A call may run with tensors in the place of weights that were computed from them, or that get gradients themselves.
+          const isPlain = value.isLeaf && !value.requiresGrad;
+          const lost = module.#held.has(name) && depth === 0 && (!calling || isPlain);
           const trains = value.requiresGrad && value.isLeaf;
           // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
           const stray = trains && (!module.#wasCalled || early.has(value));
