@@ -177,8 +177,10 @@ test('the demo page: both optimizers draw the smile, STEVE in fewer steps', asyn
   const [address] = (await once(server.stdout, 'data')) as [Buffer];
   const { page, warnings, errors } = await open();
   await page.goto(String(address).trim());
+  await page.waitForFunction('document.body.dataset.runs === "1"');
   await page.click('button:text-is("smile")');
-  await page.waitForFunction('document.querySelectorAll("figure.solved").length === 2', null, { timeout: 120_000 });
+  const solved = 'document.body.dataset.runs === "2" && document.querySelectorAll("figure.solved").length === 2';
+  await page.waitForFunction(solved, null, { timeout: 120_000 });
   const steps = (await page.locator('figcaption span').allTextContents()).map(text =>
     Number(text.match(/after (\d+)/)?.[1]),
   );

@@ -104,7 +104,12 @@ function clear(points: Points): void {
   data = points;
   for (const curve of curves) curve.length = 0;
   milliseconds.fill(0);
-  for (const card of cards) card.solved = 0;
+  for (const card of cards) {
+    card.solved = 0;
+    card.figure.classList.remove('solved');
+  }
+  // Everything that comes from now on is of these points.
+  document.body.dataset.runs = String(Number(document.body.dataset.runs ?? 0) + 1);
 }
 
 for (const name of DATASETS) {
