@@ -53,6 +53,18 @@ import { mustBeClose } from './helpers/allclose.ts';
 import { law } from './helpers/law.ts';
 import { linearAt, valuesOf } from './suites/training.ts';
 
+/** What was warned while `run` ran. */
+const warningsOf = (run: () => void): string[] => {
+  const [warn, said] = [console.warn, [] as string[]];
+  console.warn = (text: string) => void said.push(text);
+  try {
+    run();
+  } finally {
+    console.warn = warn;
+  }
+  return said;
+};
+
 type Make = (model: AnyModule, o?: KroneckerOptions) => KroneckerPreconditioner;
 
 const family: Record<string, Make> = {
@@ -521,17 +533,6 @@ t.test('several backward passes before a step', t => {
   const squaring: Record<string, Make> = { EKFAC: family.EKFAC!, 'STEVE example': family['STEVE example']! };
   const o64 = () => ({ dtype, rng: new Generator(6) }) as const;
   const bytesOf = (optimizer: KroneckerPreconditioner) => optimizer.inspect('0').statistics!.bytes;
-  /** What is said meanwhile. */
-  const saidIn = (run: () => void): string[] => {
-    const [warn, said] = [console.warn, [] as string[]];
-    console.warn = (text: string) => void said.push(text);
-    try {
-      run();
-    } finally {
-      console.warn = warn;
-    }
-    return said;
-  };
 
   for (const [name, make] of Object.entries(squaring))
     law(t, `${name}: are one on all examples, and in a basis that stays what is kept does not grow`, () => {
@@ -584,7 +585,7 @@ t.test('several backward passes before a step', t => {
       const x = randn([12, 4], { rng });
       const pass = () => crossEntropy(model.call(x) as Tensor, labels(rng)).backward();
       const passes = (n: number) =>
-        saidIn(() => {
+        warningsOf(() => {
           for (let i = 0; i < n; i++) pass();
         });
       assert.deepEqual(passes(63), []);
@@ -605,7 +606,7 @@ t.test('several backward passes before a step', t => {
     const model = mlp([4, 6, 3]);
     const pass = () => crossEntropy(model.call(randn([12, 4])) as Tensor, zeros([12], { dtype: 'int32' })).backward();
     const said = (n: number) =>
-      saidIn(() => {
+      warningsOf(() => {
         for (let i = 0; i < n; i++) pass();
       });
     const optimizer = new EKFAC(model);
@@ -695,17 +696,6 @@ t.test('devices', t => {
 });
 
 t.test('large factors', t => {
-  /** What was warned while `run` ran. */
-  const warningsOf = (run: () => void): string[] => {
-    const [warn, said] = [console.warn, [] as string[]];
-    console.warn = (text: string) => void said.push(text);
-    try {
-      run();
-    } finally {
-      console.warn = warn;
-    }
-    return said;
-  };
   /** A solver that waits, so that n³ operations take as long as on a slow machine. */
   const slow =
     (seconds: (n: number) => number): Eigensolver =>

@@ -3,6 +3,8 @@
  * kernels use no atomics, so a flag is all that differs and no second binary is needed.
  */
 
+import { Reader } from './leb128.ts';
+
 const IMPORT_SECTION = 2;
 const MEMORY = 2;
 const HAS_MAXIMUM = 1;
@@ -11,29 +13,20 @@ const SHARED = 2;
 /** A copy of the module whose imported memory is shared. It must be the first import, with a maximum. */
 export function sharedVariant(bytes: Uint8Array): Uint8Array {
   const out = Uint8Array.from(bytes);
-  let at = 8;
-  /** An unsigned integer in LEB128. */
-  const number = (): number => {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = out[at++]!;
-      value |= (byte & 127) << shift;
-      if (byte < 128) return value;
-    }
-  };
-  const skip = (length: number): void => {
-    at += length;
-  };
-  while (at < out.length) {
-    const id = out[at++];
-    const length = number();
+  const reader = new Reader(out, 8);
+  while (reader.at < out.length) {
+    const id = reader.byte();
+    const length = reader.number();
     if (id !== IMPORT_SECTION) {
-      skip(length);
+      reader.at += length;
       continue;
     }
-    number(); // how many imports
-    skip(number()); // the module's name
-    skip(number()); // the field's name
+    reader.number(); // how many imports
+    for (const _ of ['the name of the module', 'and of the field']) {
+      const size = reader.number();
+      reader.at += size;
+    }
+    const { at } = reader;
     if (out[at] !== MEMORY || out[at + 1] !== HAS_MAXIMUM) break;
     out[at + 1] = HAS_MAXIMUM | SHARED;
     return out;

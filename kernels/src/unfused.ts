@@ -3,6 +3,8 @@
  * else differs, so no second binary is needed. The third operand of an addition waits in a local of its own meanwhile.
  */
 
+import { Reader } from './leb128.ts';
+
 const [TYPES, FUNCTIONS, CODE] = [1, 3, 10];
 const V128 = 0x7b;
 const [SET, GET] = [0x21, 0x20];
@@ -25,30 +27,24 @@ function encoded(value: number): number[] {
  */
 export function unfused(bytes: Uint8Array): Uint8Array {
   const out: number[] = [...bytes.subarray(0, 8)];
-  let at = 8;
-  const number = (): number => {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = bytes[at++]!;
-      value |= (byte & 127) << shift;
-      if (byte < 128) return value;
-    }
-  };
+  const reader = new Reader(bytes, 8);
+  const number = () => reader.number();
   const list = <T>(read: () => T): T[] => Array.from({ length: number() }, read);
   const skip = (count: number): void => {
-    at += count;
+    reader.at += count;
   };
   /** Parameters of each type, and the type of each function. */
   let parameters: number[] = [];
   let types: number[] = [];
   const body = (index: number): number[] => {
-    const end = number() + at;
-    const groups = list(() => [number(), bytes[at++]!] as const);
+    const end = number() + reader.at;
+    const groups = list(() => [number(), reader.byte()] as const);
     const local = encoded(groups.reduce((sum, [count]) => sum + count, parameters[types[index]!]!));
     const code: number[] = [];
-    while (at < end) {
+    while (reader.at < end) {
+      const { at } = reader;
       const plain = bytes[at] === 0xfd && bytes[at + 2] === 0x02 ? PLAIN.get(bytes[at + 1] as 0x85) : undefined;
-      if (plain === undefined) code.push(bytes[at++]!);
+      if (plain === undefined) code.push(reader.byte());
       else {
         code.push(SET, ...local, 0xfd, plain[0], 0x01, GET, ...local, 0xfd, plain[1], 0x01);
         skip(3);
@@ -58,11 +54,11 @@ export function unfused(bytes: Uint8Array): Uint8Array {
     const whole = [...encoded(groups.length + 1), ...locals];
     return [...encoded(whole.length + code.length), ...whole, ...code];
   };
-  while (at < bytes.length) {
-    const id = bytes[at++]!;
-    const end = number() + at;
-    const start = at;
-    let content: ArrayLike<number> = bytes.subarray(at, end);
+  while (reader.at < bytes.length) {
+    const id = reader.byte();
+    const end = number() + reader.at;
+    const start = reader.at;
+    let content: ArrayLike<number> = bytes.subarray(start, end);
     if (id === TYPES)
       parameters = list(() => {
         skip(1);
@@ -78,8 +74,9 @@ export function unfused(bytes: Uint8Array): Uint8Array {
       content = encoded(bodies.length);
       for (const one of bodies) for (const byte of one) (content as number[]).push(byte);
     }
-    if (at !== start && at !== end) throw new TypeError('unfused: expected a module that build.mjs has made');
-    at = end;
+    if (reader.at !== start && reader.at !== end)
+      throw new TypeError('unfused: expected a module that build.mjs has made');
+    reader.at = end;
     out.push(id, ...encoded(content.length));
     for (let i = 0; i < content.length; i++) out.push(content[i]!);
   }
