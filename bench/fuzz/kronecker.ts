@@ -37,6 +37,7 @@ import {
 } from '@otimes/nn';
 import { clipGradNorm, EKFAC, KFAC, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
 import { Draw } from './operands.ts';
+import { seedsOf, trySeeds } from './seeds.ts';
 
 const NUDGE = { float64: 1e-9, float32: 1e-5 };
 const EPS = { float64: 2 ** -52, float32: 2 ** -23 };
@@ -416,22 +417,10 @@ async function check(seed: number): Promise<string | null> {
   return `${where}: off by ${off.toExponential(2)} from the plain run, where rounding explains ${allowed.toExponential(2)}`;
 }
 
-const [count = 1000, from = 0] = process.argv.slice(2).map(Number);
-let deviations = 0;
-let told = performance.now();
-for (let seed = from; seed < from + count; seed++) {
-  const wrong = await check(seed);
-  if (wrong !== null) {
-    deviations++;
-    console.log(`seed ${seed}: ${wrong.replaceAll('\n', ' ')}`);
-  }
-  if (performance.now() - told > 60_000) {
-    told = performance.now();
-    console.log(`… ${seed + 1 - from} tried, ${deviations} deviations`);
-  }
-}
+const { count, first } = seedsOf(1000);
+const deviations = await trySeeds({ count, first }, check);
 console.log(
-  `kronecker: seeds ${from} to ${from + count - 1}, ${counts.bits} runs disturbed ${counts.disturbances} times, ${counts.rounding} against ` +
+  `kronecker: seeds ${first} to ${first + count - 1}, ${counts.bits} runs disturbed ${counts.disturbances} times, ${counts.rounding} against ` +
     `the plain route, ${counts.refused} refused on every route: ${count} tried, ${deviations} deviations`,
 );
 process.exit(deviations === 0 ? 0 : 1);

@@ -45,6 +45,7 @@ import { clipGradNorm, EKFAC, KFAC, type Optimizer, STEVE } from '@otimes/optim'
 import { lifetimeFuzz } from '../../test/suites/lifetime.ts';
 import { firstOrder } from '../../test/suites/optimizers.ts';
 import { Draw } from './operands.ts';
+import { seedsOf, trySeeds } from './seeds.ts';
 
 type Layer = Module<[x: Tensor]>;
 
@@ -235,29 +236,14 @@ function check(seed: number): string | null {
     : `value ${at} is ${fast.computed[at]?.slice(0, 300)}, expected ${slow.computed[at]?.slice(0, 300)}`;
 }
 
-const [count = 1000, from = 0] = process.argv.slice(2).map(Number);
+const { count, first } = seedsOf(1000);
 const plain = getBackend('cpu');
 const kernels = createKernels();
 const threaded = kernels === null ? plain : new WasmBackend('cpu', kernels);
 if (kernels !== null) await new Threads(kernels, { least: 0, piece: 1e-9, line: 1 }).set(2);
-let deviations = 0;
-let told = performance.now();
-for (let seed = from; seed < from + count; seed++) {
+const deviations = await trySeeds({ count, first }, seed => {
   registerBackend(seed % 5 === 0 ? threaded : plain);
-  let wrong: string | null;
-  try {
-    wrong = check(seed);
-  } catch (error) {
-    wrong = `threw ${error instanceof Error ? error.stack : error}`;
-  }
-  if (wrong !== null) {
-    deviations++;
-    console.log(`seed ${seed}: ${wrong.replaceAll('\n', ' ')}`);
-  }
-  if (performance.now() - told > 60_000) {
-    told = performance.now();
-    console.log(`… ${seed + 1 - from} tried, ${deviations} deviations`);
-  }
-}
-console.log(`lifetime: seeds ${from} to ${from + count - 1}: ${count} tried, ${deviations} deviations`);
+  return check(seed);
+});
+console.log(`lifetime: seeds ${first} to ${first + count - 1}: ${count} tried, ${deviations} deviations`);
 process.exit(deviations === 0 ? 0 : 1);
