@@ -848,10 +848,7 @@ const aModel = anInstance(Module, 'a module', v =>
 /** Unrecorded, outside of the user's scopes; what is made and not kept is given back at once. */
 const inStep = (run: () => void): void => unscoped(() => noGrad(() => scope(run)));
 
-/** A sum tells, unless finite elements overflow in it; then the largest magnitude does: NaN wins in `max`. */
-function isAllFinite(x: Tensor): boolean {
-  return Number.isFinite(x.sum().item()) || Number.isFinite(x.abs().max().item());
-}
+const isAllFinite = (x: Tensor): boolean => Number.isFinite(magnitude(x));
 
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
