@@ -7,16 +7,10 @@
  * dtypes of operand and result differ.
  */
 
-import type { DType, TypedArray } from '../dtype.ts';
-import type { Layout } from '../shape.ts';
-import type { Region, Storage } from '../storage.ts';
+import type { Device, Operand } from '../device.ts';
 import type { Window } from '../window.ts';
 
-/** A tensor as kernels see it. */
-export interface Operand extends Layout {
-  readonly storage: Storage;
-  readonly dtype: DType;
-}
+export type { Operand };
 
 export type UnaryKernel =
   | 'neg'
@@ -168,29 +162,13 @@ export interface LossKernels {
   squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void;
 }
 
-export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKernels {
-  /** The name that `Tensor.device` shows and `to` takes. */
-  readonly device: string;
-  /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
-  readonly onHost: boolean;
-
+export interface Backend extends Device, ConvKernels, PoolKernels, NormKernels, LossKernels {
   /**
    * Gives back what earlier kernels needed while they ran, copies of their operands say. Called before an operation that
    * writes in place; `allocate` does the same.
    */
   endKernels?(): void;
 
-  /** Memory for `size` elements, with any content. */
-  allocate(dtype: DType, size: number): TypedArray | Region;
-  /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
-  store(data: TypedArray): TypedArray | Region;
-  /** A copy of the elements in row-major order. A device that is read with await throws; it has `readAsync`. */
-  read(x: Operand): TypedArray;
-  /**
-   * The same, in the order of the calls, on a device that cannot be read at once. Rejects with the first check that failed
-   * since the last read, which clears it. Left out by devices whose `read` works.
-   */
-  readAsync?(x: Operand): Promise<TypedArray>;
   /**
    * Checks int32 values to be 0 … length − 1; `error` is given the first other one and its row-major position. Throws at
    * once where `read` works. On a device that is read with await nobody waits: if a check fails, kernels that write in
