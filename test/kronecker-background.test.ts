@@ -8,7 +8,7 @@ import { KFAC, Kfe, type KroneckerOptions, STEVE } from '@otimes/optim';
 import t from 'tap';
 import type { Host, HostWorker } from '../kernels/src/host.ts';
 import { host as node } from '../kernels/src/node.ts';
-import { rotate, rotateSquares } from '../optim/src/kronecker/kfe.ts';
+import { rotate, rotateSquares } from '../optim/src/curvature/basis.ts';
 import { DELAYED, optimizers, polled, Run, withBackground } from './helpers/background.ts';
 import { endsByItself } from './helpers/program.ts';
 

@@ -14,7 +14,7 @@ import {
   STEVE,
 } from '@otimes/optim';
 import t from 'tap';
-import { Decomposer } from '../optim/src/kronecker/decompose.ts';
+import { Decomposer } from '../optim/src/curvature/decompose/here.ts';
 import { bitsOf, labels, nets, warningsOf } from './helpers/family.ts';
 import { law } from './helpers/law.ts';
 import { linearAt } from './suites/training.ts';

@@ -6,7 +6,7 @@ import { Linear, Sequential } from '@otimes/nn';
 import { clipGradNorm, KFAC, type Route, STEVE } from '@otimes/optim';
 import fc from 'fast-check';
 import t from 'tap';
-import { cheapestRoute, type RouteSizes, routeCosts } from '../optim/src/kronecker/route.ts';
+import { cheapestRoute, type RouteSizes, routeCosts } from '../optim/src/curvature/routes/route.ts';
 import { mustBeClose } from './helpers/allclose.ts';
 import { law } from './helpers/law.ts';
 import { type Act, family, type Make, ROUTES, TURNED, three } from './helpers/routes.ts';
