@@ -1,6 +1,6 @@
 /** Elementwise kernels of the reference backend. The functions themselves are in scalar.ts, their loops in rows.ts. */
 
-import { sizeOf } from '../../shape.ts';
+import { type Layout, sizeOf } from '../../shape.ts';
 import type { BinaryKernel, Operand, UnaryGradKernel, UnaryKernel } from '../backend.ts';
 import { lastStride, pathTo, rowMajor, runStep, walkRows } from '../walk.ts';
 import { binaryLoop, FAST_BINARY, FAST_UNARY, unaryLoop } from './rows.ts';
@@ -18,18 +18,27 @@ export function unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out:
   for (let i = 0; i < p.length; i++) target[i] = f(p[i]!, q[i]!);
 }
 
-export function binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void {
+/** Numbers that are operands, as loops take them. */
+const [numberA, numberB] = [new Float64Array(1), new Float64Array(1)];
+const ONE: Layout = { shape: [], strides: [], offset: 0 };
+
+export function binary(kernel: BinaryKernel, a: Operand | number, b: Operand | number, out: Operand): void {
   const exact = out.dtype === 'int32' ? INT32.binary[kernel] : undefined;
   const loop = exact === undefined ? (FAST_BINARY[kernel] ?? binaryLoop(BINARY[kernel])) : binaryLoop(exact);
-  const [p, q, target] = [a.storage.array, b.storage.array, out.storage.array];
   const size = sizeOf(out.shape);
-  const [runA, runB] = [runStep(a, size), runStep(b, size)];
+  if (typeof a === 'number') numberA[0] = a;
+  if (typeof b === 'number') numberB[0] = b;
+  const p = typeof a === 'number' ? numberA : a.storage.array;
+  const q = typeof b === 'number' ? numberB : b.storage.array;
+  const target = out.storage.array;
+  const [left, right] = [typeof a === 'number' ? ONE : a, typeof b === 'number' ? ONE : b];
+  const [runA, runB] = [runStep(left, size), runStep(right, size)];
   if (runA !== null && runB !== null) {
-    loop(p, a.offset, runA, q, b.offset, runB, target, 0, size);
+    loop(p, left.offset, runA, q, right.offset, runB, target, 0, size);
     return;
   }
-  const pathA = pathTo(a, out.shape);
-  const pathB = pathTo(b, out.shape);
+  const pathA = pathTo(left, out.shape);
+  const pathB = pathTo(right, out.shape);
   const stepA = lastStride(pathA.strides);
   const stepB = lastStride(pathB.strides);
   const length = out.shape.at(-1) ?? 1;
