@@ -184,8 +184,18 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   allocate(dtype: DType, size: number): TypedArray | Region;
   /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
   store(data: TypedArray): TypedArray | Region;
-  /** A copy of the elements in row-major order. */
+  /** A copy of the elements in row-major order. Throws on a device that is read with `await`. */
   read(x: Operand): TypedArray;
+  /** The same on a device that is read with `await`, and there alone. Rejects with the error of the first check that failed. */
+  readAsync?(x: Operand): Promise<TypedArray>;
+
+  /**
+   * Throws `error(position, value)` of the first of the int32 `index` that is not in 0 … length − 1. A device that is read with
+   * `await` leaves it to the next read to reject with that error; until then its in-place kernels do nothing.
+   */
+  checkIndex?(index: Operand, length: number, error: (position: number, value: number) => Error): void;
+  /** The same for the first element of `x` that is NaN or infinite. */
+  checkFinite?(x: Operand, error: (position: number, value: number) => Error): void;
 
   /** out ← x, converted to the dtype of `out`. Floats become integers by truncation (a RangeError where int32 cannot hold them), and true where not 0. */
   copy(x: Operand, out: Operand): void;
@@ -194,8 +204,11 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void;
   /** out ← gy · f′, where `a` is the argument of f for gelu and geluTanh, and the result for the others. */
   unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void;
-  /** `a` and `b` broadcast to the shape of `out`. Comparisons take them in their common dtype. */
-  binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void;
+  /**
+   * `a` and `b` broadcast to the shape of `out`. Comparisons take them in their common dtype. At most one is a number: an
+   * element of the dtype of the other one where that floats, else of int32. Operations round it to that before.
+   */
+  binary(kernel: BinaryKernel, a: Operand | number, b: Operand | number, out: Operand): void;
   /** out ← condition ? a : b, all three broadcast to the shape of `out`. */
   where(condition: Operand, a: Operand, b: Operand, out: Operand): void;
 
