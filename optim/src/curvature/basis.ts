@@ -1,6 +1,6 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { full, scope, type Tensor, tensor, where } from '@otimes/core';
+import { scope, type Tensor, tensor, where } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 import { NullSpace } from './nulls.ts';
@@ -48,8 +48,9 @@ export class Kfe {
     return new Kfe(decompose(A, solve, dIn), decompose(G, solve, dOut));
   }
 
-  /** The same basis on another device. `this` stays its host. */
+  /** The same basis on another device. `this` stays its host, and is kept. */
   on(device: string): Kfe {
+    for (const x of [this.UA, this.UG, this.sA, this.sG, this.nA, this.nG]) x?.keep();
     const there = (U: Tensor | null, s: Tensor, n: Tensor): Decomposition => ({
       U: U?.to(device) ?? null,
       s: s.to(device),
@@ -158,7 +159,7 @@ export function outer(x: Tensor, y: Tensor): Tensor {
 
 /** Of a side that is given by its mean eigenvalue alone: that stands for a multiple of the identity. */
 export function decomposeMean(mean: Tensor, size: number): Decomposition {
-  const s = full([size], mean.item(), { dtype: mean.dtype, device: mean.device });
+  const s = mean.reshape([1]).expand([size]).clone();
   return { U: null, s, n: s };
 }
 

@@ -592,7 +592,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (kfe !== null && !due) return { basis: kfe, job: null };
     if (kfe === null || this.refresh === 'sync') {
       const { block, label } = state;
-      return { basis: this.#decomposer.basis({ A, G, sizes: [block.dOut, block.dIn], label }), job: null };
+      const basis = this.#decomposer.basis({ A, G, sizes: [block.dOut, block.dIn], label });
+      if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
+      return { basis, job: null };
     }
     return { basis: kfe, job: state.job === null ? this.#start(state, A, G, this.#steps) : null };
   }

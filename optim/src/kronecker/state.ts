@@ -40,7 +40,7 @@ export class BlockState {
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** True if G is that of 'expand' because that of 'reduce' vanished. */
-  expandedG = false;
+  expandedG: boolean | Tensor = false;
   kfe: Kfe | null = null;
   /** The statistics of the current step. */
   statistics: Statistics | null = null;
@@ -267,7 +267,8 @@ export class BlockState {
     for (const name of ['count', 'rows', 'misses', 'graftedAt'] as const) into[`${prefix}${name}`] = scalar(this[name]);
     if (typeof this.graft === 'number') into[`${prefix}graft`] = scalar(this.graft);
     else write('graft', this.graft);
-    into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    if (typeof this.expandedG === 'boolean') into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    else write('expandedG', this.expandedG.astype('float32'));
     into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
     into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
     const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
