@@ -13,7 +13,7 @@ export type {
   ReduceKernel,
   UnaryKernel,
 } from './backends/backend.ts';
-export { ReferenceBackend } from './backends/reference.ts';
+export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
 export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
 export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';

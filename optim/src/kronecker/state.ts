@@ -9,6 +9,7 @@ import type { Statistics } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
 import { biasPart, type Frame, weightPart } from '../curvature/routes/affine.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
+import { normOf, type Scalar } from '../curvature/scalar.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
 import type { Journal } from './journal.ts';
 
@@ -40,7 +41,7 @@ export class BlockState {
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** True if G is that of 'expand' because that of 'reduce' vanished. */
-  expandedG = false;
+  expandedG: boolean | Tensor = false;
   kfe: Kfe | null = null;
   /** The statistics of the current step. */
   statistics: Statistics | null = null;
@@ -60,7 +61,7 @@ export class BlockState {
   /** Whether all slots are known to hold ordinary numbers. */
   isOrdinary = true;
   /** The block's step is this many times as long. */
-  graft = 1;
+  graft: Scalar = 1;
   /** `count` when that was measured. */
   graftedAt = 0;
   /** Whether the basis was made from factors with the current step's batch in them. */
@@ -68,10 +69,10 @@ export class BlockState {
   /** bool [dOut, dIn]: the coordinates that the last step left out; null for none. For reports, as are the next two. */
   #silent: Tensor | null = null;
   /** What these left of the last update; null where they are off. */
-  trust: number | null = null;
-  klClip: number | null = null;
+  trust: Scalar | null = null;
+  klClip: Scalar | null = null;
   /** The cosine between the gradient and the update of the last step that was observed. */
-  cosine: number | null = null;
+  cosine: Scalar | null = null;
   #resident: Resident | null = null;
   /** Saved weight in the basis, until it is known whether the parameters are those it belongs to. */
   #saved: Tensor | null = null;
@@ -161,10 +162,10 @@ export class BlockState {
   }
 
   /** ‖[W b]‖, which is ‖W̃‖. */
-  norm(): number {
-    if (this.route === 'resident' && this.turnable) return this.resident().norm().item();
+  norm(): Scalar {
+    if (this.route === 'resident' && this.turnable) return normOf([this.resident()]);
     const { block } = this;
-    return block.norm?.() ?? Math.hypot(...block.parameters.map(p => p.detach().norm().item()));
+    return block.norm?.() ?? normOf(block.parameters.map(p => p.detach()));
   }
 
   /** [W | b] */
@@ -250,9 +251,11 @@ export class BlockState {
     const write = (name: string, value: Tensor | null) => {
       if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
     };
-    for (const name of ['count', 'rows', 'misses', 'graft', 'graftedAt'] as const)
-      into[`${prefix}${name}`] = scalar(this[name]);
-    into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    for (const name of ['count', 'rows', 'misses', 'graftedAt'] as const) into[`${prefix}${name}`] = scalar(this[name]);
+    if (typeof this.graft === 'number') into[`${prefix}graft`] = scalar(this.graft);
+    else write('graft', this.graft);
+    if (typeof this.expandedG === 'boolean') into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    else write('expandedG', this.expandedG.astype('float32'));
     into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
     into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
     const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
