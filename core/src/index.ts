@@ -5,14 +5,16 @@ export type {
   Backend,
   BinaryKernel,
   ConvGeometry,
-  ConvKernels,
+  DeviceKernels,
   MomentOptions,
-  NormKernels,
   Operand,
-  PoolKernels,
   ReduceKernel,
   UnaryKernel,
 } from './backends/backend.ts';
+export type { ConvKernels } from './backends/composed/conv.ts';
+export type { NormKernels } from './backends/composed/norm.ts';
+export type { PoolKernels } from './backends/composed/pool.ts';
+export { ComposedBackend } from './backends/composed.ts';
 export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
 export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
