@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** Package → what it may import. `optim/src/kronecker` may import nn as well, the rest of optim may not. */
+/** Package → what it may import. Curvature and the optimizers on it may import nn as well, the rest of optim may not. */
 const ALLOWED = {
   // '#host' is its own node.ts or browser.ts, by export condition.
   kernels: ['#host'],
@@ -16,7 +16,7 @@ const ALLOWED = {
   data: ['@otimes/core', '@otimes/core/extend'],
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
-const EXTRA = { 'optim/src/kronecker': ['@otimes/nn'] };
+const EXTRA = { 'optim/src/curvature': ['@otimes/nn'], 'optim/src/kronecker': ['@otimes/nn'] };
 /** Files that import values of each other in a circle all the same, in the order of `cycles`, with the reason. */
 const KNOWN_CYCLES = {};
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */

@@ -13,7 +13,7 @@ import { host as browser } from '../kernels/src/browser.ts';
 import type { Host, HostWorker } from '../kernels/src/host.ts';
 import { host as node } from '../kernels/src/node.ts';
 import { replaceBackground } from '../linalg/src/background.ts';
-import { rotate, rotateSquares } from '../optim/src/kronecker/kfe.ts';
+import { rotate, rotateSquares } from '../optim/src/curvature/basis.ts';
 import { noise } from './helpers/kernels.ts';
 import { endsByItself } from './helpers/program.ts';
 

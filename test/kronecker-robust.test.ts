@@ -48,7 +48,7 @@ import {
   STEVE,
 } from '@otimes/optim';
 import t from 'tap';
-import { Decomposer } from '../optim/src/kronecker/decompose.ts';
+import { Decomposer } from '../optim/src/curvature/decompose/here.ts';
 import { mustBeClose } from './helpers/allclose.ts';
 import { law } from './helpers/law.ts';
 import { linearAt, valuesOf } from './suites/training.ts';

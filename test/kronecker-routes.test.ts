@@ -34,7 +34,7 @@ import {
 import fc from 'fast-check';
 import ndarray from 'ndarray';
 import t from 'tap';
-import { cheapestRoute, type RouteSizes, routeCosts } from '../optim/src/kronecker/route.ts';
+import { cheapestRoute, type RouteSizes, routeCosts } from '../optim/src/curvature/routes/route.ts';
 import { mustBeClose } from './helpers/allclose.ts';
 import { law } from './helpers/law.ts';
 import { gradientMatrix } from './suites/exactness.ts';

@@ -28,3 +28,4 @@ export { onBackwardEnd } from './pass.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
+export { type BadValue, checkFinite, readError, readsLater } from './values.ts';

@@ -77,6 +77,7 @@ export function print(x: TensorBase, brief = false): string {
 /** The elements, or in words why they cannot be seen. */
 function elementsOf(x: TensorBase): TypedArray | string {
   try {
+    if (x.storage.backend.readAsync !== undefined) return 'to be read with await t.data()';
     const seen = x.storage.peek();
     if (typeof seen === 'string') return seen.split(';')[0]!;
     return x.storage.backend.onHost ? seen : x.storage.backend.read(x);

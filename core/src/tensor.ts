@@ -186,33 +186,38 @@ export class TensorBase implements Layout {
 
   /** The single element as a number (booleans are 0 and 1). Throws a ShapeError unless there is exactly one. */
   item(): number {
-    if (this.size !== 1) throw new ShapeError(`item: expected exactly one element, got ${describe(this)}`);
+    checkSingle('item', this);
     return this.storage.backend.read(this)[0]!;
   }
 
-  /** A copy of the elements in row-major order. */
+  /** A copy of the elements in row-major order. Throws on a device that is read with await: `await t.data()` works on all. */
   dataSync(): TypedArray {
     return this.storage.backend.read(this);
   }
 
-  /** As `dataSync`, on every device. */
+  /**
+   * As `dataSync`, on every device. Rejects with the error of a check that failed on a device that is read with await; what is
+   * trained there is then as it was before the step that failed.
+   */
   async data(): Promise<TypedArray> {
-    return this.storage.backend.read(this);
+    const { backend } = this.storage;
+    return backend.readAsync === undefined ? backend.read(this) : backend.readAsync(this);
+  }
+
+  /** As `item`, on every device. */
+  async number(): Promise<number> {
+    checkSingle('number', this);
+    return (await this.data())[0]!;
+  }
+
+  /** As `toArray`, on every device. */
+  async array(): Promise<Nested> {
+    return nested(this, await this.data());
   }
 
   /** A copy as nested arrays; a number for rank 0. */
   toArray(): Nested {
-    const data = this.dataSync();
-    const { shape, dtype } = this;
-    let next = 0;
-    const level = (axis: number): Nested => {
-      if (axis === shape.length) {
-        const value = data[next++]!;
-        return dtype === 'bool' ? value !== 0 : value;
-      }
-      return Array.from({ length: shape[axis]! }, () => level(axis + 1));
-    };
-    return level(0);
+    return nested(this, this.dataSync());
   }
 
   /**
@@ -267,6 +272,23 @@ export class TensorBase implements Layout {
   get isContiguous(): boolean {
     return isContiguous(this);
   }
+}
+
+function checkSingle(op: string, x: TensorBase): void {
+  if (x.size !== 1) throw new ShapeError(`${op}: expected exactly one element, got ${describe(x)}`);
+}
+
+/** Row-major `data` as nested arrays; a number for rank 0. */
+function nested({ shape, dtype }: TensorBase, data: TypedArray): Nested {
+  let next = 0;
+  const level = (axis: number): Nested => {
+    if (axis === shape.length) {
+      const value = data[next++]!;
+      return dtype === 'bool' ? value !== 0 : value;
+    }
+    return Array.from({ length: shape[axis]! }, () => level(axis + 1));
+  };
+  return level(0);
 }
 
 /**

@@ -2,10 +2,10 @@
 
 import type { Tensor } from '@otimes/core';
 import { aBoolean, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import type { Rotation } from './curvature/basis.ts';
+import { batchSquares } from './curvature/factors.ts';
+import type { NullSpace } from './curvature/nulls.ts';
 import { KFAC, KFAC_OPTIONS, type KFACOptions } from './kfac.ts';
-import { batchSquares } from './kronecker/factors.ts';
-import type { Rotation } from './kronecker/kfe.ts';
-import type { NullSpace } from './kronecker/nulls.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { BlockState } from './kronecker/state.ts';
 

@@ -3,31 +3,31 @@
 export { Adagrad, type AdagradOptions } from './adagrad.ts';
 export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
-export { EKFAC, type EKFACOptions } from './ekfac.ts';
-export { KFAC, type KFACOptions } from './kfac.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './kronecker/block.ts';
-export type { Description } from './kronecker/claims.ts';
-export { type Collector, type CollectorOptions, defaultCollectors } from './kronecker/collector.ts';
-export { attentionCollector } from './kronecker/collectors/attention.ts';
-export { conv2dCollector } from './kronecker/collectors/conv2d.ts';
-export { linearCollector } from './kronecker/collectors/linear.ts';
-export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './kronecker/collectors/weight.ts';
+export { type Eigensolver, Kfe } from './curvature/basis.ts';
+export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './curvature/block.ts';
+export type { Description } from './curvature/claims.ts';
+export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
+export { attentionCollector } from './curvature/collectors/attention.ts';
+export { conv2dCollector } from './curvature/collectors/conv2d.ts';
+export { linearCollector } from './curvature/collectors/linear.ts';
+export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
 export {
   exampleSquares,
   type Factors,
   factors,
   type LossReduction,
   type Sample,
-} from './kronecker/factors.ts';
-export type { FisherKind, FisherLoss } from './kronecker/fisher.ts';
-export { type Eigensolver, Kfe } from './kronecker/kfe.ts';
+} from './curvature/factors.ts';
+export type { Route } from './curvature/routes/route.ts';
+export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
+export { EKFAC, type EKFACOptions } from './ekfac.ts';
+export { KFAC, type KFACOptions } from './kfac.ts';
 export type { KroneckerOptions } from './kronecker/options.ts';
 export {
   KroneckerPreconditioner,
   type Proposal,
 } from './kronecker/preconditioner.ts';
 export type { BlockReport, Phase, Report } from './kronecker/report.ts';
-export type { Route } from './kronecker/route.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';

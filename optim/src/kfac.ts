@@ -3,7 +3,7 @@
 import type { Tensor } from '@otimes/core';
 import { aBoolean, aNumber, checkArgument, checkOptions, nameOf, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { checkRange } from './check.ts';
-import { outer, type Rotation, rotate } from './kronecker/kfe.ts';
+import { outer, type Rotation, rotate } from './curvature/basis.ts';
 import {
   type AnyModule,
   aNumberOrFalse,

@@ -9,8 +9,8 @@ import { adamMoments, adamStep, scope, type Tensor, unscoped, where, zeros } fro
 import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { Adam, checkBetas } from './adam.ts';
 import { checkRange } from './check.ts';
-import { type Rotation, rotate, rotateSquares } from './kronecker/kfe.ts';
-import type { NullSpace } from './kronecker/nulls.ts';
+import { type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
+import type { NullSpace } from './curvature/nulls.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions, type Parameter } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import type { BlockState } from './kronecker/state.ts';

@@ -184,17 +184,21 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   allocate(dtype: DType, size: number): TypedArray | Region;
   /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
   store(data: TypedArray): TypedArray | Region;
-  /** A copy of the elements in row-major order. Throws on a device that is read with `await`. */
+  /** A copy of the elements in row-major order. A device that is read with await throws; it has `readAsync`. */
   read(x: Operand): TypedArray;
-  /** The same on a device that is read with `await`, and there alone. Rejects with the error of the first check that failed. */
-  readAsync?(x: Operand): Promise<TypedArray>;
-
   /**
-   * Throws `error(position, value)` of the first of the int32 `index` that is not in 0 … length − 1. A device that is read with
-   * `await` leaves it to the next read to reject with that error; until then its in-place kernels do nothing.
+   * The same, in the order of the calls, on a device that cannot be read at once. Rejects with the first check that failed
+   * since the last read, which clears it. Left out by devices whose `read` works.
+   */
+  readAsync?(x: Operand): Promise<TypedArray>;
+  /**
+   * Checks int32 values to be 0 … length − 1; `error` is given the first other one and its row-major position. Throws at
+   * once where `read` works. On a device that is read with await nobody waits: if a check fails, kernels that write in
+   * place (addScaled, addcdiv, scale, assign, moments, adam, sgd) do nothing from there on, until a read has rejected with
+   * `error`. So whatever is trained stays as it was. Default: a loop over `read`.
    */
   checkIndex?(index: Operand, length: number, error: (position: number, value: number) => Error): void;
-  /** The same for the first element of `x` that is NaN or infinite. */
+  /** The same for elements that must be finite. */
   checkFinite?(x: Operand, error: (position: number, value: number) => Error): void;
 
   /** out ← x, converted to the dtype of `out`. Floats become integers by truncation (a RangeError where int32 cannot hold them), and true where not 0. */

@@ -7,21 +7,26 @@ import { arrayLike } from '../fill.ts';
 import { defineOp, type Op } from '../op.ts';
 import { checkShape, normalizeAxis, type Shape } from '../shape.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
+import { checkInRange } from '../values.ts';
 import { cast } from './cast.ts';
 import { eq } from './elementwise.ts';
 import { unsqueeze } from './view.ts';
 
-/** Throws unless `index` is int32 with values 0 … length−1. Reads the values. */
+/**
+ * Throws unless `index` is int32 with values 0 … length−1. On a device that is read with await, a value out of range is told
+ * at the next read.
+ */
 export function checkIndex(op: string, index: Tensor, length: number, what = 'index'): void {
   checkTensors(op, index);
   if (index.dtype !== 'int32')
     throw new DTypeError(
       `${op}: expected int32 ${what} values, got ${describe(index)}; ${what}.astype('int32') converts them`,
     );
-  const values = index.dataSync();
-  for (let i = 0; i < values.length; i++)
-    if (values[i]! < 0 || values[i]! >= length)
-      throw new RangeError(`${op}: ${what} ${values[i]} at position ${i} is out of range 0 … ${length - 1}`);
+  checkInRange(
+    index,
+    length,
+    (i, value) => new RangeError(`${op}: ${what} ${value} at position ${i} is out of range 0 … ${length - 1}`),
+  );
 }
 
 /** `gather` with the axis counted from 0 and indices that are not checked: those that a kernel found. */

@@ -16,13 +16,13 @@ import {
 } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { checkLr, checkRange } from '../check.ts';
+import type { Eigensolver } from '../curvature/basis.ts';
+import type { Sharing } from '../curvature/block.ts';
+import type { Collector } from '../curvature/collector.ts';
+import type { LossReduction } from '../curvature/factors.ts';
+import { ROUTES, type Route } from '../curvature/routes/route.ts';
+import type { FisherKind, FisherLoss } from '../curvature/sources/fisher.ts';
 import type { Optimizer } from '../optimizer.ts';
-import type { Sharing } from './block.ts';
-import type { Collector } from './collector.ts';
-import type { LossReduction } from './factors.ts';
-import type { FisherKind, FisherLoss } from './fisher.ts';
-import type { Eigensolver } from './kfe.ts';
-import { ROUTES, type Route } from './route.ts';
 import type { BlockOptions } from './state.ts';
 
 export type { AnyModule, Parameter } from '@otimes/nn';

@@ -27,13 +27,11 @@ import {
 } from '@otimes/core/extend';
 import { type AnyModule, Module, type Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkParameters, checkRange } from '../check.ts';
-import { Optimizer } from '../optimizer.ts';
-import { type BasisGradient, basisGradient, isFromAffine } from './affine.ts';
-import { startDecomposition } from './background.ts';
-import { capture, type Need } from './capture.ts';
-import { checkClaims, type Descriptions, describeClaims } from './claims.ts';
-import { collectBlocks, defaultCollectors } from './collector.ts';
-import { checkBasis, checkFactorSize, Decomposer, namingMemory } from './decompose.ts';
+import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
+import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
+import { collectBlocks, defaultCollectors } from '../curvature/collector.ts';
+import { checkBasis, checkFactorSize, Decomposer, namingMemory } from '../curvature/decompose/here.ts';
+import { startDecomposition } from '../curvature/decompose/worker.ts';
 import {
   type Factors,
   gradientScale,
@@ -42,16 +40,19 @@ import {
   type Sample,
   Statistics,
   type Use,
-} from './factors.ts';
+} from '../curvature/factors.ts';
+import type { Arrival, RefreshJob } from '../curvature/refresh.ts';
+import { type BasisGradient, basisGradient, isFromAffine } from '../curvature/routes/affine.ts';
+import { cheapestRoute, type Route } from '../curvature/routes/route.ts';
+import { substituteForwards } from '../curvature/routes/substitute.ts';
+import { capture, type Need } from '../curvature/sources/activations.ts';
+import { Optimizer } from '../optimizer.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
-import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from './kfe.ts';
 import { checkKroneckerOptions, checkLag, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
 import { type Report, reportOf, Stopwatch } from './report.ts';
 import { checkRest, stepSynchronously } from './rest.ts';
-import { cheapestRoute, type Route } from './route.ts';
 import { load, save } from './save.ts';
-import { type Arrival, BlockState, type RefreshJob } from './state.ts';
-import { substituteForwards } from './substitute.ts';
+import { BlockState } from './state.ts';
 import { Unstepped } from './unstepped.ts';
 import { Watchman } from './watchman.ts';
 

@@ -1,7 +1,7 @@
 /** What a Kronecker optimizer can say about itself, as data. */
 
 import { noGrad, type Tensor } from '@otimes/core';
-import type { Route } from './route.ts';
+import type { Route } from '../curvature/routes/route.ts';
 import type { BlockState } from './state.ts';
 
 /** The parts of a step that are timed. 'statistics' is the part of backward that collects them. */

@@ -1,9 +1,10 @@
 /** What a Kronecker optimizer saves, and how that is read: all of it or nothing. */
 
 import { type Generator, type StateDict, type Tensor, tensor } from '@otimes/core';
+import type { RefreshJob } from '../curvature/refresh.ts';
 import type { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
-import type { BlockState, RefreshJob } from './state.ts';
+import type { BlockState } from './state.ts';
 
 /** What a run needs to go on: rate, steps, the generator's state, the blocks, and the rest. */
 export type Saveable = {

@@ -1,14 +1,15 @@
 /** What a Kronecker optimizer remembers of a block, and how that is saved. */
 
 import { concat, noGrad, type StateDict, type Storage, scope, type Tensor, unscoped } from '@otimes/core';
+import { Kfe, type Rotation, rotate } from '../curvature/basis.ts';
+import type { KroneckerBlock, Sharing } from '../curvature/block.ts';
+import { checkBasis } from '../curvature/decompose/here.ts';
+import type { Statistics } from '../curvature/factors.ts';
+import type { RefreshJob } from '../curvature/refresh.ts';
+import { biasPart, type Frame, weightPart } from '../curvature/routes/affine.ts';
+import { ROUTES, type Route } from '../curvature/routes/route.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
-import { biasPart, type Frame, weightPart } from './affine.ts';
-import type { KroneckerBlock, Sharing } from './block.ts';
-import { checkBasis } from './decompose.ts';
-import type { Statistics } from './factors.ts';
 import type { Journal } from './journal.ts';
-import { Kfe, type Rotation, rotate } from './kfe.ts';
-import { ROUTES, type Route } from './route.ts';
 
 /** What a user may set for some blocks alone; see `KroneckerOptions.overrides`. */
 export type BlockOptions = {
@@ -25,23 +26,6 @@ export type BlockOptions = {
  * computed from it, not it from them.
  */
 type Resident = { readonly weight: Tensor; versions: readonly number[]; leads: boolean };
-
-/** Factors that are being decomposed elsewhere. */
-export type RefreshJob = {
-  readonly A: Tensor;
-  readonly G: Tensor;
-  /** The step that started it. */
-  readonly step: number;
-  /** The basis at that time. */
-  readonly from: Kfe;
-  /** Whether it has come to an end, good or bad; with `wait` it returns when it has. */
-  ended(wait: boolean): boolean;
-  /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
-  take(): Arrival;
-};
-
-/** A new basis, and the way there from the one that the job started from. */
-export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
 
 export class BlockState {
   readonly block: KroneckerBlock;

@@ -22,7 +22,7 @@ import {
   unscoped,
 } from '@otimes/core';
 import { borrowGrad, held } from '@otimes/core/extend';
-import type { AffineLayer } from './block.ts';
+import type { AffineLayer } from '../block.ts';
 
 /** A basis as a layer uses it: both sides turn. */
 export type Frame = {

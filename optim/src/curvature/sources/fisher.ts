@@ -7,7 +7,7 @@
  */
 
 import { describe, type Generator, oneHot, randn, ShapeError, type Tensor, tensor, zeros } from '@otimes/core';
-import type { LossReduction } from './factors.ts';
+import type { LossReduction } from '../factors.ts';
 
 export type FisherKind = 'empirical' | 'sampled' | 'ggn';
 

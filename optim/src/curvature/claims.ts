@@ -2,10 +2,10 @@
 
 import { inspect } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
+import { isAtOrBelow } from '../kronecker/options.ts';
+import type { BlockState } from '../kronecker/state.ts';
 import type { KroneckerBlock, Sharing } from './block.ts';
-import { isAtOrBelow } from './options.ts';
-import type { Route } from './route.ts';
-import type { BlockState } from './state.ts';
+import type { Route } from './routes/route.ts';
 
 /** A row of `describe()`: a block, or parameters that none claims. */
 export type Description = {

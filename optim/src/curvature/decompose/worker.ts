@@ -3,8 +3,8 @@
 import { type Tensor, tensor, zeros } from '@otimes/core';
 import { lendNdarray } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
-import { type Decomposition, decomposeMean, decomposition, Kfe } from './kfe.ts';
-import type { RefreshJob } from './state.ts';
+import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
+import type { RefreshJob } from '../refresh.ts';
 
 /** A factor's decomposition, and the rotation from the old basis to the new one; null for the identity. */
 type Turned = Decomposition & { readonly R: Tensor | null };

@@ -5,7 +5,7 @@
 
 import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
 import type { NdArray } from 'ndarray';
-import { defaultEigensolver, type Eigensolver, Kfe } from './kfe.ts';
+import { defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {

@@ -1,9 +1,9 @@
 /** Forward passes of layers whose blocks leave the route of projected gradients. */
 
 import { type Handle, isRecording, promote, Tensor } from '@otimes/core';
+import type { BlockState } from '../../kronecker/state.ts';
+import type { AffineLayer } from '../block.ts';
 import { affineIn, type TurnedSink } from './affine.ts';
-import type { AffineLayer } from './block.ts';
-import type { BlockState } from './state.ts';
 
 /**
  * Lets layers that can be turned run in their bases, on the routes that want it; `stateOf` gives the block of a layer by its

@@ -14,9 +14,9 @@ import {
 } from '@otimes/core';
 import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import type { Canonical, KroneckerBlock } from './block.ts';
-import { checkedCanonical } from './block-check.ts';
-import type { LossReduction, Sample, Use } from './factors.ts';
+import type { Canonical, KroneckerBlock } from '../block.ts';
+import { checkedCanonical } from '../block-check.ts';
+import type { LossReduction, Sample, Use } from '../factors.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
 export type CaptureOptions = {

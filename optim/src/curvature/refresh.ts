@@ -1,0 +1,21 @@
+/** Bases that are renewed while training goes on. */
+
+import type { Tensor } from '@otimes/core';
+import type { Kfe, Rotation } from './basis.ts';
+
+/** Factors that are being decomposed elsewhere. */
+export type RefreshJob = {
+  readonly A: Tensor;
+  readonly G: Tensor;
+  /** The step that started it. */
+  readonly step: number;
+  /** The basis at that time. */
+  readonly from: Kfe;
+  /** Whether it has come to an end, good or bad; with `wait` it returns when it has. */
+  ended(wait: boolean): boolean;
+  /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
+  take(): Arrival;
+};
+
+/** A new basis, and the way there from the one that the job started from. */
+export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
