@@ -47,8 +47,6 @@ export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, rand
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export { type Shape, sameShape } from './shape.ts';
 export {
-  type Deferred,
-  deferredStorage,
   owningIntermediates,
   type Region,
   type Storage,
