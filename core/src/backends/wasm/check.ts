@@ -2,13 +2,15 @@
 
 import { sizeOf } from '../../shape.ts';
 import type { Operand } from '../backend.ts';
+import * as reference from '../reference/check.ts';
 import type { Context } from './context.ts';
 import { rowMajor } from './memory.ts';
-import { addressOf } from './region.ts';
+import { addressOf, inMemory } from './region.ts';
 
 export type Complaint = (position: number, value: number) => Error;
 
 export function checkIndex(c: Context, index: Operand, length: number, error: Complaint): void {
+  if (!inMemory(index)) return reference.checkIndex(index, length, error);
   const source = rowMajor(c, index);
   complain(source, c.other.firstOutside.int32!(sizeOf(index.shape), length, addressOf(source)), error);
 }
@@ -17,6 +19,7 @@ export function checkFinite(c: Context, x: Operand, error: Complaint): void {
   const run = c.other.firstNotFinite[x.dtype];
   // Integers and booleans are finite.
   if (run === undefined) return;
+  if (!inMemory(x)) return reference.checkFinite(x, error);
   const source = rowMajor(c, x);
   complain(source, run(sizeOf(x.shape), addressOf(source)), error);
 }
