@@ -17,7 +17,7 @@ export type { PoolKernels } from './backends/composed/pool.ts';
 export { ComposedBackend } from './backends/composed.ts';
 export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
-export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
+export { createWasmBackend, WasmBackend } from './backends/wasm/index.ts';
 export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';
 export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
 export { type DType, promote, type TypedArray } from './dtype.ts';
