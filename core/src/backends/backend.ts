@@ -3,17 +3,11 @@
  * the slow, obviously right one; others must agree with it on every kernel.
  */
 
-import type { DType, TypedArray } from '../dtype.ts';
-import type { Layout } from '../shape.ts';
-import type { Region, Storage } from '../storage.ts';
+import type { Device, Operand } from '../device.ts';
 import type { Window } from '../window.ts';
 import type { ComposedKernels } from './composed.ts';
 
-/** A tensor as kernels see it. */
-export interface Operand extends Layout {
-  readonly storage: Storage;
-  readonly dtype: DType;
-}
+export type { Operand };
 
 export type UnaryKernel =
   | 'neg'
@@ -90,32 +84,17 @@ export type SgdOptions = {
 export type ConvGeometry = Window & { readonly groups: number };
 
 /**
- * What every device does itself. Kernels read operands of any layout and write `out`, which is contiguous, has its final shape
+ * What every device does itself, beside memory. Kernels read operands of any layout and write `out`, which is contiguous, has its final shape
  * and any content before (in-place kernels say so). Shapes and dtypes were checked by the operation; kernels convert elements
  * where the dtypes of operand and result differ.
  */
-export interface DeviceKernels {
-  /** The name that `Tensor.device` shows and `to` takes. */
-  readonly device: string;
-  /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
-  readonly onHost: boolean;
-
+export interface DeviceKernels extends Device {
   /**
    * Gives back what earlier kernels needed while they ran, copies of their operands say. Called before an operation that
    * writes in place; `allocate` does the same.
    */
   endKernels?(): void;
-  /** Memory for `size` elements, with any content. Throws an OutOfMemoryError where there is none. */
-  allocate(dtype: DType, size: number): TypedArray | Region;
-  /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
-  store(data: TypedArray): TypedArray | Region;
-  /** A copy of the elements in row-major order. A device that is read with await throws; it has `readAsync`. */
-  read(x: Operand): TypedArray;
-  /**
-   * The same, in the order of the calls, on a device that cannot be read at once. Rejects with the first check that failed
-   * since the last read, which clears it. Left out by devices whose `read` works.
-   */
-  readAsync?(x: Operand): Promise<TypedArray>;
+
   /**
    * Checks int32 values to be 0 … length − 1; `error` is given the first other one and its row-major position. Throws at
    * once where `read` works. On a device that is read with await nobody waits: if a check fails, kernels that write in
@@ -125,6 +104,7 @@ export interface DeviceKernels {
   checkIndex?(index: Operand, length: number, error: (position: number, value: number) => Error): void;
   /** The same for elements that must be finite. */
   checkFinite?(x: Operand, error: (position: number, value: number) => Error): void;
+
   /** out ← x, converted to the dtype of `out`. Floats become integers by truncation (a RangeError where int32 cannot hold them), and true where not 0. */
   copy(x: Operand, out: Operand): void;
   /** In place: y ← x converted, any layouts, `x` broadcast to `y`. */

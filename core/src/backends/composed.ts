@@ -6,8 +6,8 @@
  * when a kernel ends.
  */
 
+import type { Region } from '../device.ts';
 import type { DType, TypedArray } from '../dtype.ts';
-import type { Region } from '../storage.ts';
 import type { BinaryKernel, DeviceKernels, Operand, ReduceKernel, UnaryKernel } from './backend.ts';
 import { ConvKernels } from './composed/conv.ts';
 import { ElementwiseKernels } from './composed/elementwise.ts';

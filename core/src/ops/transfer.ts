@@ -1,12 +1,12 @@
 /** Moving tensors between devices. */
 
-import type { Backend } from './backends/backend.ts';
-import { getBackend } from './backends/registry.ts';
-import { aDevice, checkArgument } from './check.ts';
-import { defineOp } from './op.ts';
-import { contiguousStrides } from './shape.ts';
-import { Storage } from './storage.ts';
-import type { Tensor } from './tensor.ts';
+import type { Backend } from '../backends/backend.ts';
+import { getBackend } from '../backends/registry.ts';
+import { aDevice, checkArgument } from '../check.ts';
+import { defineOp } from '../op.ts';
+import { contiguousStrides } from '../shape.ts';
+import { Storage } from '../storage.ts';
+import type { Tensor } from '../tensor.ts';
 
 const toOp = defineOp<Backend>({
   name: 'to',
