@@ -5,17 +5,19 @@ export type {
   Backend,
   BinaryKernel,
   ConvGeometry,
-  ConvKernels,
+  DeviceKernels,
   MomentOptions,
-  NormKernels,
   Operand,
-  PoolKernels,
   ReduceKernel,
   UnaryKernel,
 } from './backends/backend.ts';
+export type { ConvKernels } from './backends/composed/conv.ts';
+export type { NormKernels } from './backends/composed/norm.ts';
+export type { PoolKernels } from './backends/composed/pool.ts';
+export { ComposedBackend } from './backends/composed.ts';
 export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
-export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
+export { createWasmBackend, WasmBackend } from './backends/wasm/index.ts';
 export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';
 export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
 export type { Region } from './device.ts';
