@@ -16,7 +16,7 @@ export type AttentionOptions = Placement & {
 };
 
 /**
- * Each position of x [B, T, dModel] gathers from all others what they say: softmax(q kᵀ / √dHead) v in each head, then a
+ * Each position of x [B, T, dModel] attends to all positions: softmax(q kᵀ / √dHead) v in each head, then a
  * linear map `o`. Head h owns the features h·dHead … (h+1)·dHead−1 of q, k and v, as in PyTorch.
  *
  * The optional `mask` is bool, [T, T] or [B, T, T]: true where position t (the row) may attend to position s (the column).

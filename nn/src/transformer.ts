@@ -62,15 +62,15 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
 
   #forward(x: Tensor, mask?: Tensor): Tensor {
     const attend = (t: Tensor) => this.dropout.call(this.attention.call(t, mask));
-    const think = (t: Tensor) => {
+    const feedForward = (t: Tensor) => {
       const hidden = this.dropout.call(this.activation.call(this.linear1.call(t)));
       return this.dropout.call(this.linear2.call(hidden));
     };
     if (this.preNorm) {
       const y = x.add(attend(this.norm1.call(x)));
-      return y.add(think(this.norm2.call(y)));
+      return y.add(feedForward(this.norm2.call(y)));
     }
     const y = this.norm1.call(x.add(attend(x)));
-    return this.norm2.call(y.add(think(y)));
+    return this.norm2.call(y.add(feedForward(y)));
   }
 }
