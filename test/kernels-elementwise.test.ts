@@ -6,7 +6,7 @@ import type { Element, Float } from '@otimes/kernels';
 import fc from 'fast-check';
 import t from 'tap';
 import type { BinaryKernel, UnaryKernel } from '../core/src/backends/backend.ts';
-import { BINARY, INT32, UNARY } from '../core/src/backends/scalar.ts';
+import { BINARY, INT32, UNARY } from '../core/src/backends/reference/scalar.ts';
 import { binary, sweep, TRANSCENDENTAL, type Transcendental, unary } from './helpers/elementwise.ts';
 import { golden } from './helpers/golden.ts';
 import {

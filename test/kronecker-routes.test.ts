@@ -1,7 +1,7 @@
 // The ways a gradient takes into the eigenbasis are one optimizer, and what they need in memory.
 
 import assert from 'node:assert/strict';
-import { type Deferred, Generator, getBackend, noGrad, ones, type Tensor, WasmBackend, zeros } from '@otimes/core';
+import { Generator, getBackend, noGrad, ones, type Tensor, WasmBackend, zeros } from '@otimes/core';
 import { Linear, Sequential } from '@otimes/nn';
 import { clipGradNorm, KFAC, type Route, STEVE } from '@otimes/optim';
 import fc from 'fast-check';
@@ -168,16 +168,19 @@ const memoryInUse = (): number => {
 
 /** Counts what is left to be computed later, and how much of it is computed after all, while `run` runs. */
 function countingDeferred(run: () => void): { deferred: number; made: number } {
-  const prototype: { defer: (d: Deferred) => void } = Object.getPrototypeOf(zeros([1]).storage);
+  const prototype: Pick<Tensor['storage'], 'defer'> = Object.getPrototypeOf(zeros([1]).storage);
   const { defer } = prototype;
   const count = { deferred: 0, made: 0 };
-  prototype.defer = function (d) {
+  prototype.defer = function (make, dispose) {
     count.deferred++;
-    const make = () => {
-      count.made++;
-      return d.make();
-    };
-    defer.call(this, { ...d, make });
+    defer.call(
+      this,
+      () => {
+        count.made++;
+        return make();
+      },
+      dispose,
+    );
   };
   try {
     run();

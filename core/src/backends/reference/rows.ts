@@ -3,8 +3,8 @@
  * 1 ns an element, against 9 ns where one loop calls many functions in turn. The general loops stand here too.
  */
 
-import type { DType, TypedArray } from '../dtype.ts';
-import type { BinaryKernel, ReduceKernel, UnaryKernel } from './backend.ts';
+import type { DType, TypedArray } from '../../dtype.ts';
+import type { BinaryKernel, ReduceKernel, UnaryKernel } from '../backend.ts';
 
 /** out[k … end−1] ← a from i on in steps of `stepA`, with b from j on in steps of `stepB`. */
 export type BinaryLoop = (

@@ -3,7 +3,7 @@
  * own, 0.02 µs for one on an existing buffer. Smaller ones it keeps on its heap, so a kept scalar pins no slab.
  */
 
-import { allocateArray, bytesPerElement, type DType, type TypedArray } from '../dtype.ts';
+import { allocateArray, bytesPerElement, type DType, type TypedArray } from '../../dtype.ts';
 
 const SLAB = 8192;
 const [SMALLEST, LARGEST] = [65, 512];

@@ -1,7 +1,7 @@
 /** Losses on the reference backend, in float64 and rounded once. */
 
-import type { Operand } from './backend.ts';
-import { rowMajor } from './walk.ts';
+import type { Operand } from '../../backend.ts';
+import { rowMajor } from '../../walk.ts';
 
 const scalarOf = (x: Operand): number => x.storage.array[x.offset]!;
 

@@ -1,6 +1,6 @@
 /** The reference backend's matrix product: 4×4 blocks of dot products, accumulated in float64. */
 
-import { allocateArray, type TypedArray } from '../dtype.ts';
+import { allocateArray, type TypedArray } from '../../dtype.ts';
 
 /**
  * c[M×N] ← a[M×K] · bᵀ, where `bt` [N×K] holds the columns of b as rows. All row-major without gaps; c starts at `cAt`.
@@ -135,4 +135,10 @@ export function packed(
     }
   }
   return out;
+}
+
+/** c [n×n] ← xᵀ x for x [rows×n], exactly symmetric; c starts at `cAt`. */
+export function gramOf(x: TypedArray, rows: number, n: number, c: TypedArray, cAt: number): void {
+  const columns = packed(x, n, rows, 1, n, 0);
+  product(n, n, rows, columns, columns, c, cAt);
 }

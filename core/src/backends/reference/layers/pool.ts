@@ -1,9 +1,9 @@
 /** Pooling on the reference backend. */
 
-import { sizeOf } from '../shape.ts';
-import type { Window } from '../window.ts';
-import type { Operand } from './backend.ts';
-import { rowMajor } from './walk.ts';
+import { sizeOf } from '../../../shape.ts';
+import type { Window } from '../../../window.ts';
+import type { Operand } from '../../backend.ts';
+import { rowMajor } from '../../walk.ts';
 
 /** The part of a window inside its plane: rows and columns from … to − 1. */
 type Inside = { readonly rows: readonly [number, number]; readonly columns: readonly [number, number] };

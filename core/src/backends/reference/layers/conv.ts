@@ -1,9 +1,13 @@
 /** Convolution on the reference backend: one walk over all products of an input, a weight and an output element. */
 
-import { sizeOf } from '../shape.ts';
-import type { Window } from '../window.ts';
-import type { ConvGeometry, Operand } from './backend.ts';
-import { rowMajor } from './walk.ts';
+import { allocateArray } from '../../../dtype.ts';
+import { sizeOf } from '../../../shape.ts';
+import { type Window, windowsIn } from '../../../window.ts';
+import type { ConvGeometry, Operand } from '../../backend.ts';
+import { perChannel } from '../../operand.ts';
+import { rowMajor } from '../../walk.ts';
+import { gramOf } from '../blocks.ts';
+import { addScaled } from '../update.ts';
 
 type Images = readonly [images: number, channels: number, rows: number, columns: number];
 const images = ({ shape }: Operand) => shape as Images;
@@ -51,7 +55,7 @@ function products(
 /** Sums run in float64 and round once, at the end. */
 const accumulator = (out: Operand) => new Float64Array(out.shape.reduce((size, length) => size * length, 1));
 
-export function convForward(x: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+export function convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
   const [xs, ws, ys] = [rowMajor(x), rowMajor(w), accumulator(out)];
   const step = geometry.stride[1];
   const run = (xAt: number, wAt: number, yAt: number, count: number) => {
@@ -62,6 +66,7 @@ export function convForward(x: Operand, w: Operand, out: Operand, geometry: Conv
     for (let k = 0; k < count; k++) ys[yAt + k]! += 0 * ws[wAt]!;
   });
   out.storage.array.set(ys, out.offset);
+  if (bias !== null) addScaled(out, perChannel(bias), 1, 1);
 }
 
 export function convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
@@ -88,12 +93,15 @@ export function convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: 
   out.storage.array.set(ws, out.offset);
 }
 
-/** Calls `tap(xAt, patchAt)` for every element of every patch that lies inside the plane, by row-major positions. */
+/**
+ * Calls `tap(xAt, patch, element)` for every element of every patch that lies inside the plane: its row-major position in
+ * the images, which patch it is in, and where there.
+ */
 function taps(
   [n, c, h, w]: Images,
   positions: number,
   { kernel: [kh, kw], stride: [sy, sx], padding: [py, px], dilation: [dy, dx] }: Window,
-  tap: (xAt: number, patchAt: number) => void,
+  tap: (xAt: number, patch: number, element: number) => void,
 ): void {
   const wo = Math.floor((w + 2 * px - dx * (kw - 1) - 1) / sx) + 1;
   for (let image = 0; image < n; image++)
@@ -104,24 +112,37 @@ function taps(
             const row = Math.floor(position / wo) * sy + ky * dy - py;
             const column = (position % wo) * sx + kx * dx - px;
             if (row < 0 || row >= h || column < 0 || column >= w) continue;
-            const patch = image * positions + position;
-            tap(((image * c + channel) * h + row) * w + column, ((patch * c + channel) * kh + ky) * kw + kx);
+            const xAt = ((image * c + channel) * h + row) * w + column;
+            tap(xAt, image * positions + position, (channel * kh + ky) * kw + kx);
           }
 }
 
 export function unfold(x: Operand, out: Operand, window: Window): void {
   const [pixels, patches] = [rowMajor(x), out.storage.array];
+  const [, positions, width] = out.shape as [number, number, number];
   // Positions in the padding are visited by no tap.
   patches.fill(0, out.offset, out.offset + sizeOf(out.shape));
-  taps(images(x), out.shape[1]!, window, (xAt, patchAt) => {
-    patches[out.offset + patchAt] = pixels[xAt]!;
+  taps(images(x), positions, window, (xAt, patch, element) => {
+    patches[out.offset + patch * width + element] = pixels[xAt]!;
   });
+}
+
+export function patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
+  const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
+  const [count, width] = [x.shape[0]! * ho * wo, out.shape[0]!];
+  const [pixels, patches] = [rowMajor(x), allocateArray(x.dtype, count * width)];
+  taps(images(x), ho * wo, window, (xAt, patch, element) => {
+    patches[patch * width + element] = pixels[xAt]!;
+  });
+  if (ones) for (let patch = 1; patch <= count; patch++) patches[patch * width - 1] = 1;
+  gramOf(patches, count, width, out.storage.array, out.offset);
 }
 
 export function fold(x: Operand, out: Operand, window: Window): void {
   const [pixels, patches] = [accumulator(out), rowMajor(x)];
-  taps(images(out), x.shape[1]!, window, (xAt, patchAt) => {
-    pixels[xAt]! += patches[patchAt]!;
+  const [, positions, width] = x.shape as [number, number, number];
+  taps(images(out), positions, window, (xAt, patch, element) => {
+    pixels[xAt]! += patches[patch * width + element]!;
   });
   out.storage.array.set(pixels, out.offset);
 }

@@ -1,6 +1,6 @@
 /** The scalar functions behind the elementwise kernels of the reference backend. */
 
-import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from './backend.ts';
+import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backend.ts';
 
 /**
  * The error function to double precision. |x| < 3: the series of Abramowitz & Stegun 7.1.6, all terms positive.

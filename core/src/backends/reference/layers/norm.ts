@@ -1,8 +1,8 @@
 /** Normalisation on the reference backend: walks over the rows of x, with the statistics and the weight broadcast beside it. */
 
-import { broadcastStrides, contiguousStrides, type Layout, type Shape, sizeOf } from '../shape.ts';
-import type { Operand } from './backend.ts';
-import { lastStride, type Path, walkRows } from './walk.ts';
+import { broadcastStrides, contiguousStrides, type Layout, type Shape, sizeOf } from '../../../shape.ts';
+import type { Operand } from '../../backend.ts';
+import { lastStride, type Path, walkRows } from '../../walk.ts';
 
 /** Where `x`, broadcast to the shape `to`, stands in a walk over that shape, and its step within a row. */
 const pathTo = (x: Layout, to: Shape): Path & { step: number } => {
