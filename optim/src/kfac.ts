@@ -1,7 +1,16 @@
 /** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
 
 import type { Tensor } from '@otimes/core';
-import { aBoolean, aNumber, checkArgument, checkOptions, nameOf, type OptionKinds, oneOf } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aNumber,
+  checkArgument,
+  checkOptions,
+  nameOf,
+  type OptionKinds,
+  oneOf,
+  versionOf,
+} from '@otimes/core/extend';
 import { checkRange } from './check.ts';
 import { outer, type Rotation, rotate } from './curvature/basis.ts';
 import {
@@ -146,7 +155,7 @@ export class KFAC extends KroneckerPreconditioner {
   /** curvature + λ, computed once for each that there is. */
   protected damped(curvature: Tensor): Tensor {
     const known = this.#damped.get(curvature);
-    const version = curvature.storage.version;
+    const version = versionOf(curvature);
     if (known?.damping === this.damping && known.version === version) return known.sum;
     const sum = curvature.add(this.damping).keep();
     this.#damped.set(curvature, { damping: this.damping, version, sum });
