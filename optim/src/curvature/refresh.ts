@@ -17,7 +17,9 @@ export type RefreshJob = {
   readonly step: number;
   /** The basis at that time. */
   readonly from: Kfe;
-  /** Whether it has come to an end, good or bad; with `wait` it returns when it has. */
+  /** Of factors that are read with await: fulfilled when they have been, before which nothing can end; null for others. */
+  readonly arrived: Promise<void> | null;
+  /** Whether it has come to an end, good or bad; with `wait` it returns when it has, if it has `arrived`. */
   ended(wait: boolean): boolean;
   /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
   take(): Arrival;
@@ -83,7 +85,9 @@ export class Refresher<L extends LayerCurvature> {
 
   /** The basis of this step, made of these factors where it is not known before. */
   basis(layer: L, A: Tensor, G: Tensor): Kfe {
-    return this.basisAhead(layer) ?? this.#decomposer.basis({ A, G, sizes: layer.sizes, label: layer.label });
+    const basis = this.basisAhead(layer) ?? this.#decomposer.basis({ A, G, sizes: layer.sizes, label: layer.label });
+    if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
+    return basis;
   }
 
   /** A decomposition of these factors that begins at this step in the background; null where none does. */
