@@ -51,7 +51,7 @@ import { capture, type Need } from '../curvature/sources/activations.ts';
 import { Optimizer } from '../optimizer.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
 import { checkKroneckerOptions, checkLag, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
-import { type Report, reportOf, Stopwatch } from './report.ts';
+import { type Report, readReportOf, reportOf, Stopwatch } from './report.ts';
 import { checkRest, stepSynchronously } from './rest.ts';
 import { load, save } from './save.ts';
 import { BlockState } from './state.ts';
@@ -808,15 +808,28 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#observes = on;
   }
 
-  /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
+  /**
+   * Spectra, effective ranks, damping, angles, refreshes and times, as data. Throws where the model is on a device that is read
+   * with await.
+   */
   report(): Report {
-    return reportOf(this.#states, {
+    return reportOf(this.#states, this.#reported);
+  }
+
+  /** The same on every device, as it is at the call. */
+  readReport(): Promise<Report> {
+    return readReportOf(this.#states, this.#reported);
+  }
+
+  get #reported(): Parameters<typeof reportOf>[1] {
+    return {
+      name: this.#name,
       steps: this.#steps,
       refreshes: this.#refreshes,
       milliseconds: this.#watch.milliseconds,
       dampingOf: state => this.dampingOf(state),
       nullsOf: state => this.nullsOf(state),
-    });
+    };
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
