@@ -10,6 +10,7 @@ import {
   type OptionKinds,
   oneOf,
   readsLater,
+  versionOf,
 } from '@otimes/core/extend';
 import { checkRange } from './check.ts';
 import { outer, type Rotation, rotate } from './curvature/basis.ts';
@@ -158,7 +159,7 @@ export class KFAC extends KroneckerPreconditioner {
   /** curvature + λ, computed once for each that there is. */
   protected damped(curvature: Tensor): Tensor {
     const known = this.#damped.get(curvature);
-    const version = curvature.storage.version;
+    const version = versionOf(curvature);
     if (known?.damping === this.damping && known.version === version) return known.sum;
     const sum = curvature.add(this.damping).keep();
     this.#damped.set(curvature, { damping: this.damping, version, sum });

@@ -1,6 +1,7 @@
 /** What a Kronecker optimizer remembers of a block, and how that is saved. */
 
-import { concat, noGrad, type StateDict, type Storage, scope, type Tensor, unscoped } from '@otimes/core';
+import { concat, noGrad, type StateDict, scope, type Tensor, unscoped } from '@otimes/core';
+import { isExposed, makeLazy, materialize, versionOf } from '@otimes/core/extend';
 import { Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import type { KroneckerBlock, Sharing } from '../curvature/block.ts';
 import { checkBasis } from '../curvature/decompose/here.ts';
@@ -123,31 +124,26 @@ export class BlockState {
 
   // --- the resident weight ---------------------------------------------------------------------------------------------
 
-  get #storages(): readonly Storage[] {
+  get #parameters(): readonly Tensor[] {
     const { weight, bias } = this.block.layer!;
-    return bias === null ? [weight.storage] : [weight.storage, bias.storage];
+    return bias === null ? [weight] : [weight, bias];
   }
 
   get #versions(): readonly number[] {
-    return this.#storages.map(storage => storage.version);
+    return this.#parameters.map(versionOf);
   }
 
   /** Whether W̃ is there, and nobody wrote to the parameters since. */
   get #isCurrent(): boolean {
     if (this.#resident === null) return false;
-    const storages = this.#storages;
-    return this.#resident.versions.every((version, i) => version === storages[i]!.version);
+    const parameters = this.#parameters;
+    return this.#resident.versions.every((version, i) => version === versionOf(parameters[i]!));
   }
 
   /** Whether the layer can be computed in a basis: nobody can write to its weights unseen. */
   get turnable(): boolean {
     const { layer } = this.block;
-    return (
-      layer !== undefined &&
-      this.kfe?.UA != null &&
-      this.kfe.UG !== null &&
-      this.#storages.every(storage => !storage.exposed)
-    );
+    return layer !== undefined && this.kfe?.UA != null && this.kfe.UG !== null && !this.#parameters.some(isExposed);
   }
 
   /** The frame that the layer runs in, with W̃ brought up to date if it is resident and somebody wrote to the weights. */
@@ -160,7 +156,7 @@ export class BlockState {
   /** W̃ of the parameters as they are. */
   resident(): Tensor {
     if (this.#isCurrent) return this.#resident!.weight;
-    const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#parameters()))));
+    const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#matrix()))));
     this.#resident = { weight, versions: this.#versions, leads: false };
     return weight;
   }
@@ -173,7 +169,7 @@ export class BlockState {
   }
 
   /** [W | b] */
-  #parameters(): Tensor {
+  #matrix(): Tensor {
     const { weight, bias } = this.block.layer!;
     return bias === null ? weight.detach() : concatColumns(weight.detach(), bias.detach());
   }
@@ -197,17 +193,8 @@ export class BlockState {
     const resident = this.#resident!;
     const { weight, bias } = this.block.layer!;
     const frame: Frame = { UA: this.kfe!.UA!, UG: this.kfe!.UG!, resident: resident.weight };
-    const fill = (p: Tensor, value: () => Tensor) => {
-      p.storage.version++;
-      p.storage.defer({
-        make: () => {
-          noGrad(() => scope(() => p.storage.backend.assign(p, value())));
-          return p.storage.memory;
-        },
-      });
-    };
-    fill(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
-    if (bias !== null) fill(bias, () => biasPart(resident.weight, frame));
+    makeLazy(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
+    if (bias !== null) makeLazy(bias, () => biasPart(resident.weight, frame));
     resident.versions = this.#versions;
     resident.leads = true;
   }
@@ -225,7 +212,7 @@ export class BlockState {
   /** Writes the parameters and forgets W̃: before its route changes. */
   settle(): void {
     if (this.#resident === null) return;
-    for (const storage of this.#storages) storage.settle();
+    this.#parameters.forEach(materialize);
     this.#resident = null;
   }
 

@@ -1,6 +1,6 @@
 /** A block's factors on their way through `eighInBackground`, while training goes on in the old basis. */
 
-import { full, type Tensor, tensor, zeros } from '@otimes/core';
+import { full, type Tensor, tensor } from '@otimes/core';
 import { checkFinite, held, lendNdarray, readsLater } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
@@ -110,11 +110,7 @@ function start(factor: Tensor, U: Tensor | null, size: number): Side {
   }
   const { dtype, device } = factor;
   // NOTE: what the job gives out lies in memory that it uses again, and is copied here.
-  const upload = (x: RealNdArray) => {
-    const out = zeros(x.shape, { dtype });
-    out.storage.array.set(x.data);
-    return out.to(device);
-  };
+  const upload = ({ data, shape }: RealNdArray) => tensor(data, { shape, dtype, device });
   const job = eighInBackground(lendNdarray(factor.to('cpu')), { from: lendNdarray(U.to('cpu')) });
   return {
     factor: () => upload(job.matrix),
