@@ -41,7 +41,7 @@ import { assemble } from './assemble.ts';
 import { StepDemand } from './demand.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
-import { type Phase, type Report, reportOf } from './report.ts';
+import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
 import { checkRest, stepSynchronously } from './rest.ts';
 import { load, save } from './save.ts';
 import type { BlockState } from './state.ts';
@@ -637,15 +637,28 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#observes = on;
   }
 
-  /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
+  /**
+   * Spectra, effective ranks, damping, angles, refreshes and times, as data. Throws where the model is on a device that is read
+   * with await.
+   */
   report(): Report {
-    return reportOf(this.#states, {
+    return reportOf(this.#states, this.#reported);
+  }
+
+  /** The same on every device, as it is at the call. */
+  readReport(): Promise<Report> {
+    return readReportOf(this.#states, this.#reported);
+  }
+
+  get #reported(): Parameters<typeof reportOf>[1] {
+    return {
+      name: this.#name,
       steps: this.#refresher.steps,
       refreshes: this.#refresher,
       milliseconds: this.#watch.milliseconds,
       dampingOf: state => this.dampingOf(state),
       nullsOf: state => this.nullsOf(state),
-    });
+    };
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
