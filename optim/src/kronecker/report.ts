@@ -50,19 +50,6 @@ export type Report = {
   readonly milliseconds: Readonly<Record<Phase, number>>;
 };
 
-export class Stopwatch {
-  readonly milliseconds: Record<Phase, number> = { statistics: 0, refresh: 0, precondition: 0, rest: 0 };
-
-  time<T>(phase: Phase, run: () => T): T {
-    const start = performance.now();
-    try {
-      return run();
-    } finally {
-      this.milliseconds[phase] += performance.now() - start;
-    }
-  }
-}
-
 /** What a report is made from: curvature and null directions are the optimizer's to tell, of blocks that have a basis. */
 type Source = Pick<Report, 'steps' | 'milliseconds'> & {
   /** The optimizer's. */
@@ -111,7 +98,12 @@ export async function readReportOf(states: readonly BlockState[], o: Source): Pr
 
 function finished({ steps, milliseconds, refreshes }: Source, states: readonly BlockState[], blocks: BlockReport[]) {
   const inFlight = states.filter(({ job }) => job !== null).length;
-  return { steps, blocks, refreshes: { ...refreshes, inFlight }, milliseconds: { ...milliseconds } };
+  return {
+    steps,
+    blocks,
+    refreshes: { done: refreshes.done, failed: refreshes.failed, lastError: refreshes.lastError, inFlight },
+    milliseconds: { ...milliseconds },
+  };
 }
 
 /** A block's report that still lacks these numbers, which tensors may have. */
