@@ -48,19 +48,6 @@ export type Report = {
   readonly milliseconds: Readonly<Record<Phase, number>>;
 };
 
-export class Stopwatch {
-  readonly milliseconds: Record<Phase, number> = { statistics: 0, refresh: 0, precondition: 0, rest: 0 };
-
-  time<T>(phase: Phase, run: () => T): T {
-    const start = performance.now();
-    try {
-      return run();
-    } finally {
-      this.milliseconds[phase] += performance.now() - start;
-    }
-  }
-}
-
 /** A report on all blocks; curvature and null directions are the optimizer's to tell, of blocks that have a basis. */
 export function reportOf(
   states: readonly BlockState[],
@@ -76,7 +63,7 @@ export function reportOf(
     blocks: states.map(state =>
       noGrad(() => reportBlock(state, state.kfe && o.dampingOf(state), state.kfe && o.nullsOf(state))),
     ),
-    refreshes: { ...o.refreshes, inFlight },
+    refreshes: { done: o.refreshes.done, failed: o.refreshes.failed, lastError: o.refreshes.lastError, inFlight },
     milliseconds: { ...o.milliseconds },
   };
 }
