@@ -38,7 +38,7 @@ export function describeClaims(
       path: block.path,
       collector: block.collector,
       shape: [block.dOut, block.dIn],
-      sharing: expandedG ? ('reduce, G expanded' as const) : sharing,
+      sharing: expandedG === true ? ('reduce, G expanded' as const) : sharing,
       parameters: block.parameters.map(pathOf),
       route,
       identity: [...(identityA ? (['A'] as const) : []), ...(identityG ? (['G'] as const) : [])],

@@ -11,7 +11,9 @@ export type RefreshJob = {
   readonly step: number;
   /** The basis at that time. */
   readonly from: Kfe;
-  /** Whether it has come to an end, good or bad; with `wait` it returns when it has. */
+  /** Of factors that are read with await: fulfilled when they have been, before which nothing can end; null for others. */
+  readonly arrived: Promise<void> | null;
+  /** Whether it has come to an end, good or bad; with `wait` it returns when it has, if it has `arrived`. */
   ended(wait: boolean): boolean;
   /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
   take(): Arrival;

@@ -24,6 +24,7 @@ import {
   checkTrained,
   nameOf,
   onBackwardEnd,
+  readsLater,
 } from '@otimes/core/extend';
 import { type AnyModule, Module, type Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkParameters, checkRange } from '../check.ts';
@@ -45,6 +46,7 @@ import type { Arrival, RefreshJob } from '../curvature/refresh.ts';
 import { type BasisGradient, basisGradient, isFromAffine } from '../curvature/routes/affine.ts';
 import { cheapestRoute, type Route } from '../curvature/routes/route.ts';
 import { substituteForwards } from '../curvature/routes/substitute.ts';
+import type { Scalar } from '../curvature/scalar.ts';
 import { capture, type Need } from '../curvature/sources/activations.ts';
 import { Optimizer } from '../optimizer.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
@@ -57,7 +59,7 @@ import { Unstepped } from './unstepped.ts';
 import { Watchman } from './watchman.ts';
 
 /** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
-export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: number };
+export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: Scalar };
 
 /** A block with a gradient: in the basis it was computed in, or in parameter coordinates. */
 type Active = {
@@ -231,7 +233,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return Infinity;
   }
   /** λ and the mean curvature that it is added to, for reports. */
-  protected dampingOf(_state: BlockState): { lambda: number; mean: number } | null {
+  protected dampingOf(_state: BlockState): { lambda: number; mean: Scalar } | null {
     return null;
   }
 
@@ -469,6 +471,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       this.#isOurs &&
       basis === state.kfe &&
       state.isOrdinary &&
+      typeof state.graft === 'number' &&
       state.graft <= 1e6 &&
       isOrdinaryStep(this.gain, lr, 1 - lr * this.weightDecay) &&
       isOrdinary(size) &&
@@ -589,7 +592,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (kfe !== null && !due) return { basis: kfe, job: null };
     if (kfe === null || this.refresh === 'sync') {
       const { block, label } = state;
-      return { basis: this.#decomposer.basis({ A, G, sizes: [block.dOut, block.dIn], label }), job: null };
+      const basis = this.#decomposer.basis({ A, G, sizes: [block.dOut, block.dIn], label });
+      if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
+      return { basis, job: null };
     }
     return { basis: kfe, job: state.job === null ? this.#start(state, A, G, this.#steps) : null };
   }
@@ -695,7 +700,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** Parameters ← (1 − lr · weightDecay) parameters − lr · scale · update, in whichever coordinates they are kept. */
-  #apply(state: BlockState, update: Tensor, scale: number, decayed: Set<Parameter>): void {
+  #apply(state: BlockState, update: Tensor, scale: Scalar, decayed: Set<Parameter>): void {
+    if (typeof scale !== 'number') {
+      this.#apply(state, update.mul(scale), 1, decayed);
+      return;
+    }
     const lr = this.#lr * state.lrRatio;
     const keep = 1 - lr * this.weightDecay;
     if (lr === 0) return;
@@ -858,6 +867,8 @@ const copyOf = (state: StateDict): StateDict =>
 const costOf = ({ block, identityA, identityG }: BlockState): number =>
   (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
 
-function cosine(x: Tensor, y: Tensor): number {
-  return x.mul(y).sum().item() / (x.norm().item() * y.norm().item());
+function cosine(x: Tensor, y: Tensor): Scalar {
+  const product = x.mul(y).sum();
+  if (readsLater(product)) return product.div(x.norm().mul(y.norm())).keep();
+  return product.item() / (x.norm().item() * y.norm().item());
 }

@@ -2,6 +2,7 @@
 
 import { noGrad, type Tensor } from '@otimes/core';
 import type { Route } from '../curvature/routes/route.ts';
+import type { Scalar } from '../curvature/scalar.ts';
 import type { BlockState } from './state.ts';
 
 /** The parts of a step that are timed. 'statistics' is the part of backward that collects them. */
@@ -87,23 +88,23 @@ export function reportOf(
  */
 function reportBlock(
   state: BlockState,
-  damping: { lambda: number; mean: number } | null,
+  damping: { lambda: number; mean: Scalar } | null,
   nulls: { readonly A: number; readonly G: number } | null,
 ): BlockReport {
   const { kfe, block, route, graft, trust, klClip, cosine, silent } = state;
   const values = (s: Tensor) => Float64Array.from(s.dataSync());
-  const spectrum = kfe === null ? null : { A: values(kfe.sA), G: values(kfe.sG) };
+  const spectrum = kfe === null ? null : { A: values(kfe.host.sA), G: values(kfe.host.sG) };
   return {
     path: block.path,
     route,
     spectrum,
     effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
-    relativeDamping: damping && damping.lambda / damping.mean,
+    relativeDamping: damping && damping.lambda / Number(damping.mean),
     nulls: nulls && { A: nulls.A, G: nulls.G, masked: silent === null ? 0 : silent.astype('float32').sum().item() },
-    graft,
-    trust,
-    klClip,
-    cosine,
+    graft: Number(graft),
+    trust: trust && Number(trust),
+    klClip: klClip && Number(klClip),
+    cosine: cosine && Number(cosine),
   };
 }
 

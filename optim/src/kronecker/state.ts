@@ -1,6 +1,7 @@
 /** What a Kronecker optimizer remembers of a block, and how that is saved. */
 
-import { concat, noGrad, type StateDict, type Storage, scope, type Tensor, unscoped } from '@otimes/core';
+import { concat, noGrad, type StateDict, scope, type Tensor, unscoped } from '@otimes/core';
+import { isExposed, makeLazy, materialize, versionOf } from '@otimes/core/extend';
 import { Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import type { KroneckerBlock, Sharing } from '../curvature/block.ts';
 import { checkBasis } from '../curvature/decompose/here.ts';
@@ -8,6 +9,7 @@ import type { Statistics } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
 import { biasPart, type Frame, weightPart } from '../curvature/routes/affine.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
+import { normOf, type Scalar } from '../curvature/scalar.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
 import type { Journal } from './journal.ts';
 
@@ -39,7 +41,7 @@ export class BlockState {
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** True if G is that of 'expand' because that of 'reduce' vanished. */
-  expandedG = false;
+  expandedG: boolean | Tensor = false;
   kfe: Kfe | null = null;
   /** The statistics of the current step. */
   statistics: Statistics | null = null;
@@ -59,7 +61,7 @@ export class BlockState {
   /** Whether all slots are known to hold ordinary numbers. */
   isOrdinary = true;
   /** The block's step is this many times as long. */
-  graft = 1;
+  graft: Scalar = 1;
   /** `count` when that was measured. */
   graftedAt = 0;
   /** Whether the basis was made from factors with the current step's batch in them. */
@@ -67,10 +69,10 @@ export class BlockState {
   /** bool [dOut, dIn]: the coordinates that the last step left out; null for none. For reports, as are the next two. */
   #silent: Tensor | null = null;
   /** What these left of the last update; null where they are off. */
-  trust: number | null = null;
-  klClip: number | null = null;
+  trust: Scalar | null = null;
+  klClip: Scalar | null = null;
   /** The cosine between the gradient and the update of the last step that was observed. */
-  cosine: number | null = null;
+  cosine: Scalar | null = null;
   #resident: Resident | null = null;
   /** Saved weight in the basis, until it is known whether the parameters are those it belongs to. */
   #saved: Tensor | null = null;
@@ -122,31 +124,26 @@ export class BlockState {
 
   // --- the resident weight ---------------------------------------------------------------------------------------------
 
-  get #storages(): readonly Storage[] {
+  get #parameters(): readonly Tensor[] {
     const { weight, bias } = this.block.layer!;
-    return bias === null ? [weight.storage] : [weight.storage, bias.storage];
+    return bias === null ? [weight] : [weight, bias];
   }
 
   get #versions(): readonly number[] {
-    return this.#storages.map(storage => storage.version);
+    return this.#parameters.map(versionOf);
   }
 
   /** Whether W̃ is there, and nobody wrote to the parameters since. */
   get #isCurrent(): boolean {
     if (this.#resident === null) return false;
-    const storages = this.#storages;
-    return this.#resident.versions.every((version, i) => version === storages[i]!.version);
+    const parameters = this.#parameters;
+    return this.#resident.versions.every((version, i) => version === versionOf(parameters[i]!));
   }
 
   /** Whether the layer can be computed in a basis: nobody can write to its weights unseen. */
   get turnable(): boolean {
     const { layer } = this.block;
-    return (
-      layer !== undefined &&
-      this.kfe?.UA != null &&
-      this.kfe.UG !== null &&
-      this.#storages.every(storage => !storage.exposed)
-    );
+    return layer !== undefined && this.kfe?.UA != null && this.kfe.UG !== null && !this.#parameters.some(isExposed);
   }
 
   /** The frame that the layer runs in, with W̃ brought up to date if it is resident and somebody wrote to the weights. */
@@ -159,20 +156,20 @@ export class BlockState {
   /** W̃ of the parameters as they are. */
   resident(): Tensor {
     if (this.#isCurrent) return this.#resident!.weight;
-    const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#parameters()))));
+    const weight = unscoped(() => noGrad(() => this.#restored() ?? scope(() => this.kfe!.project(this.#matrix()))));
     this.#resident = { weight, versions: this.#versions, leads: false };
     return weight;
   }
 
   /** ‖[W b]‖, which is ‖W̃‖. */
-  norm(): number {
-    if (this.route === 'resident' && this.turnable) return this.resident().norm().item();
+  norm(): Scalar {
+    if (this.route === 'resident' && this.turnable) return normOf([this.resident()]);
     const { block } = this;
-    return block.norm?.() ?? Math.hypot(...block.parameters.map(p => p.detach().norm().item()));
+    return block.norm?.() ?? normOf(block.parameters.map(p => p.detach()));
   }
 
   /** [W | b] */
-  #parameters(): Tensor {
+  #matrix(): Tensor {
     const { weight, bias } = this.block.layer!;
     return bias === null ? weight.detach() : concatColumns(weight.detach(), bias.detach());
   }
@@ -196,17 +193,8 @@ export class BlockState {
     const resident = this.#resident!;
     const { weight, bias } = this.block.layer!;
     const frame: Frame = { UA: this.kfe!.UA!, UG: this.kfe!.UG!, resident: resident.weight };
-    const fill = (p: Tensor, value: () => Tensor) => {
-      p.storage.version++;
-      p.storage.defer({
-        make: () => {
-          noGrad(() => scope(() => p.storage.backend.assign(p, value())));
-          return p.storage.memory;
-        },
-      });
-    };
-    fill(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
-    if (bias !== null) fill(bias, () => biasPart(resident.weight, frame));
+    makeLazy(weight, () => weightPart(resident.weight, frame, weight.shape[1]!));
+    if (bias !== null) makeLazy(bias, () => biasPart(resident.weight, frame));
     resident.versions = this.#versions;
     resident.leads = true;
   }
@@ -224,7 +212,7 @@ export class BlockState {
   /** Writes the parameters and forgets W̃: before its route changes. */
   settle(): void {
     if (this.#resident === null) return;
-    for (const storage of this.#storages) storage.settle();
+    this.#parameters.forEach(materialize);
     this.#resident = null;
   }
 
@@ -263,9 +251,11 @@ export class BlockState {
     const write = (name: string, value: Tensor | null) => {
       if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
     };
-    for (const name of ['count', 'rows', 'misses', 'graft', 'graftedAt'] as const)
-      into[`${prefix}${name}`] = scalar(this[name]);
-    into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    for (const name of ['count', 'rows', 'misses', 'graftedAt'] as const) into[`${prefix}${name}`] = scalar(this[name]);
+    if (typeof this.graft === 'number') into[`${prefix}graft`] = scalar(this.graft);
+    else write('graft', this.graft);
+    if (typeof this.expandedG === 'boolean') into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    else write('expandedG', this.expandedG.astype('float32'));
     into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
     into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
     const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
