@@ -4,7 +4,7 @@ export { Adagrad, type AdagradOptions } from './adagrad.ts';
 export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export { type Eigensolver, Kfe } from './curvature/basis.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './curvature/block.ts';
+export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './curvature/block.ts';
 export type { Description } from './curvature/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
 export { attentionCollector } from './curvature/collectors/attention.ts';

@@ -39,7 +39,7 @@ type Program = {
   /** Gradients of the leaves, null where none came. */
   readonly gradients: (number[] | null)[];
   /** What hooks and the program held: values at first and at the end. */
-  readonly held: readonly [before: string, after: string][];
+  readonly held: [before: string, after: string][];
 };
 
 type How = 'backward' | 'grad' | 'recorded';

@@ -2,9 +2,8 @@
 
 import { inspect } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { isAtOrBelow } from '../kronecker/options.ts';
-import type { BlockState } from '../kronecker/state.ts';
-import type { KroneckerBlock, Sharing } from './block.ts';
+import type { LayerBlock, Sharing } from './block.ts';
+import type { LayerCurvature } from './layer.ts';
 import type { Route } from './routes/route.ts';
 
 /** A row of `describe()`: a block, or parameters that none claims. */
@@ -28,13 +27,13 @@ export type Descriptions = Description[] & { toString(): string };
 
 /** `paths` has the parameters' names. */
 export function describeClaims(
-  states: readonly BlockState[],
+  layers: readonly LayerCurvature[],
   unclaimed: readonly Parameter[],
   paths: ReadonlyMap<Parameter, string>,
 ): Descriptions {
   const pathOf = (p: Parameter) => paths.get(p)!;
   return printed([
-    ...states.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
+    ...layers.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
       path: block.path,
       collector: block.collector,
       shape: [block.dOut, block.dIn],
@@ -89,7 +88,7 @@ function tableOf(rows: readonly Description[]): string {
 }
 
 /** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */
-export function checkClaims(name: string, model: AnyModule, blocks: readonly KroneckerBlock[]): void {
+export function checkClaims(name: string, model: AnyModule, blocks: readonly LayerBlock[]): void {
   const holders = new Map<Parameter, string[]>();
   for (const [path, module] of model.namedModules())
     for (const p of new Set(module.namedParameters({ recurse: false }).values()))
@@ -109,3 +108,8 @@ export function checkClaims(name: string, model: AnyModule, blocks: readonly Kro
 
 /** A path as a key of an object literal. */
 const keyOf = (path: string): string => (/^[A-Za-z_$][\w$]*$/.test(path) ? path : `'${path}'`);
+
+/** Whether a module's path is `above` or leads through it. */
+export function isAtOrBelow(path: string, above: string): boolean {
+  return above === '' || path === above || path.startsWith(`${above}.`);
+}

@@ -4,7 +4,7 @@
  */
 
 export { type Eigensolver, Kfe } from './basis.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './block.ts';
+export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
 export type { Description } from './claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';

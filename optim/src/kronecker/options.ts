@@ -18,6 +18,7 @@ import type { Parameter } from '@otimes/nn';
 import { checkLr, checkRange } from '../check.ts';
 import type { Eigensolver } from '../curvature/basis.ts';
 import type { Sharing } from '../curvature/block.ts';
+import { isAtOrBelow } from '../curvature/claims.ts';
 import type { Collector } from '../curvature/collector.ts';
 import type { LossReduction } from '../curvature/factors.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
@@ -154,9 +155,4 @@ export function optionsAt(overrides: NonNullable<KroneckerOptions['overrides']>,
     found = own;
   }
   return found;
-}
-
-/** Whether a module's path is `above` or leads through it. */
-export function isAtOrBelow(path: string, above: string): boolean {
-  return above === '' || path === above || path.startsWith(`${above}.`);
 }
