@@ -16,7 +16,19 @@ const ALLOWED = {
   data: ['@otimes/core', '@otimes/core/extend'],
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
-const EXTRA = { 'optim/src/curvature': ['@otimes/nn'], 'optim/src/kronecker': ['@otimes/nn'] };
+/**
+ * Folders inside of packages that are floors of their own: from the rest of the package a file there may import the files that are
+ * listed, and no others, not for types either.
+ */
+const FLOORS = {
+  // Curvature knows nothing of optimizers.
+  'optim/src/curvature': ['optim/src/check.ts', 'optim/src/state-dict.ts'],
+};
+const EXTRA = {
+  'optim/src/curvature': ['@otimes/nn'],
+  'optim/src/kronecker': ['@otimes/nn'],
+  'optim/src/matrix': ['@otimes/nn'],
+};
 /** Files that import values of each other in a circle all the same, in the order of `cycles`, with the reason. */
 const KNOWN_CYCLES = {};
 /**
@@ -111,6 +123,10 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
       if (specifier.startsWith('.')) {
         const target = relative(join(root, name, 'src'), resolve(dirname(file), specifier));
         if (target.startsWith('..')) problems.push(`${path}: '${specifier}' leaves its package`);
+        const inside = `${name}/src/${target.split(sep).join('/')}`;
+        for (const [floor, below] of Object.entries(FLOORS))
+          if (path.startsWith(`${floor}/`) && !inside.startsWith(`${floor}/`) && !below.includes(inside))
+            problems.push(`${path}: '${specifier}' is on a floor above ${floor}`);
       } else if (specifier.startsWith('node:')) {
         if (!NODE_ONLY.includes(path)) problems.push(`${path}: '${specifier}' would not bundle for a browser`);
       } else if (![...allowed, ...extra].includes(specifier)) {

@@ -8,7 +8,7 @@ import type { Storage } from './storage.ts';
 export interface Region {
   /** Elements. */
   readonly size: number;
-  /** The elements themselves, as long as no other region is allocated. */
+  /** The elements themselves, as long as no other region is allocated. On a device that is read with await it throws. */
   readonly array: TypedArray;
   /** Gives the memory back now, instead of when the region can no longer be reached. */
   release(): void;

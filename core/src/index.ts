@@ -48,7 +48,7 @@ export { checkIndex, oneHot } from './ops/select.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
 export { backwardPass } from './pass.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
-export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
+export { loadSafetensors, readStateDict, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export { owningIntermediates, scope } from './scope.ts';
 export { type Shape, sameShape } from './shape.ts';
 export { type Storage, unscoped } from './storage.ts';

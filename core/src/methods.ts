@@ -13,7 +13,7 @@ import type { Axes, ReduceOptions } from './ops/reduce.ts';
 import * as reduce from './ops/reduce.ts';
 import * as select from './ops/select.ts';
 import * as parts from './ops/slice.ts';
-import { to } from './ops/transfer.ts';
+import { to, toCpu } from './ops/transfer.ts';
 import * as view from './ops/view.ts';
 import { TensorBase } from './tensor.ts';
 
@@ -190,9 +190,17 @@ class Methods extends ElementwiseMethods {
     return cast(this, dtype);
   }
 
-  /** This on another device; itself if it is there. An Error that lists the devices if there is none of that name. */
+  /**
+   * This on another device; itself if it is there. An Error that lists the devices if there is none of that name. A TypeError if
+   * this device is read with await: there `await x.cpu()` is a copy.
+   */
   to(device: string): Tensor {
     return to(this, device);
+  }
+
+  /** A copy on 'cpu', outside of the graph, from every device. Rejects as `data` does. */
+  cpu(): Promise<Tensor> {
+    return toCpu(this);
   }
 
   /** The same values outside of the graph; memory is shared. */

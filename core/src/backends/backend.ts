@@ -105,7 +105,10 @@ export interface DeviceKernels extends Device {
   /** The same for elements that must be finite. */
   checkFinite?(x: Operand, error: (position: number, value: number) => Error): void;
 
-  /** out ← x, converted to the dtype of `out`. Floats become integers by truncation (a RangeError where int32 cannot hold them), and true where not 0. */
+  /**
+   * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where
+   * int32 cannot hold them; on a device that is read with await, as that of a check that failed.
+   */
   copy(x: Operand, out: Operand): void;
   /** In place: y ← x converted, any layouts, `x` broadcast to `y`. */
   assign(y: Operand, x: Operand): void;
