@@ -115,8 +115,8 @@ function elements(view: DataView, start: number, size: number, { bytes, dtype, g
 
 /**
  * An IDX file with the elements of `x`. `type` defaults to that of the tensor's own dtype, and for bool to uint8.
- * Throws a RangeError at an element that the type cannot hold exactly. From a device that is read with await, write
- * `tensor(await x.data(), { shape: x.shape })`.
+ * Throws a RangeError at an element that the type cannot hold exactly. Of a tensor on a device that is read with await:
+ * `writeIdx(await x.cpu())`.
  */
 export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
   checkArgument('writeIdx', 'x', x, aTensor);
