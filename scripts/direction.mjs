@@ -24,7 +24,11 @@ const FLOORS = {
   // Curvature knows nothing of optimizers.
   'optim/src/curvature': ['optim/src/check.ts', 'optim/src/state-dict.ts'],
 };
-const EXTRA = { 'optim/src/curvature': ['@otimes/nn'], 'optim/src/kronecker': ['@otimes/nn'] };
+const EXTRA = {
+  'optim/src/curvature': ['@otimes/nn'],
+  'optim/src/kronecker': ['@otimes/nn'],
+  'optim/src/matrix': ['@otimes/nn'],
+};
 /** Files that import values of each other in a circle all the same, in the order of `cycles`, with the reason. */
 const KNOWN_CYCLES = {};
 /**
