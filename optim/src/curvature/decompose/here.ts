@@ -138,7 +138,8 @@ function isOutOfMemory(error: Error): boolean {
  * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, and with a curvature that its dtype
  * can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
  */
-export function checkBasis(name: string, label: string, kfe: Kfe, [dOut, dIn]: readonly [number, number]): void {
+export function checkBasis(name: string, label: string, basis: Kfe, [dOut, dIn]: readonly [number, number]): void {
+  const kfe = basis.host;
   const sides = [
     ['A', kfe.UA, kfe.sA, dIn],
     ['G', kfe.UG, kfe.sG, dOut],

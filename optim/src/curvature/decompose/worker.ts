@@ -44,18 +44,22 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
   const copies = [A, G].map(x => held(x.clone()));
   let begun: RefreshJob | null = null;
   let failed: { readonly error: unknown } | null = null;
-  const arrived = Promise.all([onHost(A), onHost(G)]).then(
-    ([a, g]) => {
-      begun = startNow(a, g, from.host, sizes, step);
-      for (const x of copies) x.storage.release();
-    },
-    (error: unknown) => {
-      failed = { error };
-      // It is the program's, of a check that failed: its own next read is to tell it.
-      const cause = error instanceof Error ? error : new Error(String(error));
-      checkFinite(full([], Number.NaN, { device }), () => cause);
-    },
-  );
+  const reads = [onHost(A), onHost(G)] as const;
+  // Both, since the second one would be told of what the first one failed with.
+  const arrived = Promise.allSettled(reads)
+    .then(() => Promise.all(reads))
+    .then(
+      ([a, g]) => {
+        begun = startNow(a, g, from.host, sizes, step);
+        for (const x of copies) x.storage.release();
+      },
+      (error: unknown) => {
+        failed = { error };
+        // It is the program's, of a check that failed: its own next read is to tell it.
+        const cause = error instanceof Error ? error : new Error(String(error));
+        checkFinite(full([], Number.NaN, { device }), () => cause);
+      },
+    );
   return {
     get A() {
       return begun === null ? copies[0]! : begun.A.to(device);
