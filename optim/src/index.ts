@@ -29,6 +29,8 @@ export {
 } from './kronecker/preconditioner.ts';
 export type { BlockReport, Phase, Report } from './kronecker/report.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
+export { type Direction, MatrixOptimizer, type MatrixOptions, type MatrixOverride } from './matrix/optimizer.ts';
+export { Muon, type MuonOptions } from './muon.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { RMSprop, type RMSpropOptions } from './rmsprop.ts';

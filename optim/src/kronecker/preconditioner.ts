@@ -5,20 +5,11 @@
  */
 
 import { Generator, type Handle, type StateDict, scope, type Tensor, unscoped, withSecondThread } from '@otimes/core';
-import {
-  aBoolean,
-  aCount,
-  anInstance,
-  borrowGrad,
-  checkArgument,
-  checkTrained,
-  nameOf,
-  readsLater,
-} from '@otimes/core/extend';
-import { type AnyModule, Module, type Parameter } from '@otimes/nn';
+import { aBoolean, aCount, borrowGrad, checkArgument, checkTrained, nameOf, readsLater } from '@otimes/core/extend';
+import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
-import { type Descriptions, describeClaims } from '../curvature/claims.ts';
+import { type Descriptions, describeClaims, layerRows } from '../curvature/claims.ts';
 import { Decomposer } from '../curvature/decompose/here.ts';
 import {
   type Factors,
@@ -40,6 +31,7 @@ import { Optimizer } from '../optimizer.ts';
 import { assemble } from './assemble.ts';
 import { StepDemand } from './demand.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
+import { checkModel } from './model.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
 import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
 import { checkRest, stepSynchronously } from './rest.ts';
@@ -110,7 +102,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     super();
     const name = nameOf(this);
     this.#name = name;
-    checkArgument(name, 'model', model, aModel);
+    checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
     this.#lr = o.lr ?? defaults.lr;
@@ -618,7 +610,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Descriptions {
-    return describeClaims(this.#states, this.#unclaimed, this.#parameterPaths);
+    return describeClaims(layerRows(this.#states, this.#parameterPaths), this.#unclaimed, this.#parameterPaths);
   }
 
   /** The state of a block, for looking at factors, bases and moments. Throws where there is no such block. */
@@ -688,12 +680,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return `${this.#name}(${options}) of ${nameOf(this.#model)}, step ${this.steps}\n${this.describe()}`;
   }
 }
-
-const aModel = anInstance(Module, 'a module', v =>
-  Array.isArray(v) || (typeof v === 'object' && v !== null && Symbol.iterator in v)
-    ? 'it takes the model itself, not its parameters()'
-    : '',
-);
 
 const isAllFinite = (x: Tensor): boolean => Number.isFinite(magnitude(x));
 

@@ -98,12 +98,8 @@ export async function readReportOf(states: readonly BlockState[], o: Source): Pr
 
 function finished({ steps, milliseconds, refreshes }: Source, states: readonly BlockState[], blocks: BlockReport[]) {
   const inFlight = states.filter(({ job }) => job !== null).length;
-  return {
-    steps,
-    blocks,
-    refreshes: { done: refreshes.done, failed: refreshes.failed, lastError: refreshes.lastError, inFlight },
-    milliseconds: { ...milliseconds },
-  };
+  const { done, failed, lastError } = refreshes;
+  return { steps, blocks, refreshes: { done, failed, lastError, inFlight }, milliseconds: { ...milliseconds } };
 }
 
 /** A block's report that still lacks these numbers, which tensors may have. */
