@@ -7,7 +7,6 @@ import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/co
 import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
 import { defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
-import { onHost } from '../scalar.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {
@@ -58,7 +57,7 @@ export class Decomposer {
 
   async #basisLater({ A, G, sizes, label }: Task): Promise<Kfe> {
     const { device } = A;
-    const [a, g] = await Promise.all([onHost(A), onHost(G)]);
+    const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
     return noGrad(() => scope(() => this.#basis({ A: a, G: g, sizes, label })).on(device));
   }
 

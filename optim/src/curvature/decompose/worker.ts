@@ -5,7 +5,6 @@ import { checkFinite, held, lendNdarray, readsLater } from '@otimes/core/extend'
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
 import type { RefreshJob } from '../refresh.ts';
-import { onHost } from '../scalar.ts';
 
 /** A factor's decomposition, and the rotation from the old basis to the new one; null for the identity. */
 type Turned = Decomposition & { readonly R: Tensor | null };
@@ -44,7 +43,7 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
   const copies = [A, G].map(x => held(x.clone()));
   let begun: RefreshJob | null = null;
   let failed: { readonly error: unknown } | null = null;
-  const reads = [onHost(A), onHost(G)] as const;
+  const reads = [A.cpu(), G.cpu()] as const;
   // Both, since the second one would be told of what the first one failed with.
   const arrived = Promise.allSettled(reads)
     .then(() => Promise.all(reads))
