@@ -4,10 +4,11 @@
  */
 
 import assert from 'node:assert/strict';
-import { arange, type Tensor, tensor, where } from '@otimes/core';
+import { arange, type Tensor, tensor, where, zeros } from '@otimes/core';
 import type { Module } from '@otimes/nn';
-import { EKFAC, KFAC, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
+import { clipGradNorm, EKFAC, KFAC, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
 import t from 'tap';
+import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
 import { law } from './helpers/law.ts';
 import { DeviceRun, deviceTasks } from './suites/device-runs.ts';
@@ -85,3 +86,63 @@ for (const device of DEVICES)
           for (const path of run.model.namedParameters().keys()) assert.notDeepEqual(after[path], before[path], path);
         }
       });
+
+// --- clipping ---------------------------------------------------------------------------------------------------------
+
+const parametersOn = (device: string, gradients: readonly (readonly number[])[]): Tensor[] =>
+  gradients.map(values => {
+    const p = zeros([values.length], { device, requiresGrad: true });
+    p.grad = tensor(values, { device });
+    return p;
+  });
+
+law(
+  t,
+  'clipGradNorm: on every device the norm is returned or promised, and gradients are scaled to at most the limit',
+  async () => {
+    for (const device of DEVICES) {
+      const gradients = [[3, 0], [4], []];
+      for (const [limit, factor] of [
+        [10, 1],
+        [Infinity, 1],
+        [0.5, 0.1],
+        [0, 0],
+      ] as const) {
+        const parameters = parametersOn(device, gradients);
+        mustBeClose([await clipGradNorm(parameters, limit)], [5], { rtol: 1e-6 }, `${device}, ${limit}`);
+        const scaled = await Promise.all(parameters.map(p => p.grad!.data()));
+        for (const [i, g] of scaled.entries())
+          mustBeClose(
+            [...g],
+            gradients[i]!.map(v => v * factor),
+            { rtol: 1e-5, atol: 0 },
+            `${device}, ${limit}`,
+          );
+      }
+      assert.equal(await clipGradNorm(parametersOn(device, [[0], [0, 0]]), 1), 0);
+      assert.equal(await clipGradNorm([zeros([2], { device })], 1), 0);
+    }
+  },
+);
+
+law(
+  t,
+  'clipGradNorm: a norm that is not finite is an error that names the parameter, and nothing was scaled',
+  async () => {
+    for (const device of DEVICES)
+      for (const bad of [Number.NaN, Infinity]) {
+        const parameters = parametersOn(device, [[3], [4, bad], [5]]);
+        await assert.rejects(async () => clipGradNorm(parameters, 1), {
+          message: `clipGradNorm: the norm of the gradients is ${bad}; the first such gradient is that of parameter 1, float32[2]. Nothing was scaled`,
+        });
+        const after = await Promise.all(parameters.map(p => p.grad!.data()));
+        assert.deepEqual(
+          after.map(g => [...g]),
+          [[3], [4, bad], [5]],
+        );
+        const [first] = parameters;
+        assert.equal(await clipGradNorm([first!], 1), 3);
+        mustBeClose([...(await first!.grad!.data())], [1], { rtol: 1e-5 }, device);
+      }
+  },
+);
