@@ -12,7 +12,7 @@ import type { RefreshJob } from './refresh.ts';
 import type { Frame } from './routes/affine.ts';
 import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
-import { normOf, type Scalar } from './scalar.ts';
+import { normOf, replaced, type Scalar } from './scalar.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -88,7 +88,7 @@ export class LayerCurvature {
 
   /** Takes over running averages, into the memory of the old ones. */
   setFactors({ A, G, expandedG }: Factors): void {
-    this.expandedG = expandedG;
+    this.expandedG = typeof expandedG === 'boolean' ? expandedG : replaced(this.expandedG, expandedG);
     if (this.A === null || this.G === null) {
       this.A = A;
       this.G = G;
