@@ -5,7 +5,7 @@ import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from './activation.ts';
 import { MultiHeadAttention } from './attention.ts';
 import { insides } from './calls.ts';
-import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
+import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
@@ -14,7 +14,7 @@ import { LayerNorm } from './norm.ts';
 export type TransformerBlockOptions = Placement & {
   /** Hidden features of the multilayer perceptron as a multiple of dModel; default 4. */
   mlpRatio?: number;
-  /** Probability in attention, after the activation and at the end of both branches; default 0. */
+  /** Probability of dropping, in attention, after the activation and at the end of both branches; default 0. */
   dropout?: number;
   /** Normalise at the start of each branch (default), or after its sum with x, as Vaswani et al. 2017 did. */
   preNorm?: boolean;
@@ -22,7 +22,7 @@ export type TransformerBlockOptions = Placement & {
   activation?: ActivationName;
 };
 
-const OPTIONS = { mlpRatio: aNumber, dropout: aShare, preNorm: aBoolean, activation: aString, ...PLACEMENT };
+const OPTIONS = { mlpRatio: aNumber, dropout: aProbability, preNorm: aBoolean, activation: aString, ...PLACEMENT };
 
 /**
  * x [B, T, dModel] ← x + attention(norm1(x)), then x + linear2(activation(linear1(norm2(x)))). Names and order are those
