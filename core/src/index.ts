@@ -1,6 +1,7 @@
 /** @otimes/core: tensors over strided storage and define-by-run automatic differentiation. */
 
 export { type GradOptions, grad } from './autograd.ts';
+export { AwaitedBackend } from './backends/awaited.ts';
 export type {
   Backend,
   BinaryKernel,
