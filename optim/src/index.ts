@@ -30,6 +30,8 @@ export { AdamRule, type AdamRuleOptions } from './kronecker/rules/adam.ts';
 export { type DampedOptions, DampedRule } from './kronecker/rules/damped.ts';
 export { type MeasuredOptions, MeasuredRule } from './kronecker/rules/measured.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
+export { type Direction, MatrixOptimizer, type MatrixOptions, type MatrixOverride } from './matrix/optimizer.ts';
+export { Muon, type MuonOptions } from './muon.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { RMSprop, type RMSpropOptions } from './rmsprop.ts';

@@ -9,6 +9,7 @@ import type { RefreshJob } from '../curvature/refresh.ts';
 import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
 import type { StepDemand } from './demand.ts';
 import { finiteMagnitude, isOrdinary, isOrdinaryStep } from './journal.ts';
+import { notFinite } from './rest.ts';
 import type { Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
@@ -153,12 +154,4 @@ export function gradientOf({ block, kfe }: BlockState): Pick<Active, 'inBasis' |
   const inBasis = found !== null && found.frame.UA === kfe?.UA && found.frame.UG === kfe.UG ? found : null;
   const raw = inBasis?.D ?? block.gradient();
   return raw === null ? null : { inBasis, raw };
-}
-
-/** The error for numbers that are NaN or infinite. */
-export function notFinite(name: string, what: string, where: string): RangeError {
-  return new RangeError(
-    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
-      'Look for a diverging loss or bad input in the last batch',
-  );
 }

@@ -19,9 +19,9 @@ import type { Scalar } from '../curvature/scalar.ts';
 import type { Stopwatch } from '../curvature/stopwatch.ts';
 import type { StepDemand } from './demand.ts';
 import { isOrdinary, Journal, largest } from './journal.ts';
-import { type Active, gradientOf, notFinite, type Plan, Planner } from './plan.ts';
+import { type Active, gradientOf, type Plan, Planner } from './plan.ts';
 import type { Phase } from './report.ts';
-import type { Rest } from './rest.ts';
+import { notFinite, type Rest } from './rest.ts';
 import type { Proposal, Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
@@ -39,7 +39,7 @@ export type Parts = {
   readonly settings: StepSettings;
   readonly refresher: Refresher<BlockState>;
   readonly demand: StepDemand;
-  readonly rest: Rest | null;
+  readonly rest: Rest;
   readonly watch: Stopwatch<Phase>;
 };
 
@@ -80,7 +80,7 @@ export class Stepper {
       const one = this.#planner.active(state);
       if (one !== null) active.push(one);
     }
-    rest?.checkGradients();
+    rest.check();
     const { bases, jobs } = watch.time('refresh', () => this.#bases(active));
     if (!isKnown(bases)) {
       for (const { averages } of active) if (averages !== null) [held(averages.A), held(averages.G)];
@@ -165,9 +165,9 @@ export class Stepper {
         refresher.done = done;
       });
     }
-    if (rest === null) return journal;
+    const isSum = settings.lossReduction === 'sum';
     const batch = states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
-    rest.step(journal, settings.lossReduction === 'sum' ? batch : null, rule.gain);
+    rest.step(rule.gain, journal, isSum ? batch : null);
     return journal;
   }
 
