@@ -11,7 +11,6 @@ import {
   type TypedArray,
 } from '@otimes/core';
 import t from 'tap';
-import { law } from './helpers/law.ts';
 import { opsSuite } from './suites/opsLaws.ts';
 
 /** Memory that only kernels of the device see, and that holds no numbers before and after. */
