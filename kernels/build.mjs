@@ -1,6 +1,6 @@
 /**
  * Compiles kernels/assembly with AssemblyScript into the modules that are committed, packed, as base64 under
- * kernels/src/generated, so that users need no toolchain.
+ * kernels/src/generated, so that users need no toolchain; and makes types and plans of kernels/signatures.txt.
  *
  *   node kernels/build.mjs           writes them
  *   node kernels/build.mjs --check   compares instead, exit code 1 on a difference (CI)
@@ -18,6 +18,8 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import asc from 'assemblyscript/asc';
 import lzma from 'lzma';
+import { sections } from './module.mjs';
+import { signaturesIn } from './signatures.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 /**
@@ -99,24 +101,9 @@ async function compile(entry, options, texts = null) {
   const complaints = stderr.toString().trim();
   if (complaints !== '') console.error(complaints);
   if (error !== null) throw error;
-  if (hasSection(binary, 11))
+  if (sections(binary).has(11))
     throw new Error('build: a kernel keeps constant data (an array, a string), but several instances share one memory');
   return binary;
-}
-
-/** Whether a module has a section: 8 bytes of header, then identity, length in LEB128, content. */
-function hasSection(bytes, wanted) {
-  for (let at = 8; at < bytes.length; ) {
-    const id = bytes[at++];
-    let length = 0;
-    for (let shift = 0, more = true; more; shift += 7) {
-      more = bytes[at] >= 128;
-      length |= (bytes[at++] & 127) << shift;
-    }
-    if (id === wanted) return true;
-    at += length;
-  }
-  return false;
 }
 
 /** LZMA with the header of a .lzma file. */
@@ -150,10 +137,13 @@ function write(name, source, report) {
   console.log(`${name}: ${report}, ${gzipSync(source, { level: 9 }).length} bytes as gzipped source`);
 }
 
+const signatures = signaturesIn(join(here, 'signatures.txt'));
+for (const name of ['types', 'plans']) write(name, signatures[name], 'from signatures.txt');
 const decoder = await compile('unpack.ts', ['-Oz', '--maximumMemory', '256']);
 write('unpack', fileSource('unpack.ts', 'unpack', `\n  ${base64(decoder)}`), `${decoder.length} bytes`);
 for (const [name, entry] of Object.entries(MODULES)) {
   const binary = await compileKernels(entry);
+  signatures.check(name, binary);
   const packed = pack(binary);
   const value = ` {\n  size: ${binary.length},\n  packed:\n    ${base64(packed)},\n}`;
   write(name, fileSource(entry, name, value), `${binary.length} bytes, packed ${packed.length}`);

@@ -51,10 +51,6 @@ checkDoors(
     backwardPass: door(core.backwardPass),
     isRecording: door(core.isRecording),
     getThreads: door(core.getThreads),
-    deferredStorage: {
-      ...door(core.deferredStorage, new ReferenceBackend(), 'float32', 2, { make: () => new Float32Array(2) }),
-      skip: { 3: 'anything that has `make`, as a tensor does' },
-    },
     defineOp: {
       ...door(core.defineOp, {
         name: 'double',

@@ -342,7 +342,7 @@ law(t, 'clipGradNorm scales all gradients together to the norm, and leaves small
   assert.equal(clipGradNorm(withGradients(null), 1), 0);
 });
 
-law(t, 'clipGradNorm: the norm and the factor are right wherever float64 holds them', () => {
+law(t, 'clipGradNorm: the norm and the factor are right wherever float64 holds them', async () => {
   for (const dtype of ['float32', 'float64'] as const)
     for (const s of dtype === 'float32' ? [1e20, 8e37, 1e-20, 1e-30, 1e-37] : [1e20, 1e-30, 1e200, 1e-170])
       for (const count of [1, 10_000]) {
@@ -353,14 +353,14 @@ law(t, 'clipGradNorm: the norm and the factor are right wherever float64 holds t
           return p;
         });
         const norm = 5 * s * Math.sqrt(count);
-        mustBeClose([clipGradNorm(parameters, norm / 2)], [norm], { rtol: 2e-6, atol: 0 }, `norm ${s}`);
+        mustBeClose([await clipGradNorm(parameters, norm / 2)], [norm], { rtol: 2e-6, atol: 0 }, `norm ${s}`);
         for (const [i, p] of parameters.entries())
           mustBeClose(p.grad!.slice([0, 1]).dataSync(), [((3 + i) * s) / 2], { rtol: 4e-6, atol: 0 }, `half of ${s}`);
       }
   // A factor that float32 does not hold with all its digits.
   const p = zeros([1_000_000], { requiresGrad: true });
   p.grad = full([1_000_000], 3e38);
-  mustBeClose([clipGradNorm([p], 300)], [3e41], { rtol: 2e-6, atol: 0 }, 'norm');
+  mustBeClose([await clipGradNorm([p], 300)], [3e41], { rtol: 2e-6, atol: 0 }, 'norm');
   mustBeClose(p.grad.slice([0, 1]).dataSync(), [0.3], { rtol: 4e-6, atol: 0 }, 'clipped');
 });
 

@@ -4,17 +4,16 @@ import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import {
   arange,
-  deferredStorage,
-  getBackend,
   ones,
   ReferenceBackend,
   registerBackend,
   ShapeError,
   scope,
-  Tensor,
+  type Tensor,
   tensor,
   zeros,
 } from '@otimes/core';
+import { lazyTensor } from '@otimes/core/extend';
 import fc from 'fast-check';
 import t from 'tap';
 import { law } from './helpers/law.ts';
@@ -96,9 +95,9 @@ law(t, 'a released tensor, one that is not computed yet and one that cannot be r
   let asked = 0;
   const make = () => {
     asked++;
-    return new Float32Array(2);
+    return zeros([2], { device: 'reference' });
   };
-  const lazy = new Tensor(deferredStorage(getBackend('reference'), 'float32', 2, { make }), [2], [1]);
+  const lazy = lazyTensor(zeros([2], { device: 'reference' }), make);
   assert.equal(String(lazy), "tensor(float32[2] on 'reference', not computed yet)");
   assert.equal(asked, 0);
   class Far extends ReferenceBackend {

@@ -24,6 +24,7 @@ export {
   orNull,
   received,
 } from './check.ts';
+export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { onBackwardEnd } from './pass.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';

@@ -13,7 +13,7 @@ export type {
   ReduceKernel,
   UnaryKernel,
 } from './backends/backend.ts';
-export { ReferenceBackend } from './backends/reference.ts';
+export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
 export { createWasmBackend, WasmBackend } from './backends/wasm.ts';
 export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';
@@ -47,8 +47,6 @@ export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, rand
 export { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 export { type Shape, sameShape } from './shape.ts';
 export {
-  type Deferred,
-  deferredStorage,
   owningIntermediates,
   type Region,
   type Storage,

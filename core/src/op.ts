@@ -16,8 +16,8 @@ export type ResultType = { readonly shape: Shape; readonly dtype: DType };
 export interface ComputeSpec<A> extends Differentiable<A> {
   /** The type of the result, or a clear error where the inputs do not fit. */
   shape(x: readonly Tensor[], attrs: A): ResultType;
-  /** True if `forward` may run while inputs are not computed yet (`Storage.defer`), and asks for those it reads. */
-  readonly acceptsDeferred?: boolean;
+  /** True if `forward` may run while inputs are lazy, and calls `materialize` on those it reads before it reads any. */
+  readonly acceptsLazy?: boolean;
   /** Fills `out`, which is contiguous and may hold anything before. Inputs may have any strides. */
   forward(backend: Backend, x: readonly Tensor[], out: Tensor, attrs: A): void;
 }
@@ -153,12 +153,12 @@ function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
 
   if ('transfer' in spec) return (x, attrs) => record(spec.transfer(x[0]!, attrs), x, attrs);
 
-  const settles = spec.acceptsDeferred !== true;
+  const acceptsLazy = spec.acceptsLazy === true;
   return (x, attrs) => {
     const { shape, dtype } = spec.shape(x, attrs);
     const backend = x[0]!.storage.backend;
-    // Before `forward` reads any address, because computing what was deferred may collect memory.
-    if (settles) for (let i = 0; i < x.length; i++) x[i]!.storage.settle();
+    // Before `forward` reads any address, because computing lazy inputs may collect memory.
+    if (!acceptsLazy) for (let i = 0; i < x.length; i++) x[i]!.storage.materialize();
     for (let i = 1; i < x.length; i++) if (x[i]!.storage.backend !== backend) throw devicesDiffer(spec.name, x);
     const out = x[0]!.make(allocate(backend, dtype, sizeOf(shape)), shape, contiguousStrides(shape));
     spec.forward(backend, x, out, attrs);

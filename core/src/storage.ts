@@ -36,13 +36,8 @@ export interface Region {
   release(): void;
 }
 
-/** Elements that are computed when somebody asks for them. */
-export interface Deferred {
-  /** Makes the memory, or fills the one that there is and returns it. Runs outside of scopes and unrecorded. */
-  make(): TypedArray | Region;
-  /** Called when the storage is released or deferred again, whether anybody asked or not. */
-  readonly dispose?: () => void;
-}
+/** Makes the memory of a storage, or fills what it has and returns that. Runs outside of scopes. */
+type Make = () => TypedArray | Region;
 
 /** The holder of what the program can reach in ways that the library does not see. */
 const PROGRAM = {};
@@ -65,26 +60,27 @@ export function withoutEarlyRelease<T>(run: () => T): T {
   }
 }
 
-let made = 0;
-
 export class Storage {
+  /** @internal How many there were; the next one has this as its id. */
+  static count = 0;
   /** Unlike that of any other, so that no comparison of objects finds two tensors equal whose elements it cannot see. */
-  readonly id = made++;
+  readonly id = Storage.count++;
   readonly backend: Backend;
   readonly dtype: DType;
   readonly size: number;
-  /** Counts the writes after creation, so that backward notices a value that changed after it was saved. */
+  /** @internal Counts the writes after creation, so that backward notices a value that changed after it was saved. */
   version = 0;
-  /** Who may give the memory back before the collector does; see the table above. */
+  /** @internal Who may give the memory back before the collector does; see the table above. */
   holder: object | null = null;
-  /** Gradients on their way through a backward pass that lie here. */
+  /** @internal Gradients on their way through a backward pass that lie here. */
   uses = 0;
-  /** Whether something outside of the library can write to the elements unseen: an ndarray over them. */
+  /** @internal Whether something outside of the library can write to the elements unseen: an ndarray over them. */
   exposed = false;
-  /** For its maker: where the elements come from. */
+  /** @internal What `lazyTensor` was told that the elements come from. */
   origin: unknown = null;
   #memory: TypedArray | Region | null;
-  #deferred: Deferred | null = null;
+  /** Set while the elements are lazy. */
+  #make: Make | null = null;
   #dispose: (() => void) | null = null;
   #why = '';
 
@@ -98,7 +94,7 @@ export class Storage {
 
   /** Where the elements are. Throws a ReleasedError once they were given back. */
   get memory(): TypedArray | Region {
-    if (this.#deferred !== null) this.settle();
+    if (this.#make !== null) this.materialize();
     if (this.#memory === null)
       throw new ReleasedError(`read: this ${this.dtype} tensor of ${this.size} elements was released ${this.#why}`);
     return this.#memory;
@@ -110,9 +106,9 @@ export class Storage {
     return 'array' in memory ? memory.array : memory;
   }
 
-  /** The elements where they lie, for a look that changes nothing, or in words why there are none. */
+  /** @internal The elements where they lie, for a look that changes nothing, or in words why there are none. */
   peek(): TypedArray | string {
-    if (this.#deferred !== null) return 'not computed yet';
+    if (this.#make !== null) return 'not computed yet';
     return this.#memory === null ? `released ${this.#why}` : this.array;
   }
 
@@ -122,7 +118,7 @@ export class Storage {
   }
 
   get released(): boolean {
-    return this.#memory === null && this.#deferred === null;
+    return this.#memory === null && this.#make === null;
   }
 
   /** Whether the program holds this memory, so that nobody gives it back early. */
@@ -135,13 +131,13 @@ export class Storage {
     this.holder = PROGRAM;
   }
 
-  /** Scopes and passes leave this memory to the caller, who releases it. */
+  /** @internal Scopes and passes leave this memory to the caller, who releases it. */
   hold(): void {
     if (this.holder !== PROGRAM) this.holder = LIBRARY;
   }
 
   /**
-   * The elements for somebody who keeps them and may write to them unseen. From now on they lie in an array of their own,
+   * @internal The elements for somebody who keeps them and may write to them unseen. From now on they lie in an array of their own,
    * which every view of it keeps alive: memory of a backend would go to others once no tensor lies there.
    */
   expose(): TypedArray {
@@ -157,22 +153,25 @@ export class Storage {
     return this.array;
   }
 
-  /** Leaves the elements to be computed when they are next asked for: whatever lies here now is out of date. */
-  defer(deferred: Deferred): void {
+  /**
+   * @internal Leaves the elements to `make`, which runs when somebody next asks for them: whatever lies here now is out of date.
+   * `dispose` is called when the storage is released or deferred again, whether anybody asked or not.
+   */
+  defer(make: Make, dispose: (() => void) | null): void {
     this.#dispose?.();
-    this.#deferred = deferred;
-    this.#dispose = deferred.dispose ?? null;
+    this.#make = make;
+    this.#dispose = dispose;
   }
 
-  /** Computes what was deferred. */
-  settle(): void {
-    const deferred = this.#deferred;
-    if (deferred === null) return;
-    this.#deferred = null;
+  /** @internal Computes the elements if they are lazy. */
+  materialize(): void {
+    const make = this.#make;
+    if (make === null) return;
+    this.#make = null;
     try {
-      this.#memory = unscoped(() => deferred.make());
+      this.#memory = unscoped(make);
     } catch (error) {
-      this.#deferred = deferred;
+      this.#make = make;
       throw error;
     }
   }
@@ -182,7 +181,7 @@ export class Storage {
     if (this.holder === PROGRAM || !releasing) return;
     this.#dispose?.();
     this.#dispose = null;
-    this.#deferred = null;
+    this.#make = null;
     if (this.#memory !== null && 'release' in this.#memory) this.#memory.release();
     this.#memory = null;
     this.#why = why;
@@ -191,14 +190,6 @@ export class Storage {
 
 const sizeOfMemory = (memory: TypedArray | Region | null): number =>
   memory === null ? 0 : 'size' in memory ? memory.size : memory.length;
-
-/** A storage for `size` elements that have no memory until somebody asks for them. */
-export function deferredStorage(backend: Backend, dtype: DType, size: number, deferred: Deferred): Storage {
-  checkArgument('deferredStorage', 'make', deferred?.make, aFunction);
-  const storage = new Storage(backend, dtype, null, size);
-  storage.defer(deferred);
-  return storage;
-}
 
 /** A storage for `size` elements, with any content. */
 export function allocate(backend: Backend, dtype: DType, size: number): Storage {

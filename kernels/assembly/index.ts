@@ -1,4 +1,5 @@
 // Everything the modules export. A file of kernels adds its line here.
+export { firstNotFinite_f32, firstNotFinite_f64, firstOutside_i32 } from './check';
 export {
   convForward_f32, convForward_f64, convInputGrad_f32, convInputGrad_f64, convScratch, convWeightGrad_f32, convWeightGrad_f64,
   fold_f32, fold_f64, unfold_f32, unfold_f64,

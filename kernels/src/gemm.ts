@@ -4,37 +4,11 @@
  * overlap A or B.
  */
 
+import type { Exports } from './generated/types.gen.ts';
 import type { Kernels } from './instance.ts';
 
-/**
- * Arguments in the order of the exports; `scratch` is `Kernels.scratch`. NOTE: a call that spreads arrays (`...[m, n, k]`)
- * costs 0.25 µs, the object of `gemm` nothing that could be measured.
- */
-type GemmExport = (
-  ...x: [
-    ...[m: number, n: number, k: number],
-    ...[a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number],
-    ...[bias: number, accumulate: number, relu: number],
-    ...[batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number],
-  ]
-) => void;
-
-type SyrkExport = (
-  ...x: [
-    ...[n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number],
-    ...[accumulate: number, scratch: number],
-  ]
-) => void;
-
-/** What assembly/gemm.ts exports. For callers whose matrices are so small that an object a call counts. */
-export type GemmExports = {
-  readonly sgemm: GemmExport;
-  readonly dgemm: GemmExport;
-  readonly ssyrk: SyrkExport;
-  readonly dsyrk: SyrkExport;
-  /** Bytes of scratch that each of them needs. */
-  readonly gemmScratch: () => number;
-};
+/** The products alone, and the scratch that they need: who has no use for the rest takes these. */
+export type GemmExports = Pick<Exports, 'sgemm' | 'dgemm' | 'ssyrk' | 'dsyrk' | 'gemmScratch'>;
 
 export type FloatType = 'float32' | 'float64';
 

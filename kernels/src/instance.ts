@@ -1,21 +1,15 @@
 /** From packed bytes to callable kernels: picks the variant, compiles it once and binds it to a memory. */
 
-import type { ConvExports } from './conv.ts';
-import type { ElementwiseExports } from './elementwise.ts';
 import { type Variant, variants } from './features.ts';
-import type { GemmExports } from './gemm.ts';
 import { kernels as packed } from './generated/kernels.gen.ts';
+import type { Exports } from './generated/types.gen.ts';
 import { Heap, type HeapOptions } from './heap.ts';
 import { Memory, type MemoryOptions } from './memory.ts';
 import { unpack } from './packed.ts';
-import type { ReduceExports } from './reduce.ts';
 import { sharedVariant } from './shared.ts';
 import { type WasmMemory, wasm } from './wasm.ts';
 
 const modules = new Map<string, object>();
-
-/** The exported functions as they are: byte addresses, sizes in elements, nothing checked. */
-export type Exports = GemmExports & ElementwiseExports & ReduceExports & ConvExports;
 
 /** By its name, as `instanceof` fails between realms (test runners). */
 const isShared = (memory: WasmMemory) => Object.prototype.toString.call(memory.buffer) === '[object SharedArrayBuffer]';

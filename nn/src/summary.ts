@@ -1,7 +1,7 @@
 /** A table of a model: what each layer makes of an input, and how many parameters it has. */
 
 import { defaultGenerator, noGrad, type Shape, scope, Tensor, zeros } from '@otimes/core';
-import { anInstance, checkArgument, isPlainObject, nameOf, received } from '@otimes/core/extend';
+import { anInstance, checkArgument, isPlainObject, nameOf, received, versionOf } from '@otimes/core/extend';
 import { type AnyModule, Module, observed } from './module.ts';
 
 const WIDTH = 80;
@@ -51,8 +51,7 @@ function outputsOf(model: AnyModule, inputs: readonly Tensor[]): Map<AnyModule, 
   const outputs = new Map<AnyModule, string>();
   const modes = Array.from(model.namedModules().values(), module => ({ module, training: module.training }));
   const buffers = Array.from(model.namedBuffers().values(), buffer => {
-    const { version } = buffer.storage;
-    return { buffer, version, value: buffer.detach().clone() };
+    return { buffer, version: versionOf(buffer), value: buffer.detach().clone() };
   });
   const rng = defaultGenerator();
   const state = rng.getState();
@@ -70,7 +69,7 @@ function outputsOf(model: AnyModule, inputs: readonly Tensor[]): Map<AnyModule, 
     for (const { module, training } of modes) if (module.training !== training) module.training = training;
     rng.setState(state);
     for (const { buffer, version, value } of buffers)
-      if (buffer.storage.version !== version) noGrad(() => buffer.copy_(value));
+      if (versionOf(buffer) !== version) noGrad(() => buffer.copy_(value));
   }
   return outputs;
 }

@@ -5,6 +5,7 @@ import { aBoolean, checkOptions, type OptionKinds, oneOf } from '@otimes/core/ex
 import type { Rotation } from './curvature/basis.ts';
 import { batchSquares } from './curvature/factors.ts';
 import type { NullSpace } from './curvature/nulls.ts';
+import { type Scalar, scalarOf } from './curvature/scalar.ts';
 import { KFAC, KFAC_OPTIONS, type KFACOptions } from './kfac.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { BlockState } from './kronecker/state.ts';
@@ -83,7 +84,7 @@ export class EKFAC extends KFAC {
     return state.statistics?.hasSamples ? this.exampleSquares(state) : null;
   }
 
-  protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {
-    return { lambda: this.damping, mean: state.slots.get('S')!.mean().item() };
+  protected override dampingOf(state: BlockState): { lambda: number; mean: Scalar } | null {
+    return { lambda: this.damping, mean: scalarOf(state.slots.get('S')!.mean()) };
   }
 }

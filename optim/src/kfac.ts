@@ -1,9 +1,20 @@
 /** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
 
-import type { Tensor } from '@otimes/core';
-import { aBoolean, aNumber, checkArgument, checkOptions, nameOf, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { full, type Tensor, where, zeros } from '@otimes/core';
+import {
+  aBoolean,
+  aNumber,
+  checkArgument,
+  checkOptions,
+  nameOf,
+  type OptionKinds,
+  oneOf,
+  readsLater,
+  versionOf,
+} from '@otimes/core/extend';
 import { checkRange } from './check.ts';
 import { outer, type Rotation, rotate } from './curvature/basis.ts';
+import { replaced, type Scalar, times } from './curvature/scalar.ts';
 import {
   type AnyModule,
   aNumberOrFalse,
@@ -127,17 +138,19 @@ export class KFAC extends KroneckerPreconditioner {
     if (this.trust === false) weight.addcdiv_(D, curvature, -lr, keep);
     else {
       const update = D.div(curvature);
-      weight.addScaled_(update, -lr * this.#trusted(state, update, this.trust), keep);
+      const trusted = this.#trusted(state, update, this.trust);
+      if (typeof trusted === 'number') weight.addScaled_(update, -lr * trusted, keep);
+      else weight.addScaled_(update.mul(trusted), -lr, keep);
     }
     return true;
   }
 
   /** The damped curvature in each coordinate of the basis, [dOut, dIn]. */
   protected curvature({ kfe }: BlockState, _D: Tensor): Tensor {
-    const { sA, sG } = kfe!;
+    const { sA, sG, host } = kfe!;
     if (this.dampingSplit === 'eigen') return this.damped(kfe!.eigenvalues());
     const root = Math.sqrt(this.damping);
-    const ratio = Math.sqrt(sA.mean().item() / sG.mean().item());
+    const ratio = Math.sqrt(host.sA.mean().item() / host.sG.mean().item());
     // A factor of zeros means a gradient of zeros, which every split maps to zero.
     const pi = ratio > 0 && ratio < Infinity ? ratio : 1;
     return outer(sG.add(root / pi), sA.add(pi * root));
@@ -146,7 +159,7 @@ export class KFAC extends KroneckerPreconditioner {
   /** curvature + λ, computed once for each that there is. */
   protected damped(curvature: Tensor): Tensor {
     const known = this.#damped.get(curvature);
-    const version = curvature.storage.version;
+    const version = versionOf(curvature);
     if (known?.damping === this.damping && known.version === version) return known.sum;
     const sum = curvature.add(this.damping).keep();
     this.#damped.set(curvature, { damping: this.damping, version, sum });
@@ -157,8 +170,8 @@ export class KFAC extends KroneckerPreconditioner {
     return 1 / (this.damping * (1 - this.momentum));
   }
 
-  protected override dampingOf(state: BlockState): { lambda: number; mean: number } | null {
-    return { lambda: this.damping, mean: state.kfe!.eigenvalues().mean().item() };
+  protected override dampingOf(state: BlockState): { lambda: number; mean: Scalar } | null {
+    return { lambda: this.damping, mean: state.kfe!.host.eigenvalues().mean().item() };
   }
 
   protected override finish(proposals: readonly Proposal[]): void {
@@ -167,8 +180,8 @@ export class KFAC extends KroneckerPreconditioner {
     if (this.klClip !== false) {
       const scale = this.#klScale(proposals, this.klClip);
       for (const proposal of proposals) {
-        proposal.scale *= scale;
-        proposal.state.klClip = scale;
+        proposal.scale = times(proposal.scale, scale);
+        proposal.state.klClip = typeof scale === 'number' ? scale : replaced(proposal.state.klClip, scale);
       }
     }
     if (this.momentum === 0) return;
@@ -180,35 +193,66 @@ export class KFAC extends KroneckerPreconditioner {
   }
 
   /** What `trust` leaves of an update. */
-  #trusted(state: BlockState, update: Tensor, trust: number): number {
-    const length = this.lr * state.lrRatio * update.norm().item();
-    // A layer that is 0 has to move too. The norm of the weights is asked for where it counts.
-    let limit = trust * TRUSTED * Math.sqrt(state.block.dOut);
-    if (length > limit) limit = Math.max(limit, trust * state.norm());
+  #trusted(state: BlockState, update: Tensor, trust: number): Scalar {
+    const lr = this.lr * state.lrRatio;
+    // A layer that is 0 has to move too.
+    const least = trust * TRUSTED * Math.sqrt(state.block.dOut);
+    const norm = update.norm();
+    if (readsLater(norm)) {
+      const length = norm.mul(lr);
+      const limit = asTensor(state.norm(), length).mul(trust).maximum(least);
+      state.trust = replaced(state.trust, where(length.gt(limit), limit.div(length), 1));
+      return state.trust;
+    }
+    const length = lr * norm.item();
+    // The norm of the weights is asked for where it counts.
+    const limit = length > least ? Math.max(least, trust * Number(state.norm())) : least;
     state.trust = length > limit ? limit / length : 1;
     return state.trust;
   }
 
   /** Inner products are the same in every orthonormal basis. */
-  #klScale(proposals: readonly Proposal[], kappa: number): number {
-    const inner = proposals.reduce(
-      (sum, { state, update, scale, gradient }) => sum + (state.lrRatio * scale) ** 2 * dot(update, gradient),
-      0,
-    );
-    return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));
+  #klScale(proposals: readonly Proposal[], kappa: number): Scalar {
+    let inner = 0;
+    let later: Tensor | null = null;
+    for (const { state, update, scale, gradient } of proposals) {
+      const product = dot(update, gradient);
+      const length = times(scale, state.lrRatio);
+      if (typeof length === 'number' && !readsLater(product)) inner += length ** 2 * product.item();
+      else {
+        const term = product.mul(length).mul(length);
+        later = later === null ? term : later.add(term);
+      }
+    }
+    if (later === null) return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (this.lr ** 2 * inner)));
+    const clipped = later
+      .mul(this.lr ** 2)
+      .reciprocal()
+      .mul(kappa)
+      .sqrt()
+      .minimum(1);
+    return where(later.le(0), 1, clipped);
   }
 
   #withMomentum(state: BlockState, update: Tensor): Tensor {
-    const before = state.slots.get('momentum');
-    const buffer = before === undefined ? update.clone() : before.scale_(this.momentum).addScaled_(update, 1);
-    state.slots.set('momentum', buffer);
+    let buffer = state.slots.get('momentum');
+    if (buffer !== undefined) buffer.scale_(this.momentum).addScaled_(update, 1);
+    else {
+      // Where a check may have failed that nobody knows of yet, only what is written in place is safe from it.
+      buffer = readsLater(update) ? zeros(update.shape, likeOf(update)).addScaled_(update, 1) : update.clone();
+      state.slots.set('momentum', buffer);
+    }
     return this.nesterov ? update.add(buffer.mul(this.momentum)) : buffer;
   }
 }
 
-/** Σ x ∘ y, in one pass. */
-const dot = (x: Tensor, y: Tensor): number =>
+/** Σ x ∘ y, in one pass; one element. */
+const dot = (x: Tensor, y: Tensor): Tensor =>
   x
     .reshape([1, -1])
     .matmul(y.reshape([-1, 1]))
-    .item();
+    .reshape([]);
+
+const likeOf = ({ dtype, device }: Tensor) => ({ dtype, device });
+
+const asTensor = (x: Scalar, like: Tensor): Tensor => (typeof x === 'number' ? full([], x, likeOf(like)) : x);

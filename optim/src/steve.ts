@@ -5,8 +5,8 @@
  * rules of their own, and the step has the length of Adam's.
  */
 
-import { adamMoments, adamStep, scope, type Tensor, unscoped, where, zeros } from '@otimes/core';
-import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { adamMoments, adamStep, full, scope, type Tensor, unscoped, where, zeros } from '@otimes/core';
+import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf, readsLater } from '@otimes/core/extend';
 import { Adam, checkBetas } from './adam.ts';
 import { checkRange } from './check.ts';
 import { type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
@@ -123,9 +123,16 @@ export class STEVE extends KroneckerPreconditioner {
     }
     const [m, v] = [slots.get('m')!, slots.get('v')!];
     const squares = rotateSquares(v, rotation);
-    // In place, which leaves nothing to collect.
-    m.copy_(this.#heard(state, rotate(m, rotation)));
-    v.copy_(this.#nulls(state)?.average(squares) ?? squares);
+    const first = this.#heard(state, rotate(m, rotation));
+    const second = this.#nulls(state)?.average(squares) ?? squares;
+    if (readsLater(m)) {
+      // Where a check may have failed that nobody knows of yet, nothing is written in place, but the basis is new.
+      slots.set('m', first).set('v', second);
+    } else {
+      // In place, which leaves nothing to collect.
+      m.copy_(first);
+      v.copy_(second);
+    }
     if (this.graft && state.count >= REGRAFT * state.graftedAt) this.#measureGraft(state);
   }
 
@@ -137,7 +144,7 @@ export class STEVE extends KroneckerPreconditioner {
   protected override nullsOf(state: BlockState): { A: number; G: number } | null {
     if (this.nullRule === 'noise') return this.#nulls(state)?.counts ?? { A: 0, G: 0 };
     if (this.nullRule === 'none') return null;
-    const { sA, sG } = state.kfe!;
+    const { sA, sG } = state.kfe!.host;
     const tolerance = this.#tolerance(sA);
     const count = (s: Tensor) => s.le(s.max().mul(tolerance)).astype('float32').sum().item();
     return { A: count(sA), G: count(sG) };
@@ -185,10 +192,19 @@ export class STEVE extends KroneckerPreconditioner {
     const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
     // By the kernel of the step itself, with moments that stay: in the identity basis γ is 1, bit for bit.
     const o = { ...this.#constants(state), beta1: 1, beta2: 1 };
-    const length = (m: Tensor, v: Tensor) => adamMoments(m, v, m, v, o).norm().item();
+    const length = (m: Tensor, v: Tensor) => adamMoments(m, v, m, v, o).norm();
     const { kfe } = state;
-    const graft = length(kfe!.unproject(m), kfe!.unprojectSquares(v)) / length(m, v);
+    const [inWeights, inBasis] = [length(kfe!.unproject(m), kfe!.unprojectSquares(v)), length(m, v)];
     state.graftedAt = state.count;
+    if (readsLater(inBasis)) {
+      const graft = inWeights.div(inBasis);
+      const before = state.graft;
+      const after = where(graft.gt(0).logicalAnd(graft.isFinite()), graft, before);
+      if (typeof before !== 'number') before.copy_(after);
+      else state.graft = full([], before, { dtype: m.dtype, device: m.device }).keep().copy_(after);
+      return;
+    }
+    const graft = inWeights.item() / inBasis.item();
     if (graft > 0 && graft < Infinity) state.graft = graft;
   }
 
@@ -209,10 +225,13 @@ export class STEVE extends KroneckerPreconditioner {
   }
 
   protected override stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number): boolean {
+    const { graft } = state;
     if (this.nesterov || this.usesExampleSquares || this.#nulls(state) !== null || this.#graftsNext(state))
       return false;
+    // The kernel takes numbers.
+    if (typeof graft !== 'number') return false;
     const [m, v] = [state.slots.get('m')!, state.slots.get('v')!];
-    adamStep(weight, m, v, this.#heard(state, D), { ...this.#next(state), lr: lr * state.graft, keep });
+    adamStep(weight, m, v, this.#heard(state, D), { ...this.#next(state), lr: lr * graft, keep });
     return true;
   }
 }

@@ -47,6 +47,7 @@ const FILES = {
     ' ',
   ),
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
+  check: 'firstOutside firstNotFinite'.split(' '),
 };
 const familyOf = (name: string): string => name.split('_')[0]!;
 

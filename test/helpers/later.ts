@@ -100,7 +100,7 @@ export class LaterBackend extends ReferenceBackend {
     return this.instantly(() => this.#host.read(onHost(x) as Operand));
   }
 
-  async readAsync(x: Operand): Promise<TypedArray> {
+  override async readAsync(x: Operand): Promise<TypedArray> {
     const seen = onHost(x) as Operand;
     let data: TypedArray | null = null;
     this.#enter(() => {
@@ -114,11 +114,11 @@ export class LaterBackend extends ReferenceBackend {
     return data!;
   }
 
-  checkIndex(index: Operand, length: number, error: (position: number, value: number) => Error): void {
+  override checkIndex(index: Operand, length: number, error: (position: number, value: number) => Error): void {
     this.#check(index, value => value >= 0 && value < length, error);
   }
 
-  checkFinite(x: Operand, error: (position: number, value: number) => Error): void {
+  override checkFinite(x: Operand, error: (position: number, value: number) => Error): void {
     this.#check(x, Number.isFinite, error);
   }
 

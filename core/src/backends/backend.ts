@@ -208,8 +208,11 @@ export interface Backend extends ConvKernels, PoolKernels, NormKernels, LossKern
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void;
   /** out ← gy · f′, where `a` is the argument of f for gelu and geluTanh, and the result for the others. */
   unaryGrad(kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void;
-  /** `a` and `b` broadcast to the shape of `out`. Comparisons take them in their common dtype. */
-  binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void;
+  /**
+   * `a` and `b` broadcast to the shape of `out`. Comparisons take them in their common dtype. At most one is a number: an
+   * element of the dtype of the other one where that floats, else of int32. Operations round it to that before.
+   */
+  binary(kernel: BinaryKernel, a: Operand | number, b: Operand | number, out: Operand): void;
   /** out ← condition ? a : b, all three broadcast to the shape of `out`. */
   where(condition: Operand, a: Operand, b: Operand, out: Operand): void;
 

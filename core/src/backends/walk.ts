@@ -1,7 +1,7 @@
 /** Walks over strided operands, a row of the last axis at a time. */
 
 import { allocateArray, type TypedArray } from '../dtype.ts';
-import { isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
+import { broadcastStrides, isContiguous, type Layout, type Shape, sizeOf } from '../shape.ts';
 import type { Operand } from './backend.ts';
 
 /** An operand's way through its storage: strides along the axes of the walk, and where it starts. */
@@ -63,4 +63,14 @@ export function rowMajor(x: Operand): TypedArray {
     for (let i = 0, p = from!; i < length; i++, p += step) out[start + i] = data[p]!;
   });
   return out;
+}
+
+/** Where `x` walks when it is read with the shape `to`. */
+export function pathTo(x: Layout, to: Shape): Path {
+  return { strides: broadcastStrides('broadcast', x, to), offset: x.offset };
+}
+
+/** Elements before, along and after an axis: row-major index = (before · length + i) · after + j. */
+export function around(shape: Shape, axis: number): { before: number; length: number; after: number } {
+  return { before: sizeOf(shape.slice(0, axis)), length: shape[axis]!, after: sizeOf(shape.slice(axis + 1)) };
 }

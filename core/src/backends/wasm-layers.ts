@@ -11,7 +11,8 @@ import { contiguousStrides, isContiguous, type Shape, sizeOf } from '../shape.ts
 import { Storage } from '../storage.ts';
 import { type Window, windowsIn } from '../window.ts';
 import type { ConvGeometry, Operand } from './backend.ts';
-import { perChannel, ReferenceBackend } from './reference.ts';
+import { perChannel, withLayout } from './operand.ts';
+import { ReferenceBackend } from './reference/index.ts';
 import { addressOf, allocationError, inMemory, WasmRegion } from './region.ts';
 import { tableOf } from './table.ts';
 import { rowMajor as elementsOf } from './walk.ts';
@@ -35,7 +36,7 @@ export class WasmLayerBackend extends ReferenceBackend {
    * Memory for the kernel that is about to run, which goes back before the next operation. It is always in this memory, past
    * the soft limit too, because kernels read and write nowhere else.
    */
-  protected override empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
+  protected empty({ dtype, shape }: Pick<Operand, 'dtype' | 'shape'>): Operand {
     const size = sizeOf(shape);
     const storage = new Storage(this, dtype, this.#regionFor(dtype, size));
     this.#lent.push(storage);
@@ -51,7 +52,7 @@ export class WasmLayerBackend extends ReferenceBackend {
     }
   }
 
-  endKernels(): void {
+  override endKernels(): void {
     if (this.#lent.length === 0) return;
     for (const storage of this.#lent) storage.release();
     this.#lent = [];
@@ -112,7 +113,7 @@ export class WasmLayerBackend extends ReferenceBackend {
 
   override patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
     const run = this.#layer.patchGram[out.dtype];
-    if (run === undefined || !inMemory(out) || out.shape[0] === 0) return super.patchGram(x, out, window, ones);
+    if (run === undefined || !inMemory(out) || out.shape[0] === 0) return this.#gramOfPatches(x, out, window, ones);
     const images = this.rowMajor(x);
     const [kh, kw] = window.kernel;
     const size = x.shape[1]! * kw + (ones ? 1 : 0);
@@ -123,7 +124,19 @@ export class WasmLayerBackend extends ReferenceBackend {
     const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, this.kernels.scratch);
     // The kernel leaves padding out, but 0 · ∞ is NaN.
     const finite = out.storage.array.subarray(out.offset, out.offset + sizeOf(out.shape)).every(Number.isFinite);
-    if (!done || !finite) super.patchGram(x, out, window, ones);
+    if (!done || !finite) this.#gramOfPatches(x, out, window, ones);
+  }
+
+  #gramOfPatches(x: Operand, out: Operand, window: Window, ones: boolean): void {
+    const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
+    const elements = x.shape[1]! * window.kernel[0] * window.kernel[1];
+    const patches = this.empty({ dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements] });
+    this.unfold(x, patches, window);
+    if (!ones) return this.gram(patches, out);
+    const rows = this.empty({ dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements + 1] });
+    this.fill(1, rows);
+    this.assign(withLayout(rows, patches.shape, rows.strides), patches);
+    this.gram(rows, out);
   }
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {

@@ -125,7 +125,13 @@ export class WasmBackend extends WasmLayerBackend {
     run(sizeOf(out.shape), addressOf(grads), addressOf(at), addressOf(out));
   }
 
-  override binary(kernel: BinaryKernel, a: Operand, b: Operand, out: Operand): void {
+  override binary(kernel: BinaryKernel, a: Operand | number, b: Operand | number, out: Operand): void {
+    if (typeof a === 'number' || typeof b === 'number') {
+      if (typeof a !== 'number') this.binary(kernel, a, this.#fillNumber(b as number, a), out);
+      else if (typeof b !== 'number') this.binary(kernel, this.#fillNumber(a, b), b, out);
+      else super.binary(kernel, a, b, out);
+      return;
+    }
     const run = this.#binary[kernel][a.dtype];
     if (run === undefined || a.dtype !== b.dtype || !inMemory(out)) return super.binary(kernel, a, b, out);
     const [left, right] = [this.#resident(a), this.#resident(b)];
@@ -141,6 +147,13 @@ export class WasmBackend extends WasmLayerBackend {
       const [p, q] = [pa + at[0]! * bytes, pb + at[1]! * bytes];
       run(rows, cols, p, row[0]!, col[0]!, q, row[1]!, col[1]!, pc + start * bytesOut);
     });
+  }
+
+  /** A number operand in this memory, where kernels read it. */
+  #fillNumber(value: number, beside: Operand): Operand {
+    const one = this.empty({ dtype: isFloat(beside.dtype) ? beside.dtype : 'int32', shape: [] });
+    one.storage.array[0] = value;
+    return one;
   }
 
   override where(condition: Operand, a: Operand, b: Operand, out: Operand): void {

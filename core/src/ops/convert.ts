@@ -27,6 +27,17 @@ export function asTensor(op: string, value: TensorLike, like: Tensor): Tensor {
   return arrayLike(like, data, shape);
 }
 
+/**
+ * A number as kernels take it beside a tensor of `dtype`, an element of that or of int32; null where it is neither, and needs a
+ * tensor of another dtype.
+ */
+export function numberBeside(dtype: DType, value: number): number | null {
+  if (dtype === 'float32') return Math.fround(value);
+  if (dtype === 'float64') return value;
+  const whole = value | 0;
+  return whole === value ? whole : null;
+}
+
 function weakDtype(op: string, value: Nested, beside: DType): DType {
   if (isFloat(beside)) return beside;
   if (typeof value !== 'number' && every(value, v => typeof v === 'boolean')) return beside;

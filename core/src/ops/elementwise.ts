@@ -2,14 +2,14 @@
 
 import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backends/backend.ts';
 import { aNumber, checkArgument, checkOptions, oneOf } from '../check.ts';
-import { type DType, promote, toElement, toFloat } from '../dtype.ts';
+import { type DType, isFloat, promote, toElement, toFloat } from '../dtype.ts';
 import { DTypeError, describe } from '../errors.ts';
 import { fullLike } from '../fill.ts';
 import type { Node } from '../graph.ts';
-import { defineOp, notDifferentiable, type Op } from '../op.ts';
+import { type ComputeSpec, defineOp, notDifferentiable, type Op } from '../op.ts';
 import { broadcastShapes } from '../shape.ts';
 import { checkTensors, type Tensor, TensorBase } from '../tensor.ts';
-import { asTensor, type TensorLike } from './convert.ts';
+import { asTensor, numberBeside, type TensorLike } from './convert.ts';
 
 type Rule = (gy: Tensor, node: Node<null>) => readonly (Tensor | null)[];
 
@@ -128,13 +128,24 @@ function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [T
 const noNumbers = (name: string, a: Tensor, b: Tensor) =>
   new DTypeError(`${name}: expected numbers, got ${describe(a)} and ${describe(b)}`);
 
+/** Operand i of a binary node with the values it had: a tensor, or the number that is the node's attribute. */
+type OperandOf = (node: Node<unknown>, i: 0 | 1) => Tensor | number;
+
+const pairOf: OperandOf = (node, i) => node.input(i);
+const numberFirst: OperandOf = (node, i) => (i === 0 ? (node.attrs as number) : node.input(0));
+const numberSecond: OperandOf = (node, i) => (i === 0 ? node.input(0) : (node.attrs as number));
+
+/** The gradient by one operand, which is a tensor. The other may be a number. */
+type Slope = (gy: Tensor, node: Node<unknown>, of: OperandOf) => Tensor;
+
+/** `slopes` are the gradients by a and by b. */
 function defineBinary(
   kernel: BinaryKernel,
   result: (dtype: DType) => DType,
-  backward: Rule | null,
+  slopes: readonly [a: Slope, b: Slope] | null,
   name: string = kernel,
 ): Binary {
-  const op: Op<null> = defineOp<null>({
+  const pair = defineOp<null>({
     name,
     shape([a, b]) {
       const dtype = promote(a!.dtype, b!.dtype);
@@ -142,73 +153,95 @@ function defineBinary(
       return { shape: broadcastShapes(name, a!.shape, b!.shape), dtype: result(dtype) };
     },
     forward: (backend, [a, b], out) => backend.binary(kernel, a!, b!, out),
-    ...(backward === null ? { backward: notDifferentiable } : { backward }),
+    ...(slopes === null
+      ? { backward: notDifferentiable }
+      : {
+          backward: (gy: Tensor, node: Node<null>) => [
+            node.needs(0) ? slopes[0](gy, node, pairOf) : null,
+            node.needs(1) ? slopes[1](gy, node, pairOf) : null,
+          ],
+        }),
   });
-  return (a, b, like) =>
-    op(a instanceof TensorBase && b instanceof TensorBase ? [a, b] : operands(name, a, b, like), null);
+  const withNumber = (forward: ComputeSpec<number>['forward'], slope: Slope | undefined, of: OperandOf) =>
+    defineOp<number>({
+      name,
+      shape: ([x]) => ({ shape: x!.shape, dtype: result(isFloat(x!.dtype) ? x!.dtype : 'int32') }),
+      forward,
+      ...(slope === undefined
+        ? { backward: notDifferentiable }
+        : { backward: (gy: Tensor, node: Node<number>) => [slope(gy, node, of)] }),
+    });
+  const numberBefore = withNumber(
+    (backend, [x], out, value) => backend.binary(kernel, value, x!, out),
+    slopes?.[1],
+    numberFirst,
+  );
+  const numberAfter = withNumber(
+    (backend, [x], out, value) => backend.binary(kernel, x!, value, out),
+    slopes?.[0],
+    numberSecond,
+  );
+  return (a, b, like) => {
+    if (a instanceof TensorBase) {
+      if (b instanceof TensorBase) return pair([a, b], null);
+      const value = typeof b === 'number' ? numberBeside(a.dtype, b) : null;
+      if (value !== null) return numberAfter([a], value);
+    } else if (b instanceof TensorBase && typeof a === 'number') {
+      const value = numberBeside(b.dtype, a);
+      if (value !== null) return numberBefore([b], value);
+    }
+    return pair(operands(name, a, b, like), null);
+  };
 }
 
-/** The gradients of both operands, each computed only where it is needed. */
-const both = (node: Node<null>, a: () => Tensor, b: () => Tensor) => [
-  node.needs(0) ? a() : null,
-  node.needs(1) ? b() : null,
-];
+const unchanged: Slope = gy => gy;
 
-export const add = defineBinary('add', same, gy => [gy, gy]);
-export const sub = defineBinary('sub', same, (gy, node) =>
-  both(
-    node,
-    () => gy,
-    () => neg(gy),
-  ),
-);
-export const mul = defineBinary('mul', same, (gy, node) =>
-  both(
-    node,
-    () => mul(gy, node.input(1)),
-    () => mul(gy, node.input(0)),
-  ),
-);
-export const div = defineBinary('div', toFloat, (gy, node) =>
-  both(
-    node,
-    () => div(gy, node.input(1)),
-    () => neg(div(mul(gy, node.output), node.input(1))),
-  ),
-);
+export const add = defineBinary('add', same, [unchanged, unchanged]);
+export const sub = defineBinary('sub', same, [unchanged, gy => neg(gy)]);
+export const mul = defineBinary('mul', same, [
+  (gy, node, of) => mul(gy, of(node, 1)),
+  (gy, node, of) => mul(gy, of(node, 0)),
+]);
+export const div = defineBinary('div', toFloat, [
+  (gy, node, of) => div(gy, of(node, 1)),
+  (gy, node, of) => neg(div(mul(gy, node.output), of(node, 1))),
+]);
 /**
  * a^b. The derivative by a is 0 wherever b is 0, whatever a is. That by b is a^b log a, at a = 0 for b ≥ 0 and at a = ∞ for
  * b < 0 its limit 0 (at a = b = 0 by convention), −∞ at a = 0 for b < 0, and NaN for a < 0.
  */
-export const pow = defineBinary('pow', same, (gy, node) => {
-  const [a, b] = [node.input(0), node.input(1)];
-  return both(
-    node,
-    () => {
-      // Where 1/a is not finite, 0 · a^−1 would not be 0. Elsewhere it is left as it is, for the sake of its own derivatives.
-      const flat = and(eq(b, 0), logicalNot(finite(reciprocal(a))));
-      const slope = pow(where(flat, 1, a), sub(b, 1));
-      return mul(where(flat, 0, gy), mul(b, where(flat, 0, slope)));
-    },
-    () => {
-      const flat = or(and(eq(a, 0), ge(b, 0)), and(eq(a, Infinity), lt(b, 0)));
-      return mul(where(flat, 0, gy), mul(node.output, log(where(flat, 1, a))));
-    },
-  );
-});
+export const pow = defineBinary('pow', same, [
+  (gy, node, of) => {
+    const [a, b] = [of(node, 0) as Tensor, of(node, 1)];
+    if (typeof b === 'number' && b !== 0) return mul(gy, mul(b, pow(a, b - 1)));
+    // Where 1/a is not finite, 0 · a^−1 would not be 0. Elsewhere it is left as it is, for the sake of its own derivatives.
+    const infinite = logicalNot(finite(reciprocal(a)));
+    const flat = typeof b === 'number' ? infinite : and(eq(b, 0), infinite);
+    const slope = pow(where(flat, 1, a), typeof b === 'number' ? -1 : sub(b, 1));
+    return mul(where(flat, 0, gy), mul(b, where(flat, 0, slope)));
+  },
+  (gy, node, of) => {
+    const [a, b] = [of(node, 0), of(node, 1)];
+    const flat = or(and(eq(a, 0, gy), ge(b, 0)), and(eq(a, Infinity, gy), lt(b, 0)));
+    return mul(where(flat, 0, gy), mul(node.output, log(where(flat, 1, a, gy))));
+  },
+]);
 
 /** The larger operand gets the gradient; where both are equal, half each. */
-const extremum =
-  (wins: Binary): Rule =>
-  (gy, node) => {
-    const [a, b] = [node.input(0), node.input(1)];
-    const half = mul(gy, where(eq(a, b), 0.5, 1, gy));
-    return both(
-      node,
-      () => where(logicalNot(wins(b, a)), half, 0),
-      () => where(logicalNot(wins(a, b)), half, 0),
-    );
-  };
+const extremum = (wins: Binary): readonly [Slope, Slope] => {
+  const share = (gy: Tensor, a: Tensor | number, b: Tensor | number, loses: Tensor) =>
+    where(logicalNot(loses), mul(gy, where(eq(a, b), 0.5, 1, gy)), 0);
+  return [
+    (gy, node, of) => {
+      const [a, b] = [of(node, 0), of(node, 1)];
+      return share(gy, a, b, wins(b, a));
+    },
+    (gy, node, of) => {
+      const [a, b] = [of(node, 0), of(node, 1)];
+      return share(gy, a, b, wins(a, b));
+    },
+  ];
+};
 export const maximum = defineBinary(
   'maximum',
   same,
@@ -261,8 +294,8 @@ const clampOp = defineOp<{ min: number; max: number }>({
   name: 'clamp',
   shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
   forward(backend, [x], out, { min, max }) {
-    backend.binary('maximum', x!, fullLike('clamp', x!, min), out);
-    backend.binary('minimum', out, fullLike('clamp', x!, max), out);
+    backend.binary('maximum', x!, numberBeside(x!.dtype, min)!, out);
+    backend.binary('minimum', out, numberBeside(x!.dtype, max)!, out);
   },
   backward(gy, node) {
     const x = node.input(0);

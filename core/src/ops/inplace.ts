@@ -32,9 +32,9 @@ function writable(op: string, y: Tensor, x: Tensor): void {
   }
   if (x.storage.backend !== y.storage.backend)
     throw new DTypeError(`${op}: expected tensors on one device, got ${y.device} and ${x.device}`);
-  // Before a kernel reads any address, because computing what was deferred may collect memory.
-  y.storage.settle();
-  x.storage.settle();
+  // Before a kernel reads any address, because computing lazy elements may collect memory.
+  y.storage.materialize();
+  x.storage.materialize();
   y.storage.backend.endKernels?.();
 }
 

@@ -3,11 +3,14 @@
  * positions], which are laid out in scratch, as many rows of the output at a time as it holds.
  */
 
-import type { ConvExport } from '../conv.ts';
-import type { Float } from '../elementwise.ts';
-import type { Exports } from '../instance.ts';
+import type { Float } from '../elements.ts';
+import type { Exports } from '../generated/types.gen.ts';
 
-type Conv = { readonly forward: ConvExport; readonly inputGrad: ConvExport; readonly weightGrad: ConvExport };
+type Conv = {
+  readonly forward: Exports['convForward_f32'];
+  readonly inputGrad: Exports['convInputGrad_f32'];
+  readonly weightGrad: Exports['convWeightGrad_f32'];
+};
 
 /** Multiplications in one image and group from which a convolution goes to the library. Measured: 1.1 to 3 times as fast. */
 const FROM = 32_768;

@@ -3,8 +3,9 @@
  * the process. What BLAS cannot express, and what is too small to be worth the call, stays with the kernels.
  */
 
-import type { Float } from '../elementwise.ts';
-import type { Exports, Kernels, Override } from '../instance.ts';
+import type { Float } from '../elements.ts';
+import type { Exports } from '../generated/types.gen.ts';
+import type { Kernels, Override } from '../instance.ts';
 import type { Memory } from '../memory.ts';
 import { convolutionsWith } from './conv.ts';
 import type { Koffi, Library, Native } from './library.ts';

@@ -1,8 +1,10 @@
 /** Puts exports that share their work with a team in the place of exports: each cuts long calls into calls of itself. */
 
-import type { Element } from '../elementwise.ts';
-import type { Exports } from '../instance.ts';
-import { type Cut, FAMILIES, PER_THREAD } from './families.ts';
+import type { Element } from '../elements.ts';
+import { WRAPPED } from '../generated/plans.gen.ts';
+import type { Exports } from '../generated/types.gen.ts';
+import type { Axis, Factors, Plan, Plans, Wrap } from './plan.ts';
+import { type Choice, PER_THREAD, RULES } from './rules.ts';
 import type { Kernel, Team } from './team.ts';
 import { MOST_PIECES } from './worker.ts';
 
@@ -25,27 +27,8 @@ export type SplitOptions = {
   readonly line?: number | undefined;
 };
 
-/** Calls `f`, unless `long` of its sizes; then `share` does. */
-type Wrap = (f: Kernel, long: (...x: number[]) => boolean, share: (x: number[]) => number | undefined) => Kernel;
+const SIZE: Readonly<Record<Element, number>> = { f32: 4, f64: 8, i32: 4, bool: 1 };
 
-/** By the number of arguments. NOTE: written out, as rest parameters cost 0.1 µs a call, which is what small kernels take. */
-// biome-ignore format: one shape, line by line
-const WRAPPED: Readonly<Record<number, Wrap>> = {
-  3: (f, long, share) => (a, b, c) => long(a, b, c) ? share([a, b, c]) : f(a, b, c),
-  4: (f, long, share) => (a, b, c, d) => long(a, b, c, d) ? share([a, b, c, d]) : f(a, b, c, d),
-  5: (f, long, share) => (a, b, c, d, e) => long(a, b, c, d) ? share([a, b, c, d, e]) : f(a, b, c, d, e),
-  6: (f, long, share) => (a, b, c, d, e, g) => long(a, b, c, d) ? share([a, b, c, d, e, g]) : f(a, b, c, d, e, g),
-  8: (f, long, share) => (a, b, c, d, e, g, h, i) =>
-    long(a, b, c, d) ? share([a, b, c, d, e, g, h, i]) : f(a, b, c, d, e, g, h, i),
-  9: (f, long, share) => (a, b, c, d, e, g, h, i, j) =>
-    long(a, b, c, d) ? share([a, b, c, d, e, g, h, i, j]) : f(a, b, c, d, e, g, h, i, j),
-  10: (f, long, share) => (a, b, c, d, e, g, h, i, j, k) =>
-    long(a, b, c, d) ? share([a, b, c, d, e, g, h, i, j, k]) : f(a, b, c, d, e, g, h, i, j, k),
-  19: (f, long, share) => (a, b, c, d, e, g, h, i, j, k, l, m, n, o, batch, q, r, s, t) =>
-    long(a, b, c, batch)
-      ? share([a, b, c, d, e, g, h, i, j, k, l, m, n, o, batch, q, r, s, t])
-      : f(a, b, c, d, e, g, h, i, j, k, l, m, n, o, batch, q, r, s, t),
-};
 const withRest: Wrap =
   (f, long, share) =>
   (...x) =>
@@ -54,20 +37,62 @@ const withRest: Wrap =
 /** `f` as it is called, but for calls that `long` says yes to, of their sizes: those go to `share` as an array. */
 export const wrapped = (arity: number, ...x: Parameters<Wrap>): Kernel => (WRAPPED[arity] ?? withRest)(...x);
 
-const pairs = (x: Readonly<Record<number, number>>) =>
-  Object.entries(x).map(([at, value]) => [Number(at), value] as const);
+function product(x: readonly number[], factors: Factors, from = 0): number {
+  let result = 1;
+  for (let i = from; i < factors.length; i++) {
+    const place = factors[i]!;
+    if (place < 0) result /= x[-1 - place]!;
+    else result *= x[place]!;
+  }
+  return result;
+}
 
-/** Exports that share their work with a team. Those it leaves out run on one thread. */
-export function split(below: Exports, team: Team, o: SplitOptions = {}): Partial<Exports> {
+/** Whether a call takes so long, by the arguments that wrappers hand on. NOTE: asked at every call. */
+function isLong({ arity, work }: Plan, ns: number, least: number): (...x: number[]) => boolean {
+  if (arity in WRAPPED)
+    switch (work.join()) {
+      case '0':
+        return n => n! * ns >= least;
+      case '0,1':
+        return (rows, cols) => rows! * cols! * ns >= least;
+      case '0,1,2':
+        return (outer, length, inner) => outer! * length! * inner! * ns >= least;
+      case '0,2,3':
+        return (outer, _, inner, count) => outer! * inner! * count! * ns >= least;
+      case '0,1,2,14':
+        return (m, n, k, batch) => m! * n! * k! * batch! * ns >= least;
+    }
+  return (...x) => product(x, work) * ns >= least;
+}
+
+/** Exports that share their work with a team, by the plans for them. Those it leaves out run on one thread. */
+export function split(below: Exports, team: Team, plans: Plans, o: SplitOptions = {}): Partial<Exports> {
   const { least = LEAST, piece = PIECE, line = LINE } = o;
   const { threads } = team;
 
-  /** The call `which` of `args` in pieces, as the cut says. */
-  const run = (f: Kernel, which: number, args: number[], ns: number, cut: Cut): number | undefined => {
-    const { axis, steps, unit = 1, smallest = 1, most = PER_THREAD * threads, from: begin } = cut;
-    for (const [at, value] of pairs(cut.also ?? {})) args[at] = value;
-    const moves = pairs(steps).filter(([at]) => args[at] !== 0); // 0 stands for an operand that is not there
-    const total = args[axis]!;
+  /** Calls the export `which` in pieces along an axis; `ns` is what the whole takes. */
+  const run = (
+    f: Kernel,
+    which: number,
+    args: number[],
+    ns: number,
+    plan: Plan,
+    how: Choice,
+    axis: Axis,
+    sizes: number[],
+  ) => {
+    const { at, from: begin, set, each } = axis;
+    const { smallest = 1, most = PER_THREAD * threads } = how;
+    const lines = Math.min(line, axis.unit ?? 1);
+    const unit = how.unit ?? (each === undefined ? lines : Math.ceil(lines / args[each]!));
+    if (set !== undefined) args[set[0]] = product(args, set, 1);
+    if (begin !== undefined) args[begin] = 0;
+    // 0 stands for an operand that is not there.
+    const moves = axis.moves.filter(([at]) => args[at] !== 0);
+    const steps = moves.map(
+      move => product(args, move, 2) * (move[1] > 0 ? move[1] : move[1] === 0 ? sizes[1]! : -move[1] * sizes[0]!),
+    );
+    const total = args[at]!;
     const wanted = Math.max(Math.min(most, Math.floor(ns / piece)), Math.ceil(ns / LONGEST));
     const length = Math.max(unit, smallest, Math.ceil(total / Math.min(wanted, MOST_PIECES) / unit) * unit);
     let pieces = Math.ceil(total / length);
@@ -78,29 +103,35 @@ export function split(below: Exports, team: Team, o: SplitOptions = {}): Partial
       const end = i === pieces - 1 ? total : start + length;
       team.put(i, args);
       if (begin !== undefined) team.set(i, begin, start);
-      team.set(i, axis, begin === undefined ? end - start : end);
-      for (const [at, bytes] of moves) team.set(i, at, args[at]! + start * bytes);
+      team.set(i, at, begin === undefined ? end - start : end);
+      for (let k = 0; k < moves.length; k++) team.set(i, moves[k]![0], args[moves[k]![0]]! + start * steps[k]!);
     }
-    return team.run(which, args.length, pieces, cut.scratch ?? -1);
+    return team.run(which, args.length, pieces, plan.scratch ?? -1);
   };
 
+  const planOf = new Map(plans.flatMap(([names, plan]) => names.split(' ').map(name => [name, plan] as const)));
   const made: Record<string, Kernel> = {};
   for (const [which, [name, f]] of Object.entries<Kernel>(below as Record<string, Kernel>).entries()) {
     const [family, ...types] = name.split('_') as [string, ...Element[]];
-    const make = FAMILIES.get(family);
-    if (make === undefined) continue;
-    const { arity, time, cut } = make(types, { line, threads });
-    made[name] = wrapped(
-      arity,
-      f,
-      arity in WRAPPED ? (a, b, c, d) => time(a!, b!, c!, d!) >= least : (...x) => time(...x) >= least,
-      x => {
-        const how = cut(x);
-        return how === null
-          ? f(...x)
-          : run(f, which, x, arity === 19 ? time(x[0]!, x[1]!, x[2]!, x[14]!) : time(...x), how);
-      },
-    );
+    const plan = planOf.get(family);
+    if (plan === undefined) continue;
+    const { arity, axes, rule, takes, whole } = plan;
+    const sizes = types.map(type => SIZE[type]);
+    const ns = plan.sized ? plan.ns * sizes[0]! : plan.ns;
+    made[name] = wrapped(arity, f, isLong(plan, ns, least), x => {
+      if (whole !== undefined && x[whole]) return f(...x);
+      const how = rule
+        ? RULES[rule]({ line, threads }, ...takes!.map(at => x[at]!))
+        : {
+            axis: Math.max(
+              0,
+              axes.findIndex(({ at }, i) => x[at] !== 1 || i === axes.length - 1),
+            ),
+          };
+      const axis = axes[how.axis]!;
+      if (axis.still?.some(at => x[at] === 0)) return f(...x);
+      return run(f, which, x, product(x, plan.work) * ns, plan, how, axis, sizes);
+    });
   }
   return made as Partial<Exports>;
 }

@@ -3,8 +3,8 @@
  * works along and returns when all is done, so that nothing else can touch the memory meanwhile.
  */
 
+import type { Exports } from '../generated/types.gen.ts';
 import type { Host, HostWorker } from '../host.ts';
-import type { Exports } from '../instance.ts';
 import { CALL_BYTES, FAILED, MOST_PIECES, ROW, type Start, tableOf, textOf, WORD, WORKER, wordsOf } from './worker.ts';
 
 /**

@@ -1,14 +1,13 @@
 /** The number of threads of a set of kernels: starts and ends the workers, and puts their exports in the others' place. */
 
 import { host as ownHost } from '#host';
+import { ACCUMULATE, OTHERS, PRODUCTS } from '../generated/plans.gen.ts';
+import type { Exports } from '../generated/types.gen.ts';
 import type { Host } from '../host.ts';
-import { type Exports, type Kernels, moduleFor } from '../instance.ts';
+import { type Kernels, moduleFor } from '../instance.ts';
 import { type SplitOptions, split, wrapped } from './split.ts';
 import { type Kernel, Team } from './team.ts';
 import { MOST_WORKERS } from './worker.ts';
-
-/** Which argument of a product says that it adds to its result. */
-const ACCUMULATE = 12;
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
@@ -101,7 +100,7 @@ export class Threads {
     }
     const { team } = hired;
     this.#hired = hired;
-    this.#kernels.override('threads', below => split(below, team, this.#o));
+    this.#kernels.override('threads', below => split(below, team, [...PRODUCTS, ...OTHERS], this.#o));
     // Of no use beside them.
     const helper = this.#helper;
     this.#helper = undefined;
@@ -189,7 +188,7 @@ export class Threads {
   /** Products on both threads. What the other one did not live to finish is computed again here, where that can be done. */
   #products(team: Team): Partial<Exports> {
     const { compiled } = this.#kernels;
-    const shared = split(compiled, team, this.#o);
+    const shared = split(compiled, team, PRODUCTS, this.#o);
     const product = (name: 'sgemm' | 'dgemm') => {
       const [both, alone] = [shared[name] as Kernel, compiled[name] as Kernel];
       return wrapped(

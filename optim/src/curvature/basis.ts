@@ -1,6 +1,6 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { full, scope, type Tensor, tensor, where } from '@otimes/core';
+import { scope, type Tensor, tensor, where } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 import { NullSpace } from './nulls.ts';
@@ -17,7 +17,10 @@ export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor; rea
 /** How the coordinates of one basis become those of another: UA_oldᵀ UA_new and UG alike; null where nothing turns. */
 export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null };
 
-/** Both bases and the eigenvalues, in the dtype of the factors. */
+/**
+ * Both bases and the eigenvalues, in the dtype of the factors. On a device that is read with await it comes from `on`, and who
+ * wants to know values asks `host`.
+ */
 export class Kfe {
   readonly UA: Tensor | null;
   readonly UG: Tensor | null;
@@ -26,6 +29,7 @@ export class Kfe {
   /** n_j = Σ_k U_kj² F_kk of both factors: in units of it rounding blurs the eigenvalues; see `NullSpace`. */
   readonly nA: Tensor;
   readonly nG: Tensor;
+  #host: Kfe | null = null;
   #nulls: { readonly space: NullSpace | null } | null = null;
   #eigenvalues: Tensor | null = null;
   #alive: { tolerance: number; mask: Tensor | null } | null = null;
@@ -42,6 +46,24 @@ export class Kfe {
   /** @param sizes [dOut, dIn], for sides that are given by their mean eigenvalue */
   static of(A: Tensor, G: Tensor, solve: Eigensolver, [dOut, dIn]: readonly [number, number]): Kfe {
     return new Kfe(decompose(A, solve, dIn), decompose(G, solve, dOut));
+  }
+
+  /** The same basis on another device. `this` stays its host, and is kept. */
+  on(device: string): Kfe {
+    for (const x of [this.UA, this.UG, this.sA, this.sG, this.nA, this.nG]) x?.keep();
+    const there = (U: Tensor | null, s: Tensor, n: Tensor): Decomposition => ({
+      U: U?.to(device) ?? null,
+      s: s.to(device),
+      n: n.to(device),
+    });
+    const kfe = new Kfe(there(this.UA, this.sA, this.nA), there(this.UG, this.sG, this.nG));
+    kfe.#host = this;
+    return kfe;
+  }
+
+  /** The basis whose values can be read at once; this one unless it comes from `on`. */
+  get host(): Kfe {
+    return this.#host ?? this;
   }
 
   /** D̃ = UGᵀ D UA for D [dOut, dIn]. */
@@ -61,7 +83,12 @@ export class Kfe {
 
   /** The null directions of both sides; null where there are none. */
   get nullSpace(): NullSpace | null {
-    this.#nulls ??= { space: NullSpace.of({ s: this.sA, n: this.nA }, { s: this.sG, n: this.nG }) };
+    this.#nulls ??= {
+      space:
+        this.#host === null
+          ? NullSpace.of({ s: this.sA, n: this.nA }, { s: this.sG, n: this.nG })
+          : (this.#host.nullSpace?.on(this.sA.device) ?? null),
+    };
     return this.#nulls.space;
   }
 
@@ -90,12 +117,19 @@ export class Kfe {
   /** The coordinates that `maskNull` leaves, bool [dOut, dIn]; null for all. */
   aliveAbove(tolerance: number): Tensor | null {
     if (this.#alive?.tolerance !== tolerance) {
-      const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
-      const mask = alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)).keep();
-      const all = mask.astype('float32').sum().item() === mask.size;
-      this.#alive = { tolerance, mask: all ? null : mask };
+      const mask =
+        this.#host === null
+          ? this.#aliveAbove(tolerance)
+          : (this.#host.aliveAbove(tolerance)?.to(this.sA.device).keep() ?? null);
+      this.#alive = { tolerance, mask };
     }
     return this.#alive!.mask;
+  }
+
+  #aliveAbove(tolerance: number): Tensor | null {
+    const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
+    const mask = alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)).keep();
+    return mask.astype('float32').sum().item() === mask.size ? null : mask;
   }
 }
 
@@ -125,7 +159,7 @@ export function outer(x: Tensor, y: Tensor): Tensor {
 
 /** Of a side that is given by its mean eigenvalue alone: that stands for a multiple of the identity. */
 export function decomposeMean(mean: Tensor, size: number): Decomposition {
-  const s = full([size], mean.item(), { dtype: mean.dtype, device: mean.device });
+  const s = mean.reshape([1]).expand([size]).clone();
   return { U: null, s, n: s };
 }
 

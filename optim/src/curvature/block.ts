@@ -2,6 +2,7 @@
 
 import type { Tensor } from '@otimes/core';
 import type { AnyModule, Module, Parameter } from '@otimes/nn';
+import type { Scalar } from './scalar.ts';
 
 /** A weight matrix of a model, its gradient, and how it is changed. */
 export interface MatrixBlock {
@@ -18,8 +19,11 @@ export interface MatrixBlock {
   gradient(): Tensor | null;
   /** Parameters ← parameters + scale · update, for an update [dOut, dIn]. */
   add(update: Tensor, scale: number): void;
-  /** ‖[W b]‖ of what `add` changes. Default: that of all `parameters`. */
-  norm?(): number;
+  /**
+   * ‖[W b]‖ of what `add` changes: a number, or a tensor of one element on a device that is read with await. Default: that of
+   * all `parameters`.
+   */
+  norm?(): Scalar;
 }
 
 /** How the positions that share a weight enter the factors (Eschenhagen et al. 2023, §3). */

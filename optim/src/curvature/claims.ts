@@ -31,7 +31,7 @@ export function layerRows(layers: readonly LayerCurvature[], paths: ReadonlyMap<
     path: block.path,
     collector: block.collector,
     shape: [block.dOut, block.dIn],
-    sharing: expandedG ? ('reduce, G expanded' as const) : sharing,
+    sharing: expandedG === true ? ('reduce, G expanded' as const) : sharing,
     parameters: block.parameters.map(p => paths.get(p)!),
     route,
     identity: [...(identityA ? (['A'] as const) : []), ...(identityG ? (['G'] as const) : [])],

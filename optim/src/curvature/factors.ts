@@ -6,8 +6,8 @@
  * gradient matrix of example b, and D = 1/B Σ_b D_b that of the batch.
  */
 
-import { gram, type Tensor } from '@otimes/core';
-import { held } from '@otimes/core/extend';
+import { gram, type Tensor, where } from '@otimes/core';
+import { held, readsLater } from '@otimes/core/extend';
 import type { Canonical, Sharing } from './block.ts';
 import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
 
@@ -24,8 +24,11 @@ export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Te
 export type Factors = {
   readonly A: Tensor;
   readonly G: Tensor;
-  /** True if G of 'reduce' vanished and G of 'expand' stands in its place. */
-  readonly expandedG: boolean;
+  /**
+   * Whether G of 'reduce' vanished and G of 'expand' stands in its place. A bool tensor of one element where it was found on a
+   * device that is read with await.
+   */
+  readonly expandedG: boolean | Tensor;
 };
 
 /** Below this ratio of traces G of 'reduce' counts as 0: Σ_t ∂L/∂k_t of an attention's key projection is, exactly. */
@@ -58,8 +61,9 @@ class Sums {
   A: Tensor | null = null;
   G: Tensor | null = null;
   expandedG: Tensor | null = null;
-  /** Whether G of 'reduce' vanished in all of them. */
+  /** Whether G of 'reduce' vanished in all of them. On a device that is read with await `remains` says the opposite. */
   vanished = true;
+  remains: Tensor | null = null;
   /** By call of the model. */
   readonly calls = new Map<number, Examples>();
   /** Kept samples of the calls that are closed, and none that is empty. */
@@ -74,7 +78,7 @@ class Sums {
     const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
     const open = calls.flatMap(one => one.open ?? []);
     for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
-    for (const x of [this.A, this.G, this.expandedG, this.squares?.sum]) x?.storage.release();
+    for (const x of [this.A, this.G, this.expandedG, this.remains, this.squares?.sum]) x?.storage.release();
   }
 
   /** Puts the samples' squares in a basis in the place of the samples. */
@@ -224,6 +228,7 @@ export class Statistics {
     into.batch += sums.batch;
     into.rows += sums.rows;
     into.vanished &&= sums.vanished;
+    if (sums.remains !== null) into.remains = either(into.remains, sums.remains);
     into.samples.push(...sums.samples);
     if (sums.squares !== null) {
       const { sum, basis } = sums.squares;
@@ -261,9 +266,15 @@ export class Statistics {
     const [sumA, sumGs] = [held(a.sum(1)), gs.map(g => held(g.sum(1)))];
     // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
     for (const [i, g] of gs.entries()) {
-      const whole = g.square().sum().item();
-      if (sumGs[i]!.square().sum().item() > VANISHED * whole) sums.vanished = false;
-      else if (whole > 0) sums.expandedG = plus(sums.expandedG, squares(g, this.#o.identityG));
+      const [whole, left] = [g.square().sum(), sumGs[i]!.square().sum()];
+      if (readsLater(whole)) {
+        sums.remains = either(sums.remains, left.gt(whole.mul(VANISHED)));
+        sums.expandedG = plus(sums.expandedG, squares(g, this.#o.identityG));
+        continue;
+      }
+      const size = whole.item();
+      if (left.item() > VANISHED * size) sums.vanished = false;
+      else if (size > 0) sums.expandedG = plus(sums.expandedG, squares(g, this.#o.identityG));
     }
     const { open } = examples;
     if (open === null) examples.open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
@@ -286,14 +297,16 @@ export class Statistics {
 
   /** The factors of all passes together; `scale` is that of `gradientScale`. Null where none were collected. */
   factors(scale: number): Factors | null {
-    const { A = null, G = null, expandedG = null, vanished = false, rows = 0 } = this.#done ?? {};
+    const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = this.#done ?? {};
     if (A === null || G === null) return null;
-    const expands = expandedG !== null && vanished;
-    return {
+    const found = (G: Tensor, expandedG: boolean | Tensor): Factors => ({
       A: A.mul(1 / rows),
-      G: (expands ? expandedG : G).mul(scale ** 2 / this.batch),
-      expandedG: expands,
-    };
+      G: G.mul(scale ** 2 / this.batch),
+      expandedG,
+    });
+    if (expandedG === null) return found(G, false);
+    if (remains !== null) return found(where(remains, G, expandedG), remains.logicalNot().keep());
+    return vanished ? found(expandedG, true) : found(G, false);
   }
 
   /**
@@ -354,5 +367,7 @@ function squares(x: Tensor, identity: boolean): Tensor {
         .mul(1 / x.shape[x.rank - 1]!)
     : gram(x);
 }
+
+const either = (before: Tensor | null, now: Tensor): Tensor => held(before === null ? now : before.logicalOr(now));
 
 const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? held(term) : sum.addScaled_(term, 1));

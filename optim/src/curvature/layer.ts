@@ -10,6 +10,7 @@ import type { RefreshJob } from './refresh.ts';
 import type { Frame } from './routes/affine.ts';
 import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
+import { normOf, type Scalar } from './scalar.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -30,8 +31,8 @@ export class LayerCurvature {
   /** Running averages of the factors; of a side at the identity its mean eigenvalue. */
   A: Tensor | null = null;
   G: Tensor | null = null;
-  /** True if G is that of 'expand' because that of 'reduce' vanished. */
-  expandedG = false;
+  /** Whether G is that of 'expand' because that of 'reduce' vanished; as in `Factors`. */
+  expandedG: boolean | Tensor = false;
   kfe: Kfe | null = null;
   /** Whether the basis was made from factors with the current step's batch in them. */
   isFresh = false;
@@ -129,11 +130,11 @@ export class LayerCurvature {
   }
 
   /** ‖[W b]‖, which is ‖W̃‖. */
-  norm(): number {
+  norm(): Scalar {
     const weight = this.residentWeight();
-    if (weight !== null) return weight.norm().item();
+    if (weight !== null) return normOf([weight]);
     const { block } = this;
-    return block.norm?.() ?? Math.hypot(...block.parameters.map(p => p.detach().norm().item()));
+    return block.norm?.() ?? normOf(block.parameters.map(p => p.detach()));
   }
 
   /**
@@ -206,7 +207,8 @@ export class LayerCurvature {
       if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
     };
     for (const name of ['rows', 'misses'] as const) into[`${prefix}${name}`] = scalar(this[name]);
-    into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    if (typeof this.expandedG === 'boolean') into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    else write('expandedG', this.expandedG.astype('float32'));
     into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
     into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
     const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};

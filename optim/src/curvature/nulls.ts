@@ -17,7 +17,7 @@ const DECOMPOSED = 1e-14;
 /** Eigenvalues s [n] of a factor and its diagonal in the basis, n_j = Σ_k U_kj² F_kk [n]. */
 export type Spectrum = { readonly s: Tensor; readonly n: Tensor };
 
-/** The null directions of one side: which they are, how many, and 1 / count in them, 0 elsewhere. All [n]. */
+/** The null directions of one side, as rows or columns: which they are, how many, and 1 / count in them, 0 elsewhere. */
 type Side = { readonly mask: Tensor; readonly count: number; readonly share: Tensor };
 
 export class NullSpace {
@@ -33,21 +33,39 @@ export class NullSpace {
   /** Null where no direction is. */
   static of(A: Spectrum, G: Spectrum): NullSpace | null {
     const [a, g] = [nullSide(A), nullSide(G)];
-    return a === null && g === null ? null : new NullSpace(A, G, a, g);
-  }
-
-  private constructor(A: Spectrum, G: Spectrum, a: Side | null, g: Side | null) {
-    this.counts = { A: a?.count ?? 0, G: g?.count ?? 0 };
-    this.#A = a && { ...a, share: a.share.unsqueeze(1) };
-    this.#G = g && { ...g, mask: g.mask.unsqueeze(1), share: g.share.unsqueeze(0) };
+    if (a === null && g === null) return null;
     const none = (s: Tensor) => s.lt(0);
-    this.mask = (this.#G?.mask ?? none(G.s).unsqueeze(1)).logicalOr(a?.mask ?? none(A.s)).keep();
+    const mask = (g?.mask ?? none(G.s))
+      .unsqueeze(1)
+      .logicalOr(a?.mask ?? none(A.s))
+      .keep();
     const floor = G.n
       .sqrt()
       .mul(NOISE * epsilon(A.s))
       .unsqueeze(1)
       .mul(A.n.sqrt());
-    this.#floor = where(this.mask, floor, -1).keep();
+    return new NullSpace(
+      a && { ...a, share: a.share.unsqueeze(1) },
+      g && { ...g, mask: g.mask.unsqueeze(1), share: g.share.unsqueeze(0) },
+      mask,
+      where(mask, floor, -1).keep(),
+    );
+  }
+
+  private constructor(A: Side | null, G: Side | null, mask: Tensor, floor: Tensor) {
+    this.counts = { A: A?.count ?? 0, G: G?.count ?? 0 };
+    this.#A = A;
+    this.#G = G;
+    this.mask = mask;
+    this.#floor = floor;
+  }
+
+  /** The same on another device. */
+  on(device: string): NullSpace {
+    const there = (x: Tensor) => x.to(device).keep();
+    const side = (one: Side | null): Side | null =>
+      one && { count: one.count, mask: there(one.mask), share: there(one.share) };
+    return new NullSpace(side(this.#A), side(this.#G), there(this.mask), there(this.#floor));
   }
 
   /** Which coordinates of X [dOut, dIn] in null directions are no more than rounding could leave, |x_ij| ≤ c ε √(nG_i nA_j). */

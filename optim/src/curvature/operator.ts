@@ -14,6 +14,7 @@ import { aNumber, checkOptions, type OptionKinds, oneOf, readsLater } from '@oti
 import { inverse } from '@otimes/linalg';
 import { checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Eigensolver, Kfe, outer } from './basis.ts';
+import { onHost } from './scalar.ts';
 
 /** A [dIn, dIn] and G [dOut, dOut], symmetric; of rank 0 the mean eigenvalue of a side at the identity. */
 export type OperatorFactors = { readonly A: Tensor; readonly G: Tensor };
@@ -107,7 +108,7 @@ export class KroneckerOperator {
     if (this.#kfe !== null) return this;
     const { A, G } = this.#factors!;
     const [a, g] = await Promise.all([onHost(A), onHost(G)]);
-    this.#kfe ??= this.#decomposed(a, g, A.device);
+    this.#kfe ??= lasting(() => this.#decomposed({ A: a, G: g }).on(A.device));
     return this;
   }
 
@@ -199,13 +200,13 @@ export class KroneckerOperator {
           `${NAME}.${method}: needs the eigenbasis of factors on '${A.device}', which is read with await: await ` +
             'operator.decompose() first',
         );
-      this.#kfe = this.#decomposed(A, G, A.device);
+      this.#kfe = lasting(() => this.#decomposed({ A, G }));
     }
     return this.#kfe;
   }
 
-  #decomposed(A: Tensor, G: Tensor, device: string): Kfe {
-    return lasting(() => moved(Kfe.of(A, G, this.#solve, [this.dOut, this.dIn]), device));
+  #decomposed({ A, G }: OperatorFactors): Kfe {
+    return Kfe.of(A, G, this.#solve, [this.dOut, this.dIn]);
   }
 
   #solveSplit(X: Tensor, damping: number): Tensor {
@@ -262,18 +263,3 @@ const diagonalOf = (x: Tensor, n: number): Tensor => (x.rank === 0 ? x.expand([n
 const lasting = <T>(make: () => T): T => unscoped(() => noGrad(make));
 
 const copyOf = (x: Tensor): Tensor => lasting(() => x.detach().clone());
-
-/** A copy on 'cpu', of a tensor on any device. */
-async function onHost(x: Tensor): Promise<Tensor> {
-  const data = await x.data();
-  return lasting(() => tensor(data, { dtype: x.dtype }).reshape(x.shape));
-}
-
-function moved(kfe: Kfe, device: string): Kfe {
-  const side = (U: Tensor | null, s: Tensor, n: Tensor) => ({
-    U: U === null ? null : U.to(device),
-    s: s.to(device),
-    n: n.to(device),
-  });
-  return new Kfe(side(kfe.UA, kfe.sA, kfe.nA), side(kfe.UG, kfe.sG, kfe.nG));
-}

@@ -9,19 +9,25 @@ import type { LayerCurvature } from './layer.ts';
 /** A new basis, and the way there from the one that the job started from. */
 export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
 
-/** Factors that are being decomposed elsewhere. */
-export type RefreshJob = {
+/** A value that is on its way, from a worker say. Whoever waits for it polls `ready`, so that it is taken where a step allows it. */
+export interface Pending<T> {
+  /** Where reads from a device come first that are awaited: fulfilled when they are done, and never rejected. Else null. */
+  readonly arrived: Promise<void> | null;
+  /** Whether it is there, or has failed. With `wait` it returns when that is so, which needs reads to have `arrived`. */
+  ready(wait: boolean): boolean;
+  /** The value, waiting for it if need be. Throws what went wrong. Once: it is the caller's from then on. */
+  now(): T;
+}
+
+/** Factors that are being decomposed elsewhere. They can be read, to be saved, until the new basis is taken. */
+export interface RefreshJob extends Pending<Arrival> {
   readonly A: Tensor;
   readonly G: Tensor;
   /** The step that started it. */
   readonly step: number;
   /** The basis at that time. */
   readonly from: Kfe;
-  /** Whether it has come to an end, good or bad; with `wait` it returns when it has. */
-  ended(wait: boolean): boolean;
-  /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
-  take(): Arrival;
-};
+}
 
 export type RefreshOptions = {
   /** 'sync': within the step. 'background': in a worker; the first basis is computed at once. */
@@ -83,7 +89,9 @@ export class Refresher<L extends LayerCurvature> {
 
   /** The basis of this step, made of these factors where it is not known before. */
   basis(layer: L, A: Tensor, G: Tensor): Kfe {
-    return this.basisAhead(layer) ?? this.#decomposer.basis({ A, G, sizes: layer.sizes, label: layer.label });
+    const basis = this.basisAhead(layer) ?? this.#decomposer.basis({ A, G, sizes: layer.sizes, label: layer.label });
+    if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
+    return basis;
   }
 
   /** A decomposition of these factors that begins at this step in the background; null where none does. */
@@ -103,7 +111,7 @@ export class Refresher<L extends LayerCurvature> {
     const layers = [...this.#positions.keys()];
     const late = new Set<number>();
     for (const { job } of layers)
-      if (job !== null && ((lag !== null && this.steps < job.step + lag) || !job.ended(lag !== null)))
+      if (job !== null && ((lag !== null && this.steps < job.step + lag) || !job.ready(lag !== null)))
         late.add(job.step);
     return layers.filter(({ job }) => job !== null && !late.has(job.step));
   }
@@ -113,7 +121,7 @@ export class Refresher<L extends LayerCurvature> {
     const job = layer.job!;
     layer.job = null;
     try {
-      const { kfe, rotation } = job.take();
+      const { kfe, rotation } = job.now();
       checkBasis(this.#name, layer.label, kfe, layer.sizes);
       // Who looks at layers may have given this one another basis meanwhile.
       return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };

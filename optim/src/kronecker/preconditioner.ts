@@ -5,7 +5,7 @@
  */
 
 import { Generator, type Handle, type StateDict, scope, type Tensor, unscoped, withSecondThread } from '@otimes/core';
-import { aBoolean, aCount, borrowGrad, checkArgument, checkTrained, nameOf } from '@otimes/core/extend';
+import { aBoolean, aCount, borrowGrad, checkArgument, checkTrained, nameOf, readsLater } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
@@ -23,6 +23,7 @@ import { Refresher, type RefreshJob } from '../curvature/refresh.ts';
 import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
 import type { Route } from '../curvature/routes/route.ts';
 import { substituteForwards } from '../curvature/routes/substitute.ts';
+import type { Scalar } from '../curvature/scalar.ts';
 import { capture } from '../curvature/sources/activations.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Stopwatch } from '../curvature/stopwatch.ts';
@@ -32,14 +33,14 @@ import { StepDemand } from './demand.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
 import { checkModel } from './model.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
-import { type Phase, type Report, reportOf } from './report.ts';
+import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
 import { checkRest, stepSynchronously } from './rest.ts';
 import { load, save } from './save.ts';
 import type { BlockState } from './state.ts';
 import { Watchman } from './watchman.ts';
 
 /** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
-export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: number };
+export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: Scalar };
 
 /** A block with a gradient: in the basis it was computed in, or in parameter coordinates. */
 type Active = {
@@ -175,7 +176,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return Infinity;
   }
   /** λ and the mean curvature that it is added to, for reports. */
-  protected dampingOf(_state: BlockState): { lambda: number; mean: number } | null {
+  protected dampingOf(_state: BlockState): { lambda: number; mean: Scalar } | null {
     return null;
   }
 
@@ -360,6 +361,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       this.#isOurs &&
       basis === state.kfe &&
       state.isOrdinary &&
+      typeof state.graft === 'number' &&
       state.graft <= 1e6 &&
       isOrdinaryStep(this.gain, lr, 1 - lr * this.weightDecay) &&
       isOrdinary(size) &&
@@ -518,7 +520,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   /** Parameters ← (1 − lr · weightDecay) parameters − lr · scale · update, in whichever coordinates they are kept. */
-  #apply(state: BlockState, update: Tensor, scale: number, decayed: Set<Parameter>): void {
+  #apply(state: BlockState, update: Tensor, scale: Scalar, decayed: Set<Parameter>): void {
+    if (typeof scale !== 'number') {
+      this.#apply(state, update.mul(scale), 1, decayed);
+      return;
+    }
     const lr = this.#lr * state.lrRatio;
     const keep = 1 - lr * this.weightDecay;
     if (lr === 0) return;
@@ -623,15 +629,28 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#observes = on;
   }
 
-  /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
+  /**
+   * Spectra, effective ranks, damping, angles, refreshes and times, as data. Throws where the model is on a device that is read
+   * with await.
+   */
   report(): Report {
-    return reportOf(this.#states, {
+    return reportOf(this.#states, this.#reported);
+  }
+
+  /** The same on every device, as it is at the call. */
+  readReport(): Promise<Report> {
+    return readReportOf(this.#states, this.#reported);
+  }
+
+  get #reported(): Parameters<typeof reportOf>[1] {
+    return {
+      name: this.#name,
       steps: this.#refresher.steps,
       refreshes: this.#refresher,
       milliseconds: this.#watch.milliseconds,
       dampingOf: state => this.dampingOf(state),
       nullsOf: state => this.nullsOf(state),
-    });
+    };
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
@@ -667,6 +686,8 @@ const isAllFinite = (x: Tensor): boolean => Number.isFinite(magnitude(x));
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
 
-function cosine(x: Tensor, y: Tensor): number {
-  return x.mul(y).sum().item() / (x.norm().item() * y.norm().item());
+function cosine(x: Tensor, y: Tensor): Scalar {
+  const product = x.mul(y).sum();
+  if (readsLater(product)) return product.div(x.norm().mul(y.norm())).keep();
+  return product.item() / (x.norm().item() * y.norm().item());
 }

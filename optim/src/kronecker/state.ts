@@ -3,6 +3,7 @@
 import type { StateDict, Tensor } from '@otimes/core';
 import type { LayerBlock, Sharing } from '../curvature/block.ts';
 import { LayerCurvature, type LayerOptions } from '../curvature/layer.ts';
+import type { Scalar } from '../curvature/scalar.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
 import type { Journal } from './journal.ts';
 
@@ -26,14 +27,14 @@ export class BlockState extends LayerCurvature {
   /** Whether all slots are known to hold ordinary numbers. */
   isOrdinary = true;
   /** The block's step is this many times as long. */
-  graft = 1;
+  graft: Scalar = 1;
   /** `count` when that was measured. */
   graftedAt = 0;
   /** What these left of the last update; null where they are off. For reports, as are the next two. */
-  trust: number | null = null;
-  klClip: number | null = null;
+  trust: Scalar | null = null;
+  klClip: Scalar | null = null;
   /** The cosine between the gradient and the update of the last step that was observed. */
-  cosine: number | null = null;
+  cosine: Scalar | null = null;
   readonly #options: LayerOptions;
   #silent: Tensor | null = null;
 
@@ -90,7 +91,9 @@ export class BlockState extends LayerCurvature {
   override save(into: StateDict): void {
     if (this.A === null || this.G === null) return;
     const prefix = this.#prefix;
-    for (const name of ['count', 'graft', 'graftedAt'] as const) into[`${prefix}${name}`] = scalar(this[name]);
+    for (const name of ['count', 'graftedAt'] as const) into[`${prefix}${name}`] = scalar(this[name]);
+    const { graft } = this;
+    into[`${prefix}graft`] = typeof graft === 'number' ? scalar(graft) : graft.clone();
     super.save(into, prefix);
     for (const [name, value] of this.slots) into[`${prefix}${name}`] = value.detach().clone();
   }

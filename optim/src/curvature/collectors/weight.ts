@@ -4,6 +4,7 @@ import { concat, ones, type Tensor } from '@otimes/core';
 import { borrowGrad } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import type { Canonical, LayerBlock, Sharing } from '../block.ts';
+import { normOf, type Scalar } from '../scalar.ts';
 
 /** A layer with a weight [rows, …], whose further axes in row-major order are those of a, and a bias [rows]. */
 export type WeightLayer = AnyModule & { readonly weight: Parameter; readonly bias: Parameter | null };
@@ -78,8 +79,8 @@ export abstract class WeightBlock<M extends WeightLayer> implements LayerBlock {
     if (bias !== null) this.#rows(bias).addScaled_(update.narrow(1, inputs, 1).squeeze(1).astype(bias.dtype), scale);
   }
 
-  norm(): number {
-    return Math.hypot(...this.parameters.map(p => this.#rows(p.detach()).norm().item()));
+  norm(): Scalar {
+    return normOf(this.parameters.map(p => this.#rows(p.detach())));
   }
 
   /** The block's rows of the weight or bias, or of its gradient; a view. */

@@ -4,8 +4,10 @@
  */
 
 import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
 import { defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import { onHost } from '../scalar.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {
@@ -45,8 +47,22 @@ export class Decomposer {
     return n ** 3 / this.#rate;
   }
 
-  /** The basis of a block. Throws what `checkBasis` throws, and an OutOfMemoryError that names the layer. */
-  basis({ A, G, sizes, label }: Task): Kfe {
+  /**
+   * The basis of a block. Throws what `checkBasis` throws, and an OutOfMemoryError that names the layer. A promise where the
+   * factors are read with await: then they are copied to the host, both reads are entered at once, and it rejects with the
+   * error of a check that failed on the device.
+   */
+  basis(task: Task): Kfe | Promise<Kfe> {
+    return readsLater(task.A) ? this.#basisLater(task) : this.#basis(task);
+  }
+
+  async #basisLater({ A, G, sizes, label }: Task): Promise<Kfe> {
+    const { device } = A;
+    const [a, g] = await Promise.all([onHost(A), onHost(G)]);
+    return noGrad(() => scope(() => this.#basis({ A: a, G: g, sizes, label })).on(device));
+  }
+
+  #basis({ A, G, sizes, label }: Task): Kfe {
     // The order in which `Kfe.of` asks.
     const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
     const solve: Eigensolver = matrix => this.#timed(matrix, sides.shift() ?? label);

@@ -9,19 +9,8 @@
  * them: `weight.grad` is dW for everyone, and costs its two products only where it is looked at.
  */
 
-import {
-  type Deferred,
-  deferredStorage,
-  defineOp,
-  isRecording,
-  linear,
-  noGrad,
-  type Op,
-  scope,
-  Tensor,
-  unscoped,
-} from '@otimes/core';
-import { borrowGrad, held } from '@otimes/core/extend';
+import { defineOp, isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
+import { borrowGrad, held, lazyTensor, materialize, originOf } from '@otimes/core/extend';
 import type { Kfe } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 
@@ -49,17 +38,13 @@ export class BasisGradient {
   /** A gradient tensor of that shape that is computed as `of(D̃)` when it is read. */
   lazily(shape: readonly number[], of: (D: Tensor, frame: Frame) => Tensor): Tensor {
     this.#holders++;
-    const { storage } = this.D;
-    const size = shape.reduce((product, n) => product * n, 1);
-    const deferred: Deferred = {
-      make: () => noGrad(() => scope(() => of(this.D, this.frame).contiguous())).storage.memory,
+    return lazyTensor(this.D, () => of(this.D, this.frame), {
+      shape,
+      origin: this,
       dispose: () => {
-        if (--this.#holders === 0) storage.release();
+        if (--this.#holders === 0) this.D.storage.release();
       },
-    };
-    const lazy = deferredStorage(storage.backend, storage.dtype, size, deferred);
-    lazy.origin = this;
-    return new Tensor(lazy, shape, shape.length === 1 ? [1] : [shape[1]!, 1]);
+    });
   }
 }
 
@@ -68,16 +53,14 @@ export class BasisGradient {
  * accumulated, not clipped, not replaced. Else null.
  */
 export function basisGradient({ weight, bias }: AffineLayer): BasisGradient | null {
-  const origin = originOf(borrowGrad(weight));
-  if (origin === null || (bias !== null && originOf(borrowGrad(bias)) !== origin)) return null;
+  const origin = gradientOrigin(weight);
+  if (!(origin instanceof BasisGradient) || (bias !== null && gradientOrigin(bias) !== origin)) return null;
   return origin;
 }
 
-/** Where the elements of a gradient come from that nobody wrote to, and that is no other view of them. */
-function originOf(g: Tensor | null): BasisGradient | null {
-  if (g === null) return null;
-  const { origin, version, exposed } = g.storage;
-  return origin instanceof BasisGradient && version === 0 && !exposed && g.isContiguous ? origin : null;
+function gradientOrigin(p: Tensor): unknown {
+  const g = borrowGrad(p);
+  return g === null ? null : originOf(g);
 }
 
 /** Told of the rows of a layer by each backward pass that reaches its gradients. */
@@ -101,15 +84,15 @@ function turned(x: Tensor, UA: Tensor): Tensor {
 const affineOp: Op<Attrs> = defineOp<Attrs>({
   name: 'linear in the eigenbasis',
   builtIn: true,
-  acceptsDeferred: true,
+  acceptsLazy: true,
   shape: ([x, W]) => ({ shape: [...x!.shape.slice(0, -1), W!.shape[0]!], dtype: x!.dtype }),
 
   forward(backend, [x, W, b], out, attrs) {
     const { UA, UG, resident } = attrs.frame;
-    x!.storage.settle();
+    materialize(x!);
     if (resident === null) {
-      W!.storage.settle();
-      b?.storage.settle();
+      materialize(W!);
+      if (b !== undefined) materialize(b);
       backend.linear(x!, W!, b ?? null, out);
       return;
     }

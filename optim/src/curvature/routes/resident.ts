@@ -4,14 +4,15 @@
  * reads them after W̃ has changed.
  */
 
-import { concat, noGrad, type Storage, scope, type Tensor, unscoped } from '@otimes/core';
+import { concat, noGrad, scope, type Tensor, unscoped } from '@otimes/core';
+import { isExposed, makeLazy, materialize, versionOf } from '@otimes/core/extend';
 import { type Kfe, type Rotation, rotate } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
 
 export class ResidentWeight {
   readonly #layer: AffineLayer;
-  readonly #storages: readonly Storage[];
+  readonly #parameters: readonly Tensor[];
   /** Which values of the parameters belong to W̃. */
   readonly #versions: number[] = [];
   #weight: Tensor | null = null;
@@ -22,17 +23,17 @@ export class ResidentWeight {
   constructor(layer: AffineLayer) {
     const { weight, bias } = layer;
     this.#layer = layer;
-    this.#storages = bias === null ? [weight.storage] : [weight.storage, bias.storage];
+    this.#parameters = bias === null ? [weight] : [weight, bias];
   }
 
   /** Whether the layer may be computed in a basis: nobody can write to its parameters unseen. */
   get isAllowed(): boolean {
-    return this.#storages.every(storage => !storage.exposed);
+    return !this.#parameters.some(isExposed);
   }
 
   /** Whether W̃ is there, and nobody wrote to the parameters since. */
   get #isCurrent(): boolean {
-    return this.#weight !== null && this.#storages.every(({ version }, i) => version === this.#versions[i]);
+    return this.#weight !== null && this.#parameters.every((p, i) => versionOf(p) === this.#versions[i]);
   }
 
   /** W̃, if the parameters are computed from it; else null. */
@@ -52,7 +53,9 @@ export class ResidentWeight {
   }
 
   #follow(): void {
-    for (const [i, { version }] of this.#storages.entries()) this.#versions[i] = version;
+    this.#parameters.forEach((p, i) => {
+      this.#versions[i] = versionOf(p);
+    });
   }
 
   /** The saved W̃, if the parameters are what it gives back, bit for bit: then the run goes on as it would have. */
@@ -74,17 +77,8 @@ export class ResidentWeight {
     const resident = this.#weight!;
     const { weight, bias } = this.#layer;
     const frame = frameOf(kfe, resident);
-    const fill = (p: Tensor, value: () => Tensor) => {
-      p.storage.version++;
-      p.storage.defer({
-        make: () => {
-          noGrad(() => scope(() => p.storage.backend.assign(p, value())));
-          return p.storage.memory;
-        },
-      });
-    };
-    fill(weight, () => weightPart(resident, frame, weight.shape[1]!));
-    if (bias !== null) fill(bias, () => biasPart(resident, frame));
+    makeLazy(weight, () => weightPart(resident, frame, weight.shape[1]!));
+    if (bias !== null) makeLazy(bias, () => biasPart(resident, frame));
     this.#follow();
     this.#leads = true;
   }
@@ -99,7 +93,7 @@ export class ResidentWeight {
   /** Writes the parameters, where they are computed from W̃, and forgets that. */
   leave(): void {
     if (this.#weight === null) return;
-    for (const storage of this.#storages) storage.settle();
+    this.#parameters.forEach(materialize);
     this.#weight = null;
   }
 

@@ -6,7 +6,8 @@
  * the loss Hessian, exact (for these two losses the generalised Gauss–Newton matrix is the true Fisher; Martens 2020).
  */
 
-import { describe, type Generator, oneHot, randn, ShapeError, type Tensor, tensor, zeros } from '@otimes/core';
+import { arange, describe, type Generator, oneHot, randn, ShapeError, type Tensor, tensor, zeros } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
 import type { LossReduction } from '../factors.ts';
 
 export type FisherKind = 'empirical' | 'sampled' | 'ggn';
@@ -55,6 +56,7 @@ function softmaxColumns(z: Tensor): Tensor[] {
 function sampledSoftmax(z: Tensor, rng: Generator): Tensor {
   const p = probabilities(z);
   const [batch, classes] = p.shape as [number, number];
+  if (readsLater(p)) return p.sub(drawnOnDevice(p, rng));
   const values = p.dataSync();
   const labels = new Int32Array(batch);
   for (let b = 0; b < batch; b++) {
@@ -65,6 +67,27 @@ function sampledSoftmax(z: Tensor, rng: Generator): Tensor {
     labels[b] = c;
   }
   return p.sub(oneHot(tensor(labels, { device: p.device }), classes, { dtype: p.dtype }));
+}
+
+/** The same e_y, up to rounding, found where p is: y is the number of sums Σ_{c ≤ k} p_c that the uniform number has passed. */
+function drawnOnDevice(p: Tensor, rng: Generator): Tensor {
+  const { dtype, device } = p;
+  const [batch, classes] = p.shape as [number, number];
+  const uniform = tensor(Float64Array.from({ length: batch }, () => rng.uniform()))
+    .astype(dtype)
+    .to(device);
+  let sums = p;
+  for (let by = 1; by < classes; by *= 2) {
+    const shifted = sums.narrow(1, 0, classes - by).pad([
+      [0, 0],
+      [by, 0],
+    ]);
+    sums = sums.add(shifted);
+  }
+  // Without the last one: its class takes what rounding leaves over.
+  const passed = sums.narrow(1, 0, classes - 1).le(uniform.reshape([batch, 1]));
+  const y = passed.astype(dtype).sum(1, { keepdim: true });
+  return arange(0, classes, 1, { dtype, device }).eq(y).astype(dtype);
 }
 
 /** The Hessian of one example's loss is h I: 2/n for the mean over its n elements, 2 for the sum. */

@@ -1,0 +1,54 @@
+/** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
+
+import type { Backend } from '../backend.ts';
+import * as check from './check.ts';
+import * as elementwise from './elementwise.ts';
+import * as conv from './layers/conv.ts';
+import * as loss from './layers/loss.ts';
+import * as norm from './layers/norm.ts';
+import * as pool from './layers/pool.ts';
+import * as memory from './memory.ts';
+import * as product from './product.ts';
+import * as reduce from './reduce.ts';
+import * as select from './select.ts';
+import * as update from './update.ts';
+
+/** Every kernel, as a function that needs no backend. These files export kernels and nothing else. */
+export const kernels = {
+  ...memory,
+  ...elementwise,
+  ...reduce,
+  ...select,
+  ...update,
+  ...product,
+  ...conv,
+  ...pool,
+  ...norm,
+  ...loss,
+  ...check,
+};
+
+class Reference {
+  static readonly name: string = 'ReferenceBackend';
+  readonly device: string;
+  readonly onHost = true;
+
+  constructor(device = 'cpu') {
+    this.device = device;
+  }
+}
+Object.assign(Reference.prototype, kernels);
+
+export interface ReferenceBackend extends Backend {
+  readonly onHost: true;
+}
+
+/**
+ * The kernels as methods, for subclasses that replace some of them. No kernel calls another through `this`: each that is to
+ * change is replaced itself.
+ *
+ * @param device the name of the device, default 'cpu'
+ */
+export const ReferenceBackend: new (device?: string) => ReferenceBackend = Reference as new (
+  device?: string,
+) => ReferenceBackend;

@@ -1,0 +1,51 @@
+/** How calls are cut for which the first axis that is longer than 1 is not the best. */
+
+/** Pieces a thread, at most: so that who comes late, or is held up, leaves its share to others. */
+export const PER_THREAD = 4;
+
+export type Choice = {
+  /** Which axis of the plan. */
+  readonly axis: number;
+  /** In place of the axis' own. */
+  readonly unit?: number;
+  /** What the last piece has at least. */
+  readonly smallest?: number;
+  /** Pieces at most. */
+  readonly most?: number;
+};
+
+type Rule = (
+  o: {
+    /** Elements that pieces are multiples of at most. */
+    readonly line: number;
+    readonly threads: number;
+  },
+  ...x: number[]
+) => Choice;
+
+/** Rows or columns of a product that give a worker enough between two packings of the other operand. */
+const STRIP = 256;
+/** Fewer rows or columns are computed another way, see `FEW` in assembly/gemm.ts: a piece has so few where the whole has. */
+const MANY = 13;
+
+export const RULES: Readonly<Record<'copy' | 'filters' | 'product', Rule>> = {
+  /** Along the axis in which the result lies farther apart. */
+  copy({ line }, rows, cols, xRow, outRow, outCol) {
+    const byRows = rows! > 1 && (Math.abs(outRow!) >= Math.abs(outCol!) || cols === 1);
+    return byRows ? { axis: 0, unit: xRow === 1 ? line : 1 } : { axis: 1 };
+  },
+
+  /** One image alone by output channels, whose weights are packed six rows at a time. */
+  filters: ({ threads }, n, groups) => (n === 1 && groups === 1 ? { axis: 1, most: threads } : { axis: 0 }),
+
+  product({ threads }, m, n, batch, cBatch) {
+    // Products in one place add up in order.
+    if (batch! >= 2 * threads && cBatch !== 0) return { axis: 0 };
+    // Each piece packs all of the operand that is not cut: let that be the smaller one.
+    const byRows = n === 1 || (m! >= MANY && m! >= n!);
+    // As many for each thread, or some wait for the others: three for two threads take as long as four.
+    const each = Math.min(PER_THREAD, Math.floor((byRows ? m! : n!) / STRIP / threads));
+    const most = threads * Math.max(1, each);
+    return byRows ? { axis: 1, most, smallest: MANY } : { axis: 2, most, smallest: m! >= MANY ? MANY : 2 };
+  },
+};
