@@ -6,46 +6,46 @@ import type { Parameter } from '@otimes/nn';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
 
-export type RestOptions = {
-  /** Of the optimizer whose rest it is. */
-  readonly name: string;
-  readonly lr: number;
-  /** The names of the model's parameters. */
-  readonly paths: ReadonlyMap<Tensor, string>;
-  /** The option of the user. */
-  readonly make: ((unclaimed: Parameter[]) => Optimizer) | undefined;
-  /** In its place. */
-  readonly byDefault: (unclaimed: Parameter[]) => Optimizer;
-};
-
 export class Rest {
-  readonly parameters: readonly Parameter[];
-  /** Null where nothing is left to it. */
-  readonly optimizer: Optimizer | null;
+  readonly optimizer: Optimizer;
   readonly #name: string;
-  readonly #paths: ReadonlyMap<Tensor, string>;
+  readonly #parameters: readonly Parameter[];
+  readonly #paths: ReadonlyMap<Parameter, string>;
   readonly #isOurs: boolean;
-  readonly #ratio: number;
+  /** Its learning rate over that of the blocks' optimizer. */
+  readonly #lrRatio: number;
   #wasOrdinary = true;
 
-  constructor(parameters: readonly Parameter[], { name, lr, paths, make, byDefault }: RestOptions) {
-    this.parameters = parameters;
+  /**
+   * Throws unless `optimizer` is one and trains these parameters.
+   *
+   * @param name of the optimizer of the blocks, for messages
+   * @param isOurs whether no code of the program runs in its step
+   * @param lr of the blocks' optimizer
+   */
+  constructor(
+    name: string,
+    optimizer: unknown,
+    parameters: readonly Parameter[],
+    paths: ReadonlyMap<Parameter, string>,
+    { isOurs, lr }: { readonly isOurs: boolean; readonly lr: number },
+  ) {
+    this.optimizer = checkRest(name, optimizer, parameters, paths);
     this.#name = name;
+    this.#parameters = parameters;
     this.#paths = paths;
-    this.#isOurs = make === undefined;
-    this.optimizer =
-      parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
-    this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
+    this.#isOurs = isOurs;
+    this.#lrRatio = lr === 0 ? 1 : this.optimizer.lr / lr;
   }
 
-  /** Of the whole optimizer: the rest's is in the proportion to it that it had at the start. */
+  /** Keeps its learning rate in the proportion to this one that it had at the start. */
   set lr(lr: number) {
-    if (this.optimizer !== null) this.optimizer.lr = lr * this.#ratio;
+    this.optimizer.lr = lr * this.#lrRatio;
   }
 
   /** Throws for a gradient that is not finite. */
-  check(): void {
-    for (const p of this.parameters) {
+  checkGradients(): void {
+    for (const p of this.#parameters) {
       const g = borrowGrad(p);
       if (g !== null) checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
     }
@@ -54,16 +54,15 @@ export class Rest {
   /**
    * A step, outside of every scope. What throws leaves parameters and optimizer as they were.
    *
-   * @param gain of the whole optimizer: how much larger than the gradient a step may be
    * @param journal takes the step back if something else fails later; null if nothing will
+   * @param gain of the whole optimizer: how much larger than the gradient a step may be
    */
-  step(gain: number, journal: Journal | null): void {
+  step(journal: Journal | null, _sum: null, gain: number): void {
     const { optimizer } = this;
-    if (optimizer === null) return;
     const own = journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal());
     if (own !== null) {
       const state = optimizer.stateDict();
-      for (const p of this.parameters) own.save(p);
+      for (const p of this.#parameters) own.save(p);
       own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
     }
     try {
@@ -76,15 +75,15 @@ export class Rest {
   }
 
   /** After a state was loaded: nobody knows what is in it. */
-  loaded(): void {
+  wasLoaded(): void {
     this.#wasOrdinary = false;
   }
 
   /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. A device that is read with await keeps no copies. */
   #isOrdinary({ lr }: Optimizer, gain: number): boolean {
-    if (this.parameters.some(readsLater)) return true;
+    if (this.#parameters.some(readsLater)) return true;
     if (!this.#isOurs || !this.#wasOrdinary || !isOrdinaryStep(gain, lr, 1)) return false;
-    return this.parameters.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
+    return this.#parameters.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
   }
 
   /** Throws if the step has left something that is not finite. */
@@ -95,7 +94,7 @@ export class Rest {
       if (!Number.isFinite(size)) throw notFinite(this.#name, `new '${key}'`, 'the rest optimizer');
       ordinary &&= isOrdinary(size, 2);
     }
-    for (const p of this.parameters)
+    for (const p of this.#parameters)
       if (!Number.isFinite(largest(p))) throw notFinite(this.#name, 'update', `'${this.#paths.get(p)}'`);
     this.#wasOrdinary = ordinary;
   }

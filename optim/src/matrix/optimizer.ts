@@ -73,7 +73,8 @@ export abstract class MatrixOptimizer extends Optimizer {
   readonly #paths: ReadonlyMap<Parameter, string>;
   readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
-  readonly #rest: Rest;
+  readonly #unclaimed: readonly Parameter[];
+  readonly #rest: Rest | null;
   readonly #restGain: number;
   readonly #weightDecay: number;
   #matrices: readonly Matrix[];
@@ -125,7 +126,10 @@ export abstract class MatrixOptimizer extends Optimizer {
     });
     const claimed = new Set(blocks.map(({ weight }) => weight));
     const unclaimed = this.#trainable.filter(p => !claimed.has(p));
-    this.#rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: defaults.rest });
+    this.#unclaimed = unclaimed;
+    const isOurs = o.rest === undefined;
+    const make = o.rest ?? defaults.rest;
+    this.#rest = unclaimed.length === 0 ? null : new Rest(name, make([...unclaimed]), unclaimed, paths, { isOurs, lr });
   }
 
   /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. */
@@ -142,7 +146,7 @@ export abstract class MatrixOptimizer extends Optimizer {
   override set lr(lr: number) {
     checkLr(this.#name, lr);
     this.#lr = lr;
-    this.#rest.lr = lr;
+    if (this.#rest !== null) this.#rest.lr = lr;
   }
 
   get weightDecay(): number {
@@ -164,9 +168,9 @@ export abstract class MatrixOptimizer extends Optimizer {
       });
       for (const { matrix, g } of active)
         checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${matrix.block.path}'`));
-      this.#rest.check();
+      this.#rest?.checkGradients();
       const plans = active.map(({ matrix, g }) => ({ matrix, ...scope(() => this.direction(g, matrix.slots)) }));
-      this.#rest.step(this.#restGain, null);
+      this.#rest?.step(null, null, this.#restGain);
       for (const { matrix, update, slots } of plans) {
         slots.forEach((value, i) => {
           matrix.slots[i]!.copy_(value);
@@ -197,13 +201,13 @@ export abstract class MatrixOptimizer extends Optimizer {
       ...{ path, collector, shape: [dOut, dIn], parameters: [path] },
       ...{ sharing: null, route: null, identity: [] },
     }));
-    return describeClaims(rows, this.#rest.parameters, this.#paths);
+    return describeClaims(rows, this.#unclaimed, this.#paths);
   }
 
   /** `lr`, `rest.…`, and for each matrix its slots as `matrices.PATH.m`. */
   override stateDict(): StateDict {
     const state: StateDict = { lr: scalar(this.#lr) };
-    for (const [key, value] of Object.entries(this.#rest.optimizer?.stateDict() ?? {})) state[`rest.${key}`] = value;
+    for (const [key, value] of Object.entries(this.#rest?.optimizer.stateDict() ?? {})) state[`rest.${key}`] = value;
     for (const { block, slots } of this.#matrices)
       this.slotNames.forEach((slot, i) => {
         state[`matrices.${block.path}.${slot}`] = slots[i]!.clone();
@@ -219,13 +223,12 @@ export abstract class MatrixOptimizer extends Optimizer {
       slots: this.slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
     }));
     const ofRest = reader.section('rest.');
-    const { optimizer } = this.#rest;
-    if (optimizer === null && Object.keys(ofRest).length > 0)
+    if (this.#rest === null && Object.keys(ofRest).length > 0)
       reader.problem('unexpected: rest.…, no parameter is unclaimed');
     reader.finish();
     // The last thing that may fail: then nothing has been taken over yet.
-    optimizer?.loadStateDict(ofRest);
-    this.#rest.loaded();
+    this.#rest?.optimizer.loadStateDict(ofRest);
+    this.#rest?.wasLoaded();
     this.#lr = lr;
     this.#matrices = matrices;
   }
