@@ -135,7 +135,10 @@ export abstract class MatrixOptimizer extends Optimizer {
   /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. */
   protected abstract get slotNames(): readonly string[];
 
-  /** The update for a gradient g [rows, columns] whose norm is finite. Changes neither `g` nor the slots, and reads nothing. */
+  /**
+   * The update for a gradient g [rows, columns] whose norm is finite. It changes neither `g` nor the slots, and reads nothing. `g` is
+   * lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call.
+   */
   protected abstract direction(g: Tensor, slots: readonly Tensor[]): Direction;
 
   override get lr(): number {
