@@ -20,10 +20,11 @@ import { checkClaims, type Descriptions, describeClaims } from '../curvature/cla
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
+import { notFinite } from '../kronecker/journal.ts';
 import { checkModel, trainableOf } from '../kronecker/model.ts';
 import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
-import { notFinite, Rest } from '../kronecker/rest.ts';
+import { Rest } from '../kronecker/rest.ts';
 import { Watchman } from '../kronecker/watchman.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';

@@ -5,7 +5,7 @@
  */
 
 import { concat, noGrad, scope, type Tensor, unscoped } from '@otimes/core';
-import { isExposed, makeLazy, materialize, versionOf } from '@otimes/core/extend';
+import { held, isExposed, makeLazy, materialize, readsLater, versionOf } from '@otimes/core/extend';
 import { type Kfe, type Rotation, rotate } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
@@ -86,7 +86,10 @@ export class ResidentWeight {
   /** Turns W̃ from one basis to another; the parameters are computed from it then. */
   turn(from: Kfe, to: Kfe, rotation: Rotation): void {
     const weight = this.in(from);
-    weight.copy_(rotate(weight, rotation));
+    const turned = rotate(weight, rotation);
+    // Where a check may have failed that nobody knows of yet, nothing is written in place, but the basis is new.
+    if (readsLater(weight)) this.#weight = held(turned);
+    else weight.copy_(turned);
     this.lead(to);
   }
 
