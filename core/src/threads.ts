@@ -55,7 +55,7 @@ export async function setThreads(n: number): Promise<number> {
 export function withSecondThread<T>(run: () => T): T {
   checkArgument('withSecondThread', 'run', run, aFunction);
   const threads = cpuThreads();
-  const result = threads === null ? run() : threads.lend(run);
+  const result = threads === null ? run() : threads.withHelper(run);
   if (result instanceof Promise)
     throw new TypeError('withSecondThread: expected a synchronous function, got one that returns a promise');
   return result;
