@@ -47,7 +47,7 @@ function products(o: ThreadOptions) {
   const until = (enough: () => boolean) => {
     const end = performance.now() + 20_000;
     while (!enough() && performance.now() < end) {
-      const bits = threads.lend(() => product());
+      const bits = threads.withHelper(() => product());
       if (!bits.equals(alone)) throw new Error('other bits');
     }
     if (!enough()) throw new Error('not within 20 seconds');
@@ -73,7 +73,7 @@ law(t, 'a lent thread takes part in products, in a loop that never awaits, and o
   const { host, pieces } = counted();
   const { threads, said, product, alone, until } = products({ host });
   t.equal(
-    threads.lend(() => 'what it returns'),
+    threads.withHelper(() => 'what it returns'),
     'what it returns',
   );
   until(() => pieces() > 3);
@@ -81,10 +81,10 @@ law(t, 'a lent thread takes part in products, in a loop that never awaits, and o
   const { runs } = threads;
   t.strictSame(product(), alone);
   t.equal(threads.runs, runs, 'not lent');
-  threads.lend(() => {
+  threads.withHelper(() => {
     t.equal(threads.runs, runs);
     product();
-    threads.lend(product);
+    threads.withHelper(product);
     product();
     t.equal(threads.runs, runs + 3, 'also around another');
     product(true);
@@ -92,7 +92,7 @@ law(t, 'a lent thread takes part in products, in a loop that never awaits, and o
   });
   t.throws(
     () =>
-      threads.lend(() => {
+      threads.withHelper(() => {
         throw new Error('its own');
       }),
     { message: 'its own' },
@@ -108,7 +108,7 @@ law(t, 'where threads are set there is no lent one beside them', async t => {
   t.ok(kernels.heap.pool.live > live);
   await threads.set(2);
   const { runs } = threads;
-  t.strictSame(threads.lend(product), alone);
+  t.strictSame(threads.withHelper(product), alone);
   t.equal(threads.runs, runs + 1, 'those share it');
   await threads.set(1);
   t.equal(kernels.heap.pool.live, live, 'scratch is given back');
@@ -131,7 +131,7 @@ law(
       state.code = code;
       state.terminate = code.startsWith('Atomics');
       const { threads, kernels, said, until, live } = products({ host });
-      threads.lend(() => {});
+      threads.withHelper(() => {});
       await state.workers[0]!.ready;
       await setTimeout(20); // from then on this thread can tell whether it lives
       const start = performance.now();
@@ -155,12 +155,12 @@ law(t, 'a lent thread that stops between calls is not missed', async t => {
   const { host, tell } = informer();
   const { threads, said, product, alone, until } = products({ host });
   until(() => threads.runs > 0);
-  threads.lend(() => {
+  threads.withHelper(() => {
     tell('stopped (exit code 1)');
     t.strictSame([product(), product()], [alone, alone]);
   });
   t.strictSame(said, []);
-  t.strictSame(threads.lend(product), alone);
+  t.strictSame(threads.withHelper(product), alone);
   t.match(said, [/: a worker thread stopped \(exit code 1\)$/]);
 });
 
@@ -180,18 +180,18 @@ law(t, 'a lent thread that cannot start is a warning, and none where threads sha
     [dying, /: a worker thread stopped \(exit code 3\)$/],
   ] as const) {
     const { threads, kernels, said, product, alone, live } = products({ host });
-    t.strictSame(threads.lend(product), alone);
+    t.strictSame(threads.withHelper(product), alone);
     while (said.length === 0) {
       await setTimeout(10);
-      t.strictSame(threads.lend(product), alone);
+      t.strictSame(threads.withHelper(product), alone);
     }
-    t.strictSame(threads.lend(product), alone);
+    t.strictSame(threads.withHelper(product), alone);
     t.match(said, [why]);
     t.equal(said.length, 1);
     await setTimeout(50);
     t.equal(kernels.heap.pool.live, live);
   }
   const page = products({ host: browser });
-  t.strictSame(page.threads.lend(page.product), page.alone);
+  t.strictSame(page.threads.withHelper(page.product), page.alone);
   t.strictSame([page.threads.runs, page.said], [0, []]);
 });

@@ -2,7 +2,7 @@
 
 import { Threads } from '@otimes/kernels';
 import { getBackend } from './backends/registry.ts';
-import { WasmBackend } from './backends/wasm.ts';
+import { WasmBackend } from './backends/wasm/index.ts';
 import { aFunction, checkArgument } from './check.ts';
 
 /** Made at the first call; by backend, as the device may be registered anew. */
@@ -55,7 +55,7 @@ export async function setThreads(n: number): Promise<number> {
 export function withSecondThread<T>(run: () => T): T {
   checkArgument('withSecondThread', 'run', run, aFunction);
   const threads = cpuThreads();
-  const result = threads === null ? run() : threads.lend(run);
+  const result = threads === null ? run() : threads.withHelper(run);
   if (result instanceof Promise)
     throw new TypeError('withSecondThread: expected a synchronous function, got one that returns a promise');
   return result;

@@ -1,18 +1,27 @@
 /**
- * IDX, the format of MNIST and its kin (yann.lecun.com/exdb/mnist): two zero bytes, one for the type, one for the number
+ * IDX, the format of MNIST and similar sets (yann.lecun.com/exdb/mnist): two zero bytes, one for the type, one for the number
  * of axes, the lengths as 32-bit integers, and the elements; all big-endian. Also gzip, in which such files often come.
  */
 
 import { DTypeError, FormatError, type Tensor, tensor } from '@otimes/core';
-import { aBoolean, aNumber, anInstance, aTensor, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aDevice,
+  aNumber,
+  anInstance,
+  aTensor,
+  checkArgument,
+  checkOptions,
+  oneOf,
+} from '@otimes/core/extend';
 
-/** What the elements of a file are. */
+/** The type of the elements of a file. */
 export type IdxType = 'uint8' | 'int8' | 'int16' | 'int32' | 'float32' | 'float64';
 
 type Codec = {
   readonly code: number;
   readonly bytes: number;
-  /** What a tensor holds such elements in. */
+  /** The dtype of a tensor of such elements. */
   readonly dtype: 'int32' | 'float32' | 'float64';
   readonly get: (view: DataView, at: number) => number;
   readonly set: (view: DataView, at: number, value: number) => void;
@@ -44,6 +53,8 @@ export type IdxOptions = {
   normalize?: boolean;
   /** Reads no more than so many entries of the first axis; defaults to all. */
   limit?: number;
+  /** Where the tensor is; defaults to 'cpu'. */
+  device?: string;
 };
 
 const aUint8Array = anInstance(Uint8Array, 'a Uint8Array', v =>
@@ -53,8 +64,8 @@ const aUint8Array = anInstance(Uint8Array, 'a Uint8Array', v =>
 /** The tensor in an IDX file. Integers of every width, unsigned bytes too, become int32. */
 export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
   checkArgument('parseIdx', 'bytes', bytes, aUint8Array);
-  checkOptions('parseIdx', o, { normalize: aBoolean, limit: aNumber });
-  const { normalize = false, limit } = o;
+  checkOptions('parseIdx', o, { normalize: aBoolean, limit: aNumber, device: aDevice });
+  const { normalize = false, limit, device = 'cpu' } = o;
   if (bytes.length < 4) throw new FormatError(`parseIdx: expected at least 4 bytes of header, got ${bytes.length}`);
   if (bytes[0] !== 0 || bytes[1] !== 0)
     throw new FormatError(`parseIdx: a file begins with two zero bytes, this one with ${bytes[0]} and ${bytes[1]}`);
@@ -90,7 +101,7 @@ export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
       shape[0] = limit;
     }
   }
-  return tensor(elements(view, start, size, codec, normalize), { shape });
+  return tensor(elements(view, start, size, codec, normalize), { shape, device });
 }
 
 function elements(view: DataView, start: number, size: number, { bytes, dtype, get }: Codec, normalize: boolean) {
@@ -104,7 +115,8 @@ function elements(view: DataView, start: number, size: number, { bytes, dtype, g
 
 /**
  * An IDX file with the elements of `x`. `type` defaults to that of the tensor's own dtype, and for bool to uint8.
- * Throws a RangeError at an element that the type cannot hold exactly.
+ * Throws a RangeError at an element that the type cannot hold exactly. Of a tensor on a device that is read with await:
+ * `writeIdx(await x.cpu())`.
  */
 export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
   checkArgument('writeIdx', 'x', x, aTensor);
@@ -132,7 +144,7 @@ export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
 }
 
 /**
- * What a gzip file holds, in browsers and in Node. A broken file, or more than `limit` bytes inside (defaults to 2³⁰), is
+ * The content of a gzip file, in browsers and in Node. A broken file, or more than `limit` bytes inside (defaults to 2³⁰), is
  * a FormatError.
  */
 export async function gunzip(bytes: Uint8Array, o: { limit?: number } = {}): Promise<Uint8Array> {

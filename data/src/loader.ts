@@ -6,9 +6,10 @@
  * batches. Leaving a loop early ends the epoch; the next loop starts a new one.
  */
 
-import { defaultGenerator, Generator, type StateDict, Tensor, tensor } from '@otimes/core';
+import { defaultGenerator, Generator, getBackend, type StateDict, Tensor, tensor } from '@otimes/core';
 import {
   aBoolean,
+  aDevice,
   aFunction,
   aNumber,
   anInstance,
@@ -39,6 +40,11 @@ export type LoaderOptions<S, B> = {
   collate?: (samples: Awaited<S>[]) => B | Promise<B>;
   /** With `for await`: batches prepared ahead of the one in use; defaults to 2. */
   prefetch?: number;
+  /**
+   * Where the tensors of a batch arrive, those in lists and records too; defaults to where they are. Each is copied once, when
+   * its batch is complete: with `for await` up to `prefetch` batches before it is due.
+   */
+  device?: string;
 };
 
 const someOptions: Kind = {
@@ -54,6 +60,7 @@ const KINDS = {
   rng: anInstance(Generator, 'a Generator'),
   collate: aFunction,
   prefetch: aNumber,
+  device: aDevice,
 };
 
 /** One pass over the dataset: its order, the generator's state before that was drawn, and the batches handed out. */
@@ -66,10 +73,11 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
   readonly dropLast: boolean;
   readonly prefetch: number;
   readonly #rng: Generator | null;
+  readonly #device: string | undefined;
   readonly #collate: ((samples: Awaited<S>[]) => unknown) | undefined;
   /** The epoch in progress, of the loop that began last. */
   #epoch: Epoch | null = null;
-  /** Batches that the next epoch skips, because an earlier run had them. */
+  /** Batches that the next epoch skips, because an earlier run handed them out. */
   #skip = 0;
 
   constructor(dataset: Dataset<S>, o: LoaderOptions<S, B>) {
@@ -89,6 +97,8 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     this.prefetch = prefetch;
     this.#rng = o.shuffle === true ? (o.rng ?? defaultGenerator()).split() : null;
     this.#collate = o.collate;
+    // A name that no device has is an error here, not in the first epoch.
+    this.#device = o.device === undefined ? undefined : getBackend(o.device).device;
   }
 
   /** The number of batches of an epoch. */
@@ -118,7 +128,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     const prepare = (batches: number): void => {
       while (ahead.length < batches && epoch.position + ahead.length < this.length) {
         const batch = this.#batchLater(this.#indices(epoch, epoch.position + ahead.length));
-        // A batch that nobody comes to want may fail in silence.
+        // A batch that is never asked for may fail silently.
         batch.catch(() => {});
         ahead.push(batch);
       }
@@ -135,7 +145,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     }
   }
 
-  /** Where the loader is, to go on from. In the body of a loop, its batch counts as done. */
+  /** The position of the loader, to go on from there. In the body of a loop, the current batch counts as done. */
   stateDict(): StateDict {
     const rng = this.#epoch === null ? this.#rng?.getState() : this.#epoch.rng;
     return {
@@ -146,7 +156,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     };
   }
 
-  /** The next loop hands out what followed when `state` was taken. Dataset, batchSize and shuffle must be as they were. */
+  /** The next loop goes on after the batch at which `state` was taken. Dataset, batchSize and shuffle must be the same. */
   loadStateDict(state: StateDict): void {
     checkArgument('DataLoader.loadStateDict', 'state', state, aStateDict);
     const expected = Object.keys(this.stateDict()).sort().join(', ');
@@ -165,7 +175,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     const position = numberIn('position');
     if (!Number.isInteger(position) || position < 0 || position > this.length)
       throw new RangeError(`DataLoader: the state is at batch ${position} of ${this.length}`);
-    // The generator refuses a wrong state, and is the first to change.
+    // The generator comes first, since it throws for a wrong state.
     if (this.#rng !== null) this.#rng.setState(valuesIn(state, 'rng', 4));
     this.#skip = position;
     this.#epoch = null;
@@ -204,21 +214,34 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
 
   #batchNow(indices: Int32Array): B {
     const { dataset } = this;
-    if (this.#collate === undefined && dataset.batch !== undefined) return present(dataset.batch(indices)) as B;
+    if (this.#collate === undefined && dataset.batch !== undefined)
+      return this.#arrived(present(dataset.batch(indices)));
     const samples = Array.from(indices, index => present(dataset.get(index)) as Awaited<S>);
-    return present(this.#collate === undefined ? collate(samples) : this.#collate(samples)) as B;
+    return this.#arrived(present(this.#collate === undefined ? collate(samples) : this.#collate(samples)));
   }
 
   async #batchLater(indices: Int32Array): Promise<B> {
     const { dataset } = this;
-    if (this.#collate === undefined && dataset.batch !== undefined) return (await dataset.batch(indices)) as B;
-    // Each `get` has its own async function, so that one that throws does not leave the promises before it unheard.
+    if (this.#collate === undefined && dataset.batch !== undefined) return this.#arrived(await dataset.batch(indices));
+    // Each `get` runs in its own async function: if one throws, the rejections of the others are still handled.
     const samples = await Promise.all(Array.from(indices, async index => dataset.get(index)));
-    return (await (this.#collate === undefined ? collate(samples) : this.#collate(samples))) as B;
+    return this.#arrived(await (this.#collate === undefined ? collate(samples) : this.#collate(samples)));
+  }
+
+  #arrived(batch: unknown): B {
+    return (this.#device === undefined ? batch : onDevice(batch, this.#device)) as B;
   }
 }
 
-/** `value`, unless it is a promise. */
+/** `value` with the tensors in it, in lists and records, on a device. */
+function onDevice(value: unknown, device: string): unknown {
+  if (value instanceof Tensor) return value.to(device);
+  if (Array.isArray(value)) return value.map(one => onDevice(one, device));
+  if (!isPlainObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, onDevice(one, device)]));
+}
+
+/** Returns `value`; throws if it is a promise. */
 function present(value: unknown): unknown {
   if (!(value instanceof Promise)) return value;
   value.catch(() => {});

@@ -262,6 +262,17 @@ const picks = (['argmax', 'argmin'] as const).map(name => {
   return entry(name, use, { differentiable: false });
 });
 
+const runningSums = entry(
+  'cumsum',
+  shape({ minRank: 1 }).chain(s =>
+    axis(s.length).map(a => ({
+      inputs: [{ shape: s, domain: real }],
+      run: (x: Tensor) => x.cumsum(a),
+      naive: (x: Dense) => along(x, a, row => row.map((_, i) => sum(row.slice(0, i + 1)))),
+    })),
+  ),
+);
+
 const softmaxes = (['softmax', 'logSoftmax'] as const).map(name => {
   const f = name === 'softmax' ? softmaxOf : (row: number[]) => softmaxOf(row).map(Math.log);
   const use = shape({ minRank: 1 }).chain(s =>
@@ -643,6 +654,7 @@ export const opEntries: readonly OpEntry[] = [
   choice,
   ...reductions,
   ...picks,
+  runningSums,
   ...softmaxes,
   ...products,
   ...views,

@@ -9,8 +9,8 @@ import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { sameShape } from '../shape.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import { mul, sub } from './elementwise.ts';
-import { checkIndex, oneHot } from './index.ts';
 import { softmax } from './reduce.ts';
+import { checkIndex, oneHot } from './select.ts';
 
 /** `stats` is filled by the forward pass. */
 type CrossEntropy = { readonly scale: number; readonly stats: Tensor };
@@ -21,7 +21,7 @@ const crossEntropyOp: Op<CrossEntropy> = defineOp<CrossEntropy>({
   forward: (backend, [x, labels], out, { stats, scale }) => backend.crossEntropy(x!, labels!, stats, scale, out),
   backward(gy, node) {
     const [x, labels] = [node.input(0), node.input(1)];
-    // The kernel has no gradient of its own; where that is asked for, the same is written in tensor operations.
+    // The kernel has no gradient rule. Where a graph of the gradient is wanted, the same is written in tensor operations.
     if (!isRecording()) return [crossEntropyGrad([gy, x, labels], node.attrs), null];
     const residual = sub(softmax(x, 1), oneHot(labels, x.shape[1]!, { dtype: x.dtype }));
     return [mul(residual, mul(gy, node.attrs.scale)), null];

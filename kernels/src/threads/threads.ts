@@ -14,23 +14,23 @@ const messageOf = (error: unknown) => (error instanceof Error ? error.message : 
 export type ThreadOptions = SplitOptions & {
   /** Where workers come from, defaults to what this package was bundled for. */
   readonly host?: Host;
-  /** Told once why there is one thread alone, and when a lent one stopped; defaults to console.warn. */
+  /** Told once why there is one thread alone, and when the second thread stopped; defaults to console.warn. */
   readonly warn?: (message: string) => void;
   /** Looks at the shared memory before a thread sleeps, defaults to 2,000. */
   readonly spin?: number;
 };
 
 /** Workers, and the scratch memory that they were given. */
-type Hired = { readonly team: Team; readonly scratches: readonly number[] };
+type WorkerGroup = { readonly team: Team; readonly scratches: readonly number[] };
 
 export class Threads {
   readonly #kernels: Kernels;
   readonly #o: ThreadOptions;
   readonly #host: Host;
-  #hired: Hired | null = null;
-  /** The second thread that `lend` lends, null where there can be none; and whether it is lent now. */
-  #helper: Hired | null | undefined;
-  #lending = false;
+  #workers: WorkerGroup | null = null;
+  /** The second thread of `withHelper`, null where there can be none; and whether calls share their work with it now. */
+  #helper: WorkerGroup | null | undefined;
+  #helps = false;
   #warned = false;
   /** Changes run one after the other. */
   #changes: Promise<unknown> = Promise.resolve();
@@ -43,12 +43,12 @@ export class Threads {
 
   /** Threads in use now. */
   get count(): number {
-    return this.#hired?.team.threads ?? 1;
+    return this.#workers?.team.threads ?? 1;
   }
 
-  /** Calls that the present threads have shared, or a lent one. */
+  /** Calls that the present threads have shared, or the second thread of `withHelper`. */
   get runs(): number {
-    return (this.#hired ?? this.#helper)?.team.runs ?? 0;
+    return (this.#workers ?? this.#helper)?.team.runs ?? 0;
   }
 
   /**
@@ -66,7 +66,7 @@ export class Threads {
   }
 
   async #change(n: number): Promise<number> {
-    if (n === this.count && !this.#hired?.team.failure) return n;
+    if (n === this.count && !this.#workers?.team.failure) return n;
     await this.#end();
     if (n === 1) return 1;
     const why = this.#whyOne();
@@ -90,45 +90,45 @@ export class Threads {
   }
 
   async #start(n: number): Promise<void> {
-    let hired: Hired | null = null;
+    let group: WorkerGroup | null = null;
     try {
-      hired = this.#hire(n - 1);
-      await hired.team.ready();
+      group = this.#startWorkers(n - 1);
+      await group.team.ready();
     } catch (error) {
-      if (hired !== null) await this.#dismiss(hired);
+      if (group !== null) await this.#stopWorkers(group);
       throw new Error(`setThreads: ${messageOf(error)}`, { cause: error });
     }
-    const { team } = hired;
-    this.#hired = hired;
+    const { team } = group;
+    this.#workers = group;
     this.#kernels.override('threads', below => split(below, team, [...PRODUCTS, ...OTHERS], this.#o));
     // Of no use beside them.
     const helper = this.#helper;
     this.#helper = undefined;
-    if (helper) await this.#dismiss(helper);
+    if (helper) await this.#stopWorkers(helper);
   }
 
   async #end(): Promise<void> {
-    const hired = this.#hired;
-    if (hired === null) return;
+    const group = this.#workers;
+    if (group === null) return;
     this.#kernels.override('threads', null);
-    this.#hired = null;
-    await this.#dismiss(hired);
+    this.#workers = null;
+    await this.#stopWorkers(group);
   }
 
-  #hire(workers: number): Hired {
+  #startWorkers(count: number): WorkerGroup {
     const { compiled, heap, memory, scratch, variant } = this.#kernels;
-    const scratches = Array.from({ length: workers }, () => heap.pool.alloc(compiled.convScratch()));
+    const scratches = Array.from({ length: count }, () => heap.pool.alloc(compiled.convScratch()));
     try {
       const [module, { spin }, host] = [moduleFor(memory.wasm, variant), this.#o, this.#host];
       const shared = { module, memory: memory.wasm, exports: compiled, scratch, scratches };
-      return { team: new Team({ workers, host, spin, ...shared }), scratches };
+      return { team: new Team({ workers: count, host, spin, ...shared }), scratches };
     } catch (error) {
       this.#free(scratches);
       throw error;
     }
   }
 
-  async #dismiss({ team, scratches }: Hired): Promise<void> {
+  async #stopWorkers({ team, scratches }: WorkerGroup): Promise<void> {
     await team.stop();
     this.#free(scratches);
   }
@@ -147,29 +147,29 @@ export class Threads {
    * never awaits anything has it too. Where `set` has more than one thread in use, those do it. Where the memory cannot be
    * shared, or the thread has stopped (which is warned about once), `run` has none.
    */
-  lend<T>(run: () => T): T {
-    const before = this.#lending;
-    this.#lending = this.#hired === null && this.#hasHelper();
+  withHelper<T>(run: () => T): T {
+    const before = this.#helps;
+    this.#helps = this.#workers === null && this.#hasHelper();
     try {
       return run();
     } finally {
-      this.#lending = before;
+      this.#helps = before;
     }
   }
 
   #hasHelper(): boolean {
     const failure = this.#helper?.team.failure;
     if (failure) this.#giveUp(failure);
-    if (this.#helper === undefined) this.#helper = this.#whyOne() === null ? this.#help() : null;
+    if (this.#helper === undefined) this.#helper = this.#whyOne() === null ? this.#startHelper() : null;
     return this.#helper !== null;
   }
 
-  #help(): Hired | null {
+  #startHelper(): WorkerGroup | null {
     try {
-      const hired = this.#hire(1);
+      const group = this.#startWorkers(1);
       // NOTE: stays in its place between calls, as every change of exports costs whoever calls them a millisecond.
-      this.#kernels.override('threads', () => this.#products(hired.team));
-      return hired;
+      this.#kernels.override('threads', () => this.#products(group.team));
+      return group;
     } catch (error) {
       this.#giveUp(error);
       return null;
@@ -179,7 +179,7 @@ export class Threads {
   #giveUp(error: unknown): void {
     if (this.#helper) {
       this.#kernels.override('threads', null);
-      void this.#dismiss(this.#helper);
+      void this.#stopWorkers(this.#helper);
     }
     this.#helper = null;
     this.#warn(`otimes: a second thread does not help any more, and one goes on alone: ${messageOf(error)}`);
@@ -194,7 +194,7 @@ export class Threads {
       return wrapped(
         alone.length,
         alone,
-        () => this.#lending,
+        () => this.#helps,
         x => {
           // One that adds to its result can be made only once.
           if (x[ACCUMULATE] !== 0 || team.failure !== null) return alone(...x);
