@@ -7,6 +7,7 @@ import { host as browser } from '../kernels/src/browser.ts';
 import type { Host } from '../kernels/src/host.ts';
 import { host as node } from '../kernels/src/node.ts';
 import { noise } from './helpers/kernels.ts';
+import { law } from './helpers/law.ts';
 import { informer, saboteur } from './helpers/workers.ts';
 
 /** So that calls of any size are cut. */
@@ -68,7 +69,7 @@ function counted() {
   return { host, pieces: () => Atomics.load(count, 0) };
 }
 
-t.test('a lent thread takes part in products, in a loop that never awaits, and only while it is lent', async t => {
+law(t, 'a lent thread takes part in products, in a loop that never awaits, and only while it is lent', async t => {
   const { host, pieces } = counted();
   const { threads, said, product, alone, until } = products({ host });
   t.equal(
@@ -101,7 +102,7 @@ t.test('a lent thread takes part in products, in a loop that never awaits, and o
   t.strictSame(said, []);
 });
 
-t.test('where threads are set there is no lent one beside them', async t => {
+law(t, 'where threads are set there is no lent one beside them', async t => {
   const { threads, kernels, product, alone, until, live } = products({});
   until(() => threads.runs > 0);
   t.ok(kernels.heap.pool.live > live);
@@ -115,7 +116,8 @@ t.test('where threads are set there is no lent one beside them', async t => {
   until(() => threads.runs > 0);
 });
 
-t.test(
+law(
+  t,
   'what a lent thread does not live to finish is computed again, and a warning says once that it is gone',
   async t => {
     const cases: [what: string, code: string, why: RegExp][] = [
@@ -149,7 +151,7 @@ t.test(
   },
 );
 
-t.test('a lent thread that stops between calls is not missed', async t => {
+law(t, 'a lent thread that stops between calls is not missed', async t => {
   const { host, tell } = informer();
   const { threads, said, product, alone, until } = products({ host });
   until(() => threads.runs > 0);
@@ -162,7 +164,7 @@ t.test('a lent thread that stops between calls is not missed', async t => {
   t.match(said, [/: a worker thread stopped \(exit code 1\)$/]);
 });
 
-t.test('a lent thread that cannot start is a warning, and none where threads share nothing', async t => {
+law(t, 'a lent thread that cannot start is a warning, and none where threads share nothing', async t => {
   const forbidden: Host = {
     ...node,
     startWorker() {
