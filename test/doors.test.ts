@@ -129,6 +129,7 @@ checkDoors(
     useBlas: 'loads a native library: blas.test.ts',
     Tensor: 'below',
     Generator: 'below',
+    AwaitedBackend: 'its kernels trust the operations',
     ComposedBackend: 'its kernels trust the operations',
     ReferenceBackend: 'its kernels trust the operations',
     WasmBackend: 'its kernels trust the operations',
