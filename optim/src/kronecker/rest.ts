@@ -1,7 +1,7 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, readsLater, received } from '@otimes/core/extend';
+import { type BadValue, borrowGrad, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { meanGradient } from '../curvature/factors.ts';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
@@ -48,7 +48,7 @@ export class Rest {
   check(): void {
     for (const p of this.parameters) {
       const g = borrowGrad(p);
-      if (g !== null) finiteMagnitude(g, () => notFinite(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
+      if (g !== null) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
     }
   }
 
@@ -108,12 +108,18 @@ export class Rest {
 }
 
 /** What is wrong with the numbers of a step that changes nothing. */
-export function notFinite(name: string, what: string, where: string): RangeError {
+export function notFinite(name: string, what: string, where: string, first = ''): RangeError {
   return new RangeError(
-    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
+    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ${first}` +
       'Look for a diverging loss or bad input in the last batch',
   );
 }
+
+/** Makes that error for the first such number, at a row-major position. */
+export const foundIn =
+  (name: string, what: string, where: string): BadValue =>
+  (position, value) =>
+    notFinite(name, what, where, `The first of them is ${value}, at position ${position}. `);
 
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));

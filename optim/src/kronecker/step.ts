@@ -15,7 +15,7 @@ import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import { meanGradient } from '../curvature/factors.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
 import type { Refresher, RefreshJob } from '../curvature/refresh.ts';
-import type { Scalar } from '../curvature/scalar.ts';
+import { replaced, type Scalar } from '../curvature/scalar.ts';
 import type { Stopwatch } from '../curvature/stopwatch.ts';
 import type { StepDemand } from './demand.ts';
 import { isOrdinary, Journal, largest } from './journal.ts';
@@ -183,7 +183,7 @@ export class Stepper {
       rule.together?.(proposals, settings);
       const decayed = new Set<Parameter>();
       for (const { state, gradient, update, scale } of proposals) {
-        if (this.observes) state.cosine = cosine(gradient, update);
+        if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
         this.#apply(state, update, scale, decayed);
       }
       if (journal !== null) for (const { state } of plans) this.#checkStepped(state);
@@ -307,8 +307,9 @@ export class Stepper {
 const isKnown = (bases: readonly (Kfe | Promise<Kfe>)[]): bases is readonly Kfe[] =>
   !bases.some(basis => basis instanceof Promise);
 
-function cosine(x: Tensor, y: Tensor): Scalar {
+/** In the place of the one before. */
+function cosine(x: Tensor, y: Tensor, before: Scalar | null): Scalar {
   const product = x.mul(y).sum();
-  if (readsLater(product)) return product.div(x.norm().mul(y.norm())).keep();
+  if (readsLater(product)) return replaced(before, product.div(x.norm().mul(y.norm())));
   return product.item() / (x.norm().item() * y.norm().item());
 }
