@@ -6,7 +6,7 @@
 import { type BlasInfo, type BlasOptions, type Kernels, openBlas } from '@otimes/kernels';
 import { setSolver } from '@otimes/linalg';
 import { getBackend } from './backends/registry.ts';
-import { WasmBackend } from './backends/wasm.ts';
+import { WasmBackend } from './backends/wasm/index.ts';
 
 export type { BlasInfo, BlasOptions };
 

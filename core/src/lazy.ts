@@ -7,8 +7,9 @@ import { aFunction, checkArgument } from './check.ts';
 import { describe, ShapeError } from './errors.ts';
 import { noGrad } from './graph.ts';
 import { clone } from './ops/view.ts';
+import { scope } from './scope.ts';
 import { contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
-import { Storage, scope } from './storage.ts';
+import { Storage } from './storage.ts';
 import { checkTensors, type Tensor } from './tensor.ts';
 
 /** Options of `lazyTensor`. */
@@ -62,7 +63,14 @@ export function makeLazy(x: Tensor, make: () => Tensor): void {
   if (x.size < storage.size) storage.materialize();
   storage.version++;
   storage.defer(() => {
-    noGrad(() => scope(() => storage.backend.assign(x, checked('makeLazy', make(), x))));
+    noGrad(() =>
+      scope(() => {
+        const y = checked('makeLazy', make(), x);
+        // `assign` does nothing after a check that failed on a device which is read with await, and these elements are due.
+        if (x.size === storage.size && x.isContiguous) storage.backend.copy(y, x);
+        else storage.backend.assign(x, y);
+      }),
+    );
     return storage.memory;
   }, null);
 }

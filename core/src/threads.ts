@@ -2,7 +2,7 @@
 
 import { Threads } from '@otimes/kernels';
 import { getBackend } from './backends/registry.ts';
-import { WasmBackend } from './backends/wasm.ts';
+import { WasmBackend } from './backends/wasm/index.ts';
 import { aFunction, checkArgument } from './check.ts';
 
 /** Made at the first call; by backend, as the device may be registered anew. */

@@ -3,7 +3,7 @@
 import { aDevice, aDType, aFunction, checkArgument, received } from '../check.ts';
 import type { Backend } from './backend.ts';
 import { ReferenceBackend } from './reference/index.ts';
-import { createWasmBackend } from './wasm.ts';
+import { createWasmBackend } from './wasm/index.ts';
 
 /** 'cpu' is WebAssembly, or plain TypeScript where the host has no SIMD; 'reference' is plain TypeScript everywhere. */
 const backends = new Map<string, Backend>([

@@ -27,7 +27,6 @@ import {
 import { inverse } from '@otimes/linalg';
 import { checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Eigensolver, Kfe, outer } from './basis.ts';
-import { onHost } from './scalar.ts';
 
 /** A [dIn, dIn] and G [dOut, dOut], symmetric; of rank 0 the mean eigenvalue of a side at the identity. */
 export type OperatorFactors = { readonly A: Tensor; readonly G: Tensor };
@@ -142,7 +141,7 @@ export class KroneckerOperator {
   async decompose(): Promise<this> {
     if (this.#kfe !== null) return this;
     const { A, G } = this.#factors!;
-    const [a, g] = await Promise.all([onHost(A), onHost(G)]);
+    const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
     this.#kfe ??= lasting(() => this.#decomposed({ A: a, G: g }).on(A.device));
     return this;
   }

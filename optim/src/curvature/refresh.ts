@@ -131,7 +131,7 @@ export class Refresher<L extends LayerCurvature> {
     layer.job = null;
     try {
       const { kfe, rotation } = job.now();
-      checkBasis(this.#name, layer.label, kfe.host, layer.sizes);
+      checkBasis(this.#name, layer.label, kfe, layer.sizes);
       // Who looks at layers may have given this one another basis meanwhile.
       return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };
     } catch (error) {

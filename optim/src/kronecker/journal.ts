@@ -44,14 +44,6 @@ export function finiteMagnitude(x: Tensor, error: BadValue): number {
   return size;
 }
 
-/** The error for numbers that are NaN or infinite. */
-export function notFinite(name: string, what: string, where: string): RangeError {
-  return new RangeError(
-    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
-      'Look for a diverging loss or bad input in the last batch',
-  );
-}
-
 /** Whether an ordinary number of this `degree` in the gradient, 1 or 2. */
 export const isOrdinary = (size: number, degree: 1 | 2 = 1): boolean => size <= ORDINARY ** degree;
 

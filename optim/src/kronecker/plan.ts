@@ -8,7 +8,8 @@ import type { Factors } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
 import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
 import type { StepDemand } from './demand.ts';
-import { finiteMagnitude, isOrdinary, isOrdinaryStep, notFinite } from './journal.ts';
+import { finiteMagnitude, isOrdinary, isOrdinaryStep } from './journal.ts';
+import { foundIn } from './rest.ts';
 import type { Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
@@ -98,13 +99,15 @@ export class Planner {
       this.#checkFactor(fresh.A, 'factor A', state);
       this.#checkFactor(fresh.G, 'factor G', state);
     }
-    const size = finiteMagnitude(raw, () => notFinite(name, 'gradient', state.label));
+    const size = finiteMagnitude(raw, foundIn(name, 'gradient', state.label));
     return { state, inBasis, raw, size, averages: fresh && state.blended(fresh, this.#settings.factorDecay) };
   }
 
   /** Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite. */
   #checkFactor(factor: Tensor, what: string, { label }: BlockState): void {
-    finiteMagnitude(diagonal(factor), () => notFinite(this.#name, what, label));
+    const error = foundIn(this.#name, what, label);
+    const down = factor.rank === 0 ? 0 : factor.shape[0]! + 1;
+    finiteMagnitude(diagonal(factor), (i, value) => error(i * down, value));
   }
 
   /** The step of a block in a basis. */
@@ -114,7 +117,7 @@ export class Planner {
     const most =
       squares === null
         ? 0
-        : finiteMagnitude(squares, () => notFinite(this.#name, 'second moments of the gradients', state.label));
+        : finiteMagnitude(squares, foundIn(this.#name, 'second moments of the gradients', state.label));
     const isOrdinary = readsLater(raw) || this.#isOrdinary(active, basis, most);
     return { state, inBasis, raw, size, averages, basis, job, squares, isOrdinary };
   }

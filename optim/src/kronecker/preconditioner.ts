@@ -47,7 +47,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #stepper: Stepper;
   readonly #watchman: Watchman;
   readonly #trainable: readonly Parameter[];
-  readonly #unclaimed: readonly Parameter[];
   readonly #handles: readonly Handle[];
   #detached = false;
 
@@ -65,17 +64,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const { rule } = kind;
     const { states, paths, unclaimed } = assemble(name, model, o, lr);
     this.#trainable = [...paths.keys()];
-    this.#unclaimed = unclaimed;
     const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
     const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
     const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
     const settings = new StepSettings(lr, o, refresher);
     const demand = new StepDemand(name, states, rule, settings, refresher);
-    const makeRest = o.rest ?? ((parameters: Parameter[]) => kind.rest(parameters, lr));
-    const rest =
-      unclaimed.length === 0
-        ? null
-        : new Rest(name, makeRest([...unclaimed]), unclaimed, paths, { isOurs: o.rest === undefined, lr });
+    const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
+    const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
     const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
     const isOurs = Object.hasOwn(this.constructor, 'builtIn');
     this.#parts = { name, isOurs, states, paths, rule, settings, refresher, demand, rest, watch };
@@ -97,7 +92,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override set lr(lr: number) {
     checkLr(this.#name, lr);
     this.#parts.settings.lr = lr;
-    if (this.#parts.rest !== null) this.#parts.rest.lr = lr;
+    this.#parts.rest.lr = lr;
   }
 
   get weightDecay(): number {
@@ -200,7 +195,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Descriptions {
-    return describeClaims(layerRows(this.#parts.states, this.#parts.paths), this.#unclaimed, this.#parts.paths);
+    const { states, paths, rest } = this.#parts;
+    return describeClaims(layerRows(states, paths), rest.parameters, paths);
   }
 
   /** The state of a block, for looking at factors, bases and moments. Throws where there is no such block. */
@@ -238,15 +234,15 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
     const { states, rest } = this.#parts;
-    return save({ lr: this.lr, steps: this.steps, rng: this.#rng, states, rest: rest?.optimizer ?? null });
+    return save({ lr: this.lr, steps: this.steps, rng: this.#rng, states, rest: rest.optimizer });
   }
 
   override loadStateDict(saved: StateDict): void {
     const { states, rest, rule, settings, refresher, demand } = this.#parts;
     demand.checkNoStepOpen('loadStateDict()');
-    const before = { states, rest: rest?.optimizer ?? null };
+    const before = { states, rest: rest.optimizer };
     const loaded = load(saved, before, this.#name, rule.slots, (...job) => refresher.start(...job));
-    rest?.wasLoaded();
+    rest.loaded();
     for (const [i, state] of states.entries()) state.become(loaded.states[i]!);
     settings.lr = loaded.lr;
     refresher.steps = loaded.steps;

@@ -1,11 +1,128 @@
-/** The optimizer of the parameters that no block claims, as a program gives it. */
+/** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, readsLater, received } from '@otimes/core/extend';
+import { type BadValue, borrowGrad, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { meanGradient } from '../curvature/factors.ts';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
-import { finiteMagnitude, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
+import { finiteMagnitude, isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
+
+export type RestOptions = {
+  /** Of the optimizer whose rest it is. */
+  readonly name: string;
+  readonly lr: number;
+  /** The names of the model's parameters. */
+  readonly paths: ReadonlyMap<Tensor, string>;
+  /** The option of the user. */
+  readonly make: ((unclaimed: Parameter[]) => Optimizer) | undefined;
+  /** In its place. */
+  readonly byDefault: (unclaimed: Parameter[]) => Optimizer;
+};
+
+export class Rest {
+  readonly parameters: readonly Parameter[];
+  /** Null where nothing is left to it. */
+  readonly optimizer: Optimizer | null;
+  readonly #name: string;
+  readonly #paths: ReadonlyMap<Tensor, string>;
+  readonly #isOurs: boolean;
+  readonly #ratio: number;
+  #wasOrdinary = true;
+
+  constructor(parameters: readonly Parameter[], { name, lr, paths, make, byDefault }: RestOptions) {
+    this.parameters = parameters;
+    this.#name = name;
+    this.#paths = paths;
+    this.#isOurs = make === undefined;
+    this.optimizer =
+      parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
+    this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
+  }
+
+  /** Of the whole optimizer: the rest's is in the proportion to it that it had at the start. */
+  set lr(lr: number) {
+    if (this.optimizer !== null) this.optimizer.lr = lr * this.#ratio;
+  }
+
+  /** Throws for a gradient that is not finite. */
+  check(): void {
+    for (const p of this.parameters) {
+      const g = borrowGrad(p);
+      if (g !== null) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
+    }
+  }
+
+  /**
+   * A step, outside of every scope. What throws leaves parameters and optimizer as they were.
+   *
+   * @param gain of the whole optimizer: how much larger than the gradient a step may be
+   * @param journal takes the step back if something else fails later; null if nothing will
+   * @param summed how many examples the loss is a sum over: the optimizer sees the gradients of their mean. Null if that is the loss
+   */
+  step(gain: number, journal: Journal | null, summed: number | null = null): void {
+    const { optimizer } = this;
+    if (optimizer === null) return;
+    const sums = new Map(summed === null ? [] : this.parameters.map(p => [p, p.grad]));
+    const own = journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal());
+    if (own !== null) {
+      const state = optimizer.stateDict();
+      for (const p of this.parameters) own.save(p);
+      own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
+    }
+    try {
+      for (const [p, g] of sums) p.grad = g === null ? null : meanGradient(g, summed!, 'sum');
+      stepSynchronously(this.#name, optimizer);
+      if (own !== null) this.#checkStepped(optimizer);
+    } catch (error) {
+      own?.restore();
+      throw error;
+    } finally {
+      for (const [p, g] of sums) p.grad = g;
+    }
+  }
+
+  /** After a state was loaded: nobody knows what is in it. */
+  loaded(): void {
+    this.#wasOrdinary = false;
+  }
+
+  /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. A device that is read with await keeps no copies. */
+  #isOrdinary({ lr }: Optimizer, gain: number): boolean {
+    if (this.parameters.some(readsLater)) return true;
+    if (!this.#isOurs || !this.#wasOrdinary || !isOrdinaryStep(gain, lr, 1)) return false;
+    return this.parameters.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
+  }
+
+  /** Throws if the step has left something that is not finite. */
+  #checkStepped(optimizer: Optimizer): void {
+    let ordinary = true;
+    for (const [key, value] of Object.entries(optimizer.stateDict())) {
+      const size = largest(value);
+      if (!Number.isFinite(size)) throw notFinite(this.#name, `new '${key}'`, 'the rest optimizer');
+      ordinary &&= isOrdinary(size, 2);
+    }
+    for (const p of this.parameters)
+      if (!Number.isFinite(largest(p))) throw notFinite(this.#name, 'update', `'${this.#paths.get(p)}'`);
+    this.#wasOrdinary = ordinary;
+  }
+}
+
+/** What is wrong with the numbers of a step that changes nothing. */
+export function notFinite(name: string, what: string, where: string, first = ''): RangeError {
+  return new RangeError(
+    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ${first}` +
+      'Look for a diverging loss or bad input in the last batch',
+  );
+}
+
+/** Makes that error for the first such number, at a row-major position. */
+export const foundIn =
+  (name: string, what: string, where: string): BadValue =>
+  (position, value) =>
+    notFinite(name, what, where, `The first of them is ${value}, at position ${position}. `);
+
+const copyOf = (state: StateDict): StateDict =>
+  Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
 
 const METHODS = ['step', 'zeroGrad', 'stateDict', 'loadStateDict'] as const;
 
@@ -55,116 +172,6 @@ function isOptimizer(value: unknown): value is Optimizer {
   const isRate = typeof lr === 'number' && lr >= 0 && lr < Infinity;
   return isRate && METHODS.every(method => typeof Reflect.get(value, method) === 'function');
 }
-
-export class Rest {
-  readonly optimizer: Optimizer;
-  readonly #name: string;
-  readonly #parameters: readonly Parameter[];
-  readonly #paths: ReadonlyMap<Parameter, string>;
-  readonly #isOurs: boolean;
-  /** Its learning rate over that of the blocks' optimizer. */
-  readonly #lrRatio: number;
-  /** Whether what it remembers is known to be ordinary numbers. */
-  #wasOrdinary = true;
-
-  /**
-   * Throws unless `optimizer` is one and trains these parameters.
-   *
-   * @param name of the optimizer of the blocks, for messages
-   * @param isOurs whether no code of the program runs in its step
-   * @param lr of the blocks' optimizer
-   */
-  constructor(
-    name: string,
-    optimizer: unknown,
-    parameters: readonly Parameter[],
-    paths: ReadonlyMap<Parameter, string>,
-    { isOurs, lr }: { readonly isOurs: boolean; readonly lr: number },
-  ) {
-    this.optimizer = checkRest(name, optimizer, parameters, paths);
-    this.#name = name;
-    this.#parameters = parameters;
-    this.#paths = paths;
-    this.#isOurs = isOurs;
-    this.#lrRatio = lr === 0 ? 1 : this.optimizer.lr / lr;
-  }
-
-  /** Keeps its learning rate in the proportion to this one that it had at the start. */
-  set lr(lr: number) {
-    this.optimizer.lr = lr * this.#lrRatio;
-  }
-
-  /** After a state was loaded, of which nobody knows what is in it. */
-  wasLoaded(): void {
-    this.#wasOrdinary = false;
-  }
-
-  /** Throws for a gradient that is not finite. */
-  checkGradients(): void {
-    for (const p of this.#parameters) {
-      const g = borrowGrad(p);
-      if (g !== null) finiteMagnitude(g, () => notFinite(this.#name, 'gradient', this.#nameOf(p)));
-    }
-  }
-
-  #nameOf(p: Parameter): string {
-    return `'${this.#paths.get(p)}'`;
-  }
-
-  /**
-   * Its own step, before that of the blocks, which are other parameters. It sees gradients of the mean loss, as the blocks do.
-   *
-   * @param journal takes everything back that may be taken back after it; null for nothing
-   * @param sum the number of examples that the loss is a sum over; null where it is their mean
-   * @param gain as in `Rule`
-   */
-  step(journal: Journal | null, sum: number | null, gain: number): void {
-    const rest = this.optimizer;
-    const summed = new Map(sum === null ? [] : this.#parameters.map(p => [p, p.grad]));
-    const own = journal ?? (this.#isOrdinary(gain) ? null : new Journal());
-    if (own !== null) {
-      const state = rest.stateDict();
-      for (const p of this.#parameters) own.save(p);
-      own.after(() => unscoped(() => rest.loadStateDict(copyOf(state))));
-    }
-    try {
-      for (const [p, g] of summed) p.grad = g === null ? null : meanGradient(g, sum!, 'sum');
-      stepSynchronously(this.#name, rest);
-      if (own !== null) this.#checkStepped();
-    } catch (error) {
-      own?.restore();
-      throw error;
-    } finally {
-      for (const [p, g] of summed) p.grad = g;
-    }
-  }
-
-  /** Whether nothing can overflow in its step; of an optimizer of the user's nobody knows. No step elsewhere keeps copies. */
-  #isOrdinary(gain: number): boolean {
-    if (readsLater(this.#parameters[0]!)) return true;
-    if (!this.#isOurs || !this.#wasOrdinary || !isOrdinaryStep(gain, this.optimizer.lr, 1)) return false;
-    return this.#parameters.every(p => {
-      const g = borrowGrad(p);
-      return g === null || isOrdinary(largest(g));
-    });
-  }
-
-  /** Throws if its step has left something that is not finite. */
-  #checkStepped(): void {
-    let ordinary = true;
-    for (const [key, value] of Object.entries(this.optimizer.stateDict())) {
-      const size = largest(value);
-      if (!Number.isFinite(size)) throw notFinite(this.#name, `new '${key}'`, 'the rest optimizer');
-      ordinary &&= isOrdinary(size, 2);
-    }
-    for (const p of this.#parameters)
-      if (!Number.isFinite(largest(p))) throw notFinite(this.#name, 'update', this.#nameOf(p));
-    this.#wasOrdinary = ordinary;
-  }
-}
-
-const copyOf = (state: StateDict): StateDict =>
-  Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
 
 /** The rest's step, outside of every scope. Throws a TypeError if it returns a promise: what it does later, nobody could take back. */
 function stepSynchronously(name: string, rest: Optimizer): void {

@@ -15,13 +15,13 @@ import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import { meanGradient } from '../curvature/factors.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
 import type { Refresher, RefreshJob } from '../curvature/refresh.ts';
-import type { Scalar } from '../curvature/scalar.ts';
+import { replaced, type Scalar } from '../curvature/scalar.ts';
 import type { Stopwatch } from '../curvature/stopwatch.ts';
 import type { StepDemand } from './demand.ts';
-import { isOrdinary, Journal, largest, notFinite } from './journal.ts';
+import { isOrdinary, Journal, largest } from './journal.ts';
 import { type Active, gradientOf, type Plan, Planner } from './plan.ts';
 import type { Phase } from './report.ts';
-import type { Rest } from './rest.ts';
+import { notFinite, type Rest } from './rest.ts';
 import type { Proposal, Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
@@ -39,7 +39,7 @@ export type Parts = {
   readonly settings: StepSettings;
   readonly refresher: Refresher<BlockState>;
   readonly demand: StepDemand;
-  readonly rest: Rest | null;
+  readonly rest: Rest;
   readonly watch: Stopwatch<Phase>;
 };
 
@@ -80,7 +80,7 @@ export class Stepper {
       const one = this.#planner.active(state);
       if (one !== null) active.push(one);
     }
-    rest?.checkGradients();
+    rest.check();
     const { bases, jobs } = watch.time('refresh', () => this.#bases(active));
     if (!isKnown(bases)) {
       for (const { averages } of active) if (averages !== null) [held(averages.A), held(averages.G)];
@@ -165,9 +165,9 @@ export class Stepper {
         refresher.done = done;
       });
     }
-    if (rest === null) return journal;
+    const isSum = settings.lossReduction === 'sum';
     const batch = states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
-    rest.step(journal, settings.lossReduction === 'sum' ? batch : null, rule.gain);
+    rest.step(rule.gain, journal, isSum ? batch : null);
     return journal;
   }
 
@@ -183,7 +183,7 @@ export class Stepper {
       rule.together?.(proposals, settings);
       const decayed = new Set<Parameter>();
       for (const { state, gradient, update, scale } of proposals) {
-        if (this.observes) state.cosine = cosine(gradient, update);
+        if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
         this.#apply(state, update, scale, decayed);
       }
       if (journal !== null) for (const { state } of plans) this.#checkStepped(state);
@@ -307,8 +307,9 @@ export class Stepper {
 const isKnown = (bases: readonly (Kfe | Promise<Kfe>)[]): bases is readonly Kfe[] =>
   !bases.some(basis => basis instanceof Promise);
 
-function cosine(x: Tensor, y: Tensor): Scalar {
+/** In the place of the one before. */
+function cosine(x: Tensor, y: Tensor, before: Scalar | null): Scalar {
   const product = x.mul(y).sum();
-  if (readsLater(product)) return product.div(x.norm().mul(y.norm())).keep();
+  if (readsLater(product)) return replaced(before, product.div(x.norm().mul(y.norm())));
   return product.item() / (x.norm().item() * y.norm().item());
 }

@@ -20,11 +20,10 @@ import { checkClaims, type Descriptions, describeClaims } from '../curvature/cla
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
-import { notFinite } from '../kronecker/journal.ts';
 import { checkModel, trainableOf } from '../kronecker/model.ts';
 import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
-import { Rest } from '../kronecker/rest.ts';
+import { notFinite, Rest } from '../kronecker/rest.ts';
 import { Watchman } from '../kronecker/watchman.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
@@ -74,8 +73,7 @@ export abstract class MatrixOptimizer extends Optimizer {
   readonly #paths: ReadonlyMap<Parameter, string>;
   readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
-  readonly #unclaimed: readonly Parameter[];
-  readonly #rest: Rest | null;
+  readonly #rest: Rest;
   readonly #restGain: number;
   readonly #weightDecay: number;
   #matrices: readonly Matrix[];
@@ -127,10 +125,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     });
     const claimed = new Set(blocks.map(({ weight }) => weight));
     const unclaimed = this.#trainable.filter(p => !claimed.has(p));
-    this.#unclaimed = unclaimed;
-    const isOurs = o.rest === undefined;
-    const make = o.rest ?? defaults.rest;
-    this.#rest = unclaimed.length === 0 ? null : new Rest(name, make([...unclaimed]), unclaimed, paths, { isOurs, lr });
+    this.#rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: defaults.rest });
   }
 
   /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. */
@@ -150,7 +145,7 @@ export abstract class MatrixOptimizer extends Optimizer {
   override set lr(lr: number) {
     checkLr(this.#name, lr);
     this.#lr = lr;
-    if (this.#rest !== null) this.#rest.lr = lr;
+    this.#rest.lr = lr;
   }
 
   get weightDecay(): number {
@@ -172,9 +167,9 @@ export abstract class MatrixOptimizer extends Optimizer {
       });
       for (const { matrix, g } of active)
         checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${matrix.block.path}'`));
-      this.#rest?.checkGradients();
+      this.#rest.check();
       const plans = active.map(({ matrix, g }) => ({ matrix, ...scope(() => this.direction(g, matrix.slots)) }));
-      this.#rest?.step(null, null, this.#restGain);
+      this.#rest.step(this.#restGain, null);
       for (const { matrix, update, slots } of plans) {
         slots.forEach((value, i) => {
           matrix.slots[i]!.copy_(value);
@@ -205,13 +200,13 @@ export abstract class MatrixOptimizer extends Optimizer {
       ...{ path, collector, shape: [dOut, dIn], parameters: [path] },
       ...{ sharing: null, route: null, identity: [] },
     }));
-    return describeClaims(rows, this.#unclaimed, this.#paths);
+    return describeClaims(rows, this.#rest.parameters, this.#paths);
   }
 
   /** `lr`, `rest.…`, and for each matrix its slots as `matrices.PATH.m`. */
   override stateDict(): StateDict {
     const state: StateDict = { lr: scalar(this.#lr) };
-    for (const [key, value] of Object.entries(this.#rest?.optimizer.stateDict() ?? {})) state[`rest.${key}`] = value;
+    for (const [key, value] of Object.entries(this.#rest.optimizer?.stateDict() ?? {})) state[`rest.${key}`] = value;
     for (const { block, slots } of this.#matrices)
       this.slotNames.forEach((slot, i) => {
         state[`matrices.${block.path}.${slot}`] = slots[i]!.clone();
@@ -227,12 +222,12 @@ export abstract class MatrixOptimizer extends Optimizer {
       slots: this.slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
     }));
     const ofRest = reader.section('rest.');
-    if (this.#rest === null && Object.keys(ofRest).length > 0)
+    if (this.#rest.optimizer === null && Object.keys(ofRest).length > 0)
       reader.problem('unexpected: rest.…, no parameter is unclaimed');
     reader.finish();
     // The last thing that may fail: then nothing has been taken over yet.
-    this.#rest?.optimizer.loadStateDict(ofRest);
-    this.#rest?.wasLoaded();
+    this.#rest.optimizer?.loadStateDict(ofRest);
+    this.#rest.loaded();
     this.#lr = lr;
     this.#matrices = matrices;
   }

@@ -1,7 +1,7 @@
 /** Walks over strided operands, a plane of two axes at a time: what one call of a WebAssembly kernel covers. */
 
-import type { Shape } from '../shape.ts';
-import { type Path, walkRows } from './walk.ts';
+import type { Shape } from '../../shape.ts';
+import { type Path, walkRows } from '../walk.ts';
 
 /** Steps between rows and columns of each operand of a plane, in elements. */
 export type Steps = { readonly row: readonly number[]; readonly col: readonly number[] };

@@ -1,7 +1,7 @@
 /** The kernels of @otimes/kernels by operation and dtype; an entry that is missing has no kernel. */
 
 import type { Element, Exports } from '@otimes/kernels';
-import type { DType } from '../dtype.ts';
+import type { DType } from '../../dtype.ts';
 
 /** How the kernels call the dtypes. */
 const SUFFIX: Record<DType, Element> = { float32: 'f32', float64: 'f64', int32: 'i32', bool: 'bool' };

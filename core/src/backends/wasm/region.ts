@@ -1,10 +1,10 @@
 /** A region of WebAssembly memory behind a storage. */
 
 import { type Block, type Heap, type Memory, OutOfMemory } from '@otimes/kernels';
-import { bytesPerElement, type DType, type TypedArray } from '../dtype.ts';
-import { OutOfMemoryError } from '../errors.ts';
-import type { Region } from '../storage.ts';
-import type { Operand } from './backend.ts';
+import { bytesPerElement, type DType, type TypedArray } from '../../dtype.ts';
+import { OutOfMemoryError } from '../../errors.ts';
+import type { Region } from '../../storage.ts';
+import type { Operand } from '../backend.ts';
 
 /**
  * Keeps the block alive as long as a view of it can be reached: an ndarray that outlives its tensor holds nothing but

@@ -1,0 +1,35 @@
+/** Pooling on the `wasm` backend. */
+
+import type { Shape } from '../../../shape.ts';
+import type { Window } from '../../../window.ts';
+import type { Operand } from '../../backend.ts';
+import * as reference from '../../reference/layers/pool.ts';
+import type { Context } from '../context.ts';
+import { rowMajor } from '../memory.ts';
+import { addressOf, inMemory } from '../region.ts';
+
+export function maxPoolIndex(c: Context, x: Operand, out: Operand, window: Window): void {
+  const run = c.layer.maxPoolIndex[x.dtype];
+  if (run === undefined || !inMemory(out)) return reference.maxPoolIndex(x, out, window);
+  const planes = rowMajor(c, x);
+  run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(out));
+}
+
+export function avgPool(c: Context, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+  const run = c.layer.avgPool[out.dtype];
+  if (run === undefined || !inMemory(out)) return reference.avgPool(x, out, window, countIncludePad);
+  const planes = rowMajor(c, x);
+  run(...poolSizes(x.shape, out.shape, window), countIncludePad ? 1 : 0, addressOf(planes), addressOf(out));
+}
+
+export function avgPoolGrad(c: Context, gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+  const run = c.layer.avgPoolGrad[out.dtype];
+  if (run === undefined || !inMemory(out)) return reference.avgPoolGrad(gy, out, window, countIncludePad);
+  const grads = rowMajor(c, gy);
+  run(...poolSizes(out.shape, gy.shape, window), countIncludePad ? 1 : 0, addressOf(grads), addressOf(out));
+}
+
+function poolSizes(x: Shape, y: Shape, { kernel, stride, padding }: Window) {
+  const [n, c, h, w] = x as [number, number, number, number];
+  return [n * c, h, w, y[2]!, y[3]!, ...kernel, ...stride, ...padding] as const;
+}
