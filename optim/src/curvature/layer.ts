@@ -71,6 +71,12 @@ export class LayerCurvature {
     return [this.block.dOut, this.block.dIn];
   }
 
+  /** n³ of both sides. */
+  get decompositionCost(): number {
+    const { block, identityA, identityG } = this;
+    return (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
+  }
+
   /** Marks everything that outlives a step. */
   keep(): void {
     const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};

@@ -32,6 +32,8 @@ export class BlockState extends LayerCurvature {
   graft: Scalar = 1;
   /** `count` when that was measured. */
   graftedAt = 0;
+  /** In a step that asks for them, the second moments of the examples' gradients in `kfe`, [dOut, dIn]. */
+  squares: Tensor | null = null;
   /** What these left of the last update; null where they are off. For reports, as are the next two. */
   trust: Scalar | null = null;
   klClip: Scalar | null = null;

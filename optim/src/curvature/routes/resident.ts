@@ -5,7 +5,7 @@
  */
 
 import { concat, eye, noGrad, scope, type Tensor, unscoped, where } from '@otimes/core';
-import { isExposed, makeLazy, materialize, readsLater, versionOf } from '@otimes/core/extend';
+import { held, isExposed, makeLazy, materialize, readsLater, versionOf } from '@otimes/core/extend';
 import { type Kfe, type Rotation, rotate } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
@@ -89,8 +89,8 @@ export class ResidentWeight {
   turn(from: Kfe, to: Kfe, rotation: Rotation): void {
     const weight = this.in(from);
     const turned = rotate(weight, rotation);
-    // Where a check may have failed that nobody knows of yet nothing is written in place, and the basis is another all the same.
-    if (readsLater(weight)) this.#weight = turned.keep();
+    // Where a check may have failed that nobody knows of yet, nothing is written in place, but the basis is new.
+    if (readsLater(weight)) this.#weight = held(turned);
     else weight.copy_(turned);
     this.lead(to);
   }
