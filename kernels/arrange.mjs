@@ -21,7 +21,8 @@ function skipOperands(reader, op) {
   else if (op === 0xfc) {
     const bulk = reader.number();
     if (bulk > 9) numbers(12 - bulk);
-  } else if (op === 0x43) reader.at += 4;
+  } else if (op === 0x0e) numbers(reader.number() + 1);
+  else if (op === 0x43) reader.at += 4;
   else if (op === 0x44) reader.at += 8;
   else if ([0x02, 0x03, 0x04, 0x0c, 0x0d, 0x10, 0x23, 0x24, 0x41, 0x42].includes(op)) numbers(1);
 }

@@ -107,6 +107,18 @@ async function compile(entry, options, texts = null) {
   return binary;
 }
 
+/** Makes sure that the decoder knows all the instructions of a module. */
+function checkRestored(bytes, binary) {
+  const { memory, restore } = new WebAssembly.Instance(new WebAssembly.Module(decoder)).exports;
+  const at = memory.buffer.byteLength;
+  memory.grow(Math.ceil((bytes.length + 2 * binary.length) / 65536));
+  const view = new Uint8Array(memory.buffer);
+  view.set(bytes, at);
+  const out = at + bytes.length;
+  if (Buffer.compare(view.slice(out, restore(at, out)), binary) !== 0)
+    throw new Error('build: assembly/unpack.ts does not restore what arrange.mjs has arranged');
+}
+
 /** LZMA with the header of a .lzma file. */
 function pack(bytes) {
   // Level 7 has a dictionary of 8 MB; above it nothing gets smaller.
@@ -146,6 +158,7 @@ for (const [name, entry] of Object.entries(MODULES)) {
   const binary = padded(await compileKernels(entry));
   signatures.check(name, binary);
   const bytes = arranged(binary);
+  checkRestored(bytes, binary);
   const packed = pack(bytes);
   const value = ` {\n  size: ${bytes.length},\n  packed:\n    ${base64(packed)},\n}`;
   write(name, fileSource(entry, name, value), `${binary.length} bytes, packed ${packed.length}`);

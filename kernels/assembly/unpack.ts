@@ -199,6 +199,7 @@ function operands(op: u32): void {
     const bulk = number();
     if (bulk > 9) numbers(12 - bulk); // copies and fills
   }
+  else if (op == 0x0e) numbers(number() + 1); // a table of branches
   else if (op == 0x43) copy(4);
   else if (op == 0x44) copy(8);
   else if (op - 2 < 3 || op - 0x0c < 2 || op == 0x10 || op - 0x23 < 2 || op == 0x41 || op == 0x42) number();

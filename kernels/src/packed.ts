@@ -34,7 +34,8 @@ export function unpack({ size, packed }: Packed, variant: Variant): Uint8Array {
   const { memory, own, unpack, restore } = new wasm!.Instance(module).exports as Decoder;
   const arranged = own.value + bytes.length;
   const out = arranged + size;
-  const missing = out + size - memory.buffer.byteLength;
+  // A module is longer than its arrangement, by 3 bytes for each function at most.
+  const missing = out + 2 * size - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
   new Uint8Array(memory.buffer).set(bytes, own.value);
   unpack(own.value, arranged, size);
