@@ -16,9 +16,42 @@ const ALLOWED = {
   data: ['@otimes/core', '@otimes/core/extend'],
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
-const EXTRA = { 'optim/src/curvature': ['@otimes/nn'], 'optim/src/kronecker': ['@otimes/nn'] };
+/**
+ * Folders inside of packages that are floors of their own: from the rest of the package a file there may import the files that are
+ * listed, and no others, not for types either.
+ */
+const FLOORS = {
+  // Curvature knows nothing of optimizers.
+  'optim/src/curvature': ['optim/src/check.ts', 'optim/src/state-dict.ts'],
+};
+const EXTRA = {
+  'optim/src/curvature': ['@otimes/nn'],
+  'optim/src/kronecker': ['@otimes/nn'],
+  'optim/src/matrix': ['@otimes/nn'],
+};
 /** Files that import values of each other in a circle all the same, in the order of `cycles`, with the reason. */
 const KNOWN_CYCLES = {};
+/**
+ * Layers inside of a package, the lowest first: files and folders of its `src`. A file may import values from its own layer and
+ * from those below.
+ */
+const LAYERS = {
+  core: [
+    ['check', 'dtype', 'errors', 'shape', 'task', 'window'],
+    ['device'],
+    ['storage'],
+    ['scope'],
+    ['graph', 'ndview', 'pass', 'print', 'tensor', 'untrained'],
+    ['fill', 'nested', 'values'],
+    ['backends'],
+    ['op'],
+    ['ops'],
+    ['autograd', 'lazy'],
+    ['methods', 'methods-elementwise'],
+    ['blas', 'create', 'random', 'safetensors', 'threads'],
+    ['extend', 'index', 'node'],
+  ],
+};
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */
 const NODE_ONLY = ['core/src/node.ts', 'data/src/node.ts', 'kernels/src/node.ts'];
 
@@ -28,16 +61,25 @@ const files = folder =>
     return statSync(path).isDirectory() ? files(path) : path.endsWith('.ts') ? [path] : [];
   });
 
-/** What a file imports or re-exports from its own package for the values; `source` without its comments. */
+/**
+ * What a file imports or re-exports from its own package in a way that runs that file: `export *` does, and so do braces with
+ * nothing but types in them, of which the compiler leaves `import {}`. Only `import type` and `export type` disappear.
+ */
 const valueImports = source =>
-  [...source.matchAll(/^(?:import|export)\s+(?!type\b)([^;'"]*?)\s*from\s*'(\.[^']+)'/gm)]
-    .filter(([, names]) => {
-      const [, listed] = /^\{([^}]*)\}$/.exec(names) ?? [];
-      return (
-        listed === undefined || listed.split(',').some(one => one.trim() !== '' && !one.trim().startsWith('type '))
-      );
-    })
-    .map(([, , specifier]) => specifier);
+  [...source.matchAll(/^(?:import|export)\s+(?!type\b(?!\s*,))([^;'"]*?)\s*from\s*'(\.[^']+)'/gm)].map(
+    ([, , specifier]) => specifier,
+  );
+
+/** The layer of a file, by the longest entry that its path begins with; −1 if none does. */
+const layerOf = (layers, path) => {
+  let [found, length] = [-1, 0];
+  layers.forEach((entries, i) => {
+    for (const entry of entries)
+      if ((path === `${entry}.ts` || path.startsWith(`${entry}/`)) && entry.length > length)
+        [found, length] = [i, entry.length];
+  });
+  return found;
+};
 
 /** The circles of a graph, file → imported files: each as its files in sorted order, those that reach each other. */
 const cycles = graph => {
@@ -81,6 +123,10 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
       if (specifier.startsWith('.')) {
         const target = relative(join(root, name, 'src'), resolve(dirname(file), specifier));
         if (target.startsWith('..')) problems.push(`${path}: '${specifier}' leaves its package`);
+        const inside = `${name}/src/${target.split(sep).join('/')}`;
+        for (const [floor, below] of Object.entries(FLOORS))
+          if (path.startsWith(`${floor}/`) && !inside.startsWith(`${floor}/`) && !below.includes(inside))
+            problems.push(`${path}: '${specifier}' is on a floor above ${floor}`);
       } else if (specifier.startsWith('node:')) {
         if (!NODE_ONLY.includes(path)) problems.push(`${path}: '${specifier}' would not bundle for a browser`);
       } else if (![...allowed, ...extra].includes(specifier)) {
@@ -88,6 +134,14 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
       }
     }
   }
+  const layers = LAYERS[name];
+  const layer = path => layerOf(layers, path.slice(`${name}/src/`.length));
+  if (layers !== undefined)
+    for (const [path, targets] of graph) {
+      if (layer(path) < 0) problems.push(`${path}: has no place among the layers of ${name}, see LAYERS`);
+      for (const target of targets)
+        if (layer(target) > layer(path)) problems.push(`${path}: imports ${target}, which lies in a layer above`);
+    }
   for (const circle of cycles(graph))
     if (!(circle in KNOWN_CYCLES)) problems.push(`${circle}: import values of each other in a circle`);
 }

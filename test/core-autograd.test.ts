@@ -39,9 +39,9 @@ const net = (...[w, b, v]: Tensor[]): Tensor => {
 
 // --- what gradients are ---------------------------------------------------------------------------------------------
 
-law(t, 'a net has the gradients and second derivatives that differences say', () => {
-  gradcheck(net, [w1, b1, w2]);
-  gradgradcheck(net, [w1, b1, w2]);
+law(t, 'a net has the gradients and second derivatives that differences say', async () => {
+  await gradcheck(net, [w1, b1, w2]);
+  await gradgradcheck(net, [w1, b1, w2]);
 });
 
 law(t, 'the gradient is linear: in the function, and in gy', () => {
@@ -287,27 +287,31 @@ law(t, 'nor do 25,000 diamonds one after the other, nor one tensor used 50,000 t
 
 // --- operations from outside ----------------------------------------------------------------------------------------
 
-law(t, 'an operation defined outside is like those inside: broadcasting, second derivatives, names in errors', () => {
-  const hypot = defineOp<null>({
-    name: 'hypot',
-    shape: ([a, b]) => ({ shape: a!.mul(b!).shape, dtype: a!.dtype }),
-    forward(_, [a, b], out) {
-      out.copy_(noGrad(() => a!.square().add(b!.square()).sqrt()));
-    },
-    backward(gy, node) {
-      const [a, b] = [node.input(0), node.input(1)];
-      const y = a.square().add(b.square()).sqrt();
-      return [gy.mul(a).div(y), node.needs(1) ? gy.mul(b).div(y) : null];
-    },
-  });
-  const f = (a: Tensor, b: Tensor) => hypot([a, b], null);
-  gradcheck(f, [plain(2, 3), plain(3)]);
-  gradgradcheck(f, [plain(2, 1), plain(3)]);
-  const x = leaf(2);
-  const y = f(x, plain(2)).sum();
-  noGrad(() => x.scale_(2));
-  assert.throws(() => y.backward(), /^GraphError: hypot: backward needs its input 0/);
-});
+law(
+  t,
+  'an operation defined outside is like those inside: broadcasting, second derivatives, names in errors',
+  async () => {
+    const hypot = defineOp<null>({
+      name: 'hypot',
+      shape: ([a, b]) => ({ shape: a!.mul(b!).shape, dtype: a!.dtype }),
+      forward(_, [a, b], out) {
+        out.copy_(noGrad(() => a!.square().add(b!.square()).sqrt()));
+      },
+      backward(gy, node) {
+        const [a, b] = [node.input(0), node.input(1)];
+        const y = a.square().add(b.square()).sqrt();
+        return [gy.mul(a).div(y), node.needs(1) ? gy.mul(b).div(y) : null];
+      },
+    });
+    const f = (a: Tensor, b: Tensor) => hypot([a, b], null);
+    await gradcheck(f, [plain(2, 3), plain(3)]);
+    await gradgradcheck(f, [plain(2, 1), plain(3)]);
+    const x = leaf(2);
+    const y = f(x, plain(2)).sum();
+    noGrad(() => x.scale_(2));
+    assert.throws(() => y.backward(), /^GraphError: hypot: backward needs its input 0/);
+  },
+);
 
 // --- operations of the program's own -----------------------------------------------------------------------------------
 

@@ -245,9 +245,9 @@ law(t, 'owningIntermediates: the insides are released with the graph, or at once
 });
 
 for (const device of ['cpu', 'reference'])
-  law(t, `random programs on ${device} find every reachable tensor as they left it`, () => {
+  law(t, `random programs on ${device} find every reachable tensor as they left it`, async () => {
     for (const seed of [1, 2, 3]) {
-      const report = lifetimeFuzz({ device, seed, steps: 3000 });
+      const report = await lifetimeFuzz({ device, seed, steps: 3000 });
       assert.deepEqual([report.corrupted, report.unexpected], [[], []]);
       // The programs must have done what they are for.
       assert.ok(

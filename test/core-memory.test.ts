@@ -39,9 +39,9 @@ const churn = () => {
   for (let i = 0; i < 1500; i++) tensor(new Float32Array(5000).fill(-i)).add(1);
 };
 
-law(t, 'backward and grad of 500 random graphs give what they give where nothing is released early', () => {
+law(t, 'backward and grad of 500 random graphs give what they give where nothing is released early', async () => {
   for (let seed = 0; seed < 500; seed++) {
-    const wrong = checkGraph(seed, seed % 2 === 0 ? 'cpu' : 'reference', 3 + (seed % 14));
+    const wrong = await checkGraph(seed, seed % 2 === 0 ? 'cpu' : 'reference', 3 + (seed % 14));
     assert.equal(wrong, null);
   }
 });

@@ -95,6 +95,7 @@ checkDoors(
     randn: creation(core.randn, [2], { ...made, rng: new Generator(1) }),
     registerBackend: door(core.registerBackend, new ReferenceBackend('spare')),
     sameShape: door(core.sameShape, [1], [2]),
+    readStateDict: door(core.readStateDict, { a: plain() }),
     safetensorsMetadata: { ...door(core.safetensorsMetadata, saveSafetensors({ a: plain() })), says: 'safetensors' },
     saveSafetensors: { ...door(core.saveSafetensors, { a: plain() }, { author: 'me' }), says: 'safetensors' },
     scope: door(core.scope, () => 1),
@@ -159,7 +160,7 @@ checkDoors(
         'sqrt',
       ],
       ...['sin', 'cos', 'tanh', 'sigmoid', 'relu', 'erf', 'isNaN', 'isFinite', 'logicalNot', 'contiguous', 'clone'],
-      ...['detach', 'keep', 'dataSync', 'data', 'toArray', 'ndarray', 'toString', 'toJSON'],
+      ...['detach', 'keep', 'dataSync', 'data', 'array', 'cpu', 'toArray', 'ndarray', 'toString', 'toJSON'],
     ),
     ...binary(
       'add',
@@ -208,6 +209,7 @@ checkDoors(
     backward: of(() => x().mul(2))('backward', plain()),
     onGrad: method('onGrad', () => undefined, { borrows: true }),
     item: of(() => plain([1]))('item'),
+    number: of(() => plain([1]))('number'),
   },
   {
     ...Object.fromEntries(

@@ -82,8 +82,8 @@ t.test('without a lag the bases that one step began take over together', async t
   await withBackground({ host }, async () => {
     const run = new Run(optimizers.STEVE, { refresh: 'background' }).to(5);
     const [first, second] = ['layers.0', 'layers.2'].map(path => run.optimizer.inspect(path));
-    polled(() => first!.job!.ended(false) || null);
-    t.notOk(second!.job!.ended(false));
+    polled(() => first!.job!.ready(false) || null);
+    t.notOk(second!.job!.ready(false));
     run.to(7);
     t.match(run.optimizer.report().refreshes, { done: 2, inFlight: 2 });
     t.ok(first!.job, 'the other one is not there');
@@ -96,9 +96,9 @@ t.test('without a lag the bases that one step began take over together', async t
   await withBackground({ host: staggered.host }, async () => {
     const run = new Run(optimizers.STEVE, { refresh: 'background', stagger: true }).to(7);
     const [first, second] = ['layers.0', 'layers.2'].map(path => run.optimizer.inspect(path));
-    polled(() => (first!.job?.ended(false) ?? true) || null);
+    polled(() => (first!.job?.ready(false) ?? true) || null);
     run.to(8);
-    t.strictSame([first!.job, second!.job?.ended(false)], [null, false], 'other steps do not concern each other');
+    t.strictSame([first!.job, second!.job?.ready(false)], [null, false], 'other steps do not concern each other');
   });
 });
 

@@ -184,7 +184,7 @@ t.test('options of single blocks', t => {
     [
       'an unknown route',
       () => new KFAC(nested(), JSON.parse('{"route":"weights"}')),
-      /expected route to be 'auto' or 'gradient' or 'activations' or 'resident'|expected route to be .*'resident'/,
+      /KFAC: expected route to be 'auto' or 'gradient' or 'activations' or 'resident', got 'weights'/,
     ],
     [
       'an unknown refresh',

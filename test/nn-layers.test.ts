@@ -98,7 +98,7 @@ law(t, 'defaults: the mean, no smoothing, the exact GELU', () => {
 
 // --- derivatives ---
 
-law(t, 'first and second derivatives of layers and losses = central differences', () => {
+law(t, 'first and second derivatives of layers and losses = central differences', async () => {
   const [labels, targets] = [tensor([2, 0], int32), x(2, 3).softmax(1)];
   const functions: [f: (...x: Tensor[]) => Tensor, inputs: Tensor[]][] = [
     [(a, w, b) => functional.layerNorm(a!, w!, b!), [x(2, 3), x(3), x(3)]],
@@ -123,8 +123,8 @@ law(t, 'first and second derivatives of layers and losses = central differences'
     [(z, y) => bceWithLogits(z!, y!), [x(2, 3), targets]],
   ];
   for (const [f, inputs] of functions) {
-    gradcheck(f, inputs);
-    gradgradcheck(f, inputs);
+    await gradcheck(f, inputs);
+    await gradgradcheck(f, inputs);
   }
 });
 

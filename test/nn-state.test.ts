@@ -181,11 +181,18 @@ law(t, "a first-order optimizer goes on from a state on another device, and a lo
   same(weights(b.model), weights(a.model));
   const loader = new DataLoader(new TensorDataset(x(6, 1)), { batchSize: 2, shuffle: true, rng: new Generator(1) });
   const state = loader.stateDict();
-  for (const bad of [zeros([4], { dtype: 'int32' }), zeros([3], { dtype: 'int32' }), undefined])
-    assert.throws(
-      () => loader.loadStateDict({ ...state, position: tensor(1), rng: bad as Tensor }),
-      /rng|state of 4 words/,
-    );
+  for (const [bad, message] of [
+    [
+      zeros([4], { dtype: 'int32' }),
+      /^RangeError: Generator: expected a state of 4 words that are not all 0, got \[0,0,0,0\]$/,
+    ],
+    [
+      zeros([3], { dtype: 'int32' }),
+      /^RangeError: DataLoader: expected rng in the state to be .* of 4 numbers, got int32\[3\]$/,
+    ],
+    [undefined, /^RangeError: DataLoader: expected rng in the state to be .* of 4 numbers, got undefined$/],
+  ] as const)
+    assert.throws(() => loader.loadStateDict({ ...state, position: tensor(1), rng: bad as Tensor }), message);
   same(Object.values(loader.stateDict()), Object.values(state));
 });
 

@@ -222,9 +222,10 @@ function program(seed: number): { computed: string[]; wrong: string | null } {
   return { computed, wrong };
 }
 
-function check(seed: number): string | null {
+async function check(seed: number): Promise<string | null> {
   if (seed % 4 === 3) {
-    const { corrupted, unexpected } = lifetimeFuzz({ device: seed % 8 === 3 ? 'cpu' : 'reference', seed, steps: 600 });
+    const device = seed % 8 === 3 ? 'cpu' : 'reference';
+    const { corrupted, unexpected } = await lifetimeFuzz({ device, seed, steps: 600 });
     return [...corrupted, ...unexpected][0] ?? null;
   }
   const fast = program(seed);

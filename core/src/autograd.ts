@@ -169,7 +169,7 @@ function propagate(
 ): void {
   const walk = new Walk(!isRecording());
   const leaves: Tensor[] = y.node === null ? [y] : [];
-  const settle = (x: Tensor, complete: Tensor): Tensor => {
+  const deliver = (x: Tensor, complete: Tensor): Tensor => {
     let gx = complete;
     if (x.hasGradHooks) {
       if (!x.gradHooksBorrow) {
@@ -201,7 +201,7 @@ function propagate(
     for (const node of nodes) {
       const complete = walk.take(node);
       if (complete === undefined) continue;
-      const gout = settle(node.result, complete);
+      const gout = deliver(node.result, complete);
       if (node.op.builtIn) walk.run(() => deal(node, gout), gout);
       else {
         // A rule from outside may keep what it sees.
@@ -209,7 +209,7 @@ function propagate(
         deal(node, gout);
       }
     }
-    for (const leaf of leaves) settle(leaf, walk.take(leaf)!);
+    for (const leaf of leaves) deliver(leaf, walk.take(leaf)!);
   } finally {
     walk.end();
   }

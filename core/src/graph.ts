@@ -2,7 +2,8 @@
 
 import { aFunction, checkArgument, inspect } from './check.ts';
 import { GraphError } from './errors.ts';
-import { releaseInside, type Storage } from './storage.ts';
+import { releaseInside } from './scope.ts';
+import type { Storage } from './storage.ts';
 import type { Tensor } from './tensor.ts';
 
 /** What autograd needs of an operation: its name and the rule for its gradients. */

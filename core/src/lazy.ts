@@ -7,8 +7,9 @@ import { aFunction, checkArgument } from './check.ts';
 import { describe, ShapeError } from './errors.ts';
 import { noGrad } from './graph.ts';
 import { clone } from './ops/view.ts';
+import { scope } from './scope.ts';
 import { contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
-import { Storage, scope } from './storage.ts';
+import { Storage } from './storage.ts';
 import { checkTensors, type Tensor } from './tensor.ts';
 
 /** Options of `lazyTensor`. */

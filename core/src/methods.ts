@@ -4,17 +4,16 @@
  */
 
 import { backward } from './autograd.ts';
-import { to } from './devices.ts';
 import type { DType } from './dtype.ts';
+import { ElementwiseMethods } from './methods-elementwise.ts';
 import { cast } from './ops/cast.ts';
-import type { TensorLike } from './ops/convert.ts';
-import * as elementwise from './ops/elementwise.ts';
-import * as index from './ops/index.ts';
 import * as inplace from './ops/inplace.ts';
 import { matmul } from './ops/matmul.ts';
 import type { Axes, ReduceOptions } from './ops/reduce.ts';
 import * as reduce from './ops/reduce.ts';
+import * as select from './ops/select.ts';
 import * as parts from './ops/slice.ts';
+import { to, toCpu } from './ops/transfer.ts';
 import * as view from './ops/view.ts';
 import { TensorBase } from './tensor.ts';
 
@@ -22,213 +21,8 @@ import { TensorBase } from './tensor.ts';
 type Numbers = readonly number[] | [readonly number[]];
 const numbers = (args: Numbers): readonly number[] => (Array.isArray(args[0]) ? args[0] : (args as readonly number[]));
 
-/** The operations as methods. What `Tensor` below is made of; there is no object of this class itself. */
-class Methods extends TensorBase {
-  // --- elementwise, of one tensor: the shape stays; DTypeError for bool where a number is expected --------------------
-
-  /** −x. */
-  neg(): Tensor {
-    return elementwise.neg(this);
-  }
-
-  /** |x|. The gradient at 0 is 0. */
-  abs(): Tensor {
-    return elementwise.abs(this);
-  }
-
-  /** −1, 0 or 1, in the same dtype. No gradient. */
-  sign(): Tensor {
-    return elementwise.sign(this);
-  }
-
-  /** The largest integer ≤ x, in the same dtype. No gradient. */
-  floor(): Tensor {
-    return elementwise.floor(this);
-  }
-
-  /** The smallest integer ≥ x, in the same dtype. No gradient. */
-  ceil(): Tensor {
-    return elementwise.ceil(this);
-  }
-
-  /** The nearest integer, half to even, in the same dtype. No gradient. */
-  round(): Tensor {
-    return elementwise.round(this);
-  }
-
-  /** x². */
-  square(): Tensor {
-    return elementwise.square(this);
-  }
-
-  /** 1 / x. Integers give float32. */
-  reciprocal(): Tensor {
-    return elementwise.reciprocal(this);
-  }
-
-  /** eˣ. Integers give float32. */
-  exp(): Tensor {
-    return elementwise.exp(this);
-  }
-
-  /** eˣ − 1, accurate near 0. Integers give float32. */
-  expm1(): Tensor {
-    return elementwise.expm1(this);
-  }
-
-  /** The natural logarithm; NaN below 0. Integers give float32. */
-  log(): Tensor {
-    return elementwise.log(this);
-  }
-
-  /** log(1 + x), accurate near 0. Integers give float32. */
-  log1p(): Tensor {
-    return elementwise.log1p(this);
-  }
-
-  /** √x; NaN below 0. Integers give float32. */
-  sqrt(): Tensor {
-    return elementwise.sqrt(this);
-  }
-
-  /** The sine of radians. Integers give float32. */
-  sin(): Tensor {
-    return elementwise.sin(this);
-  }
-
-  /** The cosine of radians. Integers give float32. */
-  cos(): Tensor {
-    return elementwise.cos(this);
-  }
-
-  /** The hyperbolic tangent. Integers give float32. */
-  tanh(): Tensor {
-    return elementwise.tanh(this);
-  }
-
-  /** 1 / (1 + e⁻ˣ). Integers give float32. */
-  sigmoid(): Tensor {
-    return elementwise.sigmoid(this);
-  }
-
-  /** max(x, 0), in the same dtype. The gradient at 0 is 0. */
-  relu(): Tensor {
-    return elementwise.relu(this);
-  }
-
-  /** The error function 2/√π ∫₀ˣ exp(−t²) dt. Integers give float32. */
-  erf(): Tensor {
-    return elementwise.erf(this);
-  }
-
-  /**
-   * x Φ(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016). `approximate` is 'none' (default, exact) or 'tanh'.
-   * Integers give float32.
-   */
-  gelu(o?: { approximate?: 'none' | 'tanh' }): Tensor {
-    return elementwise.gelu(this, o);
-  }
-
-  /**
-   * Limits x to [min, max], by default −∞ and ∞, in the same dtype. The gradient is 1 inside, borders included, and 0
-   * outside. RangeError unless min ≤ max.
-   */
-  clamp(min?: number, max?: number): Tensor {
-    return elementwise.clamp(this, min, max);
-  }
-
-  /** Whether x is NaN; bool. */
-  isNaN(): Tensor {
-    return elementwise.nan(this);
-  }
-
-  /** Whether x is neither NaN nor infinite; bool. */
-  isFinite(): Tensor {
-    return elementwise.finite(this);
-  }
-
-  /** Whether x is 0; bool. */
-  logicalNot(): Tensor {
-    return elementwise.logicalNot(this);
-  }
-
-  // --- elementwise, of two: they broadcast, and give the common dtype unless noted ------------------------------------
-
-  /** this + other. */
-  add(other: TensorLike): Tensor {
-    return elementwise.add(this, other);
-  }
-
-  /** this − other. */
-  sub(other: TensorLike): Tensor {
-    return elementwise.sub(this, other);
-  }
-
-  /** this · other, element by element; `matmul` is the product of matrices. */
-  mul(other: TensorLike): Tensor {
-    return elementwise.mul(this, other);
-  }
-
-  /** this / other. Integers give float32. */
-  div(other: TensorLike): Tensor {
-    return elementwise.div(this, other);
-  }
-
-  /** this to the power of `exponent`. NaN for a negative base and a fraction. */
-  pow(exponent: TensorLike): Tensor {
-    return elementwise.pow(this, exponent);
-  }
-
-  /** The larger of both; NaN wins. Equal ones share the gradient. */
-  maximum(other: TensorLike): Tensor {
-    return elementwise.maximum(this, other);
-  }
-
-  /** The smaller of both; NaN wins. Equal ones share the gradient. */
-  minimum(other: TensorLike): Tensor {
-    return elementwise.minimum(this, other);
-  }
-
-  /** this = other; bool. */
-  eq(other: TensorLike): Tensor {
-    return elementwise.eq(this, other);
-  }
-
-  /** this ≠ other; bool. */
-  ne(other: TensorLike): Tensor {
-    return elementwise.ne(this, other);
-  }
-
-  /** this < other; bool. */
-  lt(other: TensorLike): Tensor {
-    return elementwise.lt(this, other);
-  }
-
-  /** this ≤ other; bool. */
-  le(other: TensorLike): Tensor {
-    return elementwise.le(this, other);
-  }
-
-  /** this > other; bool. */
-  gt(other: TensorLike): Tensor {
-    return elementwise.gt(this, other);
-  }
-
-  /** this ≥ other; bool. */
-  ge(other: TensorLike): Tensor {
-    return elementwise.ge(this, other);
-  }
-
-  /** Whether both are not 0; bool. */
-  logicalAnd(other: TensorLike): Tensor {
-    return elementwise.and(this, other);
-  }
-
-  /** Whether one of both is not 0; bool. */
-  logicalOr(other: TensorLike): Tensor {
-    return elementwise.or(this, other);
-  }
-
+/** The operations as methods. What `Tensor` below is made of; there are no objects of these classes themselves. */
+class Methods extends ElementwiseMethods {
   // --- products -------------------------------------------------------------------------------------------------------
 
   /**
@@ -309,12 +103,12 @@ class Methods extends TensorBase {
    * RangeError for an index below 0 or beyond the axis.
    */
   gather(axis: number, indices: Tensor): Tensor {
-    return index.gather(this, axis, indices);
+    return select.gather(this, axis, indices);
   }
 
   /** The slices along `axis` that the int32 vector `indices` names, in its order. RangeError for one out of range. */
   indexSelect(axis: number, indices: Tensor): Tensor {
-    return index.indexSelect(this, axis, indices);
+    return select.indexSelect(this, axis, indices);
   }
 
   // --- reductions: over `axis`, one or several, all by default; `keepdim` (default false) leaves them as length 1 -------
@@ -391,9 +185,17 @@ class Methods extends TensorBase {
     return cast(this, dtype);
   }
 
-  /** This on another device; itself if it is there. An Error that lists the devices if there is none of that name. */
+  /**
+   * This on another device; itself if it is there. An Error that lists the devices if there is none of that name. A TypeError if
+   * this device is read with await: there `await x.cpu()` is a copy.
+   */
   to(device: string): Tensor {
     return to(this, device);
+  }
+
+  /** A copy on 'cpu', outside of the graph, from every device. Rejects as `data` does. */
+  cpu(): Promise<Tensor> {
+    return toCpu(this);
   }
 
   /** The same values outside of the graph; memory is shared. */
@@ -442,12 +244,13 @@ class Methods extends TensorBase {
 }
 
 /**
- * The class of all tensors, with `Methods` in its prototype. It is the result of this call, so whoever can make a tensor from
+ * The class of all tensors, with the methods in its prototype. It is the result of this call, so whoever can make a tensor from
  * nothing has made it, and no bundler can drop the methods. A class that extends TensorBase would cost 16 ns a tensor.
  */
 function withMethods(): typeof Methods {
-  for (const [name, method] of Object.entries(Object.getOwnPropertyDescriptors(Methods.prototype)))
-    if (name !== 'constructor') Object.defineProperty(TensorBase.prototype, name, method);
+  for (const { prototype } of [Methods, ElementwiseMethods])
+    for (const [name, method] of Object.entries(Object.getOwnPropertyDescriptors(prototype)))
+      if (name !== 'constructor') Object.defineProperty(TensorBase.prototype, name, method);
   return TensorBase as typeof Methods;
 }
 

@@ -59,8 +59,8 @@ export function fromNested(
       if (ArrayBuffer.isView(value)) own = promote(own ?? 'bool', dtypeOfNumbers(op, value));
       if (value.length !== shape[axis])
         throw new ShapeError(
-          `${op}: nested arrays must be regular: expected ${axis < shape.length ? `${shape[axis]} entries` : 'a number'} ` +
-            `at data${path}, got ${value.length} entries`,
+          `${op}: nested arrays must be regular: expected ${axis < shape.length ? `an array of ${shape[axis]}` : 'a number'} ` +
+            `at data${path}, got an array of ${value.length}`,
         );
       for (let i = 0; i < value.length; i++) visit(value[i], axis + 1, `${path}[${i}]`);
       return;

@@ -13,6 +13,7 @@ import { allocateArray, bytesPerElement, type DType, type TypedArray } from './d
 import { FormatError } from './errors.ts';
 import { type Shape, sizeOf } from './shape.ts';
 import { isTensor, type Tensor } from './tensor.ts';
+import { readsLater } from './values.ts';
 
 /** Tensors by name; the names are PyTorch's dotted keys. */
 export type StateDict = Record<string, Tensor>;
@@ -45,7 +46,21 @@ const someBytes: Kind = {
   hint: v => (typeof v === 'string' ? "load of '@otimes/core/node' reads a file" : ''),
 };
 
-/** The bytes of a safetensors file with these tensors and free-form `metadata`, which defaults to none. */
+/**
+ * A copy of each tensor on 'cpu', outside of the graph, under the same names: what `saveSafetensors` takes. From every device;
+ * all of them as they are at the call. Rejects with the error of a check that failed on a device that is read with await.
+ */
+export async function readStateDict(state: StateDict): Promise<StateDict> {
+  checkArgument('readStateDict', 'state', state, someNamed);
+  // All reads are asked for before the first is awaited.
+  const copies = Object.entries(state).map(async ([name, x]) => [name, await x.cpu()] as const);
+  return Object.fromEntries(await Promise.all(copies));
+}
+
+/**
+ * The bytes of a safetensors file with these tensors and free-form `metadata`, which defaults to none. Of tensors on a device that
+ * is read with await: `saveSafetensors(await readStateDict(tensors))`.
+ */
 export function saveSafetensors(tensors: StateDict, metadata?: Record<string, string>): Uint8Array {
   checkArgument('safetensors', 'tensors', tensors, someNamed);
   const names = Object.keys(tensors).sort(
@@ -75,10 +90,15 @@ export function saveSafetensors(tensors: StateDict, metadata?: Record<string, st
   bytes.set(header, 8);
   let at = 8 + padded;
   for (const name of names) {
-    const data = tensors[name]!.dataSync();
+    const x = tensors[name]!;
+    if (readsLater(x))
+      throw new TypeError(
+        `safetensors: ${quoted(name)} is on '${x.device}', which is read with await; give await readStateDict(tensors)`,
+      );
+    const data = x.dataSync();
     const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     // Whoever writes to a bool tensor's memory may leave other bytes than 0 and 1.
-    bytes.set(tensors[name]!.dtype === 'bool' ? raw.map(byte => Number(byte !== 0)) : raw, at);
+    bytes.set(x.dtype === 'bool' ? raw.map(byte => Number(byte !== 0)) : raw, at);
     at += data.byteLength;
   }
   return bytes;

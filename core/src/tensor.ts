@@ -8,8 +8,9 @@ import type { Node } from './graph.ts';
 import type { Tensor } from './methods.ts';
 import { NdView } from './ndview.ts';
 import { type Json, print, toJson } from './print.ts';
+import { keepGraph } from './scope.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';
-import { keepGraph, Storage } from './storage.ts';
+import { Storage } from './storage.ts';
 
 /** Nested arrays, one level an axis. */
 export type Nested = number | boolean | readonly Nested[];

@@ -1,9 +1,7 @@
 /** Windows that slide over the planes of images [N, C, H, W]: where they stand, and how many fit. */
 
 import { type Kind, received } from './check.ts';
-import { type DType, isFloat } from './dtype.ts';
-import { DTypeError, describe, ShapeError } from './errors.ts';
-import { checkTensors } from './tensor.ts';
+import { ShapeError } from './errors.ts';
 
 /** Rows and columns. */
 export type Pair = readonly [rows: number, columns: number];
@@ -45,13 +43,6 @@ export function windowOf(op: string, kernel: number | Pair, o: WindowOptions): W
     padding: pairOf(op, 'padding', o.padding ?? 0, 0),
     dilation: pairOf(op, 'dilation', o.dilation ?? 1, 1),
   };
-}
-
-/** Throws unless `x` is a floating [N, C, H, W]. */
-export function checkImages(op: string, x: { dtype: DType; shape: readonly number[] }): void {
-  checkTensors(op, x);
-  if (x.shape.length !== 4) throw new ShapeError(`${op}: expected an input [N, C, H, W], got ${describe(x)}`);
-  if (!isFloat(x.dtype)) throw new DTypeError(`${op}: expected a floating tensor, got ${describe(x)}`);
 }
 
 /** How many windows fit into a plane: ⌊(size + 2·padding − dilation·(kernel−1) − 1) / stride⌋ + 1, at least one. */

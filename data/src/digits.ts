@@ -4,7 +4,7 @@
  */
 
 import { FormatError, Generator, type Tensor, tensor } from '@otimes/core';
-import { aNumber, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
+import { aDevice, aNumber, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 
 /** images float32 [n, 28, 28] with 0 (paper) … 1 (ink), labels int32 [n]. */
 export type Labelled = { images: Tensor; labels: Tensor };
@@ -14,6 +14,8 @@ export type DigitsOptions = {
   test?: number;
   /** Of the shuffle before the split; defaults to 0. */
   seed?: number;
+  /** Where the tensors are; defaults to 'cpu'. */
+  device?: string;
 };
 
 const PIXELS = 28 * 28;
@@ -23,8 +25,8 @@ const tenFiles: Kind = { expected: 'an array of ten parsed files', is: v => Arra
 /** Training and test set from the ten parsed files, digit 0 first, each `{ data: numbers 0 … 1 }` of 784 an image. */
 export function digitsFromJson(files: readonly unknown[], o: DigitsOptions = {}): { train: Labelled; test: Labelled } {
   checkArgument('digitsFromJson', 'files', files, tenFiles);
-  checkOptions('digitsFromJson', o, { test: aNumber, seed: aNumber });
-  const { test = 2000, seed = 0 } = o;
+  checkOptions('digitsFromJson', o, { test: aNumber, seed: aNumber, device: aDevice });
+  const { test = 2000, seed = 0, device = 'cpu' } = o;
   if (files.length !== 10)
     throw new FormatError(`digitsFromJson: expected the files of 10 digits, got ${files.length}`);
   const classes = files.map(pixelsOf);
@@ -44,8 +46,8 @@ export function digitsFromJson(files: readonly unknown[], o: DigitsOptions = {})
     }
   });
   const part = (from: number, to: number): Labelled => ({
-    images: tensor(images.subarray(from * PIXELS, to * PIXELS), { shape: [to - from, 28, 28] }),
-    labels: tensor(labels.subarray(from, to)),
+    images: tensor(images.subarray(from * PIXELS, to * PIXELS), { shape: [to - from, 28, 28], device }),
+    labels: tensor(labels.subarray(from, to), { device }),
   });
   return { train: part(0, total - test), test: part(total - test, total) };
 }

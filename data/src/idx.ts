@@ -4,7 +4,16 @@
  */
 
 import { DTypeError, FormatError, type Tensor, tensor } from '@otimes/core';
-import { aBoolean, aNumber, anInstance, aTensor, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aDevice,
+  aNumber,
+  anInstance,
+  aTensor,
+  checkArgument,
+  checkOptions,
+  oneOf,
+} from '@otimes/core/extend';
 
 /** What the elements of a file are. */
 export type IdxType = 'uint8' | 'int8' | 'int16' | 'int32' | 'float32' | 'float64';
@@ -44,6 +53,8 @@ export type IdxOptions = {
   normalize?: boolean;
   /** Reads no more than so many entries of the first axis; defaults to all. */
   limit?: number;
+  /** Where the tensor is; defaults to 'cpu'. */
+  device?: string;
 };
 
 const aUint8Array = anInstance(Uint8Array, 'a Uint8Array', v =>
@@ -53,8 +64,8 @@ const aUint8Array = anInstance(Uint8Array, 'a Uint8Array', v =>
 /** The tensor in an IDX file. Integers of every width, unsigned bytes too, become int32. */
 export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
   checkArgument('parseIdx', 'bytes', bytes, aUint8Array);
-  checkOptions('parseIdx', o, { normalize: aBoolean, limit: aNumber });
-  const { normalize = false, limit } = o;
+  checkOptions('parseIdx', o, { normalize: aBoolean, limit: aNumber, device: aDevice });
+  const { normalize = false, limit, device = 'cpu' } = o;
   if (bytes.length < 4) throw new FormatError(`parseIdx: expected at least 4 bytes of header, got ${bytes.length}`);
   if (bytes[0] !== 0 || bytes[1] !== 0)
     throw new FormatError(`parseIdx: a file begins with two zero bytes, this one with ${bytes[0]} and ${bytes[1]}`);
@@ -90,7 +101,7 @@ export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
       shape[0] = limit;
     }
   }
-  return tensor(elements(view, start, size, codec, normalize), { shape });
+  return tensor(elements(view, start, size, codec, normalize), { shape, device });
 }
 
 function elements(view: DataView, start: number, size: number, { bytes, dtype, get }: Codec, normalize: boolean) {
@@ -104,7 +115,8 @@ function elements(view: DataView, start: number, size: number, { bytes, dtype, g
 
 /**
  * An IDX file with the elements of `x`. `type` defaults to that of the tensor's own dtype, and for bool to uint8.
- * Throws a RangeError at an element that the type cannot hold exactly.
+ * Throws a RangeError at an element that the type cannot hold exactly. From a device that is read with await, write
+ * `tensor(await x.data(), { shape: x.shape })`.
  */
 export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
   checkArgument('writeIdx', 'x', x, aTensor);

@@ -6,9 +6,10 @@
  * batches. Leaving a loop early ends the epoch; the next loop starts a new one.
  */
 
-import { defaultGenerator, Generator, type StateDict, Tensor, tensor } from '@otimes/core';
+import { defaultGenerator, Generator, getBackend, type StateDict, Tensor, tensor } from '@otimes/core';
 import {
   aBoolean,
+  aDevice,
   aFunction,
   aNumber,
   anInstance,
@@ -39,6 +40,11 @@ export type LoaderOptions<S, B> = {
   collate?: (samples: Awaited<S>[]) => B | Promise<B>;
   /** With `for await`: batches prepared ahead of the one in use; defaults to 2. */
   prefetch?: number;
+  /**
+   * Where the tensors of a batch arrive, those in lists and records too; defaults to where they are. Each is copied once, when
+   * its batch is complete: with `for await` up to `prefetch` batches before it is due.
+   */
+  device?: string;
 };
 
 const someOptions: Kind = {
@@ -54,6 +60,7 @@ const KINDS = {
   rng: anInstance(Generator, 'a Generator'),
   collate: aFunction,
   prefetch: aNumber,
+  device: aDevice,
 };
 
 /** One pass over the dataset: its order, the generator's state before that was drawn, and the batches handed out. */
@@ -66,6 +73,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
   readonly dropLast: boolean;
   readonly prefetch: number;
   readonly #rng: Generator | null;
+  readonly #device: string | undefined;
   readonly #collate: ((samples: Awaited<S>[]) => unknown) | undefined;
   /** The epoch in progress, of the loop that began last. */
   #epoch: Epoch | null = null;
@@ -89,6 +97,8 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     this.prefetch = prefetch;
     this.#rng = o.shuffle === true ? (o.rng ?? defaultGenerator()).split() : null;
     this.#collate = o.collate;
+    // A name that no device has is an error here, not in the first epoch.
+    this.#device = o.device === undefined ? undefined : getBackend(o.device).device;
   }
 
   /** The number of batches of an epoch. */
@@ -204,18 +214,31 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
 
   #batchNow(indices: Int32Array): B {
     const { dataset } = this;
-    if (this.#collate === undefined && dataset.batch !== undefined) return present(dataset.batch(indices)) as B;
+    if (this.#collate === undefined && dataset.batch !== undefined)
+      return this.#arrived(present(dataset.batch(indices)));
     const samples = Array.from(indices, index => present(dataset.get(index)) as Awaited<S>);
-    return present(this.#collate === undefined ? collate(samples) : this.#collate(samples)) as B;
+    return this.#arrived(present(this.#collate === undefined ? collate(samples) : this.#collate(samples)));
   }
 
   async #batchLater(indices: Int32Array): Promise<B> {
     const { dataset } = this;
-    if (this.#collate === undefined && dataset.batch !== undefined) return (await dataset.batch(indices)) as B;
+    if (this.#collate === undefined && dataset.batch !== undefined) return this.#arrived(await dataset.batch(indices));
     // Each `get` has its own async function, so that one that throws does not leave the promises before it unheard.
     const samples = await Promise.all(Array.from(indices, async index => dataset.get(index)));
-    return (await (this.#collate === undefined ? collate(samples) : this.#collate(samples))) as B;
+    return this.#arrived(await (this.#collate === undefined ? collate(samples) : this.#collate(samples)));
   }
+
+  #arrived(batch: unknown): B {
+    return (this.#device === undefined ? batch : onDevice(batch, this.#device)) as B;
+  }
+}
+
+/** `value` with the tensors in it, in lists and records, on a device. */
+function onDevice(value: unknown, device: string): unknown {
+  if (value instanceof Tensor) return value.to(device);
+  if (Array.isArray(value)) return value.map(one => onDevice(one, device));
+  if (!isPlainObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, onDevice(one, device)]));
 }
 
 /** `value`, unless it is a promise. */

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { FormatError, ShapeError, type Tensor } from '@otimes/core';
-import { aNumber, aString, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
+import { aDevice, aNumber, aString, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
 import type { Labelled } from './digits.ts';
 import { type IdxOptions, parseIdx } from './idx.ts';
 
@@ -33,6 +33,8 @@ export type FashionMnistOptions = {
   split?: 'train' | 'test';
   /** No more than so many images, the first ones; defaults to all. */
   limit?: number;
+  /** Where the tensors are; defaults to 'cpu'. */
+  device?: string;
 };
 
 /**
@@ -41,10 +43,10 @@ export type FashionMnistOptions = {
  */
 export function fashionMnist(folder: string, options: FashionMnistOptions = {}): Labelled {
   checkArgument('fashionMnist', 'folder', folder, aString);
-  checkOptions('fashionMnist', options, { split: oneOf('train', 'test'), limit: aNumber });
-  const { split = 'train', limit } = options;
+  checkOptions('fashionMnist', options, { split: oneOf('train', 'test'), limit: aNumber, device: aDevice });
+  const { split = 'train', limit, device = 'cpu' } = options;
   const prefix = split === 'train' ? 'train' : 't10k';
-  const o: IdxOptions = limit === undefined ? {} : { limit };
+  const o: IdxOptions = { device, ...(limit !== undefined && { limit }) };
   const images = readIdx(located(folder, `${prefix}-images-idx3-ubyte`), { ...o, normalize: true });
   const labels = readIdx(located(folder, `${prefix}-labels-idx1-ubyte`), o);
   const [n, h, w] = images.shape;

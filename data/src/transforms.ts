@@ -1,7 +1,7 @@
 /** Changes of whole sets of images or features. */
 
 import { DTypeError, noGrad, ShapeError, Tensor, tensor, where } from '@otimes/core';
-import { aTensor, checkArgument, type Kind } from '@otimes/core/extend';
+import { aTensor, checkArgument, checkFinite, type Kind } from '@otimes/core/extend';
 
 /** One number, one a channel of images [..., channels, h, w], or a tensor that broadcasts. */
 export type PerChannel = number | readonly number[] | Tensor;
@@ -11,13 +11,18 @@ const perChannelKind: Kind = {
   is: v => typeof v === 'number' || v instanceof Tensor || (Array.isArray(v) && v.every(n => typeof n === 'number')),
 };
 
-/** (images − mean) / std, on the device of the images. */
+/**
+ * (images − mean) / std, on the device of the images.
+ *
+ * @throws RangeError for a std of 0; on a device that is read with await, the next read rejects with it
+ */
 export function normalize(images: Tensor, mean: PerChannel, std: PerChannel): Tensor {
   checkFloat('normalize', images);
   checkArgument('normalize', 'mean', mean, perChannelKind);
   checkArgument('normalize', 'std', std, perChannelKind);
   const divisor = perChannel(images, std);
-  if (divisor.eq(0).any().item() === 1) throw new RangeError('normalize: cannot divide by a std of 0');
+  const zeros = where(divisor.eq(0), Number.NaN, 0);
+  checkFinite(zeros, () => new RangeError('normalize: cannot divide by a std of 0'));
   return images.sub(perChannel(images, mean)).div(divisor);
 }
 

@@ -2,11 +2,12 @@
 
 import { describe, ShapeError, Tensor } from '@otimes/core';
 import { aBoolean, aTensor, checkArgument, checkOptions } from '@otimes/core/extend';
+import { insides } from './calls.ts';
 import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { attentionWeights } from './functional.ts';
 import { Linear } from './linear.ts';
-import { insides, Module } from './module.ts';
+import { Module } from './module.ts';
 
 export type AttentionOptions = Placement & {
   /** Of the four linear layers; default true. */

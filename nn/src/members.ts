@@ -18,6 +18,21 @@ export function isMember(value: unknown): value is Parameter | Buffer | AnyModul
   return value instanceof Parameter || value instanceof Buffer || value instanceof ModuleBase;
 }
 
+/** Each value of a kind once, by the first path that leads to it. */
+export function firstOfEach<T extends object>(
+  all: Iterable<Member>,
+  is: (value: object) => value is T,
+): Map<string, T> {
+  const seen = new Set<object>();
+  const found = new Map<string, T>();
+  for (const [path, value] of all) {
+    if (!is(value) || seen.has(value)) continue;
+    seen.add(value);
+    found.set(path, value);
+  }
+  return found;
+}
+
 /** What a plain container holds, by name; null for all other objects. */
 function entriesOf(holder: object): Iterable<[name: unknown, value: unknown]> | null {
   if (holder instanceof Map) return holder;

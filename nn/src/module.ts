@@ -1,6 +1,6 @@
 /** Module: a tree of layers with their parameters, forward hooks, and state by PyTorch's dotted names. */
 
-import { type Handle, owningIntermediates, type StateDict, Tensor } from '@otimes/core';
+import { type Handle, type StateDict, Tensor } from '@otimes/core';
 import {
   aBoolean,
   aDevice,
@@ -14,10 +14,12 @@ import {
   noteMoved,
   received,
 } from '@otimes/core/extend';
+import { keepAll, running } from './calls.ts';
 import {
   type Change,
   changeAll,
   fieldChange,
+  firstOfEach,
   hiddenIn,
   isMember,
   type Member,
@@ -25,17 +27,18 @@ import {
   membersIn,
   replaceIn,
 } from './members.ts';
-import { Buffer, Parameter } from './parameter.ts';
+import { Buffer, Parameter, relocated } from './parameter.ts';
+import { printed } from './print.ts';
 import { loadInto } from './state.ts';
 
 /** Any module, whatever it takes and returns. */
 // biome-ignore lint/suspicious/noExplicitAny: the parameters of forward are contravariant, so no narrower type covers all
 export type AnyModule = Module<any, unknown>;
 
-/** Sees what went into a module and what came out; a result other than undefined takes the output's place. */
+/** Gets the inputs and the output of a call; what it returns replaces the output, unless that is undefined. */
 export type ForwardHook = (module: AnyModule, inputs: readonly unknown[], output: unknown) => unknown;
 
-/** Sees what is about to go into a module. */
+/** Gets the inputs of a call before it runs. */
 export type BeforeHook = (module: AnyModule, inputs: readonly unknown[]) => void;
 
 type Hooks<H> = readonly { readonly hook: H; readonly borrows: boolean }[];
@@ -43,85 +46,46 @@ type Hooks<H> = readonly { readonly hook: H; readonly borrows: boolean }[];
 const BORROWS = { borrows: aBoolean };
 const RECURSE = { recurse: aBoolean };
 
-/** Calls that are running, one in another. */
-let depth = 0;
-/** Containers that are running and own what is made in them. */
-let owners = 0;
-/** Counts the calls in which code of the program may have kept a tensor that a container would have owned. */
-let foreign = 0;
-/** Plain tensors that require a gradient and were in modules before their first call. */
+/** Plain tensors that require a gradient and were fields of modules before the first call of those. */
 const early = new WeakSet<Tensor>();
-/** Sees each call in the place of the hooks. */
-let observer: ((module: AnyModule, output: unknown) => void) | null = null;
-
-/**
- * Runs the forward pass of `container`, whose intermediate tensors go with the graph. If it comes to a layer that may keep
- * what it sees, or to a hook that does not borrow, they stay as long as they can be reached, as other tensors do.
- */
-export function insides(container: object, run: () => Tensor): Tensor {
-  const before = foreign;
-  const checked = () => tensorFrom(run(), container, () => 'its output');
-  owners++;
-  try {
-    return owningIntermediates(checked, () => foreign === before);
-  } finally {
-    owners--;
-  }
-}
-
-/** `value`, unless a layer of the program gave `container` something that is no tensor. `what` names it. */
-export function tensorFrom(value: Tensor, container: object, what: () => string): Tensor {
-  if (!(value instanceof Tensor)) checkArgument(nameOf(container), what(), value, aTensor);
-  return value;
-}
-
-/** Runs `run`, in which `see` is told of every call and no hook is. */
-export function observed<T>(see: (module: AnyModule, output: unknown) => void, run: () => T): T {
-  const before = observer;
-  observer = see;
-  try {
-    return run();
-  } finally {
-    observer = before;
-  }
-}
 
 /**
  * The base of all layers and models. Parameters, buffers and submodules are found in public fields, and in plain objects,
- * arrays, maps and sets there, in that order and under those names: `heads.cat.weight`. What lies in instances of other
- * classes is an error, and so is a plain tensor where a parameter or buffer was; `#private` fields are not seen, and an
- * optimizer's `step` throws for a layer in one.
+ * arrays, maps and sets in those fields, in that order and by their names: `heads.cat.weight`. A parameter or module in an
+ * instance of another class is an error, and so is a plain tensor in the place of a parameter or buffer. `#private` fields are
+ * not searched; an optimizer's `step` throws for a layer in one.
  *
- * A subclass writes `forward`; users write `call`, which also runs the hooks. One input and a tensor are the rule; a module
- * with others says so: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
+ * A subclass implements `forward`; users call `call`, which also runs the hooks. Most modules take one tensor and return one;
+ * a module with other inputs or results declares them: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
  */
 export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> extends ModuleBase {
-  /** The members that are parameters and buffers in every instance of a layer of the library, and of what extends it. */
+  /** Layers of the library: the names of the fields that are parameters or buffers in every instance. */
   declare static readonly tensors?: readonly string[];
-  /** Whether dropout and batch statistics act as in training. Switched by `train` and `eval`. */
+  /** Whether dropout and batch norm behave as in training. `train` and `eval` set it. */
   training = true;
-  /** In boxes, so that a hook that is registered twice is removed once. */
+  /** One object for each registration, so that a hook that is registered twice can be removed once. */
   #hooks: Hooks<ForwardHook> = [];
   #before: Hooks<BeforeHook> = [];
-  /** Whether this is a layer of the library itself: the very class, which has its name there. */
+  /** Whether the class is a layer of the library, and not one that extends it: only those have a `builtIn` themselves. */
   readonly #builtIn = Object.hasOwn(this.constructor, 'builtIn');
   #wasCalled = false;
-  /** Names under which a parameter or buffer was found. */
+  /** Names of fields in which a parameter or buffer was found. */
   readonly #held = new Set((this.constructor as typeof Module).tensors);
-  /** The methods of the class, which an instance may have others in the place of. */
+  /** The methods of the class; an instance may have replaced them. */
   readonly #forward = this.forward;
   readonly #call = this.call;
 
   /** Synchronous. With two inputs or another result: `extends Module<[x: Tensor, y: Tensor], Result>`. */
   abstract forward(...inputs: Args): Result;
 
-  /** What `call` runs in the place of `forward`, if anything. */
+  /** What `call` runs instead of `forward`, if anything. */
   #substitute: ((...inputs: Args) => Result) | null = null;
   #substituteBorrows = false;
 
   /**
-   * Lets `call` run `forward` elsewhere: by an optimizer that keeps the weights in another basis, say. It must compute the
-   * same function. Throws if somebody else does so already. What it sees is its own to keep, unless it `borrows`.
+   * Makes `call` run `forward` instead of the method: for an optimizer that stores the weights in another basis, for example.
+   * It must compute the same function. Throws if there is a substitute already. It may keep the tensors that it gets, unless it
+   * `borrows`; see `onForward`.
    */
   substitute(forward: (...inputs: Args) => Result, o: { borrows?: boolean } = {}): Handle {
     const name = nameOf(this);
@@ -141,9 +105,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /**
-   * Whether this module may hold on to tensors of a forward pass. False for layers of the library, true for classes of the
-   * program (those that extend a layer, too) and for layers with a `forward` of their own, unless they override this: a
-   * container of layers that keep nothing gives the tensors between them back with the graph, see `Sequential`.
+   * Whether this module may keep tensors of a forward pass after it. False for layers of the library; true for classes of the
+   * program, also those that extend a layer, and for layers whose `forward` was replaced, unless they override this. A
+   * container of layers that keep nothing, such as `Sequential`, releases the tensors between its layers with the graph.
    */
   keepsTensors(): boolean {
     return (
@@ -158,18 +122,19 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   call(...inputs: Args): Result {
     if (!this.#wasCalled) this.#beforeFirstCall();
     if (this.#builtIn) this.#checkInputs(inputs);
-    if (owners > 0 && this.keepsTensors()) foreign++;
-    depth++;
+    if (running.owners > 0 && this.keepsTensors()) running.foreign++;
+    running.depth++;
     try {
-      const plain = observer === null && this.#before.length === 0 && this.#hooks.length === 0;
+      const plain = running.observer === null && this.#before.length === 0 && this.#hooks.length === 0;
       return plain ? this.#run(inputs) : this.#runSeen(inputs);
     } finally {
-      depth--;
+      running.depth--;
     }
   }
 
-  /** With whoever watches: the observer, or else the hooks. */
+  /** Runs the forward pass with its hooks, or with the observer if there is one. */
   #runSeen(inputs: Args): Result {
+    const { observer } = running;
     if (observer !== null) {
       const output = this.#run(inputs);
       observer(this, output);
@@ -198,10 +163,10 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     return output;
   }
 
-  /** Of the outermost module: all parameters that it lists count as known, and what it cannot list is an error. */
+  /** For the outermost module: its parameters count as known from now on, and one that it cannot list is an error. */
   #beforeFirstCall(): void {
     checkArgument(nameOf(this), 'its forward', this.forward, aFunction);
-    if (depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
+    if (running.depth === 0) noteKnown(firstOfEach(this.#walk(true), isParameter).values());
     this.#wasCalled = true;
   }
 
@@ -229,8 +194,8 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /**
-   * Runs `hook` after each `call`, in the order of registration. What it sees is its own to keep, unless it `borrows`:
-   * then it promises to let go of tensors when backward has passed them.
+   * Runs `hook` after each `call`, in the order of registration. The hook may keep the tensors that it gets. With `borrows`
+   * (default false) it promises to drop them before backward has passed them, so that their memory can be released then.
    */
   onForward(hook: ForwardHook, o: { borrows?: boolean } = {}): Handle {
     const added = this.#registration('onForward', hook, o);
@@ -259,14 +224,14 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     return { hook, borrows: o.borrows ?? false };
   }
 
-  /** The entries of this module itself, under their names. */
+  /** The entries of this module itself, with their names. */
   protected *members(): Iterable<Member> {
     for (const [name, value] of Object.entries(this)) yield* membersIn(name, value);
   }
 
   /**
-   * Every parameter, buffer and module of the tree, depth first, by its dotted path; one used in two places is there twice.
-   * Throws for a tree that is none, and for what may want to be trained and cannot be listed.
+   * Every parameter, buffer and module of the tree, depth first, by its dotted path; one that is used in two places is listed
+   * twice. Throws if a module contains itself, and for a tensor that requires a gradient and cannot be listed.
    */
   #walk(calling = false, recurse = true): Map<string, Parameter | Buffer | AnyModule> {
     const found = new Map<string, Parameter | Buffer | AnyModule>();
@@ -285,11 +250,11 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
         } else if (!(value instanceof Tensor)) {
           if (recurse) others.push([path, value]);
         } else {
-          // A call may run with tensors in the place of weights that were computed from them, or that get gradients themselves.
+          // During a call, tensors that were computed from weights, or that get gradients themselves, may replace the weights.
           const isPlain = value.isLeaf && !value.requiresGrad;
-          const lost = module.#held.has(name) && depth === 0 && (!calling || isPlain);
+          const lost = module.#held.has(name) && running.depth === 0 && (!calling || isPlain);
           const trains = value.requiresGrad && value.isLeaf;
-          // One that came in a forward pass, an input that the layer remembers say, is nobody's weight.
+          // One that was stored during a forward pass, such as an input that the layer remembers, is no weight.
           const stray = trains && (!module.#wasCalled || early.has(value));
           if (!lost && stray && calling && !module.#wasCalled) early.add(value);
           else if (lost || stray)
@@ -345,7 +310,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     return new Map([['', this as AnyModule], ...below]);
   }
 
-  /** Sets training mode on the whole tree, or throws and leaves all of it, if a layer in it is frozen by `Object.freeze`. */
+  /** Sets training mode in the whole tree. Throws and changes nothing if a module in it is frozen by `Object.freeze`. */
   train(on = true): this {
     checkArgument('train', 'its argument', on, aBoolean);
     const changes = Array.from(this.namedModules(), ([path, module]) =>
@@ -362,9 +327,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /**
-   * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it;
-   * what is on the device already stays as it is. Tied parameters stay tied. Throws and moves nothing if one is in a place
-   * that is frozen or read-only.
+   * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it.
+   * Those that are on the device already are not changed. Tied parameters stay tied. Throws and moves nothing if a field is
+   * frozen or read-only, or if a tensor is on a device that is read with await: make another model and `loadStateDict` there.
    */
   to(device: string): this {
     checkArgument('to', 'device', device, aDevice);
@@ -391,8 +356,9 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 
   /**
-   * Copies values into parameters and buffers, converting between floating dtypes, from any device. All or nothing: missing,
-   * unexpected, misshapen and released entries are listed in one error and nothing is loaded.
+   * Copies values into parameters and buffers, converting between floating dtypes, from any device; from another one that is
+   * read with await, pass `await readStateDict(state)`. All or nothing: missing, unexpected, misshapen and released entries are
+   * listed in one error, and nothing is loaded.
    *
    * @param o strict: default true; false allows missing and unexpected entries, not misshapen ones.
    */
@@ -408,35 +374,10 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
 
   /** The tree as PyTorch prints it, with the shapes of parameters, the options of layers, and counts of parameters. */
   override toString(): string {
-    const counted = new Set<Tensor>();
-    const tree = this.#print(counted, []);
-    const total = [...counted].reduce((sum, { size }) => sum + size, 0);
-    return tree.includes('\n') ? `${tree} ${total.toLocaleString('en')} parameters` : tree;
+    return printed(this, module => module.members());
   }
 
-  #print(counted: Set<Tensor>, above: readonly object[]): string {
-    const [own, below]: [string[], string[]] = [[], []];
-    let count = 0;
-    for (const [name, value] of this.members()) {
-      if (value instanceof Module)
-        below.push(`(${name}): ${above.includes(value) ? '…' : value.#print(counted, [...above, this])}`);
-      else if (value instanceof Parameter || value instanceof Buffer) {
-        own.push(`${name} [${value.shape.join(', ')}]`);
-        if (value instanceof Parameter && !counted.has(value)) count += value.size;
-        if (value instanceof Parameter) counted.add(value);
-      }
-    }
-    for (const [name, value] of Object.entries(this)) {
-      const numbers =
-        Array.isArray(value) && value.length > 0 && value.length < 9 && value.every(one => typeof one === 'number');
-      if (numbers) own.push(`${name} [${value.join(', ')}]`);
-      else if (name !== 'training' && /^(number|boolean|string)$/.test(typeof value)) own.push(`${name} ${value}`);
-    }
-    const inside = own.join(', ') + (below.length > 0 ? `\n${below.join('\n')}`.replaceAll('\n', '\n  ') : '');
-    return `${nameOf(this)}(${inside}${below.length > 0 ? '\n' : ''})${count > 0 ? ` ${count.toLocaleString('en')} parameters` : ''}`;
-  }
-
-  /** As `toString`: `JSON.stringify` shows what there is and does not save it; see `stateDict`. */
+  /** The same text as `toString`: `JSON.stringify` shows a module and does not save it; `stateDict` does. */
   toJSON(): string {
     return this.toString();
   }
@@ -446,12 +387,6 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   }
 }
 
-/** What a hook sees is its own: no container releases it, nor what the hook makes of it. */
-function keepAll(values: readonly unknown[]): void {
-  foreign++;
-  for (const x of values) if (x instanceof Tensor) x.keep();
-}
-
 function isPromise(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'then' in value;
 }
@@ -459,19 +394,3 @@ function isPromise(value: unknown): boolean {
 const prefixOf = (path: string): string => (path === '' ? '' : `${path}.`);
 
 const isParameter = (value: object): value is Parameter => value instanceof Parameter;
-
-function firstOfEach<T extends object>(all: Iterable<Member>, is: (value: object) => value is T): Map<string, T> {
-  const seen = new Set<object>();
-  const found = new Map<string, T>();
-  for (const [path, value] of all) {
-    if (!is(value) || seen.has(value)) continue;
-    seen.add(value);
-    found.set(path, value);
-  }
-  return found;
-}
-
-function relocated(value: Parameter | Buffer, device: string): Parameter | Buffer {
-  const there = value.detach().to(device);
-  return value instanceof Parameter ? new Parameter(there, { requiresGrad: value.requiresGrad }) : new Buffer(there);
-}

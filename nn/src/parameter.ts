@@ -33,3 +33,9 @@ export class Buffer extends Tensor {
     this.keep();
   }
 }
+
+/** A copy on another device, without a gradient. */
+export function relocated(value: Parameter | Buffer, device: string): Parameter | Buffer {
+  const there = value.detach().to(device);
+  return value instanceof Parameter ? new Parameter(there, { requiresGrad: value.requiresGrad }) : new Buffer(there);
+}

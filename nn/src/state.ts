@@ -1,7 +1,7 @@
 /** Loading a state dict: all of it or nothing. */
 
 import { describe, noGrad, type StateDict, type Storage, sameShape, Tensor } from '@otimes/core';
-import { aBoolean, aStateDict, checkArgument, checkOptions, received } from '@otimes/core/extend';
+import { aBoolean, aStateDict, checkArgument, checkOptions, readsLater, received } from '@otimes/core/extend';
 
 /** Copies the entries of `state` into the tensors of the same paths; see `Module.loadStateDict`. */
 export function loadInto(
@@ -27,9 +27,12 @@ export function loadInto(
       problems.push(`does not fit: ${path} expects ${describe(target)}, got ${shown(value)}`);
     else if (value.storage.released || target.storage.released)
       problems.push(`released: ${path} ${describe(value)} has no values any more`);
-    // From another device, or from under the targets themselves, which are written one after the other.
-    else if (value.device !== target.device) copies.push([target, value.detach().to(target.device)]);
-    else copies.push([target, targets.has(value.storage) ? value.detach().clone() : value]);
+    // Targets are written one after the other: a value that lies in one of them is copied before.
+    else if (value.device === target.device)
+      copies.push([target, targets.has(value.storage) ? value.detach().clone() : value]);
+    else if (readsLater(value))
+      problems.push(`on '${value.device}': ${path} is read with await; load what await readStateDict(state) gives`);
+    else copies.push([target, value.detach().to(target.device)]);
   }
   if (strict)
     for (const [path, value] of Object.entries(state))

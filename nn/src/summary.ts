@@ -2,7 +2,8 @@
 
 import { defaultGenerator, noGrad, type Shape, scope, Tensor, zeros } from '@otimes/core';
 import { anInstance, checkArgument, isPlainObject, nameOf, received, versionOf } from '@otimes/core/extend';
-import { type AnyModule, Module, observed } from './module.ts';
+import { observed } from './calls.ts';
+import { type AnyModule, Module } from './module.ts';
 
 const WIDTH = 80;
 

@@ -4,10 +4,11 @@ import type { Tensor } from '@otimes/core';
 import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from './activation.ts';
 import { MultiHeadAttention } from './attention.ts';
+import { insides } from './calls.ts';
 import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { Linear } from './linear.ts';
-import { insides, Module } from './module.ts';
+import { Module } from './module.ts';
 import { LayerNorm } from './norm.ts';
 
 export type TransformerBlockOptions = Placement & {

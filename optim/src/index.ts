@@ -4,7 +4,7 @@ export { Adagrad, type AdagradOptions } from './adagrad.ts';
 export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export { type Eigensolver, Kfe } from './curvature/basis.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './curvature/block.ts';
+export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './curvature/block.ts';
 export type { Description } from './curvature/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
 export { attentionCollector } from './curvature/collectors/attention.ts';
@@ -29,6 +29,8 @@ export {
 } from './kronecker/preconditioner.ts';
 export type { BlockReport, Phase, Report } from './kronecker/report.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
+export { type Direction, MatrixOptimizer, type MatrixOptions, type MatrixOverride } from './matrix/optimizer.ts';
+export { Muon, type MuonOptions } from './muon.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { RMSprop, type RMSpropOptions } from './rmsprop.ts';

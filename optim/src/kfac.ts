@@ -14,7 +14,7 @@ import {
 } from '@otimes/core/extend';
 import { checkRange } from './check.ts';
 import { outer, type Rotation, rotate } from './curvature/basis.ts';
-import { type Scalar, times } from './curvature/scalar.ts';
+import { replaced, type Scalar, times } from './curvature/scalar.ts';
 import {
   type AnyModule,
   aNumberOrFalse,
@@ -181,7 +181,7 @@ export class KFAC extends KroneckerPreconditioner {
       const scale = this.#klScale(proposals, this.klClip);
       for (const proposal of proposals) {
         proposal.scale = times(proposal.scale, scale);
-        proposal.state.klClip = scale;
+        proposal.state.klClip = typeof scale === 'number' ? scale : replaced(proposal.state.klClip, scale);
       }
     }
     if (this.momentum === 0) return;
@@ -201,7 +201,7 @@ export class KFAC extends KroneckerPreconditioner {
     if (readsLater(norm)) {
       const length = norm.mul(lr);
       const limit = asTensor(state.norm(), length).mul(trust).maximum(least);
-      state.trust = where(length.gt(limit), limit.div(length), 1).keep();
+      state.trust = replaced(state.trust, where(length.gt(limit), limit.div(length), 1));
       return state.trust;
     }
     const length = lr * norm.item();
@@ -231,7 +231,7 @@ export class KFAC extends KroneckerPreconditioner {
       .mul(kappa)
       .sqrt()
       .minimum(1);
-    return where(later.le(0), 1, clipped).keep();
+    return where(later.le(0), 1, clipped);
   }
 
   #withMomentum(state: BlockState, update: Tensor): Tensor {

@@ -1,7 +1,7 @@
 /** State dicts of optimizers: numbers in tensors, and a reader that reports all that is wrong with one at once. */
 
 import { describe, type StateDict, sameShape, Tensor, tensor, unscoped, zeros } from '@otimes/core';
-import { aStateDict, checkArgument, received } from '@otimes/core/extend';
+import { aStateDict, checkArgument, readsLater, received } from '@otimes/core/extend';
 
 /** A float64 scalar, the form in which numbers stand in a state dict. */
 export function scalar(value: number): Tensor {
@@ -17,6 +17,12 @@ export class StateReader {
 
   constructor(name: string, state: StateDict) {
     checkArgument(`${name}.loadStateDict`, 'state', state, aStateDict);
+    const far = Object.values(state).find(value => value instanceof Tensor && readsLater(value));
+    if (far !== undefined)
+      throw new TypeError(
+        `${name}.loadStateDict: expected tensors whose values can be checked at once, got some on '${far.device}': ` +
+          'load await readStateDict(state)',
+      );
     this.#name = name;
     this.#state = state;
   }

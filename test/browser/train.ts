@@ -68,7 +68,7 @@ export async function train(only = ''): Promise<Record<string, number[]>> {
       // Until the bases are there, so that the next step takes them over whoever computed them.
       const arrival = async () => {
         for (const { path } of optimizer.describe().filter(({ collector }) => collector === 'linear'))
-          while (optimizer.inspect(path).job?.ended(false) === false)
+          while (optimizer.inspect(path).job?.ready(false) === false)
             await new Promise(resolve => setTimeout(resolve, 1));
       };
       return losses(model, optimizer, vectors, labels, arrival);

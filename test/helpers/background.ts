@@ -106,7 +106,7 @@ export class Run {
   /** Returns when all decompositions are there, or have failed. */
   wait(): void {
     for (const path of ['layers.0', 'layers.2'])
-      polled(() => (this.optimizer.inspect(path).job?.ended(false) ?? true) || null);
+      polled(() => (this.optimizer.inspect(path).job?.ready(false) ?? true) || null);
   }
 
   /** Every bit of the model and the optimizer, and the losses so far. */

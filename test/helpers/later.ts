@@ -50,7 +50,10 @@ class LaterRegion implements Region {
     return this.#device.instantly(() => this.host.array);
   }
 
-  release(): void {}
+  /** Others may write here from now on, after all work that was entered before. */
+  release(): void {
+    this.#device.forget(this.host);
+  }
 }
 
 type Kernel = (...operands: unknown[]) => void;
@@ -106,7 +109,7 @@ export class LaterBackend extends ReferenceBackend {
     this.#enter(() => {
       data = this.#host.read(seen);
     });
-    await new Promise(resolve => setTimeout(resolve, 0));
+    await new Promise(resolve => setImmediate(resolve));
     this.#drain();
     const failed = this.#failed;
     this.#failed = null;
@@ -120,6 +123,13 @@ export class LaterBackend extends ReferenceBackend {
 
   override checkFinite(x: Operand, error: (position: number, value: number) => Error): void {
     this.#check(x, Number.isFinite, error);
+  }
+
+  /** Spoils memory that nobody needs any more, as its next owner would. */
+  forget(memory: Storage): void {
+    this.#enter(() => {
+      memory.array.fill(memory.dtype.startsWith('float') ? Number.NaN : 1);
+    });
   }
 
   /** Counts a read that nobody awaits, and answers it or throws. */

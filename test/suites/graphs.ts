@@ -39,24 +39,26 @@ type Program = {
   /** Gradients of the leaves, null where none came. */
   readonly gradients: (number[] | null)[];
   /** What hooks and the program held: values at first and at the end. */
-  readonly held: readonly [before: string, after: string][];
+  readonly held: [before: string, after: string][];
 };
 
 type How = 'backward' | 'grad' | 'recorded';
 
 const SHAPE = [2, 3];
 
-/** Runs the program of a seed. */
-export function runGraph(seed: number, device: string, how: How, nodes = 9): Program {
+/** Runs the program of a seed: all of it before the first await, so that it may run within `withoutEarlyRelease`. */
+export async function runGraph(seed: number, device: string, how: How, nodes = 9): Promise<Program> {
   const rng = new Generator(seed);
   const o = { dtype: 'float64', device } as const;
   const below = (n: number) => rng.integer(0, n);
   const leaves = Array.from({ length: 2 + below(2) }, () => randn(SHAPE, { ...o, rng, requiresGrad: true }));
   const weight = randn([3, 3], { ...o, rng });
   const all: Tensor[] = [...leaves];
-  const held: { x: Tensor; before: string }[] = [];
+  // Reads are told the values at the time of the call, wherever they are awaited.
+  const shown = async (x: Tensor): Promise<string> => String(await x.array());
+  const held: { x: Tensor; before: Promise<string> }[] = [];
   const hold = (x: Tensor): void => {
-    held.push({ x, before: String(x.toArray()) });
+    held.push({ x, before: shown(x) });
   };
   // Recent ones more often, so that graphs get deep.
   const pick = () => all[Math.max(below(all.length), below(all.length))]!;
@@ -110,34 +112,45 @@ export function runGraph(seed: number, device: string, how: How, nodes = 9): Pro
   }
   // Whatever was released goes to somebody else now.
   for (let i = 0; i < 40; i++) hold(tensor(new Float64Array(6).fill(-i), { shape: SHAPE, device }));
-  const values = gradients.slice(0, leaves.length).map(g => g && (g.toArray() as number[][]).flat());
+  const values = gradients.slice(0, leaves.length).map(flat);
+  const shared: [before: Promise<number[] | null>, after: Promise<number[] | null>][] = [];
   // Each gradient is its owner's alone: writing to one changes no other, and nothing that is held.
   if (how !== 'recorded')
     noGrad(() =>
       gradients.forEach((g, i) => {
         g?.scale_(0);
         gradients.slice(i + 1, leaves.length).forEach((other, j) => {
-          const now = other && (other.toArray() as number[][]).flat();
-          if (String(now) !== String(values[i + 1 + j]))
-            held.push({ x: other!, before: 'shared with another gradient' });
+          shared.push([values[i + 1 + j]!, flat(other)]);
         });
       }),
     );
-  return { gradients: values, held: held.map(({ x, before }) => [before, String(x.toArray())]) };
+  const after = held.map(({ x }) => shown(x));
+  const program: Program = {
+    gradients: await Promise.all(values),
+    held: await Promise.all(held.map(async ({ before }, i) => [await before, await after[i]!] as [string, string])),
+  };
+  for (const [before, after] of shared)
+    if (String(await before) !== String(await after))
+      program.held.push(['shared with another gradient', String(await after)]);
+  return program;
+}
+
+async function flat(g: Tensor | null): Promise<number[] | null> {
+  return g && [...(await g.data())];
 }
 
 /** What is wrong with the graph of a seed; null if nothing. */
-export function checkGraph(seed: number, device: string, nodes?: number): string | null {
+export async function checkGraph(seed: number, device: string, nodes?: number): Promise<string | null> {
   for (const how of ['backward', 'grad'] as const) {
-    const fast = runGraph(seed, device, how, nodes);
-    const slow = withoutEarlyRelease(() => runGraph(seed, device, how, nodes));
+    const fast = await runGraph(seed, device, how, nodes);
+    const slow = await withoutEarlyRelease(() => runGraph(seed, device, how, nodes));
     if (JSON.stringify(fast.gradients) !== JSON.stringify(slow.gradients))
       return `${how}, seed ${seed}: ${JSON.stringify(fast.gradients)}, expected ${JSON.stringify(slow.gradients)}`;
     for (const [before, after] of fast.held)
       if (before !== after) return `${how}, seed ${seed}: what was held went from ${before} to ${after}`;
   }
-  const recorded = runGraph(seed, device, 'recorded', nodes).gradients;
-  const plain = runGraph(seed, device, 'grad', nodes).gradients;
+  const recorded = (await runGraph(seed, device, 'recorded', nodes)).gradients;
+  const plain = (await runGraph(seed, device, 'grad', nodes)).gradients;
   const differs = plain.some((g, i) => {
     const other = recorded[i];
     if (!g || !other) return g !== other;

@@ -3,7 +3,7 @@
  * random tensors and compare each with a shadow copy. Memory that is reused, or released too early, shows.
  */
 
-import { Generator, GraphError, noGrad, ReleasedError, randn, scope, type Tensor } from '@otimes/core';
+import { Generator, GraphError, noGrad, ReleasedError, randn, scope, type Tensor, type TypedArray } from '@otimes/core';
 
 /** What the programs did. `corrupted` must be empty, and so must `unexpected`. */
 export type FuzzReport = {
@@ -26,32 +26,46 @@ function positions(x: Tensor): number[] {
   return all;
 }
 
-export function lifetimeFuzz({ device, seed, steps }: { device: string; seed: number; steps: number }): FuzzReport {
+/** What a storage should hold: what was there at first, halved at the positions of each write since. */
+type Shadow = { readonly first: Promise<TypedArray>; readonly writes: (readonly number[])[] };
+
+type Fuzz = { device: string; seed: number; steps: number };
+
+export async function lifetimeFuzz({ device, seed, steps }: Fuzz): Promise<FuzzReport> {
   const rng = new Generator(seed);
   const below = (n: number) => rng.integer(0, n);
   const report: FuzzReport = { checks: 0, released: 0, backward: 0, refused: 0, corrupted: [], unexpected: [] };
   /** The values that each storage should have. */
-  const shadows = new Map<Storage, Float64Array>();
+  const shadows = new Map<Storage, Shadow>();
   /** Those whose scope has ended: the values are there, for some graph, or reading them is an error. */
   const ended = new Set<Storage>();
   let held: Tensor[] = [];
+  /** Comparisons under way: what is read is what is there at the time of the call, wherever that is awaited. */
+  const comparing: Promise<void>[] = [];
 
   /** Takes a result into the game: new storages are covered by their first tensor. */
   const hold = (x: Tensor): Tensor => {
-    if (!shadows.has(x.storage)) shadows.set(x.storage, Float64Array.from(x.dataSync()));
+    if (!shadows.has(x.storage)) shadows.set(x.storage, { first: x.data(), writes: [] });
     if (below(3) > 0) held.push(x);
     return x;
   };
 
   const check = (x: Tensor): void => {
     report.checks++;
-    const shadow = shadows.get(x.storage)!;
-    const values = positions(x).map(p => shadow[p]!);
+    // Nothing that waits holds the tensor, which the collector may find.
+    comparing.push(compare(positions(x), shadows.get(x.storage)!, x.data(), ended.has(x.storage)));
+  };
+
+  const compare = async (places: number[], shadow: Shadow, read: Promise<TypedArray>, hasEnded: boolean) => {
+    const writes = [...shadow.writes];
     try {
-      const actual = x.dataSync();
+      const [actual, first] = await Promise.all([read, shadow.first]);
+      const elements = Float64Array.from(first);
+      for (const p of writes.flat()) elements[p]! *= 0.5;
+      const values = places.map(p => elements[p]!);
       if (values.some((v, i) => !Object.is(v, actual[i]))) report.corrupted.push(`${actual}, expected ${values}`);
     } catch (error) {
-      if (!(error instanceof ReleasedError) || !ended.has(x.storage)) report.unexpected.push(String(error));
+      if (!(error instanceof ReleasedError) || !hasEnded) report.unexpected.push(String(error));
       else report.released++;
     }
   };
@@ -94,9 +108,8 @@ export function lifetimeFuzz({ device, seed, steps }: { device: string; seed: nu
   const write = (): void => {
     const x = any();
     if (x.strides.some((stride, i) => stride === 0 && x.shape[i]! > 1)) return;
-    const shadow = shadows.get(x.storage)!;
     noGrad(() => x.scale_(0.5));
-    for (const p of positions(x)) shadow[p]! *= 0.5;
+    shadows.get(x.storage)!.writes.push(positions(x));
   };
 
   /** Values that were written over, graphs that are gone and scopes that have ended are refused, never miscounted. */
@@ -149,5 +162,6 @@ export function lifetimeFuzz({ device, seed, steps }: { device: string; seed: nu
   };
   run(steps, 0);
   held.forEach(check);
+  await Promise.all(comparing);
   return report;
 }

@@ -21,8 +21,8 @@ export type OpsSuiteOptions = {
 
 type Drawn = { use: Use; x: Tensor[] };
 
-const inWords = (x: Tensor) =>
-  `${x.dtype}[${x.shape}] with strides [${x.strides}] from ${x.offset}: ${JSON.stringify(x.toArray())}`;
+const inWords = async (x: Tensor) =>
+  `${x.dtype}[${x.shape}] with strides [${x.strides}] from ${x.offset}: ${JSON.stringify(await x.array())}`;
 
 /** Inputs in random layouts, each of a dtype drawn from `dtypes` unless it is fixed. */
 function drawn(op: OpEntry, dtypes: readonly DType[], device: string, repeated: boolean): fc.Arbitrary<Drawn> {
@@ -36,8 +36,8 @@ function drawn(op: OpEntry, dtypes: readonly DType[], device: string, repeated: 
       }),
     );
     return fc.tuple(...inputs).map(x => {
-      const words = () => x.map(inWords).join('; ');
-      return { use, x, [fc.toStringMethod]: words };
+      const words = async () => (await Promise.all(x.map(inWords))).join('; ');
+      return { use, x, [fc.asyncToStringMethod]: words };
     });
   });
 }
@@ -61,12 +61,13 @@ export function opsSuite(
       fc.assert(
         fc.asyncProperty(drawn(op, among, device, true), async ({ use, x }) => {
           const y = use.run(...x);
-          const expected = use.naive(...x.map(a => new Dense(a.shape, a.dataSync())));
+          const [actual, ...given] = await Promise.all([y, ...x].map(a => a.data()));
+          const expected = use.naive(...x.map((a, i) => new Dense(a.shape, given[i]!)));
           assert.equal(y.dtype, expectedDtype(use, x), 'dtype');
           assert.equal(y.device, device, 'device');
           const exact = y.dtype === 'int32' || y.dtype === 'bool';
           mustBeClose(
-            tensor(await y.data(), { shape: y.shape, dtype: y.dtype }),
+            tensor(actual!, { shape: y.shape, dtype: y.dtype }),
             tensor(Float64Array.from(expected.data), { shape: expected.shape }),
             exact ? { rtol: 0, atol: 0 } : y.dtype === 'float32' ? { rtol: 1e-5, atol: 1e-5 } : {},
           );
@@ -76,13 +77,13 @@ export function opsSuite(
     );
     if (op.differentiable === false || !among.includes('float64')) continue;
     const inputs = drawn(op, ['float64'], device, false);
-    law(t, `${op.name} on ${device}: gradients, and their gradients, are what differences say`, () => {
-      fc.assert(
-        fc.property(inputs, ({ use, x }) => gradcheck(use.run, x)),
+    law(t, `${op.name} on ${device}: gradients, and their gradients, are what differences say`, async () => {
+      await fc.assert(
+        fc.asyncProperty(inputs, ({ use, x }) => gradcheck(use.run, x)),
         { seed: 2, numRuns: gradients, includeErrorInReport: true },
       );
-      fc.assert(
-        fc.property(inputs, ({ use, x }) => gradgradcheck(use.run, x)),
+      await fc.assert(
+        fc.asyncProperty(inputs, ({ use, x }) => gradgradcheck(use.run, x)),
         { seed: 3, numRuns: second, includeErrorInReport: true },
       );
     });

@@ -80,43 +80,52 @@ function recordedOptimizer(kind: string, h: Hyper): ((m: Module) => Optimizer) |
     });
 }
 
-const upper = (m: Tensor): number[] => {
-  const [n, x] = [m.shape[0]!, m.dataSync()];
+const upper = async (m: Tensor): Promise<number[]> => {
+  const [n, x] = [m.shape[0]!, await m.data()];
   return Array.from(x).filter((_, k) => k % n >= Math.floor(k / n));
 };
 
-/** @param runs how many of the recording's runs have options that exist here */
-export function recordedTrajectories(
-  t: Test,
-  { name, model: build, runs: count }: { name: string; model: () => Module; runs: number },
-): void {
-  t.test(`recorded trajectories: ${name}`, t => {
+export type Recorded = {
+  /** The file in test/golden. */
+  name: string;
+  model: () => Module;
+  /** How many of the recording's runs have options that exist here, and are of these optimizers. */
+  runs: number;
+  /** Where all of it runs; default 'cpu'. */
+  device?: string;
+  /** Which optimizers, by the names in the recording; default all. */
+  of?: readonly string[];
+};
+
+export function recordedTrajectories(t: Test, { name, model: build, runs: count, device = 'cpu', of }: Recorded): void {
+  t.test(`recorded trajectories: ${name}${device === 'cpu' ? '' : ` on ${device}`}`, t => {
     const { init, batches, runs } = golden<Recording>(name);
     let checked = 0;
     for (const { id, optimizer: kind, hyper, sensitivity, steps } of runs) {
-      const make = recordedOptimizer(kind, hyper);
+      const make = of === undefined || of.includes(kind) ? recordedOptimizer(kind, hyper) : null;
       if (make === null) continue;
       checked++;
-      law(t, `${id}: losses within 1e-9, parameters within 100 × the run's sensitivity`, () => {
+      law(t, `${id}: losses within 1e-9, parameters within 100 × the run's sensitivity`, async () => {
         const model = build();
         model.loadStateDict(Object.fromEntries(Object.entries(init).map(([k, v]) => [k, stored(v)])));
+        model.to(device);
         const optimizer = make(model);
         const tolerance = { rtol: 0, atol: 100 * sensitivity + 1e-12 };
-        steps.forEach((step, i) => {
+        for (const [i, step] of steps.entries()) {
           const { x, y } = batches[i % batches.length]!;
           optimizer.zeroGrad();
-          const loss = crossEntropy(model.call(stored(x)), tensor(y, { dtype: 'int32' }));
-          mustBeClose(loss.item(), step.loss, { rtol: 0, atol: 1e-9 }, `loss of step ${i}`);
+          const loss = crossEntropy(model.call(stored(x).to(device)), tensor(y, { dtype: 'int32', device }));
+          mustBeClose([await loss.number()], [step.loss], { rtol: 0, atol: 1e-9 }, `loss of step ${i}`);
           loss.backward();
-          void optimizer.step();
+          await optimizer.step();
           for (const [layer, { A, G }] of Object.entries(step.factors ?? {})) {
             const state = (optimizer as KroneckerPreconditioner).inspect(layer);
-            mustBeClose(upper(state.A!), A.upper, { rtol: 1e-12, atol: 1e-14 }, `A of ${layer}`);
-            mustBeClose(upper(state.G!), G.upper, { rtol: 1e-12, atol: 1e-14 }, `G of ${layer}`);
+            mustBeClose(await upper(state.A!), A.upper, { rtol: 1e-12, atol: 1e-14 }, `A of ${layer}`);
+            mustBeClose(await upper(state.G!), G.upper, { rtol: 1e-12, atol: 1e-14 }, `G of ${layer}`);
           }
           for (const [path, p] of model.namedParameters())
-            mustBeClose(p.flatten(), step.params[path]!, tolerance, `step ${i}, ${path}`);
-        });
+            mustBeClose(await p.data(), step.params[path]!, tolerance, `step ${i}, ${path}`);
+        }
       });
     }
     t.equal(checked, count, 'every run whose options exist here was compared');

@@ -10,18 +10,10 @@ import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import type { Shape } from '../shape.ts';
 import { aTensor, checkTensors, type Tensor } from '../tensor.ts';
-import {
-  checkImages,
-  type Pair,
-  pairOf,
-  WINDOW,
-  type Window,
-  type WindowOptions,
-  windowOf,
-  windowsIn,
-} from '../window.ts';
+import { type Pair, pairOf, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
 import { cast } from './cast.ts';
 import { add } from './elementwise.ts';
+import { checkImages } from './images.ts';
 import { matmulOp } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { narrow } from './slice.ts';

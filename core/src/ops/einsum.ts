@@ -29,7 +29,7 @@ export function einsum(equation: string, ...tensors: Tensor[]): Tensor {
     const { shape } = tensors[i]!;
     if (labels.length !== shape.length)
       throw new ShapeError(
-        `einsum: '${labels}' has ${labels.length} axes, operand ${i} has shape [${shape.join(',')}]`,
+        `einsum: expected a letter for each axis of operand ${i}, [${shape.join(',')}], got '${labels}'`,
       );
     for (let axis = 0; axis < shape.length; axis++) {
       const known = lengths.get(labels[axis]!);

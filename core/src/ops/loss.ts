@@ -9,8 +9,8 @@ import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { sameShape } from '../shape.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import { mul, sub } from './elementwise.ts';
-import { checkIndex, oneHot } from './index.ts';
 import { softmax } from './reduce.ts';
+import { checkIndex, oneHot } from './select.ts';
 
 /** `stats` is filled by the forward pass. */
 type CrossEntropy = { readonly scale: number; readonly stats: Tensor };

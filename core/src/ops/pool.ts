@@ -5,9 +5,10 @@ import { describe, ShapeError } from '../errors.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { checkImages, type Pair, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
-import { gatherOp } from './index.ts';
+import { type Pair, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
+import { checkImages } from './images.ts';
 import { mean } from './reduce.ts';
+import { gatherOp } from './select.ts';
 import { reshape } from './view.ts';
 
 /** Each in positions, one number or [rows, columns]: `stride` defaults to the kernel, `padding` to 0. */

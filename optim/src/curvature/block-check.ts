@@ -3,7 +3,7 @@
 import { describe, Tensor } from '@otimes/core';
 import { aCount, aFunction, anInstance, aString, checkArgument, type Kind, oneOf, received } from '@otimes/core/extend';
 import { type AnyModule, Module, Parameter } from '@otimes/nn';
-import type { Canonical, KroneckerBlock } from './block.ts';
+import type { Canonical, LayerBlock } from './block.ts';
 import type { Collector } from './collector.ts';
 
 const aList: Kind = {
@@ -15,7 +15,7 @@ const aBlock: Kind = { expected: 'a block', is: v => typeof v === 'object' && v 
 const left = (kind: Kind): Kind => ({ ...kind, is: v => v === undefined || kind.is(v) });
 
 /** What a block must have. */
-const MEMBERS: { readonly [K in keyof Required<KroneckerBlock>]: Kind } = {
+const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   path: aString,
   collector: aString,
   sharing: oneOf('expand', 'reduce'),
@@ -51,7 +51,7 @@ export function blockCheck(name: string, model: AnyModule): (by: Collector, path
     checkArgument(where, 'what collect() returns', answer, aList);
     for (const [i, block] of (answer as readonly unknown[]).entries()) {
       checkArgument(where, `block ${i}`, block, aBlock);
-      const { parameters, tap, path: own } = checkMembers(where, i, block as KroneckerBlock);
+      const { parameters, tap, path: own } = checkMembers(where, i, block as LayerBlock);
       if (!modules.has(tap))
         throw new Error(`${where}: the tap of block ${i}, ${received(tap)}, is no module of the model`);
       const foreign = parameters.find(p => !trainable.has(p));
@@ -67,14 +67,14 @@ export function blockCheck(name: string, model: AnyModule): (by: Collector, path
   };
 }
 
-function checkMembers(where: string, i: number, block: KroneckerBlock): KroneckerBlock {
-  let key: keyof KroneckerBlock;
+function checkMembers(where: string, i: number, block: LayerBlock): LayerBlock {
+  let key: keyof LayerBlock;
   for (key in MEMBERS) checkArgument(where, `block ${i}'s ${key}`, block[key], MEMBERS[key]);
   return block;
 }
 
 /** What a block's `canonical` returned. Throws a TypeError unless it is a [batch, shared, dIn] and g [batch, shared, dOut]. */
-export function checkedCanonical({ collector, path, dOut, dIn }: KroneckerBlock, answer: unknown): Canonical {
+export function checkedCanonical({ collector, path, dOut, dIn }: LayerBlock, answer: unknown): Canonical {
   if (isCanonical(answer, dOut, dIn)) return answer;
   const isPair = typeof answer === 'object' && answer !== null && 'a' in answer && 'g' in answer;
   throw new TypeError(

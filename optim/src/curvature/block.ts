@@ -1,8 +1,30 @@
-/** A block: one weight matrix whose Fisher block is approximated by A ⊗ G. What a collector hands over. */
+/** Blocks: weight matrices whose curvature is approximated by A ⊗ G, one block each. */
 
 import type { Tensor } from '@otimes/core';
 import type { AnyModule, Module, Parameter } from '@otimes/nn';
 import type { Scalar } from './scalar.ts';
+
+/** A weight matrix of a model, its gradient, and how it is changed. */
+export interface MatrixBlock {
+  /** Dotted path of the layer in the model, '' for the model itself. */
+  readonly path: string;
+  /** What the block updates. */
+  readonly parameters: readonly Parameter[];
+  /** Rows of the gradient matrix, and the size of G. */
+  readonly dOut: number;
+  /** Columns of the gradient matrix, the homogeneous one included, and the size of A. */
+  readonly dIn: number;
+
+  /** The gradient as a matrix [dOut, dIn], or null if backward has left none. */
+  gradient(): Tensor | null;
+  /** Parameters ← parameters + scale · update, for an update [dOut, dIn]. */
+  add(update: Tensor, scale: number): void;
+  /**
+   * ‖[W b]‖ of what `add` changes: a number, or a tensor of one element on a device that is read with await. Default: that of
+   * all `parameters`.
+   */
+  norm?(): Scalar;
+}
 
 /** How the positions that share a weight enter the factors (Eschenhagen et al. 2023, §3). */
 export type Sharing = 'expand' | 'reduce';
@@ -14,7 +36,7 @@ export type Sharing = 'expand' | 'reduce';
 export type Canonical = {
   readonly a: Tensor;
   readonly g: Tensor;
-  /** Σ a aᵀ over examples and positions, [dIn, dIn], where that is to be had without making `a`; then `a` may be a getter. */
+  /** Σ a aᵀ over examples and positions, [dIn, dIn], where it can be computed without making `a`; then `a` may be a getter. */
   readonly gramA?: (() => Tensor) | undefined;
 };
 
@@ -27,33 +49,20 @@ export type AffineLayer = {
   readonly bias: Parameter | null;
 };
 
-export interface KroneckerBlock {
-  /** Dotted path of the layer in the model, '' for the model itself. */
-  readonly path: string;
+/** The weight matrix of a layer whose inputs and output gradients are collected. What a collector hands over. */
+export interface LayerBlock extends MatrixBlock {
   /** Name of the collector that made it. */
   readonly collector: string;
   readonly sharing: Sharing;
   /** The module whose input and output gradient are collected. */
   readonly tap: AnyModule;
-  /** What the block updates. */
-  readonly parameters: readonly Parameter[];
-  /** Rows of the gradient matrix, and the size of G. */
-  readonly dOut: number;
-  /** Columns of the gradient matrix, the homogeneous one included, and the size of A. */
-  readonly dIn: number;
 
   /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
   readonly layer?: AffineLayer | undefined;
 
   /** The tap's input and output gradient in canonical form. Scales nothing. */
   canonical(input: Tensor, gy: Tensor): Canonical;
-  /** The gradient as a matrix [dOut, dIn], or null if backward has left none. */
-  gradient(): Tensor | null;
-  /** Parameters ← parameters + scale · update, for an update [dOut, dIn]. */
-  add(update: Tensor, scale: number): void;
-  /**
-   * ‖[W b]‖ of what `add` changes: a number, or a tensor of one element on a device that is read with await. Default: that of
-   * all `parameters`.
-   */
-  norm?(): Scalar;
 }
+
+/** The name that `LayerBlock` has in @otimes/optim. */
+export type KroneckerBlock = LayerBlock;

@@ -2,9 +2,8 @@
 
 import { inspect } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { isAtOrBelow } from '../kronecker/options.ts';
-import type { BlockState } from '../kronecker/state.ts';
-import type { KroneckerBlock, Sharing } from './block.ts';
+import type { MatrixBlock, Sharing } from './block.ts';
+import type { LayerCurvature } from './layer.ts';
 import type { Route } from './routes/route.ts';
 
 /** A row of `describe()`: a block, or parameters that none claims. */
@@ -12,12 +11,12 @@ export type Description = {
   readonly path: string;
   /** 'rest' for unclaimed parameters. */
   readonly collector: string;
-  /** [dOut, dIn] of a block, the homogeneous column included; the parameter's own shape under 'rest'. */
+  /** [dOut, dIn] of a block, the homogeneous column included if it has one; the parameter's own shape under 'rest'. */
   readonly shape: readonly number[];
-  /** 'reduce, G expanded' where G of 'reduce' vanished; null under 'rest'. */
+  /** 'reduce, G expanded' where G of 'reduce' vanished; null under 'rest', and of weights alone, as is the next. */
   readonly sharing: Sharing | 'reduce, G expanded' | null;
   readonly parameters: readonly string[];
-  /** How the gradient comes into the basis, from the first step on; null under 'rest'. */
+  /** How the gradient comes into the basis, from the first step on. */
   readonly route: Route | null;
   /** Sides that are larger than `maxFactorDim` and stay at the identity. */
   readonly identity: readonly ('A' | 'G')[];
@@ -26,33 +25,30 @@ export type Description = {
 /** A row for each block and for each parameter that none claims. Printed, a table. */
 export type Descriptions = Description[] & { toString(): string };
 
-/** `paths` has the parameters' names. */
+/** The rows of layers. `paths` has the parameters' names. */
+export function layerRows(layers: readonly LayerCurvature[], paths: ReadonlyMap<Parameter, string>): Description[] {
+  return layers.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
+    path: block.path,
+    collector: block.collector,
+    shape: [block.dOut, block.dIn],
+    sharing: expandedG === true ? ('reduce, G expanded' as const) : sharing,
+    parameters: block.parameters.map(p => paths.get(p)!),
+    route,
+    identity: [...(identityA ? (['A'] as const) : []), ...(identityG ? (['G'] as const) : [])],
+  }));
+}
+
+/** The rows of blocks, and one for each parameter that none claims. `paths` has the parameters' names. */
 export function describeClaims(
-  states: readonly BlockState[],
+  blocks: readonly Description[],
   unclaimed: readonly Parameter[],
   paths: ReadonlyMap<Parameter, string>,
 ): Descriptions {
-  const pathOf = (p: Parameter) => paths.get(p)!;
-  return printed([
-    ...states.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
-      path: block.path,
-      collector: block.collector,
-      shape: [block.dOut, block.dIn],
-      sharing: expandedG === true ? ('reduce, G expanded' as const) : sharing,
-      parameters: block.parameters.map(pathOf),
-      route,
-      identity: [...(identityA ? (['A'] as const) : []), ...(identityG ? (['G'] as const) : [])],
-    })),
-    ...unclaimed.map(p => ({
-      path: pathOf(p),
-      collector: 'rest',
-      shape: p.shape,
-      sharing: null,
-      parameters: [pathOf(p)],
-      route: null,
-      identity: [],
-    })),
-  ]);
+  const rest = unclaimed.map(p => {
+    const path = paths.get(p)!;
+    return { path, collector: 'rest', shape: p.shape, sharing: null, parameters: [path], route: null, identity: [] };
+  });
+  return printed([...blocks, ...rest]);
 }
 
 /** Prints as a table; all else is an array's. */
@@ -89,7 +85,7 @@ function tableOf(rows: readonly Description[]): string {
 }
 
 /** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */
-export function checkClaims(name: string, model: AnyModule, blocks: readonly KroneckerBlock[]): void {
+export function checkClaims(name: string, model: AnyModule, blocks: readonly MatrixBlock[]): void {
   const holders = new Map<Parameter, string[]>();
   for (const [path, module] of model.namedModules())
     for (const p of new Set(module.namedParameters({ recurse: false }).values()))
@@ -100,7 +96,7 @@ export function checkClaims(name: string, model: AnyModule, blocks: readonly Kro
       if (paths.length <= 1) continue;
       const skips = paths.filter(path => blocks.some(block => isAtOrBelow(block.path, path)));
       throw new Error(
-        `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. It has no Kronecker block yet: ` +
+        `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. There is no block for such a one yet: ` +
           'give them weights of their own, or leave it to the rest optimizer with ' +
           `overrides: { ${skips.map(path => `${keyOf(path)}: { skip: true }`).join(', ')} }`,
       );
@@ -109,3 +105,8 @@ export function checkClaims(name: string, model: AnyModule, blocks: readonly Kro
 
 /** A path as a key of an object literal. */
 const keyOf = (path: string): string => (/^[A-Za-z_$][\w$]*$/.test(path) ? path : `'${path}'`);
+
+/** Whether a module's path is `above` or leads through it. */
+export function isAtOrBelow(path: string, above: string): boolean {
+  return above === '' || path === above || path.startsWith(`${above}.`);
+}

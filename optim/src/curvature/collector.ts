@@ -1,7 +1,7 @@
 /** Collectors: the plugins that know how a kind of layer becomes Kronecker blocks. */
 
 import type { AnyModule } from '@otimes/nn';
-import type { KroneckerBlock, Sharing } from './block.ts';
+import type { LayerBlock, Sharing } from './block.ts';
 import { blockCheck } from './block-check.ts';
 import { attentionCollector } from './collectors/attention.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
@@ -19,7 +19,7 @@ export interface Collector {
    * The blocks of `module`, or null if it is of another kind. Whoever answers first owns the module and all modules
    * below it; parameters that its blocks do not name go to the rest optimizer.
    */
-  collect(module: AnyModule, path: string, options: CollectorOptions): KroneckerBlock[] | null;
+  collect(module: AnyModule, path: string, options: CollectorOptions): LayerBlock[] | null;
 }
 
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
@@ -34,9 +34,9 @@ export function collectBlocks(
   model: AnyModule,
   collectors: readonly Collector[],
   options: CollectorOptions,
-): KroneckerBlock[] {
+): LayerBlock[] {
   const owned: string[] = [];
-  const blocks: KroneckerBlock[] = [];
+  const blocks: LayerBlock[] = [];
   const check = blockCheck(name, model);
   for (const [path, module] of model.namedModules()) {
     if (owned.some(owner => owner === '' || path.startsWith(`${owner}.`))) continue;

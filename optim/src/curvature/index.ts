@@ -4,13 +4,22 @@
  */
 
 export { type Eigensolver, Kfe } from './basis.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, Sharing } from './block.ts';
+export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
 export type { Description } from './claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
 export { linearCollector } from './collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
+export { alone, type Communicator, owner } from './communicator.ts';
 export { exampleSquares, type Factors, factors, type LossReduction, type Sample } from './factors.ts';
+export {
+  type DampingOptions,
+  type FromFactorsOptions,
+  KroneckerOperator,
+  type OperatorFactors,
+  type SampleOptions,
+  type SolveOptions,
+} from './operator.ts';
 export type { Route } from './routes/route.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';

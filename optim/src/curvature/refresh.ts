@@ -1,23 +1,137 @@
-/** Bases that are renewed while training goes on. */
+/** When bases are computed anew, here or in the background while training goes on. */
 
 import type { Tensor } from '@otimes/core';
 import type { Kfe, Rotation } from './basis.ts';
+import { checkBasis, type Decomposer } from './decompose/here.ts';
+import { startDecomposition } from './decompose/worker.ts';
+import type { LayerCurvature } from './layer.ts';
 
-/** Factors that are being decomposed elsewhere. */
-export type RefreshJob = {
+/** A new basis, and the way there from the one that the job started from. */
+export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
+
+/** A value that is on its way, from a worker say. Whoever waits for it polls `ready`, so that it is taken where a step allows it. */
+export interface Pending<T> {
+  /** Where reads from a device come first that are awaited: fulfilled when they are done, and never rejected. Else null. */
+  readonly arrived: Promise<void> | null;
+  /** Whether it is there, or has failed. With `wait` it returns when that is so, which needs reads to have `arrived`. */
+  ready(wait: boolean): boolean;
+  /** The value, waiting for it if need be. Throws what went wrong. Once: it is the caller's from then on. */
+  now(): T;
+}
+
+/** Factors that are being decomposed elsewhere. They can be read, to be saved, until the new basis is taken. */
+export interface RefreshJob extends Pending<Arrival> {
   readonly A: Tensor;
   readonly G: Tensor;
   /** The step that started it. */
   readonly step: number;
   /** The basis at that time. */
   readonly from: Kfe;
-  /** Of factors that are read with await: fulfilled when they have been, before which nothing can end; null for others. */
-  readonly arrived: Promise<void> | null;
-  /** Whether it has come to an end, good or bad; with `wait` it returns when it has, if it has `arrived`. */
-  ended(wait: boolean): boolean;
-  /** The new one, waiting for it if need be. Throws what the decomposition threw. Once: A and G cannot be read after it. */
-  take(): Arrival;
+}
+
+export type RefreshOptions = {
+  /** 'sync': within the step. 'background': in a worker; the first basis is computed at once. */
+  readonly mode: 'sync' | 'background';
+  /** With 'background': steps after which a basis takes over; null as soon as it is there. */
+  readonly lag: number | null;
+  /** Whether layers refresh on different steps, spread over the period. */
+  readonly stagger: boolean;
+  /** The period, in steps. */
+  readonly every: number;
 };
 
-/** A new basis, and the way there from the one that the job started from. */
-export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
+/** Tells which layers are to be decomposed at a step, and has it done. */
+export class Refresher<L extends LayerCurvature> {
+  readonly mode: 'sync' | 'background';
+  readonly lag: number | null;
+  readonly stagger: boolean;
+  every: number;
+  /** Steps made so far. */
+  steps = 0;
+  /** Bases that took over. */
+  done = 0;
+  /** Decompositions that failed in the background; the old basis stayed. */
+  failed = 0;
+  lastError: string | null = null;
+  readonly #name: string;
+  readonly #positions: ReadonlyMap<L, number>;
+  readonly #decomposer: Decomposer;
+
+  /** @param name whose layers they are, for messages */
+  constructor(name: string, layers: readonly L[], decomposer: Decomposer, o: RefreshOptions) {
+    this.#name = name;
+    this.#positions = new Map(layers.map((layer, i) => [layer, i]));
+    this.#decomposer = decomposer;
+    this.mode = o.mode;
+    this.lag = o.lag;
+    this.stagger = o.stagger;
+    this.every = o.every;
+  }
+
+  /** Whether a layer's factors are to be decomposed at this step. Staggered ones share the period evenly. */
+  isDue(layer: L): boolean {
+    if (layer.kfe === null) return true;
+    const offset = this.stagger ? Math.floor((this.#positions.get(layer)! * this.every) / this.#positions.size) : 0;
+    return (this.steps - offset) % this.every === 0;
+  }
+
+  /** The basis of this step, where it is known before: a layer keeps its own unless it is decomposed within the step. */
+  basisAhead(layer: L): Kfe | null {
+    return this.mode === 'background' || !this.isDue(layer) ? layer.kfe : null;
+  }
+
+  /** What `basis` will cost for a layer that is due: n³ of both sides, where that is decomposed within the step. */
+  costOf(layer: L): number {
+    if (this.mode === 'background' && layer.kfe !== null) return 0;
+    const { block, identityA, identityG } = layer;
+    return (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
+  }
+
+  /** The basis of this step, made of these factors where it is not known before. */
+  basis(layer: L, A: Tensor, G: Tensor): Kfe {
+    const basis = this.basisAhead(layer) ?? this.#decomposer.basis({ A, G, sizes: layer.sizes, label: layer.label });
+    if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
+    return basis;
+  }
+
+  /** A decomposition of these factors that begins at this step in the background; null where none does. */
+  begin(layer: L, A: Tensor, G: Tensor): RefreshJob | null {
+    const begins = this.mode === 'background' && layer.kfe !== null && layer.job === null && this.isDue(layer);
+    return begins ? this.start(layer, A, G, this.steps) : null;
+  }
+
+  /** A decomposition in the background, as if it had begun at that step. */
+  start(layer: L, A: Tensor, G: Tensor, step: number): RefreshJob {
+    return startDecomposition(A, G, layer.kfe!, layer.sizes, step);
+  }
+
+  /** Layers whose new basis is to take over: all together that were begun at one step. */
+  arrived(): L[] {
+    const { lag } = this;
+    const layers = [...this.#positions.keys()];
+    const late = new Set<number>();
+    for (const { job } of layers)
+      if (job !== null && ((lag !== null && this.steps < job.step + lag) || !job.ready(lag !== null)))
+        late.add(job.step);
+    return layers.filter(({ job }) => job !== null && !late.has(job.step));
+  }
+
+  /** The new basis of such a layer, whose job ends with it. Null if it failed: the old one stays. */
+  arrival(layer: L): Arrival | null {
+    const job = layer.job!;
+    layer.job = null;
+    try {
+      const { kfe, rotation } = job.now();
+      checkBasis(this.#name, layer.label, kfe, layer.sizes);
+      // Who looks at layers may have given this one another basis meanwhile.
+      return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };
+    } catch (error) {
+      this.failed++;
+      this.lastError = `${layer.label}: ${error instanceof Error ? error.message : String(error)}`;
+      console.warn(
+        `${this.#name}: a decomposition in the background failed and the old basis stays: ${this.lastError}`,
+      );
+      return null;
+    }
+  }
+}

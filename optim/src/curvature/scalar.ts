@@ -1,7 +1,7 @@
 /** Values of tensors, where they are needed on the host. */
 
 import { stack, type Tensor, tensor } from '@otimes/core';
-import { readsLater } from '@otimes/core/extend';
+import { held, readsLater } from '@otimes/core/extend';
 
 /** A number; or a tensor of one element on a device that is read with await, because a step does not wait for it there. */
 export type Scalar = number | Tensor;
@@ -12,6 +12,12 @@ export const scalarOf = (x: Tensor): Scalar => (readsLater(x) ? x : x.item());
 /** A copy on 'cpu' from a device that is read with await. The read is entered at once. */
 export const onHost = async (x: Tensor): Promise<Tensor> =>
   tensor(await x.data(), { dtype: x.dtype }).reshape([...x.shape]);
+
+/** `now`, held in the place of `before`, whose memory is given back. */
+export function replaced(before: Scalar | boolean | null, now: Tensor): Tensor {
+  if (typeof before === 'object') before?.storage.release();
+  return held(now);
+}
 
 /** The Euclidean norm of all elements of several tensors. */
 export function normOf(tensors: readonly Tensor[]): Scalar {

@@ -5,6 +5,7 @@
  */
 
 import type { Tensor } from '@otimes/core';
+import { type BadValue, checkFinite, readsLater } from '@otimes/core/extend';
 
 /**
  * Numbers up to here are ordinary: of gradients; their squares, for what is kept of those; and 1/ε or 1/λ. With a learning
@@ -27,6 +28,20 @@ export function largest(x: Tensor): number {
 export function magnitude(x: Tensor): number {
   const norm = x.norm().item();
   return Number.isFinite(norm) ? norm : largest(x);
+}
+
+/**
+ * `magnitude`, which must be finite: throws `error` for the first element that is not. Where x is read with await the next read
+ * rejects with that instead, and the size is taken for 0: no step there keeps copies.
+ */
+export function finiteMagnitude(x: Tensor, error: BadValue): number {
+  if (readsLater(x)) {
+    checkFinite(x, error);
+    return 0;
+  }
+  const size = magnitude(x);
+  if (!Number.isFinite(size)) checkFinite(x, error);
+  return size;
 }
 
 /** Whether an ordinary number of this `degree` in the gradient, 1 or 2. */

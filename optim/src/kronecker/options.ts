@@ -23,6 +23,7 @@ import type { LossReduction } from '../curvature/factors.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
 import type { FisherKind, FisherLoss } from '../curvature/sources/fisher.ts';
 import type { Optimizer } from '../optimizer.ts';
+import type { Overrides } from './overrides.ts';
 import type { BlockOptions } from './state.ts';
 
 export type { AnyModule, Parameter } from '@otimes/nn';
@@ -59,7 +60,7 @@ export type KroneckerOptions = {
   /** How shared positions enter the factors; by default the collector decides ('expand' for Linear). */
   sharing?: Sharing;
   /** Options of blocks, by their path or that of a module above them; the longest path that fits counts. Undefined is none. */
-  overrides?: Readonly<Record<string, BlockOptions | undefined>>;
+  overrides?: Overrides<BlockOptions>;
   /**
    * Which way gradients take into the basis: 'auto' (default) is the cheapest for each block; see `Route`. A block for which
    * the way does not exist takes 'gradient'.
@@ -142,21 +143,4 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
 /** Throws unless a basis has taken over before the next one begins. */
 export function checkLag(name: string, lag: number, every: number): void {
   if (lag > every) throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${lag} > ${every}`);
-}
-
-/** The options for a path: those of the longest path at or above it. */
-export function optionsAt(overrides: NonNullable<KroneckerOptions['overrides']>, path: string): BlockOptions {
-  let best = '';
-  let found: BlockOptions = {};
-  for (const [key, own] of Object.entries(overrides)) {
-    if (own === undefined || !isAtOrBelow(path, key) || key.length < best.length) continue;
-    best = key;
-    found = own;
-  }
-  return found;
-}
-
-/** Whether a module's path is `above` or leads through it. */
-export function isAtOrBelow(path: string, above: string): boolean {
-  return above === '' || path === above || path.startsWith(`${above}.`);
 }

@@ -4,58 +4,39 @@
  * is changed before everything is known to be sound. What to do with a gradient in the eigenbasis is the subclass's.
  */
 
-import {
-  backwardPass,
-  Generator,
-  type Handle,
-  noGrad,
-  type StateDict,
-  scope,
-  type Tensor,
-  unscoped,
-  withSecondThread,
-} from '@otimes/core';
-import {
-  aBoolean,
-  aCount,
-  anInstance,
-  borrowGrad,
-  checkArgument,
-  checkTrained,
-  nameOf,
-  onBackwardEnd,
-  readsLater,
-} from '@otimes/core/extend';
-import { type AnyModule, Module, type Parameter } from '@otimes/nn';
-import { checkLr, checkNone, checkParameters, checkRange } from '../check.ts';
+import { Generator, type Handle, type StateDict, scope, type Tensor, unscoped, withSecondThread } from '@otimes/core';
+import { aBoolean, aCount, borrowGrad, checkArgument, checkTrained, nameOf, readsLater } from '@otimes/core/extend';
+import type { AnyModule, Parameter } from '@otimes/nn';
+import { checkLr, checkNone, checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
-import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
-import { collectBlocks, defaultCollectors } from '../curvature/collector.ts';
-import { checkBasis, checkFactorSize, Decomposer, namingMemory } from '../curvature/decompose/here.ts';
-import { startDecomposition } from '../curvature/decompose/worker.ts';
+import { type Descriptions, describeClaims, layerRows } from '../curvature/claims.ts';
+import { Decomposer } from '../curvature/decompose/here.ts';
 import {
   type Factors,
   gradientScale,
   type LossReduction,
   meanGradient,
-  type Sample,
-  Statistics,
-  type Use,
+  type Statistics,
 } from '../curvature/factors.ts';
-import type { Arrival, RefreshJob } from '../curvature/refresh.ts';
-import { type BasisGradient, basisGradient, isFromAffine } from '../curvature/routes/affine.ts';
-import { cheapestRoute, type Route } from '../curvature/routes/route.ts';
+import { inOwnScope } from '../curvature/own-scope.ts';
+import { Refresher, type RefreshJob } from '../curvature/refresh.ts';
+import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
+import type { Route } from '../curvature/routes/route.ts';
 import { substituteForwards } from '../curvature/routes/substitute.ts';
 import type { Scalar } from '../curvature/scalar.ts';
-import { capture, type Need } from '../curvature/sources/activations.ts';
+import { capture } from '../curvature/sources/activations.ts';
+import { Recorder } from '../curvature/sources/recorder.ts';
+import { Stopwatch } from '../curvature/stopwatch.ts';
 import { Optimizer } from '../optimizer.ts';
+import { assemble } from './assemble.ts';
+import { StepDemand } from './demand.ts';
 import { isOrdinary, isOrdinaryStep, Journal, largest, magnitude } from './journal.ts';
-import { checkKroneckerOptions, checkLag, isAtOrBelow, type KroneckerOptions, optionsAt } from './options.ts';
-import { type Report, reportOf, Stopwatch } from './report.ts';
+import { checkModel } from './model.ts';
+import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
+import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
 import { checkRest, stepSynchronously } from './rest.ts';
 import { load, save } from './save.ts';
-import { BlockState } from './state.ts';
-import { Unstepped } from './unstepped.ts';
+import type { BlockState } from './state.ts';
 import { Watchman } from './watchman.ts';
 
 /** A step of `scale` times `update` that a subclass proposes for a block, in the coordinates of its basis, [dOut, dIn]. */
@@ -85,9 +66,6 @@ type Plan = Active & {
 };
 
 export abstract class KroneckerPreconditioner extends Optimizer {
-  readonly refresh: 'sync' | 'background';
-  readonly refreshLag: number | null;
-  readonly stagger: boolean;
   readonly #route: Route | 'auto';
   readonly #name: string;
   readonly #model: AnyModule;
@@ -95,7 +73,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #isOurs = Object.hasOwn(this.constructor, 'builtIn');
   readonly #lossReduction: LossReduction;
   readonly #fisherIsLoss: boolean;
-  readonly #decomposer: Decomposer;
+  readonly #refresher: Refresher<BlockState>;
+  readonly #demand: StepDemand;
   /** `exampleSquares` of the step that is running. */
   readonly #squares = new Map<BlockState, Tensor>();
   readonly #rng: Generator;
@@ -107,17 +86,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #parameterPaths: ReadonlyMap<Parameter, string>;
   readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
-  readonly #unstepped: Unstepped;
   readonly #handles: readonly Handle[];
-  readonly #watch = new Stopwatch();
-  readonly #refreshes = { done: 0, failed: 0, lastError: null as string | null };
-  #states: BlockState[];
+  readonly #watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
+  readonly #states: readonly BlockState[];
   #lr: number;
   #weightDecay: number;
-  #refreshEvery: number;
-  #factorDecay: number;
-  #factorEvery: number;
-  #steps = 0;
   #observes = false;
   #detached = false;
 
@@ -129,64 +102,42 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     super();
     const name = nameOf(this);
     this.#name = name;
-    checkArgument(name, 'model', model, aModel);
+    checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
     this.#lr = o.lr ?? defaults.lr;
     this.#weightDecay = o.weightDecay ?? 0;
-    this.#refreshEvery = o.refreshEvery ?? 10;
-    this.#factorDecay = o.factorDecay ?? 0.9;
-    this.#factorEvery = o.factorEvery ?? 1;
-    this.refresh = o.refresh ?? 'sync';
-    this.refreshLag = o.refreshLag ?? null;
-    this.stagger = o.stagger ?? false;
     this.#route = o.route ?? 'auto';
     this.#lossReduction = o.lossReduction ?? 'mean';
     this.#fisherIsLoss = (o.fisher ?? 'empirical') === 'empirical';
-    this.#decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, this.refreshEvery);
     this.#rng = o.rng ?? new Generator(0);
 
     this.#watchman = new Watchman(name, model);
-    this.#unstepped = new Unstepped(name);
-    const trainable = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
-    checkParameters(
-      name,
-      trainable.map(([, p]) => p),
-    );
-    this.#parameterPaths = new Map(trainable.map(([path, p]) => [p, path]));
-    this.#trainable = [...this.#parameterPaths.keys()];
-    const overrides = o.overrides ?? {};
-    const all = collectBlocks(name, model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
-    for (const key of Object.keys(overrides))
-      if (!all.some(({ path }) => isAtOrBelow(path, key)))
-        throw new Error(
-          `${name}: overrides: there is no block at or below '${key}', only ${all.map(({ path }) => `'${path}'`).join(', ')}`,
-        );
-    const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
-    checkClaims(name, model, blocks);
-    const claimed = new Set(blocks.flatMap(block => block.parameters));
-    for (const { path, parameters } of all)
-      if (optionsAt(overrides, path).skip && parameters.some(p => claimed.has(p)))
-        throw new Error(
-          `${name}: overrides: '${path}' cannot be skipped alone, because other blocks share its parameters: skip the layer`,
-        );
-    this.#states = blocks.map(block => {
-      const { lr, sharing } = optionsAt(overrides, block.path);
-      if (lr !== undefined && lr !== 0 && this.#lr === 0)
-        throw new RangeError(`${name}: a block cannot have lr ${lr} beside an optimizer's lr of 0`);
-      const lrRatio = lr === undefined || this.#lr === 0 ? 1 : lr / this.#lr;
-      const maxFactorDim = o.maxFactorDim ?? Infinity;
-      const state = new BlockState(block, { sharing, lrRatio, maxFactorDim });
-      if (!state.identityA) checkFactorSize(name, state.label, 'A', block.dIn);
-      if (!state.identityG) checkFactorSize(name, state.label, 'G', block.dOut);
-      return state;
+    const { states, paths, unclaimed } = assemble(name, model, o, this.#lr);
+    this.#states = states;
+    this.#parameterPaths = paths;
+    this.#trainable = [...paths.keys()];
+    this.#unclaimed = unclaimed;
+    const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, o.refreshEvery ?? 10);
+    this.#refresher = new Refresher(name, states, decomposer, {
+      mode: o.refresh ?? 'sync',
+      lag: o.refreshLag ?? null,
+      stagger: o.stagger ?? false,
+      every: o.refreshEvery ?? 10,
     });
-    this.#unclaimed = trainable.map(([, p]) => p).filter(p => !claimed.has(p));
+    const rule = {
+      needsExampleSquares: (state: BlockState) => this.needsExampleSquares(state),
+      usesBatch: () => this.usesBatch,
+    };
+    this.#demand = new StepDemand(name, states, this.#refresher, rule, {
+      factorDecay: o.factorDecay ?? 0.9,
+      factorEvery: o.factorEvery ?? 1,
+      lossReduction: this.#lossReduction,
+      fisherIsLoss: this.#fisherIsLoss,
+    });
     this.#restIsOurs = o.rest === undefined;
     const makeRest = o.rest ?? ((parameters: Parameter[]) => defaults.rest(parameters, this.#lr));
-    const unclaimed = this.#unclaimed;
-    this.#rest =
-      unclaimed.length === 0 ? null : checkRest(name, makeRest([...unclaimed]), unclaimed, this.#parameterPaths);
+    this.#rest = unclaimed.length === 0 ? null : checkRest(name, makeRest([...unclaimed]), unclaimed, paths);
     this.#restRatio = this.#rest === null || this.#lr === 0 ? 1 : this.#rest.lr / this.#lr;
 
     const options = {
@@ -195,18 +146,10 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       lossReduction: this.#lossReduction,
       rng: this.#rng,
     };
+    const recorders = states.map(state => new Recorder(name, state, this.#demand, this.#watch));
     // First what may be refused: then no hook is left behind.
-    const substitutes = substituteForwards(
-      blocks.map(({ layer }) => layer),
-      index => this.#states[index]!,
-      index => (a, g) => this.#keepTurned(this.#states[index]!, a, g),
-    );
-    const hooks = capture(model, blocks, options, {
-      need: index => this.#need(this.#states[index]!),
-      consume: (index, use, batch, sample, output) =>
-        this.#watch.time('statistics', () => this.#consume(index, use, batch, sample, output)),
-    });
-    this.#handles = [hooks, ...substitutes];
+    const substitutes = substituteForwards(recorders);
+    this.#handles = [capture(model, recorders, options), ...substitutes];
   }
 
   /** True if `direction` asks for `exampleSquares`, on the steps that `needsExampleSquares` names. */
@@ -263,40 +206,52 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#weightDecay = weightDecay;
   }
 
+  get refresh(): 'sync' | 'background' {
+    return this.#refresher.mode;
+  }
+
+  get refreshLag(): number | null {
+    return this.#refresher.lag;
+  }
+
+  get stagger(): boolean {
+    return this.#refresher.stagger;
+  }
+
   get refreshEvery(): number {
-    return this.#refreshEvery;
+    return this.#refresher.every;
   }
 
   /** An integer ≥ 1, and at least `refreshLag`; from the next step on. */
   set refreshEvery(refreshEvery: number) {
     checkArgument(this.#name, 'refreshEvery', refreshEvery, aCount);
     if (this.refreshLag !== null) checkLag(this.#name, this.refreshLag, refreshEvery);
-    this.#refreshEvery = refreshEvery;
+    this.#refresher.every = refreshEvery;
   }
 
   get factorDecay(): number {
-    return this.#factorDecay;
+    return this.#demand.factorDecay;
   }
 
   /** In [0, 1); from the next step on. */
   set factorDecay(factorDecay: number) {
     checkRange(this.#name, 'factorDecay', factorDecay, 0, 1);
-    this.#factorDecay = factorDecay;
+    this.#demand.factorDecay = factorDecay;
   }
 
   get factorEvery(): number {
-    return this.#factorEvery;
+    return this.#demand.factorEvery;
   }
 
   /** An integer ≥ 1; from the next step on. */
   set factorEvery(factorEvery: number) {
     checkArgument(this.#name, 'factorEvery', factorEvery, aCount);
-    this.#factorEvery = factorEvery;
+    this.#demand.factorEvery = factorEvery;
   }
 
   /** Steps made so far. */
   get steps(): number {
-    return this.#steps;
+    return this.#refresher.steps;
   }
 
   /**
@@ -304,7 +259,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
    * `step` throws after it.
    */
   detach(): void {
-    for (const state of this.#states) state.settle();
+    for (const state of this.#states) state.leaveBasis();
     for (const handle of this.#handles) handle.remove();
     this.#detached = true;
   }
@@ -313,89 +268,25 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkNone(`${this.#name}.zeroGrad`, none, 'gradients become null');
     for (const p of this.#parameterPaths.keys()) p.grad = null;
     this.#watchman.zeroGrad();
-    this.#unstepped.reset();
+    this.#demand.reset();
     for (const state of this.#states) state.dropStatistics();
   }
 
   // --- forward and backward ---------------------------------------------------------------------------------------------
 
-  /** Whether a block's basis is due at this step. Staggered blocks share the period evenly. */
-  #isDue(state: BlockState): boolean {
-    if (state.kfe === null) return true;
-    const offset = this.stagger
-      ? Math.floor((this.#states.indexOf(state) * this.refreshEvery) / this.#states.length)
-      : 0;
-    return (this.#steps - offset) % this.refreshEvery === 0;
-  }
-
-  /** Every so many steps, when a refresh needs them, and for a block that backward reaches for the first time. */
-  #collectsFactors(state: BlockState): boolean {
-    const due = this.factorDecay > 0 && this.#steps % this.factorEvery === 0;
-    return due || this.#isDue(state) || state.A === null;
-  }
-
   /** Whether this step updates what comes from statistics. */
   protected get isStatisticsStep(): boolean {
-    return this.#steps % this.factorEvery === 0;
+    return this.#demand.isStatisticsStep;
   }
 
   /** Whether this step decomposes the block's factors. */
   protected isRefreshStep(state: BlockState): boolean {
-    return this.#isDue(state);
+    return this.#refresher.isDue(state);
   }
 
   /** Whether `direction` will ask for the examples' squares of a block in this step. */
   protected needsExampleSquares(_state: BlockState): boolean {
     return this.usesExampleSquares;
-  }
-
-  #need(state: BlockState): Need {
-    if (this.#collectsFactors(state) || this.needsExampleSquares(state)) return 'samples';
-    return this.usesBatch || this.#lossReduction === 'sum' ? 'batch' : 'nothing';
-  }
-
-  /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
-  #consume(index: number, use: Use, batch: number, sample: Sample | null, output: Tensor): void {
-    const state = this.#states[index]!;
-    // Gradients that were set to null were given up, and what was collected with them too.
-    if (state.statistics?.isIdle && state.block.parameters.every(p => borrowGrad(p) === null)) state.dropStatistics();
-    state.statistics ??= new Statistics({
-      sharing: state.sharing,
-      identityA: state.identityA,
-      identityG: state.identityG,
-      wantsFactors: this.#collectsFactors(state),
-    });
-    const { statistics } = state;
-    if (statistics.begins(use)) {
-      onBackwardEnd(completed => {
-        const end = () => statistics.ended(use.pass, completed, this.#basisAhead(state));
-        this.#watch.time('statistics', () => inStep(() => namingMemory(this.#name, state.label, end)));
-        if (completed) Object.assign(state, state.forwards.get(output));
-        if (statistics.isEmpty && state.statistics === statistics) state.statistics = null;
-      });
-      this.#unstepped.begins(use.pass, () => this.#states.reduce((sum, one) => sum + (one.statistics?.bytes ?? 0), 0));
-    }
-    const label = `${this.#name}: ${state.label}`;
-    const keeps = this.needsExampleSquares(state) && !(this.#keepsTurned(state) && isFromAffine(output));
-    if (sample === null) statistics.count(use, batch, label);
-    else namingMemory(this.#name, state.label, () => statistics.add(use, sample, label, keeps));
-  }
-
-  /** The basis of the next step, where it is known already: a block keeps its basis unless it is decomposed anew in the step. */
-  #basisAhead(state: BlockState): Kfe | null {
-    return this.refresh === 'background' || !this.#isDue(state) ? state.kfe : null;
-  }
-
-  /** Whether samples that a layer turned itself serve for the examples' squares: in a basis that this step will not change. */
-  #keepsTurned(state: BlockState): boolean {
-    return this.#fisherIsLoss && this.needsExampleSquares(state) && !this.#isDue(state);
-  }
-
-  /** Takes the rows of a layer in its basis, right after `#consume` saw them in parameter coordinates; false if nobody wants them. */
-  #keepTurned(state: BlockState, a: Tensor, g: Tensor): boolean {
-    const pass = backwardPass();
-    if (pass === 0 || !this.#keepsTurned(state)) return false;
-    return state.statistics?.keepTurned(pass, a, g, state.kfe!) ?? false;
   }
 
   #scale(statistics: Statistics): number {
@@ -422,13 +313,13 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     if (this.#detached) throw new Error(`${this.#name}: step() after detach(), which removed the hooks`);
     this.#watchman.check();
     checkTrained(this, this.#trainable);
-    inStep(() => {
+    inOwnScope(() => {
       const plans = this.#plan();
       const journal = this.#watch.time('rest', () => this.#stepRest(plans));
       this.#stepBlocks(plans, journal);
       for (const state of this.#states) state.dropStatistics();
-      this.#unstepped.reset();
-      this.#steps++;
+      this.#demand.reset();
+      this.#refresher.steps++;
       this.#watch.time('refresh', () => scope(() => this.#takeArrivals()));
     });
   }
@@ -438,8 +329,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const active = this.#states.flatMap(state => this.#active(state) ?? []);
     this.#checkRest();
     // Small ones first, where they are decomposed here: they tell how long large ones will take.
-    const cost = ({ state }: Active) => (this.refresh === 'sync' || state.kfe === null ? costOf(state) : 0);
-    const bySize = [...active].sort((a, b) => cost(a) - cost(b));
+    const bySize = [...active].sort((a, b) => this.#refresher.costOf(a.state) - this.#refresher.costOf(b.state));
     const bases = this.#watch.time('refresh', () => new Map(bySize.map(block => [block.state, this.#basis(block)])));
     return this.#watch.time('precondition', () =>
       active.map(block => {
@@ -540,7 +430,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
           `${without.map(p => `'${this.#parameterPaths.get(p)}'`).join(', ')}. A block steps as a whole: freeze a part of ` +
           'it before the optimizer is made',
       );
-    if (statistics === null && this.#need(state) !== 'nothing')
+    if (statistics === null && this.#demand.isAny(state))
       throw new Error(
         `${name}: ${state.label} has a gradient but no statistics: step() was called twice after one backward(), or the ` +
           'optimizer was made after the forward pass, or a state was loaded after it, or the layer did not run through ' +
@@ -561,108 +451,55 @@ export abstract class KroneckerPreconditioner extends Optimizer {
       if (value !== null && !isAllFinite(value)) throw this.#notFinite(what, state.label);
     const size = magnitude(raw);
     if (!Number.isFinite(size)) throw this.#notFinite('gradient', state.label);
-    return { state, inBasis, raw, size, averages: fresh && this.#averaged(state, fresh) };
-  }
-
-  /** The running averages as they will be, in the memory of this step's factors. */
-  #averaged({ A, G }: BlockState, fresh: Factors): Factors {
-    const alpha = this.factorDecay;
-    if (A === null || G === null || alpha === 0) return fresh;
-    fresh.A.addScaled_(A, alpha, 1 - alpha);
-    fresh.G.addScaled_(G, alpha, 1 - alpha);
-    return fresh;
-  }
-
-  /** Takes over running averages, into the memory of the old ones. */
-  #average(state: BlockState, { A, G, expandedG }: Factors): void {
-    state.expandedG = expandedG;
-    if (state.A === null || state.G === null) Object.assign(state, { A, G });
-    else {
-      state.A.copy_(A);
-      state.G.copy_(G);
-    }
+    return { state, inBasis, raw, size, averages: fresh && state.blended(fresh, this.factorDecay) };
   }
 
   /** The basis for this step, a new one where it is due, and a decomposition that begins. */
   #basis({ state, averages }: Active): { basis: Kfe; job: RefreshJob | null } {
     const A = averages?.A ?? state.A!;
     const G = averages?.G ?? state.G!;
-    const due = this.#isDue(state);
-    const { kfe } = state;
-    if (kfe !== null && !due) return { basis: kfe, job: null };
-    if (kfe === null || this.refresh === 'sync') {
-      const { block, label } = state;
-      const basis = this.#decomposer.basis({ A, G, sizes: [block.dOut, block.dIn], label });
-      if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
-      return { basis, job: null };
-    }
-    return { basis: kfe, job: state.job === null ? this.#start(state, A, G, this.#steps) : null };
-  }
-
-  #start(state: BlockState, A: Tensor, G: Tensor, step: number): RefreshJob {
-    return startDecomposition(A, G, state.kfe!, [state.block.dOut, state.block.dIn], step);
+    return { basis: this.#refresher.basis(state, A, G), job: this.#refresher.begin(state, A, G) };
   }
 
   /**
-   * Lets bases take over that came in from the background: between two steps, so that no gradient has to turn, and all
-   * together that were begun at one step. So no decomposition competes for a core with the second thread here.
+   * Lets bases take over that came in from the background: between two steps, so that no gradient has to turn. So no
+   * decomposition competes for a core with the second thread here.
    */
   #takeArrivals(): void {
-    const lag = this.refreshLag;
-    const late = new Set<number>();
-    for (const { job } of this.#states)
-      if (job !== null && ((lag !== null && this.#steps < job.step + lag) || !job.ended(lag !== null)))
-        late.add(job.step);
-    const due = this.#states.filter(({ job }) => job !== null && !late.has(job.step));
-    if (due.length === 0) return;
+    const arrived = this.#refresher.arrived();
+    if (arrived.length === 0) return;
     withSecondThread(() => {
-      for (const state of due) this.#takeArrival(state, state.job!);
+      for (const state of arrived) {
+        const arrival = this.#refresher.arrival(state);
+        state.isFresh = false;
+        if (arrival === null) continue;
+        try {
+          this.#takeOver(state, arrival.kfe, arrival.rotation);
+        } finally {
+          state.keep();
+        }
+      }
     });
-  }
-
-  #takeArrival(state: BlockState, job: RefreshJob): void {
-    state.job = null;
-    state.isFresh = false;
-    let arrival: Arrival;
-    try {
-      arrival = job.take();
-      const { block, label } = state;
-      checkBasis(this.#name, label, arrival.kfe, [block.dOut, block.dIn]);
-    } catch (error) {
-      this.#refreshes.failed++;
-      this.#refreshes.lastError = `${state.label}: ${error instanceof Error ? error.message : String(error)}`;
-      console.warn(
-        `${this.#name}: a decomposition in the background failed and the old basis stays: ${this.#refreshes.lastError}`,
-      );
-      return;
-    }
-    const { kfe, rotation } = arrival;
-    // Who looks at states may have given this one another basis meanwhile.
-    try {
-      this.#takeOver(state, kfe, job.from === state.kfe ? rotation : state.kfe!.rotationTo(kfe));
-    } finally {
-      state.keep();
-    }
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
   #propose({ state, inBasis, raw, averages, basis }: Plan): Proposal | null {
     const before = state.kfe;
     state.isFresh = before !== basis;
-    if (averages !== null) this.#average(state, averages);
+    if (averages !== null) state.setFactors(averages);
     let gradient: Tensor;
     if (before === basis) {
       gradient = inBasis?.D ?? basis.project(raw);
-      this.#reconsider(state, inBasis !== null);
+      state.reconsiderRoute(inBasis !== null);
     } else {
       const rotation = before === null ? null : before.rotationTo(basis);
       this.#takeOver(state, basis, rotation);
       gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
     }
     if (this.#lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
-    if (state.route === 'resident' && state.turnable && !this.#observes) {
+    const weight = this.#observes ? null : state.residentWeight();
+    if (weight !== null) {
       const lr = this.#lr * state.lrRatio;
-      const weight = state.resident();
       if (this.stepInBasis(state, gradient, weight, lr, 1 - lr * this.weightDecay)) {
         // With a learning rate of 0 the parameters are what they were, to the last bit.
         if (lr !== 0) state.deferParameters();
@@ -677,26 +514,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   #takeOver(state: BlockState, basis: Kfe, rotation: Rotation | null): void {
     // With a learning rate of 0 the parameters are what they were, to the last bit.
     state.turn(basis, this.#lr * state.lrRatio === 0 ? null : rotation);
-    this.#refreshes.done++;
+    this.#refresher.done++;
     this.refreshed(state, rotation);
-    this.#chooseRoute(state);
-    if (state.route !== 'resident') state.settle();
-  }
-
-  #chooseRoute(state: BlockState): void {
-    const { dOut, dIn } = state.block;
-    const { rows, needsInputGrad } = state;
-    if (!state.turnable || rows === 0 || state.misses > 1) state.route = 'gradient';
-    else state.route = this.#route === 'auto' ? cheapestRoute({ dOut, dIn, rows, needsInputGrad }) : this.#route;
-  }
-
-  /** Gives a route up that does not pay: a layer that is used twice, or whose gradients are clipped or accumulated. */
-  #reconsider(state: BlockState, arrivedInBasis: boolean): void {
-    if (state.route === 'gradient') return;
-    state.misses = arrivedInBasis ? 0 : state.misses + 1;
-    if (state.misses <= 1 && state.turnable) return;
-    state.settle();
-    state.route = 'gradient';
+    state.chooseRoute(this.#route);
   }
 
   /** Parameters ← (1 − lr · weightDecay) parameters − lr · scale · update, in whichever coordinates they are kept. */
@@ -708,8 +528,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const lr = this.#lr * state.lrRatio;
     const keep = 1 - lr * this.weightDecay;
     if (lr === 0) return;
-    if (state.route === 'resident' && state.turnable) {
-      state.resident().addScaled_(update, -lr * scale, keep);
+    const weight = state.residentWeight();
+    if (weight !== null) {
+      weight.addScaled_(update, -lr * scale, keep);
       state.deferParameters();
       return;
     }
@@ -738,9 +559,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const journal = plans.every(plan => plan.isOrdinary) ? null : new Journal();
     if (journal !== null) {
       for (const { state } of plans) state.saveTo(journal);
-      const { done } = this.#refreshes;
+      const { done } = this.#refresher;
       journal.after(() => {
-        this.#refreshes.done = done;
+        this.#refresher.done = done;
       });
     }
     const rest = this.#rest;
@@ -789,7 +610,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Descriptions {
-    return describeClaims(this.#states, this.#unclaimed, this.#parameterPaths);
+    return describeClaims(layerRows(this.#states, this.#parameterPaths), this.#unclaimed, this.#parameterPaths);
   }
 
   /** The state of a block, for looking at factors, bases and moments. Throws where there is no such block. */
@@ -808,64 +629,62 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#observes = on;
   }
 
-  /** Spectra, effective ranks, damping, angles, refreshes and times, as data. Reads from the device. */
+  /**
+   * Spectra, effective ranks, damping, angles, refreshes and times, as data. Throws where the model is on a device that is read
+   * with await.
+   */
   report(): Report {
-    return reportOf(this.#states, {
-      steps: this.#steps,
-      refreshes: this.#refreshes,
+    return reportOf(this.#states, this.#reported);
+  }
+
+  /** The same on every device, as it is at the call. */
+  readReport(): Promise<Report> {
+    return readReportOf(this.#states, this.#reported);
+  }
+
+  get #reported(): Parameters<typeof reportOf>[1] {
+    return {
+      name: this.#name,
+      steps: this.#refresher.steps,
+      refreshes: this.#refresher,
       milliseconds: this.#watch.milliseconds,
       dampingOf: state => this.dampingOf(state),
       nullsOf: state => this.nullsOf(state),
-    });
+    };
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------------
 
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
-    return save({ lr: this.#lr, steps: this.#steps, rng: this.#rng, states: this.#states, rest: this.#rest });
+    return save({ lr: this.#lr, steps: this.#refresher.steps, rng: this.#rng, states: this.#states, rest: this.#rest });
   }
 
   override loadStateDict(saved: StateDict): void {
     const before = { states: this.#states, rest: this.#rest };
-    const { lr, steps, rng, states } = load(saved, before, this.#name, this.slotNames, (...job) => this.#start(...job));
+    const { lr, steps, rng, states } = load(saved, before, this.#name, this.slotNames, (...job) =>
+      this.#refresher.start(...job),
+    );
     this.#restWasOrdinary = false;
-    for (const state of this.#states) {
-      state.settle();
-      state.dropStatistics();
-    }
+    for (const [i, state] of this.#states.entries()) state.become(states[i]!);
     this.#lr = lr;
-    this.#steps = steps;
+    this.#refresher.steps = steps;
     this.#rng.setState(rng);
-    this.#unstepped.reset();
-    this.#states = states;
+    this.#demand.reset();
   }
 
   /** Name, rates, and a line for each block and parameter. */
   override toString(): string {
     const { lr, refreshEvery, weightDecay } = this;
     const options = `lr ${lr}, refreshEvery ${refreshEvery}${weightDecay === 0 ? '' : `, weightDecay ${weightDecay}`}`;
-    return `${this.#name}(${options}) of ${nameOf(this.#model)}, step ${this.#steps}\n${this.describe()}`;
+    return `${this.#name}(${options}) of ${nameOf(this.#model)}, step ${this.steps}\n${this.describe()}`;
   }
 }
-
-const aModel = anInstance(Module, 'a module', v =>
-  Array.isArray(v) || (typeof v === 'object' && v !== null && Symbol.iterator in v)
-    ? 'it takes the model itself, not its parameters()'
-    : '',
-);
-
-/** Unrecorded, outside of the user's scopes; what is made and not kept is given back at once. */
-const inStep = (run: () => void): void => unscoped(() => noGrad(() => scope(run)));
 
 const isAllFinite = (x: Tensor): boolean => Number.isFinite(magnitude(x));
 
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
-
-/** n³ of both sides. */
-const costOf = ({ block, identityA, identityG }: BlockState): number =>
-  (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
 
 function cosine(x: Tensor, y: Tensor): Scalar {
   const product = x.mul(y).sum();

@@ -1,6 +1,7 @@
 /** What a Kronecker optimizer can say about itself, as data. */
 
 import { noGrad, type Tensor } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
 import type { Route } from '../curvature/routes/route.ts';
 import type { Scalar } from '../curvature/scalar.ts';
 import type { BlockState } from './state.ts';
@@ -49,62 +50,84 @@ export type Report = {
   readonly milliseconds: Readonly<Record<Phase, number>>;
 };
 
-export class Stopwatch {
-  readonly milliseconds: Record<Phase, number> = { statistics: 0, refresh: 0, precondition: 0, rest: 0 };
+/** What a report is made from: curvature and null directions are the optimizer's to tell, of blocks that have a basis. */
+type Source = Pick<Report, 'steps' | 'milliseconds'> & {
+  /** The optimizer's. */
+  readonly name: string;
+  readonly refreshes: Omit<Report['refreshes'], 'inFlight'>;
+  /** λ and the mean curvature of the block, for optimizers that have them. */
+  readonly dampingOf: (state: BlockState) => { readonly lambda: number; readonly mean: Scalar } | null;
+  /** How many directions of each side are null, for optimizers that ask. */
+  readonly nullsOf: (state: BlockState) => { readonly A: number; readonly G: number } | null;
+};
 
-  time<T>(phase: Phase, run: () => T): T {
-    const start = performance.now();
-    try {
-      return run();
-    } finally {
-      this.milliseconds[phase] += performance.now() - start;
-    }
-  }
+/** A report on all blocks. Throws a TypeError where blocks are on a device that is read with await. */
+export function reportOf(states: readonly BlockState[], o: Source): Report {
+  const later = states.find(({ block }) => readsLater(block.parameters[0]!));
+  if (later !== undefined)
+    throw new TypeError(
+      `${o.name}.report: ${later.label} is on '${later.block.parameters[0]!.device}', which is read with await: ` +
+        'await readReport()',
+    );
+  const now = (x: Scalar | null) => (x === null || typeof x === 'number' ? x : x.item());
+  return finished(
+    o,
+    states,
+    states.map(state => {
+      const { scalars, block } = draftOf(state, o);
+      return block(scalars.map(now));
+    }),
+  );
 }
 
-/** A report on all blocks; curvature and null directions are the optimizer's to tell, of blocks that have a basis. */
-export function reportOf(
-  states: readonly BlockState[],
-  o: Pick<Report, 'steps' | 'milliseconds'> & {
-    readonly refreshes: Omit<Report['refreshes'], 'inFlight'>;
-    readonly dampingOf: (state: BlockState) => Parameters<typeof reportBlock>[1];
-    readonly nullsOf: (state: BlockState) => Parameters<typeof reportBlock>[2];
-  },
-): Report {
+/** The same on every device. Everything is read as it is at the call. */
+export async function readReportOf(states: readonly BlockState[], o: Source): Promise<Report> {
+  const later = (x: Scalar | null) => (x === null || typeof x === 'number' ? x : x.number());
+  const drafts = states.map(state => draftOf(state, o));
+  const values = drafts.map(({ scalars }) => Promise.all(scalars.map(later)));
+  const known = states.map(async state => {
+    const { expandedG } = state;
+    if (typeof expandedG === 'boolean') return;
+    const expands = (await expandedG.number()) !== 0;
+    if (state.expandedG === expandedG) state.expandedG = expands;
+  });
+  const report = finished(o, states, []);
+  const [all] = await Promise.all([Promise.all(values), Promise.all(known)]);
+  return { ...report, blocks: drafts.map(({ block }, i) => block(all[i]!)) };
+}
+
+function finished({ steps, milliseconds, refreshes }: Source, states: readonly BlockState[], blocks: BlockReport[]) {
   const inFlight = states.filter(({ job }) => job !== null).length;
-  return {
-    steps: o.steps,
-    blocks: states.map(state =>
-      noGrad(() => reportBlock(state, state.kfe && o.dampingOf(state), state.kfe && o.nullsOf(state))),
-    ),
-    refreshes: { ...o.refreshes, inFlight },
-    milliseconds: { ...o.milliseconds },
-  };
+  const { done, failed, lastError } = refreshes;
+  return { steps, blocks, refreshes: { done, failed, lastError, inFlight }, milliseconds: { ...milliseconds } };
 }
 
-/**
- * @param damping λ and the mean curvature of the block, for optimizers that have them
- * @param nulls how many directions of each side are null, for optimizers that ask
- */
-function reportBlock(
-  state: BlockState,
-  damping: { lambda: number; mean: Scalar } | null,
-  nulls: { readonly A: number; readonly G: number } | null,
-): BlockReport {
+/** A block's report that still lacks these numbers, which tensors may have. */
+type Draft = {
+  readonly scalars: readonly (Scalar | null)[];
+  readonly block: (values: readonly (number | null)[]) => BlockReport;
+};
+
+function draftOf(state: BlockState, o: Source): Draft {
   const { kfe, block, route, graft, trust, klClip, cosine, silent } = state;
+  const [damping, nulls] = noGrad(() => [kfe && o.dampingOf(state), kfe && o.nullsOf(state)]);
   const values = (s: Tensor) => Float64Array.from(s.dataSync());
   const spectrum = kfe === null ? null : { A: values(kfe.host.sA), G: values(kfe.host.sG) };
+  const masked = nulls === null || silent === null ? null : silent.astype('float32').sum();
   return {
-    path: block.path,
-    route,
-    spectrum,
-    effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
-    relativeDamping: damping && damping.lambda / Number(damping.mean),
-    nulls: nulls && { A: nulls.A, G: nulls.G, masked: silent === null ? 0 : silent.astype('float32').sum().item() },
-    graft: Number(graft),
-    trust: trust && Number(trust),
-    klClip: klClip && Number(klClip),
-    cosine: cosine && Number(cosine),
+    scalars: [damping?.mean ?? null, masked, graft, trust, klClip, cosine],
+    block: ([mean, masked, graft, trust, klClip, cosine]) => ({
+      path: block.path,
+      route,
+      spectrum,
+      effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
+      relativeDamping: damping && damping.lambda / mean!,
+      nulls: nulls && { A: nulls.A, G: nulls.G, masked: masked ?? 0 },
+      graft: graft!,
+      trust: trust!,
+      klClip: klClip!,
+      cosine: cosine!,
+    }),
   };
 }
 

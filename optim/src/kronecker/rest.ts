@@ -1,9 +1,116 @@
-/** The optimizer of the parameters that no block claims, as a program gives it. */
+/** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
-import { describe, type Tensor, unscoped } from '@otimes/core';
-import { received } from '@otimes/core/extend';
+import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
+import { borrowGrad, checkFinite, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
+import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
+
+export type RestOptions = {
+  /** Of the optimizer whose rest it is. */
+  readonly name: string;
+  readonly lr: number;
+  /** The names of the model's parameters. */
+  readonly paths: ReadonlyMap<Tensor, string>;
+  /** The option of the user. */
+  readonly make: ((unclaimed: Parameter[]) => Optimizer) | undefined;
+  /** In its place. */
+  readonly byDefault: (unclaimed: Parameter[]) => Optimizer;
+};
+
+export class Rest {
+  readonly parameters: readonly Parameter[];
+  /** Null where nothing is left to it. */
+  readonly optimizer: Optimizer | null;
+  readonly #name: string;
+  readonly #paths: ReadonlyMap<Tensor, string>;
+  readonly #isOurs: boolean;
+  readonly #ratio: number;
+  #wasOrdinary = true;
+
+  constructor(parameters: readonly Parameter[], { name, lr, paths, make, byDefault }: RestOptions) {
+    this.parameters = parameters;
+    this.#name = name;
+    this.#paths = paths;
+    this.#isOurs = make === undefined;
+    this.optimizer =
+      parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
+    this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
+  }
+
+  /** Of the whole optimizer: the rest's is in the proportion to it that it had at the start. */
+  set lr(lr: number) {
+    if (this.optimizer !== null) this.optimizer.lr = lr * this.#ratio;
+  }
+
+  /** Throws for a gradient that is not finite. */
+  check(): void {
+    for (const p of this.parameters) {
+      const g = borrowGrad(p);
+      if (g !== null) checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
+    }
+  }
+
+  /**
+   * A step, outside of every scope. What throws leaves parameters and optimizer as they were.
+   *
+   * @param gain of the whole optimizer: how much larger than the gradient a step may be
+   * @param journal takes the step back if something else fails later; null if nothing will
+   */
+  step(gain: number, journal: Journal | null): void {
+    const { optimizer } = this;
+    if (optimizer === null) return;
+    const own = journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal());
+    if (own !== null) {
+      const state = optimizer.stateDict();
+      for (const p of this.parameters) own.save(p);
+      own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
+    }
+    try {
+      stepSynchronously(this.#name, optimizer);
+      if (own !== null) this.#checkStepped(optimizer);
+    } catch (error) {
+      own?.restore();
+      throw error;
+    }
+  }
+
+  /** After a state was loaded: nobody knows what is in it. */
+  loaded(): void {
+    this.#wasOrdinary = false;
+  }
+
+  /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. A device that is read with await keeps no copies. */
+  #isOrdinary({ lr }: Optimizer, gain: number): boolean {
+    if (this.parameters.some(readsLater)) return true;
+    if (!this.#isOurs || !this.#wasOrdinary || !isOrdinaryStep(gain, lr, 1)) return false;
+    return this.parameters.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
+  }
+
+  /** Throws if the step has left something that is not finite. */
+  #checkStepped(optimizer: Optimizer): void {
+    let ordinary = true;
+    for (const [key, value] of Object.entries(optimizer.stateDict())) {
+      const size = largest(value);
+      if (!Number.isFinite(size)) throw notFinite(this.#name, `new '${key}'`, 'the rest optimizer');
+      ordinary &&= isOrdinary(size, 2);
+    }
+    for (const p of this.parameters)
+      if (!Number.isFinite(largest(p))) throw notFinite(this.#name, 'update', `'${this.#paths.get(p)}'`);
+    this.#wasOrdinary = ordinary;
+  }
+}
+
+/** What is wrong with the numbers of a step that changes nothing. */
+export function notFinite(name: string, what: string, where: string): RangeError {
+  return new RangeError(
+    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
+      'Look for a diverging loss or bad input in the last batch',
+  );
+}
+
+const copyOf = (state: StateDict): StateDict =>
+  Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
 
 const METHODS = ['step', 'zeroGrad', 'stateDict', 'loadStateDict'] as const;
 

@@ -50,7 +50,7 @@ export function load(
     reader.problem('does not fit: rng is no state of a generator');
   const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
   const loaded = states.map(state =>
-    state.load(reader, name, slotNames, (one, A, G, step) => pending.push({ state: one, A, G, step })),
+    state.loaded(reader, name, slotNames, (one, A, G, step) => pending.push({ state: one, A, G, step })),
   );
   const ofRest = reader.section('rest.');
   if (rest === null && Object.keys(ofRest).length > 0) reader.problem('unexpected: rest.…, no parameter is unclaimed');

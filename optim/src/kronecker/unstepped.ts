@@ -1,6 +1,7 @@
 /** Counts backward passes between steps: an optimizer that nobody steps or zeroes collects statistics of each. */
 
 import { onBackwardEnd } from '@otimes/core/extend';
+import type { LayerCurvature } from '../curvature/layer.ts';
 
 /** So many are more than micro-batches usually are. */
 const MANY = 64;
@@ -18,15 +19,15 @@ export class Unstepped {
   /**
    * Statistics of a pass begin, in one block of perhaps many; of a pass that throws nothing is kept, and it does not count.
    *
-   * @param bytes of the samples that are kept
+   * @param layers of all blocks
    */
-  begins(pass: number, bytes: () => number): void {
+  begins(pass: number, layers: readonly LayerCurvature[]): void {
     if (this.#warned || pass === this.#last) return;
     this.#last = pass;
     onBackwardEnd(completed => {
       if (!completed || ++this.#passes !== MANY) return;
       this.#warned = true;
-      this.#warn(bytes());
+      this.#warn(layers.reduce((sum, { statistics }) => sum + (statistics?.bytes ?? 0), 0));
     });
   }
 

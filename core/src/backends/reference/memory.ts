@@ -1,8 +1,8 @@
 /** Memory of the reference backend: plain arrays. */
 
+import type { Region } from '../../device.ts';
 import { type DType, isFloat, type TypedArray } from '../../dtype.ts';
 import { sizeOf } from '../../shape.ts';
-import type { Region } from '../../storage.ts';
 import type { Operand } from '../backend.ts';
 import { rowMajor } from '../walk.ts';
 import { update } from './inplace.ts';

@@ -3,7 +3,7 @@
 import { concat, ones, type Tensor } from '@otimes/core';
 import { borrowGrad } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import type { Canonical, KroneckerBlock, Sharing } from '../block.ts';
+import type { Canonical, LayerBlock, Sharing } from '../block.ts';
 import { normOf, type Scalar } from '../scalar.ts';
 
 /** A layer with a weight [rows, …], whose further axes in row-major order are those of a, and a bias [rows]. */
@@ -17,7 +17,7 @@ export type WeightBlockOptions = {
   readonly rows?: readonly [number, number];
 };
 
-export abstract class WeightBlock<M extends WeightLayer> implements KroneckerBlock {
+export abstract class WeightBlock<M extends WeightLayer> implements LayerBlock {
   readonly collector: string;
   readonly path: string;
   readonly sharing: Sharing;

@@ -14,10 +14,10 @@ type Turned = Decomposition & { readonly R: Tensor | null };
 type Side = {
   /** A copy of it as it was. */
   factor(): Tensor;
-  /** As in `RefreshJob`. */
-  ended(wait: boolean): boolean;
-  take(): Turned;
-  /** Ends what `factor` and `take` can be asked for. */
+  /** As in `Pending`. */
+  ready(wait: boolean): boolean;
+  now(): Turned;
+  /** Ends what `factor` and `now` can be asked for. */
   release(): void;
 };
 
@@ -66,11 +66,11 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
     step,
     from,
     arrived,
-    ended: wait => failed !== null || (begun?.ended(wait) ?? false),
-    take() {
+    ready: wait => failed !== null || (begun?.ready(wait) ?? false),
+    now() {
       if (failed !== null) throw failed.error;
       if (begun === null) throw new Error('the factors have not arrived yet');
-      const { kfe, rotation } = begun.take();
+      const { kfe, rotation } = begun.now();
       return {
         kfe: kfe.on(device),
         rotation: { RA: rotation.RA?.to(device) ?? null, RG: rotation.RG?.to(device) ?? null },
@@ -92,9 +92,9 @@ const startNow: Start = (A, G, from, sizes, step) => {
     step,
     from,
     arrived: null,
-    ended: wait => left.ended(wait) && right.ended(wait),
-    take() {
-      const [a, g] = [left.take(), right.take()];
+    ready: wait => left.ready(wait) && right.ready(wait),
+    now() {
+      const [a, g] = [left.now(), right.now()];
       left.release();
       right.release();
       return { kfe: new Kfe(a, g), rotation: { RA: a.R, RG: g.R } };
@@ -105,8 +105,8 @@ const startNow: Start = (A, G, from, sizes, step) => {
 function start(factor: Tensor, U: Tensor | null, size: number): Side {
   if (U === null) {
     const mean = factor.clone().keep();
-    const take = () => ({ ...decomposeMean(mean, size), R: null });
-    return { factor: () => mean, ended: () => true, take, release() {} };
+    const now = () => ({ ...decomposeMean(mean, size), R: null });
+    return { factor: () => mean, ready: () => true, now, release() {} };
   }
   const { dtype, device } = factor;
   // NOTE: what the job gives out lies in memory that it uses again, and is copied here.
@@ -114,14 +114,14 @@ function start(factor: Tensor, U: Tensor | null, size: number): Side {
   const job = eighInBackground(lendNdarray(factor.to('cpu')), { from: lendNdarray(U.to('cpu')) });
   return {
     factor: () => upload(job.matrix),
-    ended(wait) {
+    ready(wait) {
       try {
         return job.take(wait) !== null;
       } catch {
-        return true; // `take` throws it again
+        return true; // `now` throws it again
       }
     },
-    take() {
+    now() {
       const { values, vectors, rotation } = job.take(true)!;
       const there = (x: Tensor) => x.astype(dtype).to(device);
       const n = job.matrix.shape[0]!;

@@ -11,6 +11,7 @@
 
 import { defineOp, isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
 import { borrowGrad, held, lazyTensor, materialize, originOf } from '@otimes/core/extend';
+import type { Kfe } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 
 /** A basis as a layer uses it: both sides turn. */
@@ -62,11 +63,11 @@ function gradientOrigin(p: Tensor): unknown {
   return g === null ? null : originOf(g);
 }
 
-/**
- * Told of ã [rows, dIn] and g̃ [rows, dOut] by each backward pass that reaches the layer's gradients, and may keep them: returns
- * whether it does.
- */
-export type TurnedSink = (inputs: Tensor, grads: Tensor) => boolean;
+/** Told of the rows of a layer by each backward pass that reaches its gradients. */
+export interface TurnedSink {
+  /** ã [rows, dIn] and g̃ [rows, dOut] in the bases of `frame`. Returns whether it keeps them. */
+  takeTurned(inputs: Tensor, grads: Tensor, frame: Frame): boolean;
+}
 
 /** `inputs` is ã [rows, dIn] between forward and backward. */
 type Attrs = { readonly frame: Frame; readonly sink: TurnedSink; inputs: Tensor | null };
@@ -128,7 +129,7 @@ const affineOp: Op<Attrs> = defineOp<Attrs>({
       const inputs = attrs.inputs ?? turned(node.input(0), UA);
       attrs.inputs = null;
       const product = turnedRows.transpose().matmul(inputs);
-      if (attrs.sink(inputs, turnedRows)) held(turnedRows);
+      if (attrs.sink.takeTurned(inputs, turnedRows, attrs.frame)) held(turnedRows);
       else inputs.storage.release();
       return product;
     });
@@ -156,14 +157,18 @@ export function biasPart(D: Tensor, { UA, UG }: Frame): Tensor {
   return UG.matmul(D.matmul(UA.narrow(0, UA.shape[0]! - 1, 1).transpose())).reshape([-1]);
 }
 
-const outputs = new WeakSet<Tensor>();
+/** Of outputs of `affineIn`: where they were computed. */
+const frames = new WeakMap<Tensor, Frame>();
 
 /** The layer's output for x [..., inputs], computed in `frame`. */
 export function affineIn(frame: Frame, { weight, bias }: AffineLayer, x: Tensor, sink: TurnedSink): Tensor {
   const y = affineOp(bias === null ? [x, weight] : [x, weight, bias], { frame, sink, inputs: null });
-  outputs.add(y);
+  frames.set(y, frame);
   return y;
 }
 
-/** Whether a layer's output comes from `affineIn`. */
-export const isFromAffine = (y: Tensor): boolean => outputs.has(y);
+/** Whether `y` comes from `affineIn` in a basis, so that its rows are turned into that in backward. */
+export function isAffineIn(y: Tensor, { UA, UG }: Kfe): boolean {
+  const frame = frames.get(y);
+  return frame !== undefined && frame.UA === UA && frame.UG === UG;
+}

@@ -1,22 +1,12 @@
 /** Capture: hooks on a model that hand each block's input and output gradients on, as soon as backward has them. */
 
-import {
-  backwardPass,
-  type DType,
-  type Generator,
-  grad,
-  type Handle,
-  isRecording,
-  noGrad,
-  scope,
-  Tensor,
-  unscoped,
-} from '@otimes/core';
+import { backwardPass, type DType, type Generator, grad, type Handle, isRecording, Tensor } from '@otimes/core';
 import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import type { Canonical, KroneckerBlock } from '../block.ts';
+import type { Canonical, LayerBlock } from '../block.ts';
 import { checkedCanonical } from '../block-check.ts';
 import type { LossReduction, Sample, Use } from '../factors.ts';
+import { inOwnScope } from '../own-scope.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
 export type CaptureOptions = {
@@ -30,21 +20,22 @@ export type CaptureOptions = {
 /** What a step needs of a block: nothing, the number of examples, or activations and gradients. */
 export type Need = 'nothing' | 'batch' | 'samples';
 
-/** Where statistics go. */
-export interface Sink {
-  need(index: number): Need;
+/** Where the statistics of one block go. */
+export interface LayerSink {
+  readonly layer: { readonly block: LayerBlock };
+  readonly need: Need;
   /**
-   * Statistics of one use of block `index`. `sample` is null where only the number of examples is needed, and `output` the
+   * Takes statistics of one use of the block. `sample` is null where only the number of examples is needed, and `output` the
    * tap's. Runs inside backward, without recording.
    */
-  consume(index: number, use: Use, batch: number, sample: Sample | null, output: Tensor): void;
+  record(use: Use, batch: number, sample: Sample | null, output: Tensor): void;
 }
 
 /** Statistics are made inside backward, and no tensor of the forward pass is kept beyond it. */
 const BORROWS = { borrows: true };
 
 /** The input and output of a block in a forward pass, and the call of the model it belongs to. */
-type Passage = { readonly index: number; readonly call: number; readonly input: Tensor; readonly output: Tensor };
+type Passage = { readonly sink: LayerSink; readonly call: number; readonly input: Tensor; readonly output: Tensor };
 
 /**
  * Registers the hooks. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
@@ -53,20 +44,19 @@ type Passage = { readonly index: number; readonly call: number; readonly input: 
  */
 export function capture(
   model: AnyModule,
-  blocks: readonly KroneckerBlock[],
+  sinks: readonly LayerSink[],
   { fisher, loss, lossReduction, rng }: CaptureOptions,
-  sink: Sink,
 ): Handle {
   let passages: Passage[] = [];
   // Numbers of the calls of the model that are running; it may call itself.
   const calls: number[] = [];
   let called = 0;
 
-  const handOver = ({ index, call, input, output }: Passage, pass: number, gys: readonly Tensor[] | null) => {
-    const block = blocks[index]!;
+  const handOver = ({ sink, call, input, output }: Passage, pass: number, gys: readonly Tensor[] | null) => {
+    const { block } = sink.layer;
     const use = { pass, call };
     const batch = input.rank < 2 ? 1 : input.shape[0]!;
-    if (gys === null) return sink.consume(index, use, batch, null, output);
+    if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
     const canonical = gys.map(gy => checkedCanonical(block, block.canonical(input, gy)));
@@ -79,11 +69,8 @@ export function capture(
       gramA,
       gs: canonical.map(({ g }) => g.astype(dtype)),
     };
-    sink.consume(index, use, batch, sample, output);
+    sink.record(use, batch, sample, output);
   };
-  // What is made on the way is given back at once; what the statistics hold is kept.
-  const inBackward = (run: () => void) => unscoped(() => noGrad(() => scope(run)));
-
   /** Propagates the Fisher's own gradients from the model's output to the blocks that it depends on. */
   const estimate = (seen: readonly Passage[], output: Tensor) => {
     if (fisher === 'empirical' || loss === undefined) return;
@@ -92,7 +79,7 @@ export function capture(
       for (const passage of seen) handOver(passage, backwardPass(), null);
       return;
     }
-    const needs = seen.map(passage => sink.need(passage.index));
+    const needs = seen.map(({ sink }) => sink.need);
     const outputs = seen.map(passage => passage.output);
     const sampled = needs.includes('samples');
     const before = rng.getState();
@@ -111,26 +98,27 @@ export function capture(
     }
   };
 
-  const handles = blocks.map((block, index) =>
-    block.tap.onForward((_, inputs, output) => {
+  const handles = sinks.map(sink => {
+    const { block } = sink.layer;
+    return block.tap.onForward((_, inputs, output) => {
       const [input] = inputs;
       if (!isRecording()) return;
       if (!(input instanceof Tensor) || !(output instanceof Tensor))
         throw new TypeError(`${block.collector} collector: '${block.path}' must map one tensor to one tensor`);
       if (!output.requiresGrad) return;
-      const need = sink.need(index);
+      const { need } = sink;
       if (need === 'nothing') return;
-      const passage = { index, call: calls.at(-1) ?? 0, input: input.detach(), output };
+      const passage = { sink, call: calls.at(-1) ?? 0, input: input.detach(), output };
       if (fisher !== 'empirical') {
         // Outside of a call nobody would take them, and they hold a graph.
         if (calls.length > 0) passages.push(passage);
       } else
         output.onGrad(gy => {
           if (backwardPass() === 0) return;
-          inBackward(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
+          inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
         }, BORROWS);
-    }, BORROWS),
-  );
+    }, BORROWS);
+  });
   handles.push(
     model.beforeForward(() => {
       calls.push(++called);
@@ -146,7 +134,7 @@ export function capture(
         throw new TypeError(`fisher '${fisher}': the model must return one tensor that depends on its parameters`);
       // The user's backward arrives here before it enters the model, so the graph below is still whole.
       output.onGrad(() => {
-        if (backwardPass() !== 0) inBackward(() => estimate(seen, output));
+        if (backwardPass() !== 0) inOwnScope(() => estimate(seen, output));
       }, BORROWS);
     }, BORROWS),
   );

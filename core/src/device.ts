@@ -1,0 +1,41 @@
+/** What a storage knows of the device that it lies on: where elements are kept, and how they come and go. No kernels. */
+
+import type { DType, TypedArray } from './dtype.ts';
+import type { Layout } from './shape.ts';
+import type { Storage } from './storage.ts';
+
+/** Memory that a backend keeps outside of ordinary arrays. */
+export interface Region {
+  /** Elements. */
+  readonly size: number;
+  /** The elements themselves, as long as no other region is allocated. On a device that is read with await it throws. */
+  readonly array: TypedArray;
+  /** Gives the memory back now, instead of when the region can no longer be reached. */
+  release(): void;
+}
+
+/** A tensor as kernels see it. */
+export interface Operand extends Layout {
+  readonly storage: Storage;
+  readonly dtype: DType;
+}
+
+/** The part of a `Backend` that keeps elements. */
+export interface Device {
+  /** The name that `Tensor.device` shows and `to` takes. */
+  readonly device: string;
+  /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
+  readonly onHost: boolean;
+
+  /** Memory for `size` elements, with any content. */
+  allocate(dtype: DType, size: number): TypedArray | Region;
+  /** Memory with the elements of `data`, which nobody else writes to: a copy, or `data` itself. */
+  store(data: TypedArray): TypedArray | Region;
+  /** A copy of the elements in row-major order. A device that is read with await throws; it has `readAsync`. */
+  read(x: Operand): TypedArray;
+  /**
+   * The same, in the order of the calls, on a device that cannot be read at once. Rejects with the first check that failed
+   * since the last read, which clears it. Left out by devices whose `read` works.
+   */
+  readAsync?(x: Operand): Promise<TypedArray>;
+}

@@ -1,0 +1,268 @@
+/** What is known of the curvature of one layer: its factors, their basis, and how its gradient comes into that. */
+
+import type { StateDict, Tensor } from '@otimes/core';
+import { type StateReader, scalar } from '../state-dict.ts';
+import { Kfe, type Rotation } from './basis.ts';
+import type { LayerBlock, Sharing } from './block.ts';
+import { checkBasis } from './decompose/here.ts';
+import type { Factors, Statistics } from './factors.ts';
+import type { RefreshJob } from './refresh.ts';
+import type { Frame } from './routes/affine.ts';
+import { frameOf, ResidentWeight } from './routes/resident.ts';
+import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
+import { normOf, type Scalar } from './scalar.ts';
+
+export type LayerOptions = {
+  /** Default: the block's own. */
+  sharing?: Sharing | undefined;
+  /** Larger sides stay at the identity. Default Infinity. */
+  maxFactorDim?: number;
+};
+
+/** What a backward pass told of a layer that may be computed in its basis. */
+export type Passed = { readonly rows: number; readonly needsInputGrad: boolean };
+
+export class LayerCurvature {
+  readonly block: LayerBlock;
+  readonly sharing: Sharing;
+  /** Sides that stay at the identity. */
+  readonly identityA: boolean;
+  readonly identityG: boolean;
+  /** Running averages of the factors; of a side at the identity its mean eigenvalue. */
+  A: Tensor | null = null;
+  G: Tensor | null = null;
+  /** Whether G is that of 'expand' because that of 'reduce' vanished; as in `Factors`. */
+  expandedG: boolean | Tensor = false;
+  kfe: Kfe | null = null;
+  /** Whether the basis was made from factors with the current step's batch in them. */
+  isFresh = false;
+  /** The statistics of the current step. */
+  statistics: Statistics | null = null;
+  /** A decomposition that is under way. */
+  job: RefreshJob | null = null;
+  route: Route = 'gradient';
+  /** By output: forward passes that may be computed in a basis. */
+  forwards = new WeakMap<Tensor, Passed>();
+  /** Of the last pass that backward completed: rows, and whether the input needed a gradient. */
+  rows = 0;
+  needsInputGrad = false;
+  /** Steps in a row on which the gradient did not come in the basis although the route says so. */
+  misses = 0;
+  /** W̃; null for a block that is no whole affine layer. */
+  readonly #resident: ResidentWeight | null;
+
+  constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity }: LayerOptions = {}) {
+    this.block = block;
+    this.sharing = sharing;
+    this.identityA = block.dIn > maxFactorDim;
+    this.identityG = block.dOut > maxFactorDim;
+    this.#resident = block.layer === undefined ? null : new ResidentWeight(block.layer);
+  }
+
+  /** For messages: `linear 'layers.0'`. */
+  get label(): string {
+    return `${this.block.collector} '${this.block.path}'`;
+  }
+
+  /** [dOut, dIn] */
+  get sizes(): readonly [number, number] {
+    return [this.block.dOut, this.block.dIn];
+  }
+
+  /** Marks everything that outlives a step. */
+  keep(): void {
+    const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
+    for (const x of [this.A, this.G, UA, UG, sA, sG, nA, nG]) x?.keep();
+  }
+
+  /** The running averages as they will be with these factors in them, in the memory of these; `alpha` of the old ones stays. */
+  blended(fresh: Factors, alpha: number): Factors {
+    const { A, G } = this;
+    if (A === null || G === null || alpha === 0) return fresh;
+    fresh.A.addScaled_(A, alpha, 1 - alpha);
+    fresh.G.addScaled_(G, alpha, 1 - alpha);
+    return fresh;
+  }
+
+  /** Takes over running averages, into the memory of the old ones. */
+  setFactors({ A, G, expandedG }: Factors): void {
+    this.expandedG = expandedG;
+    if (this.A === null || this.G === null) {
+      this.A = A;
+      this.G = G;
+    } else {
+      this.A.copy_(A);
+      this.G.copy_(G);
+    }
+  }
+
+  dropStatistics(): void {
+    this.statistics?.release();
+    this.statistics = null;
+  }
+
+  // --- the way into the basis --------------------------------------------------------------------------------------------
+
+  /** Whether the layer can be computed in a basis: it has one, and nobody can write to its weights unseen. */
+  get canTurn(): boolean {
+    return this.#resident !== null && this.kfe?.UA != null && this.kfe.UG !== null && this.#resident.isAllowed;
+  }
+
+  /** W̃ of the parameters as they are, if that is what steps change; else null. */
+  residentWeight(): Tensor | null {
+    return this.route === 'resident' && this.canTurn ? this.#resident!.in(this.kfe!) : null;
+  }
+
+  /** The frame that the layer is computed in, if it can be, with W̃ brought up to date if somebody wrote to the weights. */
+  frame(): Frame {
+    return frameOf(this.kfe!, this.residentWeight());
+  }
+
+  /** After W̃ was written to: the parameters are computed from it when somebody reads them. */
+  deferParameters(): void {
+    this.#resident!.lead(this.kfe!);
+  }
+
+  /** What a step leaves of the weight, for a look at it: W̃, where the parameters come from that, or those. */
+  get weights(): readonly Tensor[] {
+    const leading = this.#resident?.leading ?? null;
+    return leading === null ? this.block.parameters : [leading];
+  }
+
+  /** ‖[W b]‖, which is ‖W̃‖. */
+  norm(): Scalar {
+    const weight = this.residentWeight();
+    if (weight !== null) return normOf([weight]);
+    const { block } = this;
+    return block.norm?.() ?? normOf(block.parameters.map(p => p.detach()));
+  }
+
+  /**
+   * Takes another basis, to which `rotation` leads. W̃ turns with it where it can, and parameters are computed from that; else, and
+   * with null, they are written.
+   */
+  turn(kfe: Kfe, rotation: Rotation | null): void {
+    if (rotation !== null && this.route === 'resident' && this.canTurn) this.#resident!.turn(this.kfe!, kfe, rotation);
+    else this.leaveBasis();
+    this.kfe = kfe;
+  }
+
+  /** Writes the parameters, where they are computed from W̃, and forgets that: before its route changes. */
+  leaveBasis(): void {
+    this.#resident?.leave();
+  }
+
+  /** Takes the route that is wanted, where the layer can be computed in the basis. */
+  chooseRoute(wanted: Route | 'auto'): void {
+    const { dOut, dIn } = this.block;
+    const { rows, needsInputGrad } = this;
+    if (!this.canTurn || rows === 0 || this.misses > 1) this.route = 'gradient';
+    else this.route = wanted === 'auto' ? cheapestRoute({ dOut, dIn, rows, needsInputGrad }) : wanted;
+    if (this.route !== 'resident') this.leaveBasis();
+  }
+
+  /** Gives a route up that does not pay: a layer that is used twice, or whose gradients are clipped or accumulated. */
+  reconsiderRoute(cameInBasis: boolean): void {
+    if (this.route === 'gradient') return;
+    this.misses = cameInBasis ? 0 : this.misses + 1;
+    if (this.misses <= 1 && this.canTurn) return;
+    this.leaveBasis();
+    this.route = 'gradient';
+  }
+
+  // --- going back, and saving --------------------------------------------------------------------------------------------
+
+  /** Everything that is no tensor which is written to in place. */
+  #fields() {
+    const { A, G, expandedG, kfe, isFresh, job, route, rows, needsInputGrad, misses } = this;
+    return { A, G, expandedG, kfe, isFresh, job, route, rows, needsInputGrad, misses };
+  }
+
+  /** What steps write to in place, and a function that puts all else back once these elements are what they were. */
+  snapshot(): { readonly tensors: readonly Tensor[]; readonly restore: () => void } {
+    const fields = this.#fields();
+    const resident = this.#resident?.snapshot(this.kfe);
+    const tensors = [this.A, this.G, resident?.weight ?? null, ...this.weights].filter(x => x !== null);
+    return {
+      tensors,
+      restore: () => {
+        Object.assign(this, fields);
+        resident?.restore();
+      },
+    };
+  }
+
+  /** Takes over what was loaded for the same block. Statistics of passes before go. */
+  become(loaded: LayerCurvature): void {
+    this.leaveBasis();
+    this.dropStatistics();
+    Object.assign(this, loaded.#fields());
+    this.forwards = new WeakMap();
+    this.#resident?.become(loaded.#resident!);
+  }
+
+  /** Adds the entries of this layer, whose keys start with `prefix`. */
+  save(into: StateDict, prefix: string): void {
+    const write = (name: string, value: Tensor | null) => {
+      if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
+    };
+    for (const name of ['rows', 'misses'] as const) into[`${prefix}${name}`] = scalar(this[name]);
+    if (typeof this.expandedG === 'boolean') into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
+    else write('expandedG', this.expandedG.astype('float32'));
+    into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
+    into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
+    const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
+    for (const [name, value] of Object.entries({ A: this.A, G: this.G, UA, UG, sA, sG, nA, nG })) write(name, value);
+    if (this.route === 'resident') write('W', this.#resident!.save(this.kfe!));
+    if (this.job === null) return;
+    into[`${prefix}job.step`] = scalar(this.job.step);
+    write('job.A', this.job.A);
+    write('job.G', this.job.G);
+  }
+
+  /**
+   * Reads what `save` wrote; problems are left with the reader.
+   *
+   * @param name for messages
+   * @param start is told of a decomposition that was under way
+   */
+  load(reader: StateReader, prefix: string, name: string, start: (A: Tensor, G: Tensor, step: number) => void): void {
+    const { dtype, device } = this.block.parameters[0]!;
+    const [g, a] = this.sizes;
+    const read = (key: string, shape: readonly number[], least?: number | null) =>
+      reader.tensor(prefix + key, { shape, dtype, device }, least);
+    const flag = (key: string) => {
+      const value = reader.count(prefix + key);
+      if (value > 1) reader.problem(`does not fit: ${prefix}${key} expects 0 or 1, got ${value}`);
+      return value === 1;
+    };
+    const [shapeA, shapeG] = [this.identityA ? [] : [a, a], this.identityG ? [] : [g, g]];
+    this.rows = reader.count(`${prefix}rows`);
+    this.misses = reader.count(`${prefix}misses`);
+    this.expandedG = flag('expandedG');
+    this.needsInputGrad = flag('needsInputGrad');
+    const route = reader.count(`${prefix}route`);
+    if (route >= ROUTES.length) reader.problem(`does not fit: ${prefix}route expects one of 0 to 2, got ${route}`);
+    this.route = ROUTES[route] ?? 'gradient';
+    this.A = read('A', shapeA);
+    this.G = read('G', shapeG);
+    this.kfe = new Kfe(
+      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a], 0), n: read('nA', [a], 0) },
+      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g], 0), n: read('nG', [g], 0) },
+    );
+    if (!reader.hasProblems)
+      try {
+        checkBasis(name, this.label, this.kfe, this.sizes);
+      } catch (error) {
+        reader.problem(`does not fit: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    if (this.route === 'resident') {
+      const weight = read('W', [g, a]);
+      if (this.#resident === null) this.route = 'gradient';
+      else this.#resident.load(weight);
+    }
+    // A job says itself what is wrong with its factors.
+    if (reader.has(`${prefix}job.step`))
+      start(read('job.A', shapeA, null), read('job.G', shapeG, null), reader.count(`${prefix}job.step`));
+  }
+}

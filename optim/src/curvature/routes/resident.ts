@@ -1,0 +1,140 @@
+/**
+ * The weight of a layer that is computed in its basis, W̃ = UGᵀ [W | b] UA, beside the parameters in the model. One of the two
+ * is computed from the other: W̃ from the parameters when somebody has written to these, the parameters from W̃ when somebody
+ * reads them after W̃ has changed.
+ */
+
+import { concat, noGrad, scope, type Tensor, unscoped } from '@otimes/core';
+import { isExposed, makeLazy, materialize, versionOf } from '@otimes/core/extend';
+import { type Kfe, type Rotation, rotate } from '../basis.ts';
+import type { AffineLayer } from '../block.ts';
+import { biasPart, type Frame, weightPart } from './affine.ts';
+
+export class ResidentWeight {
+  readonly #layer: AffineLayer;
+  readonly #parameters: readonly Tensor[];
+  /** Which values of the parameters belong to W̃. */
+  readonly #versions: number[] = [];
+  #weight: Tensor | null = null;
+  #leads = false;
+  /** W̃ from a file, until it is known whether the parameters are those it belongs to. */
+  #saved: Tensor | null = null;
+
+  constructor(layer: AffineLayer) {
+    const { weight, bias } = layer;
+    this.#layer = layer;
+    this.#parameters = bias === null ? [weight] : [weight, bias];
+  }
+
+  /** Whether the layer may be computed in a basis: nobody can write to its parameters unseen. */
+  get isAllowed(): boolean {
+    return !this.#parameters.some(isExposed);
+  }
+
+  /** Whether W̃ is there, and nobody wrote to the parameters since. */
+  get #isCurrent(): boolean {
+    return this.#weight !== null && this.#parameters.every((p, i) => versionOf(p) === this.#versions[i]);
+  }
+
+  /** W̃, if the parameters are computed from it; else null. */
+  get leading(): Tensor | null {
+    return this.#leads && this.#isCurrent ? this.#weight : null;
+  }
+
+  /** W̃ of the parameters as they are, in the basis `kfe`, in which it is from now on. */
+  in(kfe: Kfe): Tensor {
+    if (this.#isCurrent) return this.#weight!;
+    this.#weight = unscoped(() =>
+      noGrad(() => this.#restored(kfe) ?? scope(() => kfe.project(parametersOf(this.#layer)))),
+    );
+    this.#follow();
+    this.#leads = false;
+    return this.#weight;
+  }
+
+  #follow(): void {
+    this.#parameters.forEach((p, i) => {
+      this.#versions[i] = versionOf(p);
+    });
+  }
+
+  /** The saved W̃, if the parameters are what it gives back, bit for bit: then the run goes on as it would have. */
+  #restored(kfe: Kfe): Tensor | null {
+    const saved = this.#saved;
+    this.#saved = null;
+    if (saved === null) return null;
+    const { weight, bias } = this.#layer;
+    const frame = frameOf(kfe, saved);
+    const same = (p: Tensor, value: Tensor) => p.ne(value).astype('float32').sum().item() === 0;
+    const fits =
+      same(weight.detach(), weightPart(saved, frame, weight.shape[1]!)) &&
+      (bias === null || same(bias.detach(), biasPart(saved, frame)));
+    return fits ? saved : null;
+  }
+
+  /** After W̃ was written to: the parameters are computed from it when somebody reads them. */
+  lead(kfe: Kfe): void {
+    const resident = this.#weight!;
+    const { weight, bias } = this.#layer;
+    const frame = frameOf(kfe, resident);
+    makeLazy(weight, () => weightPart(resident, frame, weight.shape[1]!));
+    if (bias !== null) makeLazy(bias, () => biasPart(resident, frame));
+    this.#follow();
+    this.#leads = true;
+  }
+
+  /** Turns W̃ from one basis to another; the parameters are computed from it then. */
+  turn(from: Kfe, to: Kfe, rotation: Rotation): void {
+    const weight = this.in(from);
+    weight.copy_(rotate(weight, rotation));
+    this.lead(to);
+  }
+
+  /** Writes the parameters, where they are computed from W̃, and forgets that. */
+  leave(): void {
+    if (this.#weight === null) return;
+    this.#parameters.forEach(materialize);
+    this.#weight = null;
+  }
+
+  // --- saving ------------------------------------------------------------------------------------------------------------
+
+  /** What a file has: W̃ of the parameters as they are, or that from another file that nobody used yet. */
+  save(kfe: Kfe): Tensor {
+    return this.#saved ?? this.in(kfe);
+  }
+
+  /** Takes W̃ from a file. */
+  load(weight: Tensor): void {
+    this.#saved = weight;
+  }
+
+  /** Takes over what another one of the same layer knows. This one must have left the basis before. */
+  become(other: ResidentWeight): void {
+    this.#saved = other.#saved;
+  }
+
+  /** W̃ if it is there, and a function that puts all else back once its elements are what they were, in the basis `kfe`. */
+  snapshot(kfe: Kfe | null): { readonly weight: Tensor | null; readonly restore: () => void } {
+    const [weight, saved, isCurrent, leads] = [this.#weight, this.#saved, this.#isCurrent, this.#leads];
+    return {
+      weight,
+      restore: () => {
+        this.#saved = saved;
+        this.#weight = weight;
+        this.#leads = leads;
+        if (!isCurrent) this.#versions.fill(-1);
+        else if (leads) this.lead(kfe!);
+        else this.#follow();
+      },
+    };
+  }
+}
+
+/** The frame that a layer is computed in; W̃ null in parameter coordinates. */
+export const frameOf = ({ UA, UG }: Kfe, resident: Tensor | null): Frame => ({ UA: UA!, UG: UG!, resident });
+
+/** [W | b] */
+function parametersOf({ weight, bias }: AffineLayer): Tensor {
+  return bias === null ? weight.detach() : concat([weight.detach(), bias.detach().unsqueeze(1)], 1);
+}

@@ -1,0 +1,101 @@
+/** Turns what backward passes bring of one layer into statistics. */
+
+import { backwardPass, type Tensor } from '@otimes/core';
+import { borrowGrad, onBackwardEnd } from '@otimes/core/extend';
+import type { Kfe } from '../basis.ts';
+import { namingMemory } from '../decompose/here.ts';
+import { type Sample, Statistics, type Use } from '../factors.ts';
+import type { LayerCurvature } from '../layer.ts';
+import { inOwnScope } from '../own-scope.ts';
+import { type Frame, isAffineIn, type TurnedSink } from '../routes/affine.ts';
+import type { Stopwatch } from '../stopwatch.ts';
+import type { LayerSink, Need } from './activations.ts';
+
+/** What is wanted of the statistics of a layer. It is asked in forward and backward passes. */
+export interface Demand<L extends LayerCurvature> {
+  /** Whether its factors are wanted. */
+  factors(layer: L): boolean;
+  /** Whether the squares of its examples' gradients in a basis are wanted. */
+  squares(layer: L): boolean;
+  /** Whether rows that the layer turned itself serve for these: in a basis that stays until they are taken. */
+  turnedSquares(layer: L): boolean;
+  /** The basis in which the squares will be taken, where it is known. */
+  basisAhead(layer: L): Kfe | null;
+  /** Whether the number of examples is wanted, if nothing else is. */
+  batch(layer: L): boolean;
+  /** Statistics of a pass begin, in one layer of perhaps many. */
+  begins(pass: number): void;
+}
+
+export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink {
+  readonly layer: L;
+  readonly #demand: Demand<L>;
+  readonly #watch: Stopwatch<'statistics'>;
+  readonly #name: string;
+  /** For messages. */
+  readonly #where: string;
+
+  /** @param name whose recorder it is, for messages */
+  constructor(name: string, layer: L, demand: Demand<L>, watch: Stopwatch<'statistics'>) {
+    this.layer = layer;
+    this.#demand = demand;
+    this.#watch = watch;
+    this.#name = name;
+    this.#where = `${name}: ${layer.label}`;
+  }
+
+  get need(): Need {
+    const { layer } = this;
+    if (this.#demand.factors(layer) || this.#demand.squares(layer)) return 'samples';
+    return this.#demand.batch(layer) ? 'batch' : 'nothing';
+  }
+
+  /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
+  record(use: Use, batch: number, sample: Sample | null, output: Tensor): void {
+    this.#watch.time('statistics', () => this.#record(use, batch, sample, output));
+  }
+
+  #record(use: Use, batch: number, sample: Sample | null, output: Tensor): void {
+    const { layer } = this;
+    // Gradients that were set to null were given up, and what was collected with them too.
+    if (layer.statistics?.isIdle && layer.block.parameters.every(p => borrowGrad(p) === null)) layer.dropStatistics();
+    layer.statistics ??= new Statistics({
+      sharing: layer.sharing,
+      identityA: layer.identityA,
+      identityG: layer.identityG,
+      wantsFactors: this.#demand.factors(layer),
+    });
+    const { statistics } = layer;
+    if (statistics.begins(use)) {
+      onBackwardEnd(completed => this.#passEnded(statistics, use.pass, completed, output));
+      this.#demand.begins(use.pass);
+    }
+    if (sample === null) statistics.count(use, batch, this.#where);
+    else {
+      const keeps = this.#demand.squares(layer) && !this.#comesTurned(output);
+      namingMemory(this.#name, layer.label, () => statistics.add(use, sample, this.#where, keeps));
+    }
+  }
+
+  /** Whether the rows of this output come by `takeTurned`, and serve. */
+  #comesTurned(output: Tensor): boolean {
+    const { kfe } = this.layer;
+    return kfe !== null && isAffineIn(output, kfe) && this.#demand.turnedSquares(this.layer);
+  }
+
+  #passEnded(statistics: Statistics, pass: number, completed: boolean, output: Tensor): void {
+    const { layer } = this;
+    const end = () => statistics.ended(pass, completed, this.#demand.basisAhead(layer));
+    this.#watch.time('statistics', () => inOwnScope(() => namingMemory(this.#name, layer.label, end)));
+    if (completed) Object.assign(layer, layer.forwards.get(output));
+    if (statistics.isEmpty && layer.statistics === statistics) layer.statistics = null;
+  }
+
+  /** Comes right after `record` saw the same rows in parameter coordinates. */
+  takeTurned(inputs: Tensor, grads: Tensor, { UA, UG }: Frame): boolean {
+    const pass = backwardPass();
+    const { kfe, statistics } = this.layer;
+    if (pass === 0 || statistics === null || kfe?.UA !== UA || kfe.UG !== UG) return false;
+    return this.#demand.turnedSquares(this.layer) && statistics.keepTurned(pass, inputs, grads, kfe);
+  }
+}

@@ -1,0 +1,48 @@
+/** The blocks of a model with the options that a user has set for them, and what no block claims. */
+
+import type { AnyModule, Parameter } from '@otimes/nn';
+import { checkClaims } from '../curvature/claims.ts';
+import { collectBlocks, defaultCollectors } from '../curvature/collector.ts';
+import { checkFactorSize } from '../curvature/decompose/here.ts';
+import { trainableOf } from './model.ts';
+import type { KroneckerOptions } from './options.ts';
+import { checkPaths, lrRatioOf, optionsAt } from './overrides.ts';
+import { BlockState } from './state.ts';
+
+export type Assembly = {
+  readonly states: readonly BlockState[];
+  /** The trainable parameters of the model and their paths. */
+  readonly paths: ReadonlyMap<Parameter, string>;
+  /** Those that no block has. */
+  readonly unclaimed: readonly Parameter[];
+};
+
+/**
+ * Throws for overrides that fit no block, for a weight that two layers share, and for factors that are too large.
+ *
+ * @param name the optimizer's, for messages
+ * @param lr the optimizer's
+ */
+export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr: number): Assembly {
+  const paths = trainableOf(name, model);
+  const { overrides = {}, collectors = defaultCollectors, maxFactorDim = Infinity } = o;
+  const all = collectBlocks(name, model, collectors, { sharing: o.sharing });
+  checkPaths(name, overrides, all);
+  const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
+  checkClaims(name, model, blocks);
+  const claimed = new Set(blocks.flatMap(block => block.parameters));
+  for (const { path, parameters } of all)
+    if (optionsAt(overrides, path).skip && parameters.some(p => claimed.has(p)))
+      throw new Error(
+        `${name}: overrides: '${path}' cannot be skipped alone, because other blocks share its parameters: skip the layer`,
+      );
+  const states = blocks.map(block => {
+    const { lr: own, sharing } = optionsAt(overrides, block.path);
+    const lrRatio = lrRatioOf(name, own, lr);
+    const state = new BlockState(block, { sharing, lrRatio, maxFactorDim });
+    if (!state.identityA) checkFactorSize(name, state.label, 'A', block.dIn);
+    if (!state.identityG) checkFactorSize(name, state.label, 'G', block.dOut);
+    return state;
+  });
+  return { states, paths, unclaimed: [...paths.keys()].filter(p => !claimed.has(p)) };
+}

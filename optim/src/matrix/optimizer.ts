@@ -1,0 +1,238 @@
+/**
+ * MatrixOptimizer: the base of optimizers that update each weight of a model as a matrix, from its gradient and what they
+ * remember of it. It finds the matrices, leaves all other parameters to the rest optimizer, and changes nothing before everything is
+ * known to be sound.
+ */
+
+import { type StateDict, scope, type Tensor, unscoped, zeros } from '@otimes/core';
+import {
+  aBoolean,
+  aNumber,
+  checkFinite,
+  checkOptions,
+  checkTrained,
+  nameOf,
+  type OptionKinds,
+} from '@otimes/core/extend';
+import type { AnyModule, Parameter } from '@otimes/nn';
+import { checkLr, checkNone, checkRange } from '../check.ts';
+import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
+import { type Collector, defaultCollectors } from '../curvature/collector.ts';
+import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
+import { inOwnScope } from '../curvature/own-scope.ts';
+import { checkModel, trainableOf } from '../kronecker/model.ts';
+import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
+import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
+import { notFinite, Rest } from '../kronecker/rest.ts';
+import { Watchman } from '../kronecker/watchman.ts';
+import { Optimizer } from '../optimizer.ts';
+import { StateReader, scalar } from '../state-dict.ts';
+
+/** What a user may set for some matrices alone. */
+export type MatrixOverride = {
+  /** In the place of the optimizer's, and in proportion to it where a schedule changes that. */
+  lr?: number;
+  /** Leaves the parameters to the rest optimizer. */
+  skip?: boolean;
+};
+
+/** Options that all matrix optimizers share. */
+export type MatrixOptions = {
+  /** Learning rate. */
+  lr?: number;
+  /** Decoupled: matrices shrink by lr · weightDecay a step. Default 0. */
+  weightDecay?: number;
+  /** Options of matrices, by the path of a module or of a parameter; the longest path that fits counts. Undefined is none. */
+  overrides?: Overrides<MatrixOverride>;
+  /** Which layers have a weight matrix. Default `defaultCollectors`: Linear, Conv2d, and the projections of MultiHeadAttention. */
+  collectors?: readonly Collector[];
+  /** The optimizer of all other parameters: biases, normalisation, embeddings, and what `overrides` skip. */
+  rest?: (unclaimed: Parameter[]) => Optimizer;
+};
+
+/** What a step does with one matrix: nothing of it has happened yet. */
+export type Direction = {
+  /** [rows, columns]: W ← (1 − lr · weightDecay) W − lr · update. */
+  readonly update: Tensor;
+  /** What takes the place of the slots, in the order of `slotNames`. */
+  readonly slots: readonly Tensor[];
+};
+
+const OVERRIDE: OptionKinds<MatrixOverride> = { lr: aNumber, skip: aBoolean };
+
+/** What each option must be; ranges are the constructor's. */
+const { lr, weightDecay, overrides, collectors, rest } = KRONECKER_OPTIONS;
+export const MATRIX_OPTIONS: OptionKinds<MatrixOptions> = { lr, weightDecay, overrides, collectors, rest };
+
+type Matrix = { readonly block: WeightMatrix; readonly lrRatio: number; readonly slots: readonly Tensor[] };
+
+export abstract class MatrixOptimizer extends Optimizer {
+  readonly #name: string;
+  readonly #model: AnyModule;
+  /** Of all trainable parameters. */
+  readonly #paths: ReadonlyMap<Parameter, string>;
+  readonly #trainable: readonly Parameter[];
+  readonly #watchman: Watchman;
+  readonly #rest: Rest;
+  readonly #restGain: number;
+  readonly #weightDecay: number;
+  #matrices: readonly Matrix[];
+  #lr: number;
+
+  /**
+   * @param o checked for kinds, not for ranges
+   * @param defaults `restGain`: by how much a step of the default rest may exceed lr times the largest of the gradient, 1/ε of Adam
+   * @throws if the model has no weight matrix, or all are skipped
+   */
+  constructor(
+    model: AnyModule,
+    o: MatrixOptions,
+    defaults: { lr: number; rest: (unclaimed: Parameter[]) => Optimizer; restGain: number },
+  ) {
+    super();
+    const name = nameOf(this);
+    const { lr = defaults.lr, weightDecay = 0, overrides = {}, collectors = defaultCollectors } = o;
+    checkModel(name, model);
+    checkLr(name, lr);
+    checkRange(name, 'weightDecay', weightDecay, 0, Infinity);
+    this.#name = name;
+    this.#model = model;
+    this.#lr = lr;
+    this.#restGain = defaults.restGain;
+    this.#weightDecay = weightDecay;
+    this.#watchman = new Watchman(name, model);
+    const paths = trainableOf(name, model);
+    this.#paths = paths;
+    this.#trainable = [...paths.keys()];
+    const all = weightMatrices(name, model, collectors);
+    checkPaths(name, overrides, all);
+    for (const [path, own] of Object.entries(overrides)) {
+      const where = `${name}: overrides['${path}']`;
+      checkOptions<MatrixOverride>(where, own, OVERRIDE);
+      if (own?.lr !== undefined) checkLr(where, own.lr);
+    }
+    const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
+    if (blocks.length === 0)
+      throw new Error(
+        `${name}: ${all.length === 0 ? 'the model has no layer with a weight matrix that a collector knows' : 'overrides skip all matrices'}, ` +
+          'so the rest optimizer would train everything: use that alone, AdamW say',
+      );
+    checkClaims(name, model, blocks);
+    this.#matrices = blocks.map(block => {
+      const { dtype, device } = block.weight;
+      const slots = this.slotNames.map(() => unscoped(() => zeros([block.dOut, block.dIn], { dtype, device })));
+      return { block, lrRatio: lrRatioOf(name, optionsAt(overrides, block.path).lr, lr), slots };
+    });
+    const claimed = new Set(blocks.map(({ weight }) => weight));
+    const unclaimed = this.#trainable.filter(p => !claimed.has(p));
+    this.#rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: defaults.rest });
+  }
+
+  /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. */
+  protected abstract get slotNames(): readonly string[];
+
+  /** The update for a gradient g [rows, columns] whose norm is finite. Changes neither `g` nor the slots, and reads nothing. */
+  protected abstract direction(g: Tensor, slots: readonly Tensor[]): Direction;
+
+  override get lr(): number {
+    return this.#lr;
+  }
+
+  /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
+  override set lr(lr: number) {
+    checkLr(this.#name, lr);
+    this.#lr = lr;
+    this.#rest.lr = lr;
+  }
+
+  get weightDecay(): number {
+    return this.#weightDecay;
+  }
+
+  /**
+   * Matrices and parameters without a gradient stay as they are. For a gradient that is not finite it throws a RangeError, and
+   * nothing has changed; on a device that is read with await nothing is written, and the next read rejects with it.
+   */
+  override step(...none: readonly never[]): void {
+    checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
+    this.#watchman.check();
+    checkTrained(this, this.#trainable);
+    inOwnScope(() => {
+      const active = this.#matrices.flatMap(matrix => {
+        const g = matrix.block.weight.requiresGrad ? matrix.block.gradient() : null;
+        return g === null ? [] : [{ matrix, g }];
+      });
+      for (const { matrix, g } of active)
+        checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${matrix.block.path}'`));
+      this.#rest.check();
+      const plans = active.map(({ matrix, g }) => ({ matrix, ...scope(() => this.direction(g, matrix.slots)) }));
+      this.#rest.step(this.#restGain, null);
+      for (const { matrix, update, slots } of plans) {
+        slots.forEach((value, i) => {
+          matrix.slots[i]!.copy_(value);
+        });
+        this.#apply(matrix, update);
+      }
+    });
+  }
+
+  #apply({ block, lrRatio }: Matrix, update: Tensor): void {
+    const lr = this.#lr * lrRatio;
+    const keep = 1 - lr * this.#weightDecay;
+    // With a learning rate of 0 the weights are what they were, to the last bit.
+    if (lr === 0) return;
+    if (keep !== 1) block.weight.scale_(keep);
+    block.add(update, -lr);
+  }
+
+  override zeroGrad(...none: readonly never[]): void {
+    checkNone(`${this.#name}.zeroGrad`, none, 'gradients become null');
+    for (const p of this.#trainable) p.grad = null;
+    this.#watchman.zeroGrad();
+  }
+
+  /** Every parameter that requires a gradient: the matrices, and the others under 'rest'. */
+  describe(): Descriptions {
+    const rows = this.#matrices.map(({ block: { path, collector, dOut, dIn } }) => ({
+      ...{ path, collector, shape: [dOut, dIn], parameters: [path] },
+      ...{ sharing: null, route: null, identity: [] },
+    }));
+    return describeClaims(rows, this.#rest.parameters, this.#paths);
+  }
+
+  /** `lr`, `rest.…`, and for each matrix its slots as `matrices.PATH.m`. */
+  override stateDict(): StateDict {
+    const state: StateDict = { lr: scalar(this.#lr) };
+    for (const [key, value] of Object.entries(this.#rest.optimizer?.stateDict() ?? {})) state[`rest.${key}`] = value;
+    for (const { block, slots } of this.#matrices)
+      this.slotNames.forEach((slot, i) => {
+        state[`matrices.${block.path}.${slot}`] = slots[i]!.clone();
+      });
+    return state;
+  }
+
+  override loadStateDict(state: StateDict): void {
+    const reader = new StateReader(this.#name, state);
+    const lr = reader.rate('lr');
+    const matrices = this.#matrices.map(({ block, lrRatio, slots }) => ({
+      ...{ block, lrRatio },
+      slots: this.slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
+    }));
+    const ofRest = reader.section('rest.');
+    const { optimizer } = this.#rest;
+    if (optimizer === null && Object.keys(ofRest).length > 0)
+      reader.problem('unexpected: rest.…, no parameter is unclaimed');
+    reader.finish();
+    // The last thing that may fail: then nothing has been taken over yet.
+    optimizer?.loadStateDict(ofRest);
+    this.#rest.loaded();
+    this.#lr = lr;
+    this.#matrices = matrices;
+  }
+
+  /** Name, rates, and a line for each matrix and parameter. */
+  override toString(): string {
+    const decay = this.#weightDecay === 0 ? '' : `, weightDecay ${this.#weightDecay}`;
+    return `${this.#name}(lr ${this.#lr}${decay}) of ${nameOf(this.#model)}\n${this.describe()}`;
+  }
+}

@@ -1,0 +1,123 @@
+/** One list of all modules and losses of @otimes/nn, and how to make and call each of them on a device. */
+
+import { arange, type Generator, ones, randint, randn, type Shape, type Tensor } from '@otimes/core';
+import {
+  type AnyModule,
+  AvgPool2d,
+  BasicBlock,
+  BatchNorm2d,
+  Bottleneck,
+  bceWithLogits,
+  Conv2d,
+  crossEntropy,
+  Dropout,
+  Embedding,
+  Flatten,
+  GELU,
+  GlobalAvgPool2d,
+  GroupNorm,
+  LayerNorm,
+  Linear,
+  MaxPool2d,
+  MultiHeadAttention,
+  mlp,
+  mseLoss,
+  ReLU,
+  ResNet,
+  Sequential,
+  Sigmoid,
+  Tanh,
+  TransformerBlock,
+  VisionTransformer,
+} from '@otimes/nn';
+
+/** Where and how tensors are made. */
+export type At = { device: string; dtype: 'float64'; rng: Generator };
+
+export type ModuleCase = { make: (at: At) => AnyModule; inputs: (at: At) => Tensor[] };
+
+const some = (...shape: number[]) => {
+  return (at: At) => [randn(shape, at)];
+};
+const integers = (count: number, shape: Shape, { device, rng }: At) => randint(0, count, shape, { device, rng });
+const withMask = (at: At) => {
+  const position = arange(0, 3, 1, { device: at.device });
+  return [randn([2, 3, 4], at), position.unsqueeze(1).ge(position)];
+};
+const images = some(2, 2, 6, 6);
+const options = { imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 3, channels: 1 };
+
+/** By the name of the class; a second use of one has its options behind the name. */
+export const moduleCases: Record<string, ModuleCase> = {
+  ReLU: { make: () => new ReLU(), inputs: some(3, 4) },
+  GELU: { make: () => new GELU(), inputs: some(3, 4) },
+  'GELU tanh': { make: () => new GELU({ approximate: 'tanh' }), inputs: some(3, 4) },
+  Tanh: { make: () => new Tanh(), inputs: some(3, 4) },
+  Sigmoid: { make: () => new Sigmoid(), inputs: some(3, 4) },
+  Dropout: { make: at => new Dropout(0.5, at), inputs: some(3, 4) },
+  Flatten: { make: () => new Flatten(), inputs: images },
+  Linear: { make: at => new Linear(4, 3, at), inputs: some(2, 5, 4) },
+  'Linear without a bias': { make: at => new Linear(4, 3, { ...at, bias: false }), inputs: some(5, 4) },
+  Embedding: { make: at => new Embedding(5, 3, at), inputs: at => [integers(5, [2, 4], at)] },
+  Conv2d: { make: at => new Conv2d(2, 4, 3, { ...at, stride: 2, padding: 1, groups: 2 }), inputs: images },
+  MaxPool2d: { make: () => new MaxPool2d(3, { stride: 2, padding: 1 }), inputs: images },
+  AvgPool2d: { make: () => new AvgPool2d(2), inputs: images },
+  GlobalAvgPool2d: { make: () => new GlobalAvgPool2d(), inputs: images },
+  LayerNorm: { make: at => new LayerNorm(4, at), inputs: some(3, 4) },
+  GroupNorm: { make: at => new GroupNorm(2, 4, at), inputs: some(3, 4, 2) },
+  BatchNorm2d: { make: at => new BatchNorm2d(2, at), inputs: images },
+  MultiHeadAttention: { make: at => new MultiHeadAttention(4, 2, { ...at, dropout: 0.1 }), inputs: withMask },
+  TransformerBlock: { make: at => new TransformerBlock(4, 2, { ...at, dropout: 0.1 }), inputs: withMask },
+  'TransformerBlock after the sum': {
+    make: at => new TransformerBlock(4, 2, { ...at, preNorm: false, activation: 'relu' }),
+    inputs: some(2, 3, 4),
+  },
+  Sequential: {
+    make: at => new Sequential(new Linear(4, 4, at), new Tanh(), new Linear(4, 2, at)),
+    inputs: some(3, 4),
+  },
+  MLP: { make: at => mlp([8, 5, 3], { ...at, dropout: 0.2 }), inputs: some(3, 2, 4) },
+  BasicBlock: { make: at => new BasicBlock(2, 4, 2, at), inputs: images },
+  Bottleneck: { make: at => new Bottleneck(2, 1, 2, at), inputs: images },
+  ResNet: {
+    make: at => new ResNet(BasicBlock, [1, 1, 1, 1], { ...at, classes: 3, stem: 'cifar', channels: 1, width: 2 }),
+    inputs: some(2, 1, 8, 8),
+  },
+  'ResNet for large images': {
+    make: at => new ResNet(Bottleneck, [1, 1, 1, 1], { ...at, classes: 3, stem: 'imagenet', channels: 1, width: 2 }),
+    inputs: some(2, 1, 33, 33),
+  },
+  VisionTransformer: {
+    make: at => new VisionTransformer({ ...options, ...at, dropout: 0.1 }),
+    inputs: some(2, 1, 4, 4),
+  },
+};
+
+/** What the list leaves out: the class that all modules extend. */
+export const notInTheList: readonly string[] = ['Module'];
+
+export type LossCase = { loss: (z: Tensor, y: Tensor) => Tensor; target: (at: At) => Tensor };
+
+const labels = (at: At) => integers(4, [3], at);
+const probabilities = (at: At) => randn([3, 4], at).softmax(1);
+const sum = { reduction: 'sum' } as const;
+
+/** Losses of logits or predictions [3, 4]. */
+export const lossCases: Record<string, LossCase> = {
+  'crossEntropy with labels': { loss: crossEntropy, target: labels },
+  'crossEntropy with labels, summed': { loss: (z, y) => crossEntropy(z, y, sum), target: labels },
+  'crossEntropy with labels at each position': {
+    loss: (z, y) => crossEntropy(z.unsqueeze(2).expand(3, 4, 2), y),
+    target: at => integers(4, [3, 2], at),
+  },
+  'crossEntropy with label smoothing': { loss: (z, y) => crossEntropy(z, y, { labelSmoothing: 0.1 }), target: labels },
+  'crossEntropy with probabilities': { loss: crossEntropy, target: probabilities },
+  mseLoss: { loss: mseLoss, target: at => randn([3, 4], at) },
+  'mseLoss, summed': { loss: (z, y) => mseLoss(z, y, sum), target: at => randn([3, 4], at) },
+  'mseLoss with integers': { loss: mseLoss, target: at => integers(3, [3, 4], at) },
+  bceWithLogits: { loss: bceWithLogits, target: probabilities },
+  'bceWithLogits, summed': {
+    loss: (z, y) => bceWithLogits(z, y, sum),
+    target: at => ones([3, 4], { device: at.device, dtype: at.dtype }),
+  },
+};
