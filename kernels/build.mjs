@@ -160,6 +160,10 @@ for (const [name, entry] of Object.entries(MODULES)) {
   const bytes = arranged(binary);
   checkRestored(bytes, binary);
   const packed = pack(bytes);
-  const value = ` {\n  size: ${bytes.length},\n  packed:\n    ${base64(packed)},\n}`;
-  write(name, fileSource(entry, name, value), `${binary.length} bytes, packed ${packed.length}`);
+  const value = ` {\n  decoder,\n  size: ${bytes.length},\n  packed:\n    ${base64(packed)},\n}`;
+  const source = fileSource(entry, name, value).replace(
+    'export',
+    `import { unpack as decoder } from './unpack.gen.ts';\n\nexport`,
+  );
+  write(name, source, `${binary.length} bytes, packed ${packed.length}`);
 }

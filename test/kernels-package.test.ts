@@ -76,7 +76,11 @@ t.test('modules come out of the decoder as they went in', async t => {
     // As the arrangement of a module without functions.
     const head = new Uint8Array(Int32Array.of(12 + bytes.length, bytes.length, bytes.length).buffer);
     const whole = Buffer.concat([head, bytes]);
-    const again = { packed: Buffer.from(lzma.compress(whole, 2)).toString('base64'), size: whole.length };
+    const again = {
+      decoder: packed.decoder,
+      packed: Buffer.from(lzma.compress(whole, 2)).toString('base64'),
+      size: whole.length,
+    };
     t.equal(Buffer.compare(unpack(again, 'relaxed'), bytes), 0, `${bytes.length} bytes`);
   }
 });

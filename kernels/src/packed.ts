@@ -4,12 +4,11 @@
  */
 
 import type { Variant } from './features.ts';
-import { unpack as decoder } from './generated/unpack.gen.ts';
 import { unfused } from './unfused.ts';
 import { PAGE, type WasmMemory, wasm } from './wasm.ts';
 
-/** The variant `relaxed` of a module, arranged into `size` bytes, with LZMA and as base64. */
-export type Packed = { readonly size: number; readonly packed: string };
+/** The variant `relaxed` of a module, arranged into `size` bytes, with LZMA and as base64; and the module that undoes both. */
+export type Packed = { readonly decoder: string; readonly size: number; readonly packed: string };
 
 type Decoder = {
   readonly memory: WasmMemory;
@@ -28,7 +27,7 @@ function fromBase64(text: string): Uint8Array {
 }
 
 /** The bytes of a module. NOTE: needs WebAssembly, without which nobody has a use for them. */
-export function unpack({ size, packed }: Packed, variant: Variant): Uint8Array {
+export function unpack({ decoder, size, packed }: Packed, variant: Variant): Uint8Array {
   const bytes = fromBase64(packed);
   const module = new wasm!.Module(fromBase64(decoder));
   const { memory, own, unpack, restore } = new wasm!.Instance(module).exports as Decoder;
