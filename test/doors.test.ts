@@ -291,7 +291,11 @@ checkDoors(
     unvec: door(linalg.unvec, vector(4), 2, 2),
     vec: door(linalg.vec, matrix()),
   },
-  { plainSolver: 'the parts of a Solver, which trust their caller', NotPositiveDefiniteError: 'takes a message' },
+  {
+    plainSolver: 'the parts of a Solver, which trust their caller',
+    NdView: 'what tensors and results hand out',
+    NotPositiveDefiniteError: 'takes a message',
+  },
 );
 
 const other = (json: string) => JSON.parse(json);

@@ -31,9 +31,6 @@ function leaves(...x: Tensor[]): Tensor[] {
   });
 }
 
-const _blank = (s: readonly number[], like: Tensor): Tensor =>
-  zeros(s, { dtype: like.dtype, device: like.device, requiresGrad: true });
-
 // --- normalisation --------------------------------------------------------------------------------------------------
 
 /** Large, so that second derivatives stay moderate where the variance is 0. */

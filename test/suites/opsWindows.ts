@@ -20,16 +20,6 @@ import { type OpEntry, sum, type Use } from './opEntry.ts';
 
 const floats = { dtypes: ['float32', 'float64'] } as const;
 
-/** The inputs in their common dtype, as leaves that require gradients. */
-function _leaves(...x: Tensor[]): Tensor[] {
-  const dtype = x.map(t => t.dtype).reduce(promote);
-  return x.map(t => {
-    const leaf = t.astype(dtype).detach();
-    leaf.requiresGrad = true;
-    return leaf;
-  });
-}
-
 const blank = (s: readonly number[], like: Tensor): Tensor =>
   zeros(s, { dtype: like.dtype, device: like.device, requiresGrad: true });
 
