@@ -1,18 +1,6 @@
 /** Errors of operations: their class, what was expected and what came. */
 
-import {
-  concat,
-  DTypeError,
-  einsum,
-  eye,
-  oneHot,
-  ones,
-  ShapeError,
-  stack,
-  tensor,
-  where,
-  zeros,
-} from '@otimes/core';
+import { concat, DTypeError, einsum, eye, oneHot, ones, ShapeError, stack, tensor, where, zeros } from '@otimes/core';
 import t from 'tap';
 import { tells } from './helpers/errors.ts';
 

@@ -300,6 +300,9 @@ checkDoors(
     Optimizer: 'abstract',
     GradientOptimizer: 'abstract; its subclasses are here',
     ParameterState: 'what optimizers make for themselves',
+    DampedRule: 'what KFAC makes from its options',
+    MeasuredRule: 'what EKFAC makes from its options',
+    AdamRule: 'what STEVE makes from its options',
   },
 );
 

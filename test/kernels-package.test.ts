@@ -10,6 +10,7 @@ import t from 'tap';
 import { kernels as packed } from '../kernels/src/generated/kernels.gen.ts';
 import { unpack } from '../kernels/src/packed.ts';
 import { wasm } from '../kernels/src/wasm.ts';
+import { law } from './helpers/law.ts';
 
 const MB = 2 ** 20;
 const PACKAGE = resolve(import.meta.dirname, '../kernels');
@@ -23,7 +24,7 @@ function random(seed: number): (n: number) => number {
   };
 }
 
-t.test('a variant is chosen by running it, and a shared memory needs one flag', async t => {
+law(t, 'a variant is chosen by running it, and a shared memory needs one flag', async t => {
   t.ok(variants().includes('simd'));
   const kernels = createKernels({ memory: { initial: 8 * MB } })!;
   t.equal(kernels.variant, variants()[0]);
@@ -38,7 +39,7 @@ t.test('a variant is chosen by running it, and a shared memory needs one flag', 
   t.throws(() => sharedVariant(new Uint8Array(8)), { name: 'TypeError' });
 });
 
-t.test('modules come out of the decoder as they went in', async t => {
+law(t, 'modules come out of the decoder as they went in', async t => {
   // The package that packed them unpacks them as well, by code that has nothing in common with ours.
   const lzma = createRequire(import.meta.url)('lzma') as {
     compress(bytes: Uint8Array, level: number): number[];
@@ -85,7 +86,7 @@ t.test('modules come out of the decoder as they went in', async t => {
   }
 });
 
-t.test('the package works built, and bundled from either form for Node and for browsers', async t => {
+law(t, 'the package works built, and bundled from either form for Node and for browsers', async t => {
   const root = t.testdir();
   const folder = join(root, 'node_modules/@otimes/kernels');
   mkdirSync(folder, { recursive: true });

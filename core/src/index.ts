@@ -4,6 +4,7 @@
 export { createWasmBackend, WasmBackend } from './backends/wasm/index.ts';
 
 export { type GradOptions, grad } from './autograd.ts';
+export { AwaitedBackend } from './backends/awaited.ts';
 export type {
   Backend,
   BinaryKernel,

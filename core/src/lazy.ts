@@ -63,7 +63,14 @@ export function makeLazy(x: Tensor, make: () => Tensor): void {
   if (x.size < storage.size) storage.materialize();
   storage.version++;
   storage.defer(() => {
-    noGrad(() => scope(() => storage.backend.assign(x, checked('makeLazy', make(), x))));
+    noGrad(() =>
+      scope(() => {
+        const y = checked('makeLazy', make(), x);
+        // `assign` does nothing after a check that failed on a device which is read with await, and these elements are due.
+        if (x.size === storage.size && x.isContiguous) storage.backend.copy(y, x);
+        else storage.backend.assign(x, y);
+      }),
+    );
     return storage.memory;
   }, null);
 }

@@ -61,7 +61,7 @@ export async function setThreads(n: number): Promise<number> {
 export function withSecondThread<T>(run: () => T): T {
   checkArgument('withSecondThread', 'run', run, aFunction);
   const backend = cpu();
-  const result = backend === null ? run() : (threadsOf.get(backend) ?? secondThread(backend)).lend(run);
+  const result = backend === null ? run() : (threadsOf.get(backend) ?? secondThread(backend)).withHelper(run);
   if (result instanceof Promise)
     throw new TypeError('withSecondThread: expected a synchronous function, got one that returns a promise');
   return result;

@@ -1,4 +1,4 @@
-// The door between scijs ndarrays and the algorithms. Outside: any dtype, strides, offset. Inside there is one
+// The way between scijs ndarrays and the algorithms. Outside: any dtype, strides, offset. Inside there is one
 // canonical form, contiguous row-major float64, and the way out is a fresh row-major ndarray.
 import type { Data, NdArray } from 'ndarray';
 import { describe, fail } from './errors.ts';
@@ -20,7 +20,7 @@ export type PrecisionOptions = {
 };
 
 /**
- * The door of every public function: throws unless `arrays` are ndarrays, and `o` a plain object of options in `known`, each
+ * Checks the arguments of a public function: throws unless `arrays` are ndarrays, and `o` a plain object of options in `known`, each
  * one of the values listed there (null: any).
  */
 export function expectArguments(

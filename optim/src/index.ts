@@ -23,11 +23,12 @@ export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
 export type { KroneckerOptions } from './kronecker/options.ts';
-export {
-  KroneckerPreconditioner,
-  type Proposal,
-} from './kronecker/preconditioner.ts';
+export { type Kind, KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 export type { BlockReport, Phase, Report } from './kronecker/report.ts';
+export type { Proposal, Rule, StepInfo } from './kronecker/rule.ts';
+export { AdamRule, type AdamRuleOptions } from './kronecker/rules/adam.ts';
+export { type DampedOptions, DampedRule } from './kronecker/rules/damped.ts';
+export { type MeasuredOptions, MeasuredRule } from './kronecker/rules/measured.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
 export { type Direction, MatrixOptimizer, type MatrixOptions, type MatrixOverride } from './matrix/optimizer.ts';
 export { Muon, type MuonOptions } from './muon.ts';

@@ -96,6 +96,12 @@ export class DeviceRun<O extends Optimizer = Optimizer> {
     return this;
   }
 
+  /** The elements of all parameters, one after the other. */
+  async parameters(): Promise<number[]> {
+    const all = await Promise.all(this.model.parameters().map(p => p.data()));
+    return all.flatMap(values => [...values]);
+  }
+
   /** All that is trained and remembered, by name. */
   async values(): Promise<Record<string, readonly number[]>> {
     const all = { ...this.model.stateDict(), ...prefixed('optimizer.', this.optimizer.stateDict()) };

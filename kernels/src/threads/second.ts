@@ -4,7 +4,15 @@ import { host as ownHost } from '#host';
 import { ACCUMULATE, PRODUCTS } from '../generated/plans.gen.ts';
 import type { Exports } from '../generated/types.gen.ts';
 import type { Kernels } from '../instance.ts';
-import { dismiss, type Hired, hire, messageOf, type ThreadOptions, warnWith, whyOne } from './hire.ts';
+import {
+  messageOf,
+  startWorkers,
+  stopWorkers,
+  type ThreadOptions,
+  type WorkerGroup,
+  warnWith,
+  whyOne,
+} from './group.ts';
 import { split, wrapped } from './split.ts';
 import type { Kernel, Team } from './team.ts';
 
@@ -12,8 +20,8 @@ export class SecondThread {
   readonly #kernels: Kernels;
   readonly #o: ThreadOptions;
   /** Null where there can be none. */
-  #helper: Hired | null | undefined;
-  #lending = false;
+  #helper: WorkerGroup | null | undefined;
+  #helps = false;
 
   constructor(kernels: Kernels, o: ThreadOptions = {}) {
     this.#kernels = kernels;
@@ -31,21 +39,21 @@ export class SecondThread {
    * never awaits anything has it too. Where the memory cannot be shared, or the thread has stopped (which is warned about
    * once), `run` has none.
    */
-  lend<T>(run: () => T): T {
-    const before = this.#lending;
-    this.#lending = this.#hasHelper();
+  withHelper<T>(run: () => T): T {
+    const before = this.#helps;
+    this.#helps = this.#hasHelper();
     try {
       return run();
     } finally {
-      this.#lending = before;
+      this.#helps = before;
     }
   }
 
-  /** Ends the thread, whose exports something else has replaced; the next `lend` starts another one. */
+  /** Ends the thread, whose exports something else has replaced; the next `withHelper` starts another one. */
   async end(): Promise<void> {
     const helper = this.#helper;
     this.#helper = undefined;
-    if (helper) await dismiss(this.#kernels, helper);
+    if (helper) await stopWorkers(this.#kernels, helper);
   }
 
   #hasHelper(): boolean {
@@ -58,12 +66,12 @@ export class SecondThread {
     return this.#helper !== null;
   }
 
-  #help(): Hired | null {
+  #help(): WorkerGroup | null {
     try {
-      const hired = hire(this.#kernels, this.#o.host ?? ownHost, 1, this.#o.spin);
+      const group = startWorkers(this.#kernels, this.#o.host ?? ownHost, 1, this.#o.spin);
       // NOTE: stays in its place between calls, as every change of exports costs whoever calls them a millisecond.
-      this.#kernels.override('threads', () => this.#products(hired.team));
-      return hired;
+      this.#kernels.override('threads', () => this.#products(group.team));
+      return group;
     } catch (error) {
       this.#giveUp(error);
       return null;
@@ -73,7 +81,7 @@ export class SecondThread {
   #giveUp(error: unknown): void {
     if (this.#helper) {
       this.#kernels.override('threads', null);
-      void dismiss(this.#kernels, this.#helper);
+      void stopWorkers(this.#kernels, this.#helper);
     }
     this.#helper = null;
     warnWith(this.#o, `otimes: a second thread does not help any more, and one goes on alone: ${messageOf(error)}`);
@@ -88,7 +96,7 @@ export class SecondThread {
       return wrapped(
         alone.length,
         alone,
-        () => this.#lending,
+        () => this.#helps,
         x => {
           // One that adds to its result can be made only once.
           if (x[ACCUMULATE] !== 0 || team.failure !== null) return alone(...x);

@@ -4,7 +4,15 @@ import { host as ownHost } from '#host';
 import { OTHERS, PRODUCTS } from '../generated/plans.gen.ts';
 import type { Host } from '../host.ts';
 import type { Kernels } from '../instance.ts';
-import { dismiss, type Hired, hire, messageOf, type ThreadOptions, warnWith, whyOne } from './hire.ts';
+import {
+  messageOf,
+  startWorkers,
+  stopWorkers,
+  type ThreadOptions,
+  type WorkerGroup,
+  warnWith,
+  whyOne,
+} from './group.ts';
 import { SecondThread } from './second.ts';
 import { split } from './split.ts';
 import { MOST_WORKERS } from './worker.ts';
@@ -13,7 +21,7 @@ export class Threads {
   readonly #kernels: Kernels;
   readonly #o: ThreadOptions;
   readonly #host: Host;
-  #hired: Hired | null = null;
+  #workers: WorkerGroup | null = null;
   readonly #second: SecondThread;
   #warned = false;
   /** Changes run one after the other. */
@@ -29,12 +37,12 @@ export class Threads {
 
   /** Threads in use now. */
   get count(): number {
-    return this.#hired?.team.threads ?? 1;
+    return this.#workers?.team.threads ?? 1;
   }
 
-  /** Calls that the present threads have shared, or a lent one. */
+  /** Calls that the present threads have shared, or the second thread of `withHelper`. */
   get runs(): number {
-    return (this.#hired?.team ?? this.#second).runs;
+    return (this.#workers?.team ?? this.#second).runs;
   }
 
   /**
@@ -52,7 +60,7 @@ export class Threads {
   }
 
   async #change(n: number): Promise<number> {
-    if (n === this.count && !this.#hired?.team.failure) return n;
+    if (n === this.count && !this.#workers?.team.failure) return n;
     await this.#end();
     if (n === 1) return 1;
     const why = whyOne(this.#kernels, this.#host);
@@ -66,31 +74,31 @@ export class Threads {
   }
 
   async #start(n: number): Promise<void> {
-    let hired: Hired | null = null;
+    let group: WorkerGroup | null = null;
     try {
-      hired = hire(this.#kernels, this.#host, n - 1, this.#o.spin);
-      await hired.team.ready();
+      group = startWorkers(this.#kernels, this.#host, n - 1, this.#o.spin);
+      await group.team.ready();
     } catch (error) {
-      if (hired !== null) await dismiss(this.#kernels, hired);
+      if (group !== null) await stopWorkers(this.#kernels, group);
       throw new Error(`setThreads: ${messageOf(error)}`, { cause: error });
     }
-    const { team } = hired;
-    this.#hired = hired;
+    const { team } = group;
+    this.#workers = group;
     this.#kernels.override('threads', below => split(below, team, [...PRODUCTS, ...OTHERS], this.#o));
     // Of no use beside them.
     await this.#second.end();
   }
 
   async #end(): Promise<void> {
-    const hired = this.#hired;
-    if (hired === null) return;
+    const group = this.#workers;
+    if (group === null) return;
     this.#kernels.override('threads', null);
-    this.#hired = null;
-    await dismiss(this.#kernels, hired);
+    this.#workers = null;
+    await stopWorkers(this.#kernels, group);
   }
 
-  /** As `SecondThread.lend`. Where `set` has more than one thread in use, those share the products already. */
-  lend<T>(run: () => T): T {
-    return this.#hired === null ? this.#second.lend(run) : run();
+  /** As `SecondThread.withHelper`. Where `set` has more than one thread in use, those share the products already. */
+  withHelper<T>(run: () => T): T {
+    return this.#workers === null ? this.#second.withHelper(run) : run();
   }
 }

@@ -305,7 +305,7 @@ export class Statistics {
       expandedG,
     });
     if (expandedG === null) return found(G, false);
-    if (remains !== null) return found(where(remains, G, expandedG), remains.logicalNot().keep());
+    if (remains !== null) return found(where(remains, G, expandedG), held(remains.logicalNot()));
     return vanished ? found(expandedG, true) : found(G, false);
   }
 

@@ -1,8 +1,10 @@
 /** What is known of the curvature of one layer: its factors, their basis, and how its gradient comes into that. */
 
 import type { StateDict, Tensor } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
+import type { Parameter } from '@otimes/nn';
 import { type StateReader, scalar } from '../state-dict.ts';
-import { Kfe, type Rotation } from './basis.ts';
+import { type Decomposition, Kfe, type Rotation } from './basis.ts';
 import type { LayerBlock, Sharing } from './block.ts';
 import { checkBasis } from './decompose/here.ts';
 import type { Factors, Statistics } from './factors.ts';
@@ -10,7 +12,7 @@ import type { RefreshJob } from './refresh.ts';
 import type { Frame } from './routes/affine.ts';
 import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
-import { normOf, type Scalar } from './scalar.ts';
+import { normOf, replaced, type Scalar } from './scalar.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -69,6 +71,12 @@ export class LayerCurvature {
     return [this.block.dOut, this.block.dIn];
   }
 
+  /** n³ of both sides. */
+  get decompositionCost(): number {
+    const { block, identityA, identityG } = this;
+    return (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
+  }
+
   /** Marks everything that outlives a step. */
   keep(): void {
     const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
@@ -86,7 +94,7 @@ export class LayerCurvature {
 
   /** Takes over running averages, into the memory of the old ones. */
   setFactors({ A, G, expandedG }: Factors): void {
-    this.expandedG = expandedG;
+    this.expandedG = typeof expandedG === 'boolean' ? expandedG : replaced(this.expandedG, expandedG);
     if (this.A === null || this.G === null) {
       this.A = A;
       this.G = G;
@@ -227,10 +235,11 @@ export class LayerCurvature {
    * @param start is told of a decomposition that was under way
    */
   load(reader: StateReader, prefix: string, name: string, start: (A: Tensor, G: Tensor, step: number) => void): void {
-    const { dtype, device } = this.block.parameters[0]!;
+    const [parameter] = this.block.parameters as [Parameter];
+    const { dtype, device } = parameter;
     const [g, a] = this.sizes;
-    const read = (key: string, shape: readonly number[], least?: number | null) =>
-      reader.tensor(prefix + key, { shape, dtype, device }, least);
+    const read = (key: string, shape: readonly number[], least?: number | null, on = device) =>
+      reader.tensor(prefix + key, { shape, dtype, device: on }, least);
     const flag = (key: string) => {
       const value = reader.count(prefix + key);
       if (value > 1) reader.problem(`does not fit: ${prefix}${key} expects 0 or 1, got ${value}`);
@@ -246,16 +255,21 @@ export class LayerCurvature {
     this.route = ROUTES[route] ?? 'gradient';
     this.A = read('A', shapeA);
     this.G = read('G', shapeG);
-    this.kfe = new Kfe(
-      { U: this.identityA ? null : read('UA', [a, a]), s: read('sA', [a], 0), n: read('nA', [a], 0) },
-      { U: this.identityG ? null : read('UG', [g, g]), s: read('sG', [g], 0), n: read('nG', [g], 0) },
-    );
+    // A basis whose values have to be awaited has a host.
+    const home = readsLater(parameter) ? 'cpu' : device;
+    const side = (name: 'A' | 'G', n: number, isIdentity: boolean): Decomposition => ({
+      U: isIdentity ? null : read(`U${name}`, [n, n], undefined, home),
+      s: read(`s${name}`, [n], 0, home),
+      n: read(`n${name}`, [n], 0, home),
+    });
+    this.kfe = new Kfe(side('A', a, this.identityA), side('G', g, this.identityG));
     if (!reader.hasProblems)
       try {
         checkBasis(name, this.label, this.kfe, this.sizes);
       } catch (error) {
         reader.problem(`does not fit: ${error instanceof Error ? error.message : String(error)}`);
       }
+    if (home !== device) this.kfe = this.kfe.on(device);
     if (this.route === 'resident') {
       const weight = read('W', [g, a]);
       if (this.#resident === null) this.route = 'gradient';

@@ -54,12 +54,14 @@ export class Refresher<L extends LayerCurvature> {
   failed = 0;
   lastError: string | null = null;
   readonly #name: string;
+  readonly #layers: readonly L[];
   readonly #positions: ReadonlyMap<L, number>;
   readonly #decomposer: Decomposer;
 
   /** @param name whose layers they are, for messages */
   constructor(name: string, layers: readonly L[], decomposer: Decomposer, o: RefreshOptions) {
     this.#name = name;
+    this.#layers = layers;
     this.#positions = new Map(layers.map((layer, i) => [layer, i]));
     this.#decomposer = decomposer;
     this.mode = o.mode;
@@ -80,18 +82,9 @@ export class Refresher<L extends LayerCurvature> {
     return this.mode === 'background' || !this.isDue(layer) ? layer.kfe : null;
   }
 
-  /** What `basis` will cost for a layer that is due: n³ of both sides, where that is decomposed within the step. */
-  costOf(layer: L): number {
-    if (this.mode === 'background' && layer.kfe !== null) return 0;
-    const { block, identityA, identityG } = layer;
-    return (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
-  }
-
-  /** The basis of this step, made of these factors where it is not known before. */
-  basis(layer: L, A: Tensor, G: Tensor): Kfe {
-    const basis = this.basisAhead(layer) ?? this.#decomposer.basis({ A, G, sizes: layer.sizes, label: layer.label });
-    if (basis instanceof Promise) throw new Error(`${this.#name}: factors on '${A.device}' are read with await`);
-    return basis;
+  /** The basis of these factors. A promise where they are read with await. */
+  decompose({ sizes, label }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
+    return this.#decomposer.basis({ A, G, sizes, label });
   }
 
   /** A decomposition of these factors that begins at this step in the background; null where none does. */
@@ -105,15 +98,31 @@ export class Refresher<L extends LayerCurvature> {
     return startDecomposition(A, G, layer.kfe!, layer.sizes, step);
   }
 
+  /** Whether a layer's new basis is to take over at this step by its lag. */
+  #isArrivalDue({ job }: L): boolean {
+    return this.lag !== null && job !== null && this.steps >= job.step + this.lag;
+  }
+
+  /** Whether `arrived` has to wait for `reads`. */
+  get isReading(): boolean {
+    return this.lag !== null && this.#layers.some(layer => layer.job?.arrived != null && this.#isArrivalDue(layer));
+  }
+
+  /** Fulfilled when the factors have been read of which new bases are to take over at this step. */
+  async reads(): Promise<void> {
+    await Promise.all(this.#layers.map(layer => (this.#isArrivalDue(layer) ? layer.job!.arrived : null)));
+  }
+
   /** Layers whose new basis is to take over: all together that were begun at one step. */
   arrived(): L[] {
-    const { lag } = this;
-    const layers = [...this.#positions.keys()];
     const late = new Set<number>();
-    for (const { job } of layers)
-      if (job !== null && ((lag !== null && this.steps < job.step + lag) || !job.ready(lag !== null)))
-        late.add(job.step);
-    return layers.filter(({ job }) => job !== null && !late.has(job.step));
+    for (const layer of this.#layers) {
+      const { job } = layer;
+      if (job === null) continue;
+      const isReady = this.lag === null ? job.ready(false) : this.#isArrivalDue(layer) && job.ready(true);
+      if (!isReady) late.add(job.step);
+    }
+    return this.#layers.filter(({ job }) => job !== null && !late.has(job.step));
   }
 
   /** The new basis of such a layer, whose job ends with it. Null if it failed: the old one stays. */

@@ -1,6 +1,6 @@
 /** Values of tensors, where they are needed on the host. */
 
-import { stack, type Tensor, tensor } from '@otimes/core';
+import { stack, type Tensor } from '@otimes/core';
 import { held, readsLater } from '@otimes/core/extend';
 
 /** A number; or a tensor of one element on a device that is read with await, because a step does not wait for it there. */
@@ -8,10 +8,6 @@ export type Scalar = number | Tensor;
 
 /** The element of `x`; `x` itself where that has to be awaited. */
 export const scalarOf = (x: Tensor): Scalar => (readsLater(x) ? x : x.item());
-
-/** A copy on 'cpu' from a device that is read with await. The read is entered at once. */
-export const onHost = async (x: Tensor): Promise<Tensor> =>
-  tensor(await x.data(), { dtype: x.dtype }).reshape([...x.shape]);
 
 /** `now`, held in the place of `before`, whose memory is given back. */
 export function replaced(before: Scalar | boolean | null, now: Tensor): Tensor {

@@ -1,87 +1,81 @@
 /** What a Kronecker optimizer's next step wants of the statistics that backward passes bring. */
 
 import type { Kfe } from '../curvature/basis.ts';
-import type { LossReduction } from '../curvature/factors.ts';
 import type { Refresher } from '../curvature/refresh.ts';
 import type { Demand } from '../curvature/sources/recorder.ts';
+import type { Rule } from './rule.ts';
+import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
 import { Unstepped } from './unstepped.ts';
 
-export type DemandOptions = {
-  readonly factorDecay: number;
-  readonly factorEvery: number;
-  readonly lossReduction: LossReduction;
-  /** Whether the gradients of the loss itself are those that make the factors. */
-  readonly fisherIsLoss: boolean;
-};
-
 export class StepDemand implements Demand<BlockState> {
-  /** α of the running averages of the factors. */
-  factorDecay: number;
-  /** The factors are updated every so many steps. */
-  factorEvery: number;
-  readonly #lossReduction: LossReduction;
-  readonly #fisherIsLoss: boolean;
+  /** Whether a step has begun and waits for values. */
+  isStepOpen = false;
+  readonly #name: string;
   readonly #states: readonly BlockState[];
+  readonly #rule: Rule;
+  readonly #settings: StepSettings;
   readonly #refresher: Refresher<BlockState>;
   readonly #unstepped: Unstepped;
-  readonly #rule: { needsExampleSquares(state: BlockState): boolean; usesBatch(): boolean };
 
+  /** @param name the optimizer's, for messages */
   constructor(
     name: string,
     states: readonly BlockState[],
+    rule: Rule,
+    settings: StepSettings,
     refresher: Refresher<BlockState>,
-    rule: { needsExampleSquares(state: BlockState): boolean; usesBatch(): boolean },
-    o: DemandOptions,
   ) {
+    this.#name = name;
     this.#states = states;
-    this.#refresher = refresher;
     this.#rule = rule;
+    this.#settings = settings;
+    this.#refresher = refresher;
     this.#unstepped = new Unstepped(name);
-    this.factorDecay = o.factorDecay;
-    this.factorEvery = o.factorEvery;
-    this.#lossReduction = o.lossReduction;
-    this.#fisherIsLoss = o.fisherIsLoss;
-  }
-
-  /** Whether this step updates what comes from statistics. */
-  get isStatisticsStep(): boolean {
-    return this.#refresher.steps % this.factorEvery === 0;
   }
 
   /** Every so many steps, when a refresh needs them, and for a block that backward reaches for the first time. */
   factors(state: BlockState): boolean {
-    const due = this.factorDecay > 0 && this.isStatisticsStep;
-    return due || this.#refresher.isDue(state) || state.A === null;
+    const { factorDecay, isStatisticsStep } = this.#settings;
+    return (factorDecay > 0 && isStatisticsStep) || this.#refresher.isDue(state) || state.A === null;
   }
 
   squares(state: BlockState): boolean {
-    return this.#rule.needsExampleSquares(state);
+    return this.#rule.needs(state, this.#settings) === 'squares';
   }
 
   turnedSquares(state: BlockState): boolean {
-    return this.#fisherIsLoss && this.squares(state) && !this.#refresher.isDue(state);
+    return this.#settings.fisherIsLoss && this.squares(state) && !this.#refresher.isDue(state);
   }
 
   basisAhead(state: BlockState): Kfe | null {
     return this.#refresher.basisAhead(state);
   }
 
-  batch(_state: BlockState): boolean {
-    return this.#rule.usesBatch() || this.#lossReduction === 'sum';
+  /** While a step is open too: then a backward pass is to be seen, and refused. */
+  batch(state: BlockState): boolean {
+    const isNeeded = this.#settings.lossReduction === 'sum' || this.#rule.needs(state, this.#settings) === 'batch';
+    return isNeeded || this.isStepOpen;
+  }
+
+  /** Whether the step needs any statistics of a block. */
+  isAny(state: BlockState): boolean {
+    return this.factors(state) || this.squares(state) || this.batch(state);
   }
 
   begins(pass: number): void {
+    this.checkNoStepOpen('backward()');
     this.#unstepped.begins(pass, this.#states);
-  }
-
-  /** Whether a step wants anything. */
-  isAny(state: BlockState): boolean {
-    return this.factors(state) || this.squares(state) || this.batch(state);
   }
 
   /** After a step, and when all statistics were dropped. */
   reset(): void {
     this.#unstepped.reset();
+  }
+
+  /** Throws if `what` comes before the promise of a step was settled. */
+  checkNoStepOpen(what: string): void {
+    if (this.isStepOpen)
+      throw new Error(`${this.#name}: ${what} while a step waits for values from the device: await step() before it`);
   }
 }

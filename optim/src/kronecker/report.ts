@@ -4,7 +4,9 @@ import { noGrad, type Tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { Route } from '../curvature/routes/route.ts';
 import type { Scalar } from '../curvature/scalar.ts';
+import type { Rule } from './rule.ts';
 import type { BlockState } from './state.ts';
+import type { Parts } from './step.ts';
 
 /** The parts of a step that are timed. 'statistics' is the part of backward that collects them. */
 export type Phase = 'statistics' | 'refresh' | 'precondition' | 'rest';
@@ -50,19 +52,12 @@ export type Report = {
   readonly milliseconds: Readonly<Record<Phase, number>>;
 };
 
-/** What a report is made from: curvature and null directions are the optimizer's to tell, of blocks that have a basis. */
-type Source = Pick<Report, 'steps' | 'milliseconds'> & {
-  /** The optimizer's. */
-  readonly name: string;
-  readonly refreshes: Omit<Report['refreshes'], 'inFlight'>;
-  /** λ and the mean curvature of the block, for optimizers that have them. */
-  readonly dampingOf: (state: BlockState) => { readonly lambda: number; readonly mean: Scalar } | null;
-  /** How many directions of each side are null, for optimizers that ask. */
-  readonly nullsOf: (state: BlockState) => { readonly A: number; readonly G: number } | null;
-};
+/** What a report is made from. */
+type Source = Pick<Parts, 'name' | 'states' | 'rule' | 'refresher' | 'watch'>;
 
 /** A report on all blocks. Throws a TypeError where blocks are on a device that is read with await. */
-export function reportOf(states: readonly BlockState[], o: Source): Report {
+export function reportOf(o: Source): Report {
+  const { states } = o;
   const later = states.find(({ block }) => readsLater(block.parameters[0]!));
   if (later !== undefined)
     throw new TypeError(
@@ -70,20 +65,18 @@ export function reportOf(states: readonly BlockState[], o: Source): Report {
         'await readReport()',
     );
   const now = (x: Scalar | null) => (x === null || typeof x === 'number' ? x : x.item());
-  return finished(
-    o,
-    states,
-    states.map(state => {
-      const { scalars, block } = draftOf(state, o);
-      return block(scalars.map(now));
-    }),
-  );
+  const blocks = states.map(state => {
+    const { scalars, block } = draftOf(state, o.rule);
+    return block(scalars.map(now));
+  });
+  return finished(o, blocks);
 }
 
 /** The same on every device. Everything is read as it is at the call. */
-export async function readReportOf(states: readonly BlockState[], o: Source): Promise<Report> {
+export async function readReportOf(o: Source): Promise<Report> {
+  const { states } = o;
   const later = (x: Scalar | null) => (x === null || typeof x === 'number' ? x : x.number());
-  const drafts = states.map(state => draftOf(state, o));
+  const drafts = states.map(state => draftOf(state, o.rule));
   const values = drafts.map(({ scalars }) => Promise.all(scalars.map(later)));
   const known = states.map(async state => {
     const { expandedG } = state;
@@ -91,15 +84,16 @@ export async function readReportOf(states: readonly BlockState[], o: Source): Pr
     const expands = (await expandedG.number()) !== 0;
     if (state.expandedG === expandedG) state.expandedG = expands;
   });
-  const report = finished(o, states, []);
+  const report = finished(o, []);
   const [all] = await Promise.all([Promise.all(values), Promise.all(known)]);
   return { ...report, blocks: drafts.map(({ block }, i) => block(all[i]!)) };
 }
 
-function finished({ steps, milliseconds, refreshes }: Source, states: readonly BlockState[], blocks: BlockReport[]) {
+function finished({ states, refresher, watch }: Source, blocks: readonly BlockReport[]): Report {
   const inFlight = states.filter(({ job }) => job !== null).length;
-  const { done, failed, lastError } = refreshes;
-  return { steps, blocks, refreshes: { done, failed, lastError, inFlight }, milliseconds: { ...milliseconds } };
+  const { steps, done, failed, lastError } = refresher;
+  const milliseconds = { ...watch.milliseconds };
+  return { steps, blocks, refreshes: { done, failed, lastError, inFlight }, milliseconds };
 }
 
 /** A block's report that still lacks these numbers, which tensors may have. */
@@ -108,9 +102,10 @@ type Draft = {
   readonly block: (values: readonly (number | null)[]) => BlockReport;
 };
 
-function draftOf(state: BlockState, o: Source): Draft {
+function draftOf(state: BlockState, rule: Rule): Draft {
   const { kfe, block, route, graft, trust, klClip, cosine, silent } = state;
-  const [damping, nulls] = noGrad(() => [kfe && o.dampingOf(state), kfe && o.nullsOf(state)]);
+  const [damping, nulls] =
+    kfe === null ? [null, null] : noGrad(() => [rule.dampingOf?.(state) ?? null, rule.nullsOf?.(state) ?? null]);
   const values = (s: Tensor) => Float64Array.from(s.dataSync());
   const spectrum = kfe === null ? null : { A: values(kfe.host.sA), G: values(kfe.host.sG) };
   const masked = nulls === null || silent === null ? null : silent.astype('float32').sum();

@@ -1,10 +1,11 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, checkFinite, readsLater, received } from '@otimes/core/extend';
+import { borrowGrad, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
+import { meanGradient } from '../curvature/factors.ts';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
-import { isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
 
 export type RestOptions = {
   /** Of the optimizer whose rest it is. */
@@ -47,7 +48,7 @@ export class Rest {
   check(): void {
     for (const p of this.parameters) {
       const g = borrowGrad(p);
-      if (g !== null) checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
+      if (g !== null) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
     }
   }
 
@@ -56,10 +57,12 @@ export class Rest {
    *
    * @param gain of the whole optimizer: how much larger than the gradient a step may be
    * @param journal takes the step back if something else fails later; null if nothing will
+   * @param summed how many examples the loss is a sum over: the optimizer sees the gradients of their mean. Null if that is the loss
    */
-  step(gain: number, journal: Journal | null): void {
+  step(gain: number, journal: Journal | null, summed: number | null = null): void {
     const { optimizer } = this;
     if (optimizer === null) return;
+    const sums = new Map(summed === null ? [] : this.parameters.map(p => [p, p.grad]));
     const own = journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal());
     if (own !== null) {
       const state = optimizer.stateDict();
@@ -67,11 +70,14 @@ export class Rest {
       own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
     }
     try {
+      for (const [p, g] of sums) p.grad = g === null ? null : meanGradient(g, summed!, 'sum');
       stepSynchronously(this.#name, optimizer);
       if (own !== null) this.#checkStepped(optimizer);
     } catch (error) {
       own?.restore();
       throw error;
+    } finally {
+      for (const [p, g] of sums) p.grad = g;
     }
   }
 
@@ -101,14 +107,6 @@ export class Rest {
   }
 }
 
-/** What is wrong with the numbers of a step that changes nothing. */
-export function notFinite(name: string, what: string, where: string): RangeError {
-  return new RangeError(
-    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ` +
-      'Look for a diverging loss or bad input in the last batch',
-  );
-}
-
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));
 
@@ -118,7 +116,7 @@ const METHODS = ['step', 'zeroGrad', 'stateDict', 'loadStateDict'] as const;
  * What the option `rest` returned. Throws unless it is an optimizer, and trains exactly the unclaimed parameters. Of an optimizer
  * that is no `GradientOptimizer` nobody knows which it trains. `paths` has the names of the model's parameters.
  */
-export function checkRest(
+function checkRest(
   name: string,
   rest: unknown,
   unclaimed: readonly Parameter[],
@@ -162,7 +160,7 @@ function isOptimizer(value: unknown): value is Optimizer {
 }
 
 /** The rest's step, outside of every scope. Throws a TypeError if it returns a promise: what it does later, nobody could take back. */
-export function stepSynchronously(name: string, rest: Optimizer): void {
+function stepSynchronously(name: string, rest: Optimizer): void {
   const returned: unknown = unscoped(() => rest.step());
   if (received(returned) !== 'a promise') return;
   // Its own failure would have nobody to catch it.

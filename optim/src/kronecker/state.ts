@@ -1,6 +1,8 @@
 /** What a Kronecker optimizer remembers of a block: its curvature, and what the optimizer itself keeps for it. */
 
-import type { StateDict, Tensor } from '@otimes/core';
+import { full, type StateDict, type Tensor } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
+import type { Parameter } from '@otimes/nn';
 import type { LayerBlock, Sharing } from '../curvature/block.ts';
 import { LayerCurvature, type LayerOptions } from '../curvature/layer.ts';
 import type { Scalar } from '../curvature/scalar.ts';
@@ -30,6 +32,8 @@ export class BlockState extends LayerCurvature {
   graft: Scalar = 1;
   /** `count` when that was measured. */
   graftedAt = 0;
+  /** In a step that asks for them, the second moments of the examples' gradients in `kfe`, [dOut, dIn]. */
+  squares: Tensor | null = null;
   /** What these left of the last update; null where they are off. For reports, as are the next two. */
   trust: Scalar | null = null;
   klClip: Scalar | null = null;
@@ -122,7 +126,11 @@ export class BlockState extends LayerCurvature {
     state.graft = reader.rate(`${prefix}graft`);
     state.graftedAt = reader.count(`${prefix}graftedAt`);
     state.load(reader, prefix, name, (A, G, step) => start(state, A, G, step));
-    const { dtype, device } = this.block.parameters[0]!;
+    const [parameter] = this.block.parameters as [Parameter];
+    const { dtype, device } = parameter;
+    // As the step that measured it left it.
+    if (state.graftedAt > 0 && readsLater(parameter))
+      state.graft = full([], Number(state.graft), { dtype, device }).keep();
     for (const slot of slotNames)
       state.slots.set(slot, reader.tensor(prefix + slot, { shape: this.sizes, dtype, device }));
     return state;

@@ -7,7 +7,6 @@ import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/co
 import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
 import { defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
-import { onHost } from '../scalar.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {
@@ -58,7 +57,7 @@ export class Decomposer {
 
   async #basisLater({ A, G, sizes, label }: Task): Promise<Kfe> {
     const { device } = A;
-    const [a, g] = await Promise.all([onHost(A), onHost(G)]);
+    const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
     return noGrad(() => scope(() => this.#basis({ A: a, G: g, sizes, label })).on(device));
   }
 
@@ -138,7 +137,8 @@ function isOutOfMemory(error: Error): boolean {
  * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, and with a curvature that its dtype
  * can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
  */
-export function checkBasis(name: string, label: string, kfe: Kfe, [dOut, dIn]: readonly [number, number]): void {
+export function checkBasis(name: string, label: string, basis: Kfe, [dOut, dIn]: readonly [number, number]): void {
+  const kfe = basis.host;
   const sides = [
     ['A', kfe.UA, kfe.sA, dIn],
     ['G', kfe.UG, kfe.sG, dOut],

@@ -5,7 +5,6 @@ import { checkFinite, held, lendNdarray, readsLater } from '@otimes/core/extend'
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
 import type { RefreshJob } from '../refresh.ts';
-import { onHost } from '../scalar.ts';
 
 /** A factor's decomposition, and the rotation from the old basis to the new one; null for the identity. */
 type Turned = Decomposition & { readonly R: Tensor | null };
@@ -44,18 +43,22 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
   const copies = [A, G].map(x => held(x.clone()));
   let begun: RefreshJob | null = null;
   let failed: { readonly error: unknown } | null = null;
-  const arrived = Promise.all([onHost(A), onHost(G)]).then(
-    ([a, g]) => {
-      begun = startNow(a, g, from.host, sizes, step);
-      for (const x of copies) x.storage.release();
-    },
-    (error: unknown) => {
-      failed = { error };
-      // It is the program's, of a check that failed: its own next read is to tell it.
-      const cause = error instanceof Error ? error : new Error(String(error));
-      checkFinite(full([], Number.NaN, { device }), () => cause);
-    },
-  );
+  const reads = [A.cpu(), G.cpu()] as const;
+  // Both, since the second one would be told of what the first one failed with.
+  const arrived = Promise.allSettled(reads)
+    .then(() => Promise.all(reads))
+    .then(
+      ([a, g]) => {
+        begun = startNow(a, g, from.host, sizes, step);
+        for (const x of copies) x.storage.release();
+      },
+      (error: unknown) => {
+        failed = { error };
+        // It is the program's, of a check that failed: its own next read is to tell it.
+        const cause = error instanceof Error ? error : new Error(String(error));
+        checkFinite(full([], Number.NaN, { device }), () => cause);
+      },
+    );
   return {
     get A() {
       return begun === null ? copies[0]! : begun.A.to(device);

@@ -4,8 +4,8 @@
  * reads them after W̃ has changed.
  */
 
-import { concat, noGrad, scope, type Tensor, unscoped } from '@otimes/core';
-import { isExposed, makeLazy, materialize, versionOf } from '@otimes/core/extend';
+import { concat, eye, noGrad, scope, type Tensor, unscoped, where } from '@otimes/core';
+import { held, isExposed, makeLazy, materialize, readsLater, versionOf } from '@otimes/core/extend';
 import { type Kfe, type Rotation, rotate } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
@@ -44,12 +44,14 @@ export class ResidentWeight {
   /** W̃ of the parameters as they are, in the basis `kfe`, in which it is from now on. */
   in(kfe: Kfe): Tensor {
     if (this.#isCurrent) return this.#weight!;
-    this.#weight = unscoped(() =>
-      noGrad(() => this.#restored(kfe) ?? scope(() => kfe.project(parametersOf(this.#layer)))),
-    );
+    this.#weight = unscoped(() => noGrad(() => scope(() => this.#restored(kfe) ?? this.#projected(kfe))));
     this.#follow();
     this.#leads = false;
     return this.#weight;
+  }
+
+  #projected(kfe: Kfe): Tensor {
+    return kfe.project(parametersOf(this.#layer));
   }
 
   #follow(): void {
@@ -65,11 +67,11 @@ export class ResidentWeight {
     if (saved === null) return null;
     const { weight, bias } = this.#layer;
     const frame = frameOf(kfe, saved);
-    const same = (p: Tensor, value: Tensor) => p.ne(value).astype('float32').sum().item() === 0;
-    const fits =
-      same(weight.detach(), weightPart(saved, frame, weight.shape[1]!)) &&
-      (bias === null || same(bias.detach(), biasPart(saved, frame)));
-    return fits ? saved : null;
+    const different = (p: Tensor, value: Tensor) => p.detach().ne(value).astype('float32').sum();
+    let count = different(weight, weightPart(saved, frame, weight.shape[1]!));
+    if (bias !== null) count = count.add(different(bias, biasPart(saved, frame)));
+    if (readsLater(count)) return where(count.eq(0), saved, this.#projected(kfe));
+    return count.item() === 0 ? saved : null;
   }
 
   /** After W̃ was written to: the parameters are computed from it when somebody reads them. */
@@ -86,7 +88,10 @@ export class ResidentWeight {
   /** Turns W̃ from one basis to another; the parameters are computed from it then. */
   turn(from: Kfe, to: Kfe, rotation: Rotation): void {
     const weight = this.in(from);
-    weight.copy_(rotate(weight, rotation));
+    const turned = rotate(weight, rotation);
+    // Where a check may have failed that nobody knows of yet, nothing is written in place, but the basis is new.
+    if (readsLater(weight)) this.#weight = held(turned);
+    else weight.copy_(turned);
     this.lead(to);
   }
 
@@ -136,5 +141,12 @@ export const frameOf = ({ UA, UG }: Kfe, resident: Tensor | null): Frame => ({ U
 
 /** [W | b] */
 function parametersOf({ weight, bias }: AffineLayer): Tensor {
-  return bias === null ? weight.detach() : concat([weight.detach(), bias.detach().unsqueeze(1)], 1);
+  const W = weight.detach();
+  if (bias === null) return W;
+  const b = bias.detach().unsqueeze(1);
+  if (!readsLater(W)) return concat([W, b], 1);
+  // There `concat` writes nothing while a check has failed that nobody knows of yet; this does, the same to the last bit.
+  const inputs = W.shape[1]!;
+  const units = eye(inputs + 1, { dtype: W.dtype, device: W.device });
+  return W.matmul(units.narrow(0, 0, inputs)).add(b.mul(units.narrow(0, inputs, 1)));
 }

@@ -8,14 +8,14 @@ import { Team } from './team.ts';
 export type ThreadOptions = SplitOptions & {
   /** Where workers come from, defaults to what this package was bundled for. */
   readonly host?: Host;
-  /** Told once why there is one thread alone, and when a lent one stopped; defaults to console.warn. */
+  /** Told once why there is one thread alone, and when the second thread stopped; defaults to console.warn. */
   readonly warn?: (message: string) => void;
   /** Looks at the shared memory before a thread sleeps, defaults to 2,000. */
   readonly spin?: number;
 };
 
 /** Workers, and the scratch memory that they were given. */
-export type Hired = { readonly team: Team; readonly scratches: readonly number[] };
+export type WorkerGroup = { readonly team: Team; readonly scratches: readonly number[] };
 
 /** Why kernels run on one thread, and what to do about it; null where workers can share their memory. */
 export function whyOne(kernels: Kernels, host: Host): string | null {
@@ -24,7 +24,7 @@ export function whyOne(kernels: Kernels, host: Host): string | null {
   return 'the memory of these kernels is not shared; make them with `memory: { shared: true }`';
 }
 
-export function hire(kernels: Kernels, host: Host, workers: number, spin: number | undefined): Hired {
+export function startWorkers(kernels: Kernels, host: Host, workers: number, spin: number | undefined): WorkerGroup {
   const { compiled, heap, memory, scratch, variant } = kernels;
   const scratches = Array.from({ length: workers }, () => heap.pool.alloc(compiled.convScratch()));
   try {
@@ -37,7 +37,7 @@ export function hire(kernels: Kernels, host: Host, workers: number, spin: number
   }
 }
 
-export async function dismiss(kernels: Kernels, { team, scratches }: Hired): Promise<void> {
+export async function stopWorkers(kernels: Kernels, { team, scratches }: WorkerGroup): Promise<void> {
   await team.stop();
   free(kernels, scratches);
 }

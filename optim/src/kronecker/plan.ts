@@ -1,0 +1,158 @@
+/** What a step is going to do. Everything that can fail for reasons of data is found here, and nothing is changed. */
+
+import type { Tensor } from '@otimes/core';
+import { borrowGrad, readsLater } from '@otimes/core/extend';
+import type { Parameter } from '@otimes/nn';
+import { diagonal, type Kfe } from '../curvature/basis.ts';
+import type { Factors } from '../curvature/factors.ts';
+import type { RefreshJob } from '../curvature/refresh.ts';
+import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
+import type { StepDemand } from './demand.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep } from './journal.ts';
+import type { Rule } from './rule.ts';
+import type { StepSettings } from './settings.ts';
+import type { BlockState } from './state.ts';
+
+/** A block with a gradient: in the basis it was computed in, or in parameter coordinates. */
+export type Active = {
+  readonly state: BlockState;
+  readonly inBasis: BasisGradient | null;
+  readonly raw: Tensor;
+  /** At least the largest magnitude in it. */
+  readonly size: number;
+  /** The running averages with this step's factors in them; null where it has none. */
+  readonly averages: Factors | null;
+};
+
+/** What a step is about to do to a block: nothing of it has happened yet. */
+export type Plan = Active & {
+  /** The basis of the step. */
+  readonly basis: Kfe;
+  /** A decomposition that begins with it. */
+  readonly job: RefreshJob | null;
+  /** The second moments of the examples' gradients in `basis`, if the step asks for them. */
+  readonly squares: Tensor | null;
+  /** Whether nothing can overflow. */
+  readonly isOrdinary: boolean;
+};
+
+export class Planner {
+  readonly #name: string;
+  readonly #isOurs: boolean;
+  readonly #paths: ReadonlyMap<Parameter, string>;
+  readonly #rule: Rule;
+  readonly #settings: StepSettings;
+  readonly #demand: StepDemand;
+
+  /**
+   * @param name the optimizer's, for messages
+   * @param isOurs whether no code of the program runs in a step
+   * @param paths of the model's parameters
+   */
+  constructor(
+    name: string,
+    isOurs: boolean,
+    paths: ReadonlyMap<Parameter, string>,
+    rule: Rule,
+    settings: StepSettings,
+    demand: StepDemand,
+  ) {
+    this.#name = name;
+    this.#isOurs = isOurs;
+    this.#paths = paths;
+    this.#rule = rule;
+    this.#settings = settings;
+    this.#demand = demand;
+  }
+
+  /** The block's gradient and running averages, if they are there and finite; null for a block without a gradient. */
+  active(state: BlockState): Active | null {
+    const { parameters } = state.block;
+    if (parameters.every(p => borrowGrad(p) === null)) return null;
+    const { statistics } = state;
+    const name = this.#name;
+    const without = parameters.filter(p => borrowGrad(p) === null);
+    if (without.length > 0)
+      throw new Error(
+        `${name}: ${state.label} has gradients for some of its parameters, but none for ` +
+          `${without.map(p => `'${this.#paths.get(p)}'`).join(', ')}. A block steps as a whole: freeze a part of ` +
+          'it before the optimizer is made',
+      );
+    if (statistics === null && this.#demand.isAny(state))
+      throw new Error(
+        `${name}: ${state.label} has a gradient but no statistics: step() was called twice after one backward(), or the ` +
+          'optimizer was made after the forward pass, or a state was loaded after it, or the layer did not run through ' +
+          'call(). Call backward() before each step, make the optimizer before the forward pass, and run the model and its ' +
+          'layers through call(), which runs the hooks',
+      );
+    const found = gradientOf(state);
+    if (found === null) return null;
+    const { inBasis, raw } = found;
+    const fresh = statistics === null ? null : statistics.factors(this.#settings.scaleOf(statistics));
+    if (statistics !== null && (statistics.isOfNoExample || (fresh ?? state.A) === null))
+      throw new RangeError(
+        `${name}: the batch of ${state.label} is empty: there is no example to average over; no parameter was changed. ` +
+          'Skip such batches',
+      );
+    if (fresh !== null) {
+      this.#checkFactor(fresh.A, 'factor A', state);
+      this.#checkFactor(fresh.G, 'factor G', state);
+    }
+    const size = finiteMagnitude(raw, foundIn(name, 'gradient', state.label));
+    return { state, inBasis, raw, size, averages: fresh && state.blended(fresh, this.#settings.factorDecay) };
+  }
+
+  /** Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite. */
+  #checkFactor(factor: Tensor, what: string, { label }: BlockState): void {
+    const error = foundIn(this.#name, what, label);
+    const down = factor.rank === 0 ? 0 : factor.shape[0]! + 1;
+    finiteMagnitude(diagonal(factor), (i, value) => error(i * down, value));
+  }
+
+  /** The step of a block in a basis. */
+  plan(active: Active, basis: Kfe, job: RefreshJob | null): Plan {
+    const { state, inBasis, raw, size, averages } = active;
+    const squares = this.#measure(state, basis);
+    const most =
+      squares === null
+        ? 0
+        : finiteMagnitude(squares, foundIn(this.#name, 'second moments of the gradients', state.label));
+    const isOrdinary = readsLater(raw) || this.#isOrdinary(active, basis, most);
+    return { state, inBasis, raw, size, averages, basis, job, squares, isOrdinary };
+  }
+
+  #measure(state: BlockState, { UA, UG }: Kfe): Tensor | null {
+    const { statistics } = state;
+    if (!statistics?.hasSamples || !this.#demand.squares(state)) return null;
+    return statistics.exampleSquares(UA, UG, this.#settings.scaleOf(statistics));
+  }
+
+  /**
+   * Whether the step of a block needs no copies: nothing can overflow, no code of the program runs, and the basis stays. A new
+   * one is a long computation, of which copies are a small part and in which memory may end.
+   *
+   * @param squares at least the largest of the second moments
+   */
+  #isOrdinary({ state, size }: Active, basis: Kfe, squares: number): boolean {
+    const { lr, weightDecay } = this.#settings;
+    const own = lr * state.lrRatio;
+    return (
+      this.#isOurs &&
+      basis === state.kfe &&
+      state.isOrdinary &&
+      typeof state.graft === 'number' &&
+      state.graft <= 1e6 &&
+      isOrdinaryStep(this.#rule.gain, own, 1 - own * weightDecay) &&
+      isOrdinary(size) &&
+      isOrdinary(squares, 2)
+    );
+  }
+}
+
+/** The gradient of a block: in its basis if it came in that, and as it is. Null where there is none. */
+export function gradientOf({ block, kfe }: BlockState): Pick<Active, 'inBasis' | 'raw'> | null {
+  const found = block.layer === undefined ? null : basisGradient(block.layer);
+  const inBasis = found !== null && found.frame.UA === kfe?.UA && found.frame.UG === kfe.UG ? found : null;
+  const raw = inBasis?.D ?? block.gradient();
+  return raw === null ? null : { inBasis, raw };
+}

@@ -1,0 +1,51 @@
+/** What a Kronecker optimizer does with gradients in the eigenbasis. All else is the same for all of them. */
+
+import type { Tensor } from '@otimes/core';
+import type { Rotation } from '../curvature/basis.ts';
+import type { Scalar } from '../curvature/scalar.ts';
+import type { BlockState } from './state.ts';
+
+/** A step of `scale` times `update` that is proposed for a block. Gradient and update [dOut, dIn] are in its basis. */
+export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; update: Tensor; scale: Scalar };
+
+/** What a rule may ask about the step that it is a part of. */
+export interface StepInfo {
+  /** Learning rate; that of a block is `lrRatio` times as large. */
+  readonly lr: number;
+  /** α of the running averages. */
+  readonly factorDecay: number;
+  /** Whether this step updates what comes from statistics. */
+  readonly isStatisticsStep: boolean;
+  /** Whether this step decomposes the factors of a block. */
+  isRefreshStep(state: BlockState): boolean;
+}
+
+export interface Rule {
+  /** Names of the tensors [dOut, dIn] that it keeps in `state.slots` from a block's first step on. They are saved. */
+  readonly slots: readonly string[];
+  /**
+   * By how much an element of an update may exceed the largest of the gradient: 1/λ or 1/ε, say. Where that is at most 1e15 and
+   * nothing is enormous, a step cannot overflow and keeps no copies. Infinity where nobody knows.
+   */
+  readonly gain: number;
+  /**
+   * What it asks of a block's statistics in a step: the second moments of the examples' gradients, which are then in
+   * `state.squares`; the number of examples, in `state.statistics.batch`; or nothing. Called in forward and backward passes too.
+   */
+  needs(state: BlockState, step: StepInfo): 'squares' | 'batch' | 'nothing';
+  /** Called after a block's basis changed; `rotation` leads from the old one, null at the first time. */
+  refreshed(state: BlockState, rotation: Rotation | null): void;
+  /** The update for the block's gradient D̃ [dOut, dIn] of the mean loss, both in the coordinates of `state.kfe`. */
+  direction(state: BlockState, D: Tensor, step: StepInfo): Tensor;
+  /**
+   * Does the step of `direction` on a weight in the basis at once, W̃ ← keep W̃ − lr · direction, if it can. `lr` is the block's.
+   * False if it has done nothing.
+   */
+  stepInBasis?(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number, step: StepInfo): boolean;
+  /** A last word on the updates of all blocks together (clipping, momentum). */
+  together?(proposals: readonly Proposal[], step: StepInfo): void;
+  /** λ and the mean curvature that it is added to, for reports. */
+  dampingOf?(state: BlockState): { readonly lambda: number; readonly mean: Scalar };
+  /** How many directions of A and of G it takes for null, for reports; null where it makes no difference. */
+  nullsOf?(state: BlockState): { readonly A: number; readonly G: number } | null;
+}

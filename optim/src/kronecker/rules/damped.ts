@@ -1,0 +1,189 @@
+/** Division by the damped eigenvalues of A ⊗ G: KFAC's rule. */
+
+import { full, type Tensor, where, zeros } from '@otimes/core';
+import { readsLater, versionOf } from '@otimes/core/extend';
+import { outer, type Rotation, rotate } from '../../curvature/basis.ts';
+import { replaced, type Scalar, times } from '../../curvature/scalar.ts';
+import type { Proposal, Rule, StepInfo } from '../rule.ts';
+import type { BlockState } from '../state.ts';
+
+/** As in `KFACOptions`. */
+export type DampedOptions = {
+  readonly damping?: number | undefined;
+  readonly dampingSplit?: 'eigen' | 'pi' | undefined;
+  readonly momentum?: number | undefined;
+  readonly nesterov?: boolean | undefined;
+  readonly klClip?: number | false | undefined;
+  readonly trust?: number | false | undefined;
+};
+
+/** Of √dOut: the norm of weights that `trust` takes smaller ones for. */
+const TRUSTED = 0.1;
+
+export class DampedRule implements Rule {
+  /** λ; from the next step on. */
+  damping: number;
+  readonly dampingSplit: 'eigen' | 'pi';
+  readonly momentum: number;
+  readonly nesterov: boolean;
+  readonly klClip: number | false;
+  readonly trust: number | false;
+  readonly #damped = new WeakMap<Tensor, { damping: number; version: number; sum: Tensor }>();
+
+  constructor(o: DampedOptions = {}) {
+    this.damping = o.damping ?? 3e-3;
+    this.dampingSplit = o.dampingSplit ?? 'eigen';
+    this.momentum = o.momentum ?? 0;
+    this.nesterov = o.nesterov ?? false;
+    this.klClip = o.klClip ?? false;
+    this.trust = o.trust ?? 0.1;
+  }
+
+  get slots(): readonly string[] {
+    return this.momentum === 0 ? [] : ['momentum'];
+  }
+
+  needs(_state: BlockState, _step: StepInfo): 'squares' | 'batch' | 'nothing' {
+    return 'nothing';
+  }
+
+  /** The momentum is a sum of updates and turns as they do. */
+  refreshed(state: BlockState, rotation: Rotation | null): void {
+    const momentum = state.slots.get('momentum');
+    if (momentum !== undefined && rotation !== null) state.slots.set('momentum', rotate(momentum, rotation));
+  }
+
+  direction(state: BlockState, D: Tensor, step: StepInfo): Tensor {
+    this.measure(state, D, step);
+    return D.div(this.curvature(state));
+  }
+
+  stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number, step: StepInfo): boolean {
+    if (this.momentum !== 0 || this.klClip !== false) return false;
+    this.measure(state, D, step);
+    const curvature = this.curvature(state);
+    if (this.trust === false) weight.addcdiv_(D, curvature, -lr, keep);
+    else {
+      const update = D.div(curvature);
+      const trusted = this.#trusted(state, update, this.trust, step);
+      if (typeof trusted === 'number') weight.addScaled_(update, -lr * trusted, keep);
+      else weight.addScaled_(update.mul(trusted), -lr, keep);
+    }
+    return true;
+  }
+
+  /** Updates what the curvature is made of, once in each step of a block, before `curvature`. */
+  protected measure(_state: BlockState, _D: Tensor, _step: StepInfo): void {}
+
+  /** The damped curvature in each coordinate of the basis, [dOut, dIn]. */
+  protected curvature({ kfe }: BlockState): Tensor {
+    const { sA, sG, host } = kfe!;
+    if (this.dampingSplit === 'eigen') return this.damped(kfe!.eigenvalues());
+    const root = Math.sqrt(this.damping);
+    const ratio = Math.sqrt(host.sA.mean().item() / host.sG.mean().item());
+    // A factor of zeros means a gradient of zeros, which every split maps to zero.
+    const pi = ratio > 0 && ratio < Infinity ? ratio : 1;
+    return outer(sG.add(root / pi), sA.add(pi * root));
+  }
+
+  /** curvature + λ, computed once for each that there is. */
+  protected damped(curvature: Tensor): Tensor {
+    const known = this.#damped.get(curvature);
+    const version = versionOf(curvature);
+    if (known?.damping === this.damping && known.version === version) return known.sum;
+    const sum = curvature.add(this.damping).keep();
+    this.#damped.set(curvature, { damping: this.damping, version, sum });
+    return sum;
+  }
+
+  get gain(): number {
+    return 1 / (this.damping * (1 - this.momentum));
+  }
+
+  dampingOf(state: BlockState): { readonly lambda: number; readonly mean: Scalar } {
+    return { lambda: this.damping, mean: state.kfe!.host.eigenvalues().mean().item() };
+  }
+
+  together(proposals: readonly Proposal[], step: StepInfo): void {
+    if (this.trust !== false)
+      for (const proposal of proposals)
+        proposal.scale = this.#trusted(proposal.state, proposal.update, this.trust, step);
+    if (this.klClip !== false) {
+      const scale = this.#klScale(proposals, this.klClip, step);
+      for (const proposal of proposals) {
+        proposal.scale = times(proposal.scale, scale);
+        proposal.state.klClip = typeof scale === 'number' ? scale : replaced(proposal.state.klClip, scale);
+      }
+    }
+    if (this.momentum === 0) return;
+    for (const proposal of proposals) {
+      const { state, update, scale } = proposal;
+      proposal.update = this.#withMomentum(state, scale === 1 ? update : update.mul(scale));
+      proposal.scale = 1;
+    }
+  }
+
+  /** What `trust` leaves of an update. */
+  #trusted(state: BlockState, update: Tensor, trust: number, step: StepInfo): Scalar {
+    const lr = step.lr * state.lrRatio;
+    // A layer that is 0 has to move too.
+    const least = trust * TRUSTED * Math.sqrt(state.block.dOut);
+    const norm = update.norm();
+    if (readsLater(norm)) {
+      const length = norm.mul(lr);
+      const limit = asTensor(state.norm(), length).mul(trust).maximum(least);
+      state.trust = replaced(state.trust, where(length.gt(limit), limit.div(length), 1));
+      return state.trust;
+    }
+    const length = lr * norm.item();
+    // The norm of the weights is asked for where it counts.
+    const limit = length > least ? Math.max(least, trust * Number(state.norm())) : least;
+    state.trust = length > limit ? limit / length : 1;
+    return state.trust;
+  }
+
+  /** Inner products are the same in every orthonormal basis. */
+  #klScale(proposals: readonly Proposal[], kappa: number, { lr }: StepInfo): Scalar {
+    let inner = 0;
+    let later: Tensor | null = null;
+    for (const { state, update, scale, gradient } of proposals) {
+      const product = dot(update, gradient);
+      const length = times(scale, state.lrRatio);
+      if (typeof length === 'number' && !readsLater(product)) inner += length ** 2 * product.item();
+      else {
+        const term = product.mul(length).mul(length);
+        later = later === null ? term : later.add(term);
+      }
+    }
+    if (later === null) return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (lr ** 2 * inner)));
+    const clipped = later
+      .mul(lr ** 2)
+      .reciprocal()
+      .mul(kappa)
+      .sqrt()
+      .minimum(1);
+    return where(later.le(0), 1, clipped);
+  }
+
+  #withMomentum(state: BlockState, update: Tensor): Tensor {
+    let buffer = state.slots.get('momentum');
+    if (buffer !== undefined) buffer.scale_(this.momentum).addScaled_(update, 1);
+    else {
+      // Where a check may have failed that nobody knows of yet, only what is written in place is safe from it.
+      buffer = readsLater(update) ? zeros(update.shape, likeOf(update)).addScaled_(update, 1) : update.clone();
+      state.slots.set('momentum', buffer);
+    }
+    return this.nesterov ? update.add(buffer.mul(this.momentum)) : buffer;
+  }
+}
+
+/** Σ x ∘ y, in one pass; one element. */
+const dot = (x: Tensor, y: Tensor): Tensor =>
+  x
+    .reshape([1, -1])
+    .matmul(y.reshape([-1, 1]))
+    .reshape([]);
+
+const likeOf = ({ dtype, device }: Tensor) => ({ dtype, device });
+
+const asTensor = (x: Scalar, like: Tensor): Tensor => (typeof x === 'number' ? full([], x, likeOf(like)) : x);

@@ -1,0 +1,315 @@
+/**
+ * A step of a Kronecker optimizer: checks of statistics and gradients, new bases where it is time, the updates of all blocks, and
+ * only then parameters change.
+ *
+ * Where values are read with await, a step waits for nothing but factors that are to be decomposed. All checks are entered before
+ * anything is written; when the factors arrive they have passed, else the promise is rejected and nothing has changed. In other
+ * steps a check that fails later lets no kernel write, as for every optimizer (see `Backend.checkFinite`). So what a step there
+ * keeps is written in place, or replaced as a whole with the basis.
+ */
+
+import { scope, type Tensor, withSecondThread } from '@otimes/core';
+import { held, readsLater } from '@otimes/core/extend';
+import type { Parameter } from '@otimes/nn';
+import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
+import { meanGradient } from '../curvature/factors.ts';
+import { inOwnScope } from '../curvature/own-scope.ts';
+import type { Refresher, RefreshJob } from '../curvature/refresh.ts';
+import { replaced, type Scalar } from '../curvature/scalar.ts';
+import type { Stopwatch } from '../curvature/stopwatch.ts';
+import type { StepDemand } from './demand.ts';
+import { isOrdinary, Journal, largest, notFinite } from './journal.ts';
+import { type Active, gradientOf, type Plan, Planner } from './plan.ts';
+import type { Phase } from './report.ts';
+import type { Rest } from './rest.ts';
+import type { Proposal, Rule } from './rule.ts';
+import type { StepSettings } from './settings.ts';
+import type { BlockState } from './state.ts';
+
+/** What an optimizer is made of. */
+export type Parts = {
+  /** For messages. */
+  readonly name: string;
+  /** Whether no code of the program runs in a step. */
+  readonly isOurs: boolean;
+  readonly states: readonly BlockState[];
+  /** Of the model's parameters. */
+  readonly paths: ReadonlyMap<Parameter, string>;
+  readonly rule: Rule;
+  readonly settings: StepSettings;
+  readonly refresher: Refresher<BlockState>;
+  readonly demand: StepDemand;
+  readonly rest: Rest;
+  readonly watch: Stopwatch<Phase>;
+};
+
+/** A step that waits for bases, of active blocks. */
+type Waiting = {
+  readonly active: readonly Active[];
+  readonly bases: readonly (Kfe | Promise<Kfe>)[];
+  readonly jobs: readonly (RefreshJob | null)[];
+};
+
+/** What a step waits for: such bases, or only those that are to take over after it. */
+type Open = Waiting | { readonly active: null };
+
+export class Stepper {
+  /** Whether steps record the angle between gradient and update. */
+  observes = false;
+  readonly #parts: Parts;
+  readonly #planner: Planner;
+  #open: Open | null = null;
+
+  constructor(parts: Parts) {
+    const { name, isOurs, paths, rule, settings, demand } = parts;
+    this.#parts = parts;
+    this.#planner = new Planner(name, isOurs, paths, rule, settings, demand);
+  }
+
+  /** One step, as `KroneckerPreconditioner.step`. A promise where it waits for bases. */
+  step(): void | Promise<void> {
+    inOwnScope(() => this.#begin());
+    if (this.#open !== null) return this.#end(this.#open);
+  }
+
+  /** The step up to where values are awaited, or all of it. */
+  #begin(): void {
+    const { states, rest, watch } = this.#parts;
+    const active: Active[] = [];
+    for (const state of states) {
+      const one = this.#planner.active(state);
+      if (one !== null) active.push(one);
+    }
+    rest.check();
+    const { bases, jobs } = watch.time('refresh', () => this.#bases(active));
+    if (!isKnown(bases)) {
+      for (const { averages } of active) if (averages !== null) [held(averages.A), held(averages.G)];
+      this.#open = { active, bases, jobs };
+      return;
+    }
+    this.#finish(active, bases, jobs);
+    if (this.#parts.refresher.isReading) this.#open = { active: null };
+    else watch.time('refresh', () => scope(() => this.#takeArrivals()));
+  }
+
+  /** Waits, and does the rest of the step. */
+  async #end(open: Open): Promise<void> {
+    const { demand, refresher } = this.#parts;
+    demand.isStepOpen = true;
+    try {
+      if (open.active !== null) await this.#finishLater(open);
+      await refresher.reads();
+      inOwnScope(() => this.#takeArrivals());
+    } finally {
+      this.#open = null;
+      demand.isStepOpen = false;
+    }
+  }
+
+  async #finishLater({ active, bases, jobs }: Waiting): Promise<void> {
+    try {
+      const known = await Promise.all(bases);
+      // Gradients are made again, instead of being kept that long.
+      const again = active.map(one => ({ ...one, ...gradientOf(one.state) }));
+      inOwnScope(() => this.#finish(again, known, jobs));
+    } finally {
+      // What became a running average is kept.
+      for (const { averages } of active)
+        if (averages !== null) for (const x of [averages.A, averages.G]) x.storage.release();
+    }
+  }
+
+  /** The bases of the step, and decompositions that begin with it. */
+  #bases(active: readonly Active[]): Pick<Waiting, 'bases' | 'jobs'> {
+    const { refresher } = this.#parts;
+    const jobs = active.map(({ state, averages }) =>
+      refresher.begin(state, averages?.A ?? state.A!, averages?.G ?? state.G!),
+    );
+    const bases = new Array<Kfe | Promise<Kfe>>(active.length);
+    const due: number[] = [];
+    active.forEach(({ state }, i) => {
+      const known = refresher.basisAhead(state);
+      if (known === null) due.push(i);
+      else bases[i] = known;
+    });
+    // Small ones first: they tell how long large ones will take.
+    due.sort((i, j) => active[i]!.state.decompositionCost - active[j]!.state.decompositionCost);
+    for (const i of due) {
+      const { state, averages } = active[i]!;
+      bases[i] = refresher.decompose(state, averages?.A ?? state.A!, averages?.G ?? state.G!);
+    }
+    return { bases, jobs };
+  }
+
+  /** The step from where its bases are known. */
+  #finish(active: readonly Active[], bases: readonly Kfe[], jobs: readonly (RefreshJob | null)[]): void {
+    const { states, watch, demand, refresher } = this.#parts;
+    const plans = watch.time('precondition', () =>
+      active.map((one, i) => this.#planner.plan(one, bases[i]!, jobs[i]!)),
+    );
+    const journal = watch.time('rest', () => this.#stepRest(plans));
+    watch.time('precondition', () => this.#stepBlocks(plans, journal));
+    for (const state of states) state.dropStatistics();
+    demand.reset();
+    refresher.steps++;
+  }
+
+  /** The step of what no block has. Returns what takes everything back, if the blocks may still fail. */
+  #stepRest(plans: readonly Plan[]): Journal | null {
+    const { states, rest, rule, refresher, settings } = this.#parts;
+    const journal = plans.every(plan => plan.isOrdinary) ? null : new Journal();
+    if (journal !== null) {
+      for (const { state } of plans) state.saveTo(journal);
+      const { done } = refresher;
+      journal.after(() => {
+        refresher.done = done;
+      });
+    }
+    const isSum = settings.lossReduction === 'sum';
+    const batch = states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
+    rest.step(rule.gain, journal, isSum ? batch : null);
+    return journal;
+  }
+
+  #stepBlocks(plans: readonly Plan[], journal: Journal | null): void {
+    const { rule, settings } = this.#parts;
+    try {
+      for (const { state, squares } of plans) state.squares = squares;
+      const proposals: Proposal[] = [];
+      for (const plan of plans) {
+        const proposal = this.#propose(plan);
+        if (proposal !== null) proposals.push(proposal);
+      }
+      rule.together?.(proposals, settings);
+      const decayed = new Set<Parameter>();
+      for (const { state, gradient, update, scale } of proposals) {
+        if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
+        this.#apply(state, update, scale, decayed);
+      }
+      if (journal !== null) for (const { state } of plans) this.#checkStepped(state);
+    } catch (error) {
+      journal?.restore();
+      throw error;
+    } finally {
+      for (const { state } of plans) {
+        state.squares = null;
+        // Whatever happened: what a block holds outlives the scope of the step.
+        state.keep();
+      }
+    }
+    for (const { state, job } of plans) if (job !== null) state.job = job;
+  }
+
+  /** Takes over averages and basis, and computes the update; null where the step was made at once. */
+  #propose({ state, inBasis, raw, averages, basis }: Plan): Proposal | null {
+    const { rule, settings } = this.#parts;
+    const before = state.kfe;
+    state.isFresh = before !== basis;
+    if (averages !== null) state.setFactors(averages);
+    let gradient: Tensor;
+    if (before === basis) {
+      gradient = inBasis?.D ?? basis.project(raw);
+      state.reconsiderRoute(inBasis !== null);
+    } else {
+      const rotation = before === null ? null : before.rotationTo(basis);
+      this.#takeOver(state, basis, rotation);
+      gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
+    }
+    if (settings.lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
+    const weight = rule.stepInBasis === undefined || this.observes ? null : state.residentWeight();
+    if (weight !== null) {
+      const lr = settings.lr * state.lrRatio;
+      if (rule.stepInBasis!(state, gradient, weight, lr, 1 - lr * settings.weightDecay, settings)) {
+        // With a learning rate of 0 the parameters are what they were, to the last bit.
+        if (lr !== 0) state.deferParameters();
+        return null;
+      }
+    }
+    const update = rule.direction(state, gradient, settings);
+    return { state, gradient, update, scale: state.graft };
+  }
+
+  /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */
+  #takeOver(state: BlockState, basis: Kfe, rotation: Rotation | null): void {
+    const { rule, settings, refresher } = this.#parts;
+    // With a learning rate of 0 the parameters are what they were, to the last bit.
+    state.turn(basis, settings.lr * state.lrRatio === 0 ? null : rotation);
+    refresher.done++;
+    rule.refreshed(state, rotation);
+    state.chooseRoute(settings.route);
+  }
+
+  /** Parameters ← (1 − lr · weightDecay) parameters − lr · scale · update, in whichever coordinates they are kept. */
+  #apply(state: BlockState, update: Tensor, scale: Scalar, decayed: Set<Parameter>): void {
+    if (typeof scale !== 'number') {
+      this.#apply(state, update.mul(scale), 1, decayed);
+      return;
+    }
+    const { settings } = this.#parts;
+    const lr = settings.lr * state.lrRatio;
+    const keep = 1 - lr * settings.weightDecay;
+    if (lr === 0) return;
+    const weight = state.residentWeight();
+    if (weight !== null) {
+      weight.addScaled_(update, -lr * scale, keep);
+      state.deferParameters();
+      return;
+    }
+    // Once a step: the groups of a convolution share their parameters.
+    for (const p of state.block.parameters) {
+      if (keep === 1 || decayed.has(p)) continue;
+      p.scale_(keep);
+      decayed.add(p);
+    }
+    state.block.add(state.kfe!.unproject(update), -lr * scale);
+  }
+
+  /** Throws if a step has left something in a block that is not finite. */
+  #checkStepped(state: BlockState): void {
+    const { name } = this.#parts;
+    let size = 0;
+    for (const [slot, value] of state.slots) {
+      const most = largest(value);
+      if (!Number.isFinite(most)) throw notFinite(name, `new ${slot}`, state.label);
+      size = Math.max(size, most);
+    }
+    state.isOrdinary = isOrdinary(size, 2);
+    let most = Math.max(...state.weights.map(largest));
+    // Parameters that come from a weight in the basis need a look of their own only near the end of the range.
+    if (most > 1e30) most = Math.max(...state.block.parameters.map(largest));
+    if (!Number.isFinite(most)) throw notFinite(name, 'update of the weights', state.label);
+  }
+
+  /**
+   * Lets bases take over that came in from the background: between two steps, so that no gradient has to turn. So no
+   * decomposition competes for a core with the second thread here.
+   */
+  #takeArrivals(): void {
+    const arrived = this.#parts.refresher.arrived();
+    if (arrived.length === 0) return;
+    withSecondThread(() => {
+      for (const state of arrived) this.#takeArrival(state);
+    });
+  }
+
+  #takeArrival(state: BlockState): void {
+    const arrival = this.#parts.refresher.arrival(state);
+    state.isFresh = false;
+    if (arrival === null) return;
+    try {
+      this.#takeOver(state, arrival.kfe, arrival.rotation);
+    } finally {
+      state.keep();
+    }
+  }
+}
+
+const isKnown = (bases: readonly (Kfe | Promise<Kfe>)[]): bases is readonly Kfe[] =>
+  !bases.some(basis => basis instanceof Promise);
+
+/** In the place of the one before. */
+function cosine(x: Tensor, y: Tensor, before: Scalar | null): Scalar {
+  const product = x.mul(y).sum();
+  if (readsLater(product)) return replaced(before, product.div(x.norm().mul(y.norm())));
+  return product.item() / (x.norm().item() * y.norm().item());
+}
