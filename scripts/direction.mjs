@@ -42,7 +42,7 @@ const LAYERS = {
     ['device'],
     ['storage'],
     ['scope'],
-    ['graph', 'ndview', 'pass', 'print', 'tensor', 'untrained'],
+    ['graph', 'pass', 'print', 'tensor', 'untrained'],
     ['fill', 'nested', 'values'],
     ['backends'],
     ['op'],

@@ -1,4 +1,4 @@
-/** Kronecker factors on devices that are read at once against exact blocks, which one backward pass an example and an output makes on the CPU. */
+/** Kronecker factors on every device against exact blocks, which one backward pass an example and an output makes on the CPU. */
 
 import { Generator, randn, tensor } from '@otimes/core';
 import { Conv2d, Flatten, Linear, Sequential, Tanh } from '@otimes/nn';
@@ -6,7 +6,6 @@ import type { KroneckerOptions } from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
-import { laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
 import { dtype, smallNet } from './helpers/nets.ts';
 import {
@@ -54,7 +53,7 @@ const cases: Record<string, Case> = {
 };
 
 for (const [title, { net, o = {} }] of Object.entries(cases))
-  for (const device of DEVICES.filter(one => one !== laterDevice().device))
+  for (const device of DEVICES)
     law(t, `${title}, on ${device}`, async () => {
       for (const seed of [1, 2, 3]) {
         const { model, x, y, loss } = net(seed);

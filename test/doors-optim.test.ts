@@ -2,7 +2,7 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { defaultCollectors, EKFAC, KFAC, SGD, STEVE } from '@otimes/optim';
+import { defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -102,6 +102,26 @@ for (const [name, Made] of Object.entries(classes)) {
     optimizer.detach();
   });
 }
+
+law(t, 'new Muon() works or says what is wrong', () =>
+  checkDoor('Muon', {
+    call: (model: AnyModule, o: object) => new Muon(model, o),
+    args: () => [
+      mlp([4, 5, 3]),
+      {
+        lr: 0.1,
+        weightDecay: 0.1,
+        momentum: 0.5,
+        nesterov: false,
+        steps: 3,
+        overrides: { 'layers.0': { lr: 0.2 } },
+        collectors: defaultCollectors,
+        rest: (p: never) => new SGD(p),
+      },
+    ],
+    says: ['Muon', "Muon: overrides['layers.0']"],
+  }),
+);
 
 law(t, 'zeroGrad of first-order optimizers takes nothing', async () => {
   const optimizer = new SGD(mlp([2, 2]).parameters());

@@ -129,6 +129,7 @@ checkDoors(
     useBlas: 'loads a native library: blas.test.ts',
     Tensor: 'below',
     Generator: 'below',
+    AwaitedBackend: 'its kernels trust the operations',
     ComposedBackend: 'its kernels trust the operations',
     ReferenceBackend: 'its kernels trust the operations',
     WasmBackend: 'its kernels trust the operations',
@@ -205,6 +206,7 @@ checkDoors(
     indexSelect: method('indexSelect', 0, index(0)),
     argmax: method('argmax', 0, { keepdim: true }),
     argmin: method('argmin', 0, { keepdim: true }),
+    cumsum: method('cumsum', 0),
     softmax: method('softmax', 0),
     logSoftmax: method('logSoftmax', 0),
     astype: method('astype', 'float64'),
@@ -289,7 +291,11 @@ checkDoors(
     unvec: door(linalg.unvec, vector(4), 2, 2),
     vec: door(linalg.vec, matrix()),
   },
-  { plainSolver: 'the parts of a Solver, which trust their caller', NotPositiveDefiniteError: 'takes a message' },
+  {
+    plainSolver: 'the parts of a Solver, which trust their caller',
+    NdView: 'what tensors and results hand out',
+    NotPositiveDefiniteError: 'takes a message',
+  },
 );
 
 const other = (json: string) => JSON.parse(json);

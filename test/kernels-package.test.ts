@@ -45,9 +45,12 @@ law(t, 'modules come out of the decoder as they went in', async t => {
     compress(bytes: Uint8Array, level: number): number[];
     decompress(packed: Uint8Array): ArrayLike<number>;
   };
-  const relaxed = Uint8Array.from(lzma.decompress(Buffer.from(packed.packed, 'base64')));
-  t.equal(relaxed.length, packed.size);
-  t.equal(Buffer.compare(unpack(packed, 'relaxed'), relaxed), 0);
+  const arrangement: { arranged(module: Uint8Array): Uint8Array } = await import(join(PACKAGE, 'arrange.mjs'));
+  const arranged = Uint8Array.from(lzma.decompress(Buffer.from(packed.packed, 'base64')));
+  t.equal(arranged.length, packed.size);
+  const relaxed = unpack(packed, 'relaxed');
+  t.ok(wasm!.validate(relaxed));
+  t.equal(Buffer.compare(arrangement.arranged(relaxed), arranged), 0);
 
   // Only relaxed SIMD has these instructions; a product and a sum take the place of each.
   const count = (bytes: Uint8Array, ...wanted: number[]) =>
@@ -71,9 +74,13 @@ law(t, 'modules come out of the decoder as they went in', async t => {
     bytes(20_000, () => draw(3)), // matches everywhere
   ];
   for (const bytes of inputs) {
+    // As the arrangement of a module without functions.
+    const head = new Uint8Array(Int32Array.of(12 + bytes.length, bytes.length, bytes.length).buffer);
+    const whole = Buffer.concat([head, bytes]);
     const again = {
-      packed: Buffer.from(lzma.compress(bytes, 2)).toString('base64'),
-      size: bytes.length,
+      decoder: packed.decoder,
+      packed: Buffer.from(lzma.compress(whole, 2)).toString('base64'),
+      size: whole.length,
     };
     t.equal(Buffer.compare(unpack(again, 'relaxed'), bytes), 0, `${bytes.length} bytes`);
   }
