@@ -10,7 +10,7 @@
  * not run. They import their memory. What has too many parameters to write by hand is itself generated: assembly/NAME.mjs
  * exports a function NAME() whose result the other files import as './generated/NAME'; it exists in memory alone.
  *
- * They are packed with LZMA; assembly/unpack.ts, which unpacks them, is a module too.
+ * They are arranged (arrange.mjs) and packed with LZMA; assembly/unpack.ts, which has the inverses, is a module too.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import asc from 'assemblyscript/asc';
 import lzma from 'lzma';
+import { arranged, padded } from './arrange.mjs';
 import { sections } from './module.mjs';
 import { signaturesIn } from './signatures.mjs';
 
@@ -106,6 +107,18 @@ async function compile(entry, options, texts = null) {
   return binary;
 }
 
+/** Makes sure that the decoder knows all the instructions of a module. */
+function checkRestored(bytes, binary) {
+  const { memory, restore } = new WebAssembly.Instance(new WebAssembly.Module(decoder)).exports;
+  const at = memory.buffer.byteLength;
+  memory.grow(Math.ceil((bytes.length + 2 * binary.length) / 65536));
+  const view = new Uint8Array(memory.buffer);
+  view.set(bytes, at);
+  const out = at + bytes.length;
+  if (Buffer.compare(view.slice(out, restore(at, out)), binary) !== 0)
+    throw new Error('build: assembly/unpack.ts does not restore what arrange.mjs has arranged');
+}
+
 /** LZMA with the header of a .lzma file. */
 function pack(bytes) {
   // Level 7 has a dictionary of 8 MB; above it nothing gets smaller.
@@ -142,9 +155,15 @@ for (const name of ['types', 'plans']) write(name, signatures[name], 'from signa
 const decoder = await compile('unpack.ts', ['-Oz', '--maximumMemory', '256']);
 write('unpack', fileSource('unpack.ts', 'unpack', `\n  ${base64(decoder)}`), `${decoder.length} bytes`);
 for (const [name, entry] of Object.entries(MODULES)) {
-  const binary = await compileKernels(entry);
+  const binary = padded(await compileKernels(entry));
   signatures.check(name, binary);
-  const packed = pack(binary);
-  const value = ` {\n  size: ${binary.length},\n  packed:\n    ${base64(packed)},\n}`;
-  write(name, fileSource(entry, name, value), `${binary.length} bytes, packed ${packed.length}`);
+  const bytes = arranged(binary);
+  checkRestored(bytes, binary);
+  const packed = pack(bytes);
+  const value = ` {\n  decoder,\n  size: ${bytes.length},\n  packed:\n    ${base64(packed)},\n}`;
+  const source = fileSource(entry, name, value).replace(
+    'export',
+    `import { unpack as decoder } from './unpack.gen.ts';\n\nexport`,
+  );
+  write(name, source, `${binary.length} bytes, packed ${packed.length}`);
 }

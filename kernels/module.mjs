@@ -3,7 +3,7 @@
 const VALUES = { 127: 'i32', 125: 'f32', 124: 'f64' };
 
 /** Reads the bytes from `at` on: one by one, unsigned integers in LEB128, and lists, which begin with their length. */
-class Reader {
+export class Reader {
   constructor(bytes, at = 0) {
     this.bytes = bytes;
     this.at = at;

@@ -38,7 +38,7 @@ for (const [index, library] of OPENBLAS.entries()) {
     const blas = await openBlas(library);
     const bench = new Bench(blas, index === 1);
 
-    t.test('says what it is', async t => {
+    law(t, 'says what it is', async t => {
       t.match(blas.info, { library, kind: 'OpenBLAS', threads: 1, config: /^OpenBLAS \d/ });
       t.equal(blas.info.config.includes('USE64BITINT'), index === 1);
     });
@@ -50,7 +50,7 @@ for (const [index, library] of OPENBLAS.entries()) {
       );
     });
 
-    t.test('what CBLAS can express and is worth a call goes there, the rest stays', async t => {
+    law(t, 'what CBLAS can express and is worth a call goes there, the rest stays', async t => {
       for (const type of TYPES) {
         const name = type === 'f32' ? 'sgemm' : 'dgemm';
         const left = (p: Partial<Product>) =>
@@ -134,7 +134,7 @@ for (const [index, library] of OPENBLAS.entries()) {
       if (taken < 30) throw new Error(`the library did ${taken} convolutions only`);
     });
 
-    t.test('convolutions whose patches fill one tile, several, or none', async t => {
+    law(t, 'convolutions whose patches fill one tile, several, or none', async t => {
       for (const type of TYPES) {
         t.equal(checkConvolutions(bench, type, IMAGES), 3);
         t.equal(

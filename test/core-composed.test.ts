@@ -1,127 +1,150 @@
 /** A device of a dozen kernels: all others are composed of them, on the device, and leave nothing behind. */
 
 import assert from 'node:assert/strict';
+import { Generator, ones, randint, randn, registerBackend, type Tensor, tensor, zeros } from '@otimes/core';
 import {
-  ComposedBackend,
-  type DeviceKernels,
-  type DType,
-  ReferenceBackend,
-  type Region,
-  registerBackend,
-  type TypedArray,
-} from '@otimes/core';
+  BatchNorm2d,
+  Conv2d,
+  crossEntropy,
+  Flatten,
+  Linear,
+  MaxPool2d,
+  ReLU,
+  Sequential,
+  TransformerBlock,
+} from '@otimes/nn';
+import { Adam } from '@otimes/optim';
 import t from 'tap';
+import { composedKernels, Dozen, Queued } from './helpers/dozen.ts';
+import { law } from './helpers/law.ts';
 import { opsSuite } from './suites/opsLaws.ts';
 
-/** Memory that only kernels of the device see, and that holds no numbers before and after. */
-class Cells implements Region {
-  readonly size: number;
-  readonly #device: Dozen;
-  #cells: TypedArray | null;
-
-  constructor(device: Dozen, cells: TypedArray) {
-    this.#device = device;
-    this.#cells = cells;
-    this.size = cells.length;
-    device.live++;
-  }
-
-  get array(): TypedArray {
-    assert.ok(this.#device.running, 'the host looked at values');
-    assert.ok(this.#cells !== null, 'a kernel was given memory that went back');
-    return this.#cells;
-  }
-
-  release(): void {
-    this.#cells?.fill(dirt(this.#cells));
-    if (this.#cells !== null) this.#device.live--;
-    this.#cells = null;
-  }
-}
-
-const dirt = (cells: TypedArray) => (cells instanceof Uint8Array ? 1 : cells instanceof Int32Array ? 77 : Number.NaN);
-
-/** The dozen, by the reference's functions. */
-class Dozen extends ComposedBackend {
-  readonly device: string;
-  running = false;
-  /** Memory that did not go back. */
-  live = 0;
-  readonly #host = new ReferenceBackend('host');
-
-  constructor(device: string) {
-    super();
-    this.device = device;
-  }
-
-  #run<T>(kernel: (host: ReferenceBackend) => T): T {
-    this.running = true;
-    try {
-      return kernel(this.#host);
-    } finally {
-      this.running = false;
-    }
-  }
-
-  allocate(dtype: DType, size: number): Region {
-    const cells = this.#host.allocate(dtype, size) as TypedArray;
-    return new Cells(this, cells.fill(dirt(cells)));
-  }
-
-  store(data: TypedArray): Region {
-    return new Cells(this, data.slice());
-  }
-
-  read(...operands: Parameters<DeviceKernels['read']>) {
-    return this.#run(host => host.read(...operands));
-  }
-
-  copy(...operands: Parameters<DeviceKernels['copy']>) {
-    this.#run(host => host.copy(...operands));
-  }
-
-  assign(...operands: Parameters<DeviceKernels['assign']>) {
-    this.#run(host => host.assign(...operands));
-  }
-
-  fill(...operands: Parameters<DeviceKernels['fill']>) {
-    this.#run(host => host.fill(...operands));
-  }
-
-  unary(...operands: Parameters<DeviceKernels['unary']>) {
-    this.#run(host => host.unary(...operands));
-  }
-
-  binary(...operands: Parameters<DeviceKernels['binary']>) {
-    this.#run(host => host.binary(...operands));
-  }
-
-  where(...operands: Parameters<DeviceKernels['where']>) {
-    this.#run(host => host.where(...operands));
-  }
-
-  reduce(...operands: Parameters<DeviceKernels['reduce']>) {
-    this.#run(host => host.reduce(...operands));
-  }
-
-  argReduce(...operands: Parameters<DeviceKernels['argReduce']>) {
-    this.#run(host => host.argReduce(...operands));
-  }
-
-  matmul(...operands: Parameters<DeviceKernels['matmul']>) {
-    this.#run(host => host.matmul(...operands));
-  }
-
-  gather(...operands: Parameters<DeviceKernels['gather']>) {
-    this.#run(host => host.gather(...operands));
-  }
-
-  scatterAdd(...operands: Parameters<DeviceKernels['scatterAdd']>) {
-    this.#run(host => host.scatterAdd(...operands));
-  }
-}
-
 const dozen = new Dozen('composed');
+const queued = new Queued('queued');
 registerBackend(dozen);
+registerBackend(queued);
 
-opsSuite(t, { device: 'composed' });
+opsSuite(t, { device: dozen.device });
+
+type Classifier = { call(x: Tensor): Tensor; parameters(): Tensor[] };
+
+/** A convolutional network over images [N, 2, 6, 6], and a transformer over sequences [N, 5, 8]. */
+const nets: Record<string, { shape: number[]; make(rng: Generator): Sequential }> = {
+  'a convolutional network': {
+    shape: [6, 2, 6, 6],
+    make: rng =>
+      new Sequential(
+        new Conv2d(2, 4, 3, { padding: 1, rng, dtype: 'float64' }),
+        new BatchNorm2d(4, { dtype: 'float64' }),
+        new ReLU(),
+        new MaxPool2d(2),
+        new Conv2d(4, 4, 3, { groups: 2, stride: 2, padding: 1, rng, dtype: 'float64' }),
+        new Flatten(),
+        new Linear(16, 3, { rng, dtype: 'float64' }),
+      ),
+  },
+  'a transformer': {
+    shape: [4, 5, 8],
+    make: rng =>
+      new Sequential(
+        new TransformerBlock(8, 2, { rng, dtype: 'float64' }),
+        new Flatten(),
+        new Linear(40, 3, { rng, dtype: 'float64' }),
+      ),
+  },
+};
+
+/** The parameters after some steps of Adam, and the loss of each. */
+async function trained(name: string, device: string): Promise<{ parameters: number[]; losses: number[] }> {
+  const rng = new Generator(1);
+  const { shape, make } = nets[name]!;
+  const model: Classifier = make(rng).to(device);
+  const optimizer = new Adam(model.parameters(), { lr: 0.01 });
+  const losses: Promise<number>[] = [];
+  for (let step = 0; step < 12; step++) {
+    const x = randn(shape, { dtype: 'float64', rng, device });
+    const y = randint(0, 3, [shape[0]!], { rng, device });
+    optimizer.zeroGrad();
+    const loss = crossEntropy(model.call(x), y);
+    loss.backward();
+    optimizer.step();
+    losses.push(loss.number());
+  }
+  const parameters = await Promise.all(model.parameters().map(p => p.data()));
+  return { parameters: parameters.flatMap(p => Array.from(p)), losses: await Promise.all(losses) };
+}
+
+for (const name of Object.keys(nets)) {
+  // Sums in another order: 1e-16 of each gradient. Adam divides by the size of a gradient, at least by its eps of 1e-8, so that a
+  // gradient that is 0 but for rounding moves its parameter by lr · 1e-17 / 1e-8 a step.
+  law(
+    t,
+    `${name} learns on a device of a dozen kernels what it learns on the reference, but for rounding`,
+    async () => {
+      const [expected, actual] = [await trained(name, 'reference'), await trained(name, dozen.device)];
+      for (const [i, p] of expected.parameters.entries())
+        assert.ok(Math.abs(actual.parameters[i]! - p) < 1e-9, `parameter ${i}: ${actual.parameters[i]}, expected ${p}`);
+      for (const [i, loss] of expected.losses.entries())
+        assert.ok(Math.abs(actual.losses[i]! - loss) < 1e-9, `loss ${i}`);
+    },
+  );
+
+  law(
+    t,
+    `${name} learns the same to the bit where values are read with await, and nobody asks for them before`,
+    async () => {
+      assert.deepEqual(await trained(name, queued.device), await trained(name, dozen.device));
+      assert.equal(queued.instantReads, 0);
+    },
+  );
+}
+
+law(t, 'all kernels but the dozen are composed', () => {
+  const composed = composedKernels(dozen);
+  assert.ok(composed.length >= 30);
+  assert.deepEqual(
+    composed.filter(name => ['copy', 'binary', 'matmul', 'gather'].includes(name)),
+    [],
+  );
+});
+
+const on = { device: queued.device };
+
+law(
+  t,
+  'a check that fails where values are read with await is told by the next read; until then nothing is written',
+  async () => {
+    const [p, x] = [ones([3], on), tensor([1, 2, 3], on)];
+    const index = (...at: number[]) => tensor(at, { ...on, dtype: 'int32' });
+    x.gather(0, index(0, 2));
+    p.addScaled_(x, 1);
+    x.gather(0, index(0, 7, -1));
+    x.gather(0, index(9));
+    p.addScaled_(x, 1);
+    p.scale_(5);
+    p.copy_(zeros([3], on));
+    await assert.rejects(p.data(), { message: 'gather: index 7 at position 1 is out of range 0 … 2' });
+    assert.deepEqual(await p.array(), [2, 3, 4]);
+    p.addScaled_(x.gather(0, index(2, 1, 0)), 1);
+    assert.deepEqual(await p.array(), [5, 5, 5]);
+  },
+);
+
+law(t, 'so is a value that is not finite, as what it is', async () => {
+  for (const bad of [Number.NaN, Infinity, -Infinity]) {
+    const x = tensor([1, 2, bad, Number.NaN], { ...on, dtype: 'float64' });
+    queued.checkFinite(x, (position, value) => new RangeError(`${value} at ${position}`));
+    await assert.rejects(x.data(), { message: `${bad} at 2` });
+    assert.deepEqual(await x.array(), [1, 2, bad, Number.NaN]);
+  }
+});
+
+law(t, 'checks between a read and its values belong to the next one', async () => {
+  const x = tensor([1, 2], on);
+  const first = x.data();
+  x.gather(0, tensor([2], { ...on, dtype: 'int32' }));
+  const second = x.data();
+  await assert.rejects(second, { message: /^gather: index 2 at position 0/ });
+  assert.deepEqual([...(await first)], [1, 2]);
+  assert.deepEqual(await x.array(), [1, 2]);
+});

@@ -25,7 +25,7 @@ law(t, 'every method of Tensor is in the list of operations, or here with the re
     'backward detach': 'belong to the graph: core-gradients.test.ts',
     'constructor make borrowGrad receiveGrad runGradHooks onGrad keep':
       'belong to what a tensor is: core-gradients.test.ts, core-lifetime.test.ts',
-    'item number dataSync data array toArray ndarray toString toJSON':
+    'item number dataSync data array cpu toArray ndarray toString toJSON':
       'look at a tensor: core-tensor.test.ts, printing.test.ts',
     to: 'moves between devices: core-tensor.test.ts',
   };

@@ -10,6 +10,7 @@ import { gunzip, type IdxType, parseIdx, writeIdx } from '@otimes/data';
 import { fashionMnist, readIdx } from '@otimes/data/node';
 import fc from 'fast-check';
 import t from 'tap';
+import { law } from './helpers/law.ts';
 
 const INTEGERS: Record<Exclude<IdxType, 'float32' | 'float64'>, [number, number]> = {
   uint8: [0, 255],
@@ -36,7 +37,7 @@ const idxTensors = fc
       .map(data => ({ type, x: tensor(data, { dtype, shape }) }));
   });
 
-t.test('parseIdx(writeIdx(x)) is x, for every type, shape and alignment', async () => {
+law(t, 'parseIdx(writeIdx(x)) is x, for every type, shape and alignment', async () => {
   fc.assert(
     fc.property(idxTensors, fc.nat(7), ({ type, x }, shift) => {
       const bytes = writeIdx(x, { type });
@@ -50,7 +51,7 @@ t.test('parseIdx(writeIdx(x)) is x, for every type, shape and alignment', async 
   );
 });
 
-t.test('the bytes are those of the format', async t => {
+law(t, 'the bytes are those of the format', async t => {
   const images = tensor(
     [
       [0, 255],
@@ -71,7 +72,7 @@ t.test('the bytes are those of the format', async t => {
   t.throws(() => parseIdx(writeIdx(images), { normalize: true }), { name: 'DTypeError', message: /has int32/ });
 });
 
-t.test('writeIdx refuses what a type cannot hold exactly', async t => {
+law(t, 'writeIdx refuses what a type cannot hold exactly', async t => {
   const refused: readonly (readonly [number, DType, IdxType])[] = [
     [256, 'int32', 'uint8'],
     [-1, 'int32', 'uint8'],
@@ -88,7 +89,7 @@ t.test('writeIdx refuses what a type cannot hold exactly', async t => {
   t.throws(() => writeIdx(zeros(Array(256).fill(1))), { name: 'RangeError', message: /255 axes/ });
 });
 
-t.test('each kind of broken IDX file is a FormatError that names what is wrong', async t => {
+law(t, 'each kind of broken IDX file is a FormatError that names what is wrong', async t => {
   const big = [127, 255, 255, 255];
   const hostile: readonly (readonly [string, readonly number[], RegExp])[] = [
     ['no bytes', [], /at least 4 bytes/],
@@ -109,7 +110,7 @@ t.test('each kind of broken IDX file is a FormatError that names what is wrong',
     t.throws(() => parseIdx(Uint8Array.from(bytes)), { name: 'FormatError', message }, what);
 });
 
-t.test('gunzip is the inverse of gzip; a broken or oversized file is a FormatError', async t => {
+law(t, 'gunzip is the inverse of gzip; a broken or oversized file is a FormatError', async t => {
   const bytes = Uint8Array.from({ length: 200000 }, (_, i) => (i * i) >> 7);
   const zipped = new Uint8Array(gzipSync(bytes));
   t.strictSame(await gunzip(zipped), bytes);
@@ -127,7 +128,7 @@ t.test('gunzip is the inverse of gzip; a broken or oversized file is a FormatErr
   await t.rejects(gunzip(zipped, { limit: 1000 }), { name: 'FormatError', message: /more than 1000 bytes/ });
 });
 
-t.test('readIdx takes plain and gzip files and names the one that is broken', async t => {
+law(t, 'readIdx takes plain and gzip files and names the one that is broken', async t => {
   const folder = t.testdir();
   const path = join(folder, 'x');
   const x = tensor(
@@ -153,7 +154,7 @@ t.test('readIdx takes plain and gzip files and names the one that is broken', as
   t.throws(() => readIdx(join(folder, 'missing')), { code: 'ENOENT' });
 });
 
-t.test('Fashion-MNIST comes from its four files, with or without .gz', async t => {
+law(t, 'Fashion-MNIST comes from its four files, with or without .gz', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'otimes-fashion-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const pixels = (n: number, shift: number) =>

@@ -6,6 +6,7 @@ import { DataLoader, type Dataset, Subset } from '@otimes/data';
 import fc from 'fast-check';
 import t from 'tap';
 import { ids, numbered, range, sorted } from './helpers/data.ts';
+import { law } from './helpers/law.ts';
 
 const epochOf = (loader: Iterable<readonly Tensor[]>): number[][] => Array.from(loader, ids);
 const epochLater = async (loader: AsyncIterable<readonly Tensor[]>): Promise<number[][]> => {
@@ -33,7 +34,8 @@ const loaders = fc.record({
   seed: fc.nat(),
 });
 
-t.test(
+law(
+  t,
   'every sample appears exactly once in an epoch; dropLast leaves out only what does not fill a batch',
   async () => {
     await fc.assert(
@@ -54,7 +56,7 @@ t.test(
   },
 );
 
-t.test('the same seed gives the same order, epoch by epoch, with for…of, for await, and any prefetch', async () => {
+law(t, 'the same seed gives the same order, epoch by epoch, with for…of, for await, and any prefetch', async () => {
   await fc.assert(
     fc.asyncProperty(loaders, fc.nat(5), async ({ n, seed, ...o }, prefetch) => {
       const loader = (more?: object) => new DataLoader(numbered(n), { ...o, rng: new Generator(seed), ...more });
@@ -69,7 +71,7 @@ t.test('the same seed gives the same order, epoch by epoch, with for…of, for a
   );
 });
 
-t.test('each epoch has a new order, and other use of the generator does not change it', async t => {
+law(t, 'each epoch has a new order, and other use of the generator does not change it', async t => {
   const rng = new Generator(1);
   const loader = new DataLoader(numbered(50), { batchSize: 7, shuffle: true, rng });
   const first = epochOf(loader);
@@ -85,7 +87,8 @@ t.test('each epoch has a new order, and other use of the generator does not chan
   t.strictSame(global(), global(), 'manualSeed');
 });
 
-t.test(
+law(
+  t,
   'a loader that goes on from a state sees what the first one saw after it, from any batch of any epoch',
   async () => {
     await fc.assert(
@@ -113,7 +116,7 @@ t.test(
   },
 );
 
-t.test('leaving a loop ends the epoch: the state is then that of the next one', async t => {
+law(t, 'leaving a loop ends the epoch: the state is then that of the next one', async t => {
   const loader = new DataLoader(numbered(20), { batchSize: 4, shuffle: true, rng: new Generator(3) });
   for (const _ of loader) break;
   for await (const _ of loader) break;
@@ -123,7 +126,7 @@ t.test('leaving a loop ends the epoch: the state is then that of the next one', 
   t.strictSame(epochOf(other), epochOf(loader));
 });
 
-t.test('a state of another loader is refused', async t => {
+law(t, 'a state of another loader is refused', async t => {
   const loader = (o: object = {}, n = 10) => new DataLoader(numbered(n), { batchSize: 3, shuffle: true, ...o });
   const state = loader().stateDict();
   t.strictSame(Object.keys(state).sort(), ['batchSize', 'position', 'rng', 'samples']);
@@ -141,7 +144,7 @@ t.test('a state of another loader is refused', async t => {
     t.throws(() => loader().loadStateDict({ ...state, position: tensor(position) }), { message: /at batch/ });
 });
 
-t.test('for…of over a dataset of promises throws a TypeError that says so, even where they fail', async t => {
+law(t, 'for…of over a dataset of promises throws a TypeError that says so, even where they fail', async t => {
   for (const broken of [-1, 0])
     t.throws(() => [...new DataLoader(slow(5, [], broken), { batchSize: 2 })], {
       name: 'TypeError',
@@ -154,7 +157,7 @@ t.test('for…of over a dataset of promises throws a TypeError that says so, eve
   t.strictSame(seen, [2, 2]);
 });
 
-t.test('for await begins at most prefetch batches beyond the one in use, and has them begun', async t => {
+law(t, 'for await begins at most prefetch batches beyond the one in use, and has them begun', async t => {
   for (const prefetch of [0, 1, 2, 9]) {
     const log: number[] = [];
     let used = 0;
@@ -167,7 +170,7 @@ t.test('for await begins at most prefetch batches beyond the one in use, and has
   }
 });
 
-t.test('prefetch defaults to 2, and for…of holds one batch', async t => {
+law(t, 'prefetch defaults to 2, and for…of holds one batch', async t => {
   const log: number[] = [];
   for await (const _ of new DataLoader(slow(20, log), { batchSize: 2 })) break;
   t.equal(log.length, 6);
@@ -180,7 +183,7 @@ t.test('prefetch defaults to 2, and for…of holds one batch', async t => {
   t.equal(reads, 2);
 });
 
-t.test('an error in a sample surfaces at its batch; leaving before it is reached is silent', async t => {
+law(t, 'an error in a sample surfaces at its batch; leaving before it is reached is silent', async t => {
   const unhandled: unknown[] = [];
   const listen = (error: unknown) => void unhandled.push(error);
   process.on('unhandledRejection', listen);
@@ -224,7 +227,7 @@ t.test('an error in a sample surfaces at its batch; leaving before it is reached
   t.strictSame(unhandled, []);
 });
 
-t.test('two loops over one loader do not disturb each other', async t => {
+law(t, 'two loops over one loader do not disturb each other', async t => {
   const loader = new DataLoader(numbered(9), { batchSize: 2, shuffle: true, rng: new Generator(4) });
   const [a, b] = [loader[Symbol.iterator](), loader[Symbol.iterator]()];
   const [x, y]: number[][] = [[], []];
@@ -236,7 +239,7 @@ t.test('two loops over one loader do not disturb each other', async t => {
   t.notSame(x, y);
 });
 
-t.test('a loader refuses options that make no batches', async t => {
+law(t, 'a loader refuses options that make no batches', async t => {
   for (const batchSize of [0, -1, 1.5, NaN, Infinity])
     t.throws(() => new DataLoader(numbered(3), { batchSize }), { name: 'RangeError', message: /batchSize/ });
   for (const prefetch of [-1, 0.5])

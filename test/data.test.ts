@@ -18,10 +18,11 @@ import fc from 'fast-check';
 import t from 'tap';
 import { loadDigits } from '../examples/digits/load.ts';
 import { ids, numbered, range, sorted } from './helpers/data.ts';
+import { law } from './helpers/law.ts';
 
 // ---- datasets
 
-t.test('batch(indices) is the collation of get(i), through subsets of subsets too', async () => {
+law(t, 'batch(indices) is the collation of get(i), through subsets of subsets too', async () => {
   fc.assert(
     fc.property(fc.array(fc.nat(9), { minLength: 1 }), fc.infiniteStream(fc.nat()), (outer, picks) => {
       const dataset = new Subset(new Subset(numbered(10), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]), outer);
@@ -38,7 +39,7 @@ t.test('batch(indices) is the collation of get(i), through subsets of subsets to
   );
 });
 
-t.test('a random split is a partition, the same for the same seed', async () => {
+law(t, 'a random split is a partition, the same for the same seed', async () => {
   fc.assert(
     fc.property(fc.array(fc.nat(6), { minLength: 1, maxLength: 4 }), fc.nat(), (lengths, seed) => {
       const n = lengths.reduce((sum, length) => sum + length, 0);
@@ -57,7 +58,7 @@ t.test('a random split is a partition, the same for the same seed', async () => 
   assert.equal(train.length + test.length, 5);
 });
 
-t.test('map changes samples as they are read, and stays lazy', async t => {
+law(t, 'map changes samples as they are read, and stays lazy', async t => {
   let reads = 0;
   const mapped = numbered(6).map(([x, y], index) => {
     reads++;
@@ -72,7 +73,7 @@ t.test('map changes samples as they are read, and stays lazy', async t => {
   t.equal(new MappedDataset(mapped, s => s.index).map(i => i + 1).get(5), 6);
 });
 
-t.test('collate stacks tensors and keeps the structure of a sample', async t => {
+law(t, 'collate stacks tensors and keeps the structure of a sample', async t => {
   const batch = collate([
     { x: tensor([1, 2]), label: 3, pair: [true, tensor(1, { dtype: 'int32' })] as const },
     { x: tensor([3, 4]), label: 5, pair: [false, tensor(2, { dtype: 'int32' })] as const },
@@ -115,7 +116,7 @@ t.test('collate stacks tensors and keeps the structure of a sample', async t => 
   t.strictSame(collate(rounded).toArray(), rounded.map(Math.fround));
 });
 
-t.test('datasets refuse what they do not have', async t => {
+law(t, 'datasets refuse what they do not have', async t => {
   t.throws(() => new TensorDataset(), { name: 'ShapeError', message: /got none/ });
   t.throws(() => new TensorDataset(zeros([])), { name: 'ShapeError' });
   t.throws(() => new TensorDataset(zeros([2, 3]), zeros([3])), { name: 'ShapeError', message: /got \[2,3\], \[3\]/ });
@@ -130,7 +131,7 @@ t.test('datasets refuse what they do not have', async t => {
 
 // ---- digits and transforms
 
-t.test('digits: a seeded split of every image with its label', async t => {
+law(t, 'digits: a seeded split of every image with its label', async t => {
   // Image k of digit d has the value (10 d + k) / 100 everywhere.
   const files = range(10).map(d => ({ data: range(d + 1).flatMap(k => Array(784).fill((10 * d + k) / 100)) }));
   const { train, test } = digitsFromJson(files, { test: 15, seed: 1 });
@@ -149,7 +150,7 @@ t.test('digits: a seeded split of every image with its label', async t => {
   t.notSame(again(2), again(1));
 });
 
-t.test('digits: a file of another structure is named', async t => {
+law(t, 'digits: a file of another structure is named', async t => {
   const good = range(10).map(() => ({ data: Array<unknown>(784).fill(0) }));
   const given = (digit: number, file: unknown) => good.map((own, d) => (d === digit ? file : own));
   const refused = (files: readonly unknown[], message: RegExp) =>
@@ -164,7 +165,7 @@ t.test('digits: a file of another structure is named', async t => {
     t.throws(() => digitsFromJson(good, { test }), { name: 'RangeError', message: /1 … 9 of the 10/ });
 });
 
-t.test('the real digits: 8,000 and 2,000, every class in both, ink where its shape has it', async t => {
+law(t, 'the real digits: 8,000 and 2,000, every class in both, ink where its shape has it', async t => {
   const { train, test } = loadDigits();
   t.strictSame(
     [train.images.shape, test.images.shape],
@@ -191,7 +192,7 @@ t.test('the real digits: 8,000 and 2,000, every class in both, ink where its sha
   t.ok(right.length > 1500, `${right.length} of 2000 are nearest to the mean of their class`);
 });
 
-t.test('standardize gives every feature mean 0 and deviation 1; constant ones become 0', async () => {
+law(t, 'standardize gives every feature mean 0 and deviation 1; constant ones become 0', async () => {
   fc.assert(
     fc.property(
       fc.nat(),
@@ -215,7 +216,7 @@ t.test('standardize gives every feature mean 0 and deviation 1; constant ones be
   );
 });
 
-t.test('normalize is (x − mean) / std, by channel where it is given a list', async t => {
+law(t, 'normalize is (x − mean) / std, by channel where it is given a list', async t => {
   const x = randn([2, 3, 4, 5], { rng: new Generator(1), dtype: 'float64' });
   const y = normalize(x, [1, 2, 3], [2, 4, 8]);
   for (const c of range(3))
@@ -238,7 +239,7 @@ t.test('normalize is (x − mean) / std, by channel where it is given a list', a
   t.throws(() => standardize(zeros([0, 2])), { name: 'ShapeError' });
 });
 
-t.test('averagePool2 keeps the mean of every image and halves its sides', async t => {
+law(t, 'averagePool2 keeps the mean of every image and halves its sides', async t => {
   const x = randn([3, 4, 6], { rng: new Generator(2), dtype: 'float64' });
   const y = averagePool2(x);
   t.strictSame(y.shape, [3, 2, 3]);

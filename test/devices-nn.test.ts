@@ -1,7 +1,7 @@
 /** Modules, losses and initialisers on every device, one that is read with await among them. */
 
 import assert from 'node:assert/strict';
-import { Generator, grad, type StateDict, type Tensor, tensor } from '@otimes/core';
+import { Generator, grad, loadSafetensors, readStateDict, saveSafetensors, type Tensor, tensor } from '@otimes/core';
 import * as nn from '@otimes/nn';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
@@ -10,6 +10,7 @@ import { laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
 import { type At, lossCases, type ModuleCase, moduleCases, notInTheList } from './suites/modules.ts';
 
+const later = laterDevice().device;
 const others = DEVICES.filter(device => device !== 'cpu');
 const on = (device: string, seed = 1): At => ({ device, dtype: 'float64', rng: new Generator(seed) });
 
@@ -28,16 +29,6 @@ function mustAgree(actual: Record<string, Values>, expected: Record<string, Valu
     const dense = (values: Values) => tensor(Float64Array.from(values.data), { shape: values.shape });
     mustBeClose(dense({ shape, data }), dense(expected[name]!), { rtol: 1e-9, atol: 1e-11 }, name);
   }
-}
-
-/** Copies of all tensors on 'cpu', read with await. */
-async function hostState(state: StateDict): Promise<StateDict> {
-  const copies = await Promise.all(
-    Object.entries(state).map(async ([name, x]) => {
-      return [name, tensor(Float64Array.from(await x.data()), { shape: x.shape, dtype: x.dtype })] as const;
-    }),
-  );
-  return Object.fromEntries(copies);
 }
 
 /** Everything that a module makes: two passes in training, gradients and their gradients, its state, and one evaluation. */
@@ -87,7 +78,7 @@ for (const [name, one] of Object.entries(moduleCases)) {
     },
   );
 
-  law(t, `${name}: its state goes from device to device, and to() moves it there`, async () => {
+  law(t, `${name}: its state goes from device to device and through a file, and to() moves it there`, async () => {
     for (const device of others) {
       const at = on(device);
       const model = one.make(at);
@@ -99,7 +90,7 @@ for (const [name, one] of Object.entries(moduleCases)) {
       const there = one.make(on(device, 2));
       there.loadStateDict(model.stateDict());
       const fromHost = one.make(on(device, 2));
-      const state = await hostState(model.stateDict());
+      const state = loadSafetensors(saveSafetensors(await readStateDict(model.stateDict())));
       fromHost.loadStateDict(state);
       const moved = one.make(on('cpu', 2));
       moved.loadStateDict(state);
@@ -112,6 +103,28 @@ for (const [name, one] of Object.entries(moduleCases)) {
     }
   });
 }
+
+law(
+  t,
+  'a state that is read with await is told so where another device loads it, and nothing is loaded or moved',
+  async () => {
+    const [there, here] = [nn.mlp([3, 2], on(later)), nn.mlp([3, 2], on('cpu', 2))];
+    const before = here.parameters().map(p => p.toArray());
+    const message = /nothing was loaded[\s\S]*on 'later': layers\.0\.weight .* await readStateDict\(state\)/;
+    assert.throws(() => here.loadStateDict(there.stateDict()), message);
+    assert.deepEqual(
+      here.parameters().map(p => p.toArray()),
+      before,
+    );
+    assert.throws(() => there.to('cpu'), /await/);
+    assert.ok(there.parameters().every(p => p.device === later));
+    here.loadStateDict(await readStateDict(there.stateDict()));
+    assert.deepEqual(
+      here.parameters().map(p => p.toArray()),
+      await Promise.all(there.parameters().map(p => p.array())),
+    );
+  },
+);
 
 for (const [name, { loss, target }] of Object.entries(lossCases))
   law(t, `${name}: its value, gradient and second gradient are the same on every device`, async () => {

@@ -16,7 +16,8 @@ const pages = [
   'CONTRIBUTING.md',
   'CHANGELOG.md',
   ...['kernels', 'linalg', 'core', 'nn', 'data', 'optim'].map(name => `${name}/README.md`),
-  ...readdirSync(join(root, 'docs'))
+  ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+    .map(name => name.replaceAll('\\', '/'))
     .filter(name => name.endsWith('.md'))
     .map(name => `docs/${name}`),
 ].map(page => ({ page, text: readFileSync(join(root, page), 'utf8') }));

@@ -2,9 +2,10 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { defaultCollectors, EKFAC, KFAC, SGD, STEVE } from '@otimes/optim';
+import { defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
+import { law } from './helpers/law.ts';
 
 const shared = () => ({
   lr: 0.1,
@@ -57,7 +58,7 @@ for (const [name, Made] of Object.entries(classes)) {
   };
   t.test(`new ${name}() works or says what is wrong`, () => checkDoor(name, door));
 
-  t.test(`the methods of ${name} work or say what is wrong`, async () => {
+  law(t, `the methods of ${name} work or say what is wrong`, async () => {
     const model = mlp([4, 5, 3]);
     const optimizer = new Made(model);
     crossEntropy(model.call(randn([6, 4])), randint(0, 3, [6])).backward();
@@ -76,7 +77,7 @@ for (const [name, Made] of Object.entries(classes)) {
       });
   });
 
-  t.test(`what ${name} lets change is checked as at the start`, async () => {
+  law(t, `what ${name} lets change is checked as at the start`, async () => {
     const optimizer = new Made(mlp([4, 5, 3]), { refresh: 'background', refreshLag: 2 });
     const counts = [0, -1, 1.5, NaN, Infinity, '3', null, undefined, {}];
     const wrong: Record<string, readonly unknown[]> = {
@@ -102,7 +103,27 @@ for (const [name, Made] of Object.entries(classes)) {
   });
 }
 
-t.test('zeroGrad of first-order optimizers takes nothing', async () => {
+law(t, 'new Muon() works or says what is wrong', () =>
+  checkDoor('Muon', {
+    call: (model: AnyModule, o: object) => new Muon(model, o),
+    args: () => [
+      mlp([4, 5, 3]),
+      {
+        lr: 0.1,
+        weightDecay: 0.1,
+        momentum: 0.5,
+        nesterov: false,
+        steps: 3,
+        overrides: { 'layers.0': { lr: 0.2 } },
+        collectors: defaultCollectors,
+        rest: (p: never) => new SGD(p),
+      },
+    ],
+    says: ['Muon', "Muon: overrides['layers.0']"],
+  }),
+);
+
+law(t, 'zeroGrad of first-order optimizers takes nothing', async () => {
   const optimizer = new SGD(mlp([2, 2]).parameters());
   t.throws(() => optimizer.zeroGrad(...([true] as never[])), /^SGD\.zeroGrad: takes no argument, got true/);
 });

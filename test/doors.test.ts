@@ -102,7 +102,13 @@ checkDoors(
     setThreads: door(core.setThreads, 1),
     adamMoments: door(core.adamMoments, plain(), plain(), plain(), plain(), moments),
     adamStep: door(core.adamStep, plain(), plain(), plain(), plain(), { ...moments, lr: 0.1, keep: 1 }),
-    sgdStep: door(core.sgdStep, plain(), plain(), plain(), { lr: 0.1, keep: 1, take: 1, look: 1, own: 0 }),
+    sgdStep: door(core.sgdStep, plain(), plain(), plain(), {
+      lr: 0.1,
+      momentum: 1,
+      gain: 1,
+      bufferWeight: 1,
+      gradientWeight: 0,
+    }),
     squaredError: door(core.squaredError, plain(), plain(), 1),
     stack: door(core.stack, [plain(), plain()], 0),
     tensor: creation(core.tensor, [1, 2, 3, 4], { ...made, shape: [2, 2] }),
@@ -123,6 +129,8 @@ checkDoors(
     useBlas: 'loads a native library: blas.test.ts',
     Tensor: 'below',
     Generator: 'below',
+    AwaitedBackend: 'its kernels trust the operations',
+    ComposedBackend: 'its kernels trust the operations',
     ReferenceBackend: 'its kernels trust the operations',
     WasmBackend: 'its kernels trust the operations',
   },
@@ -198,6 +206,7 @@ checkDoors(
     indexSelect: method('indexSelect', 0, index(0)),
     argmax: method('argmax', 0, { keepdim: true }),
     argmin: method('argmin', 0, { keepdim: true }),
+    cumsum: method('cumsum', 0),
     softmax: method('softmax', 0),
     logSoftmax: method('logSoftmax', 0),
     astype: method('astype', 'float64'),
@@ -282,7 +291,11 @@ checkDoors(
     unvec: door(linalg.unvec, vector(4), 2, 2),
     vec: door(linalg.vec, matrix()),
   },
-  { plainSolver: 'the parts of a Solver, which trust their caller', NotPositiveDefiniteError: 'takes a message' },
+  {
+    plainSolver: 'the parts of a Solver, which trust their caller',
+    NdView: 'what tensors and results hand out',
+    NotPositiveDefiniteError: 'takes a message',
+  },
 );
 
 const other = (json: string) => JSON.parse(json);

@@ -17,6 +17,7 @@ import { parameterCount } from '../examples/digits/train.ts';
 import { chart } from '../examples/shared/chart.ts';
 import { percent, type Run, reached } from '../examples/shared/run.ts';
 import { isLive, styles } from '../examples/shared/terminal.ts';
+import { law } from './helpers/law.ts';
 import { startNode } from './helpers/program.ts';
 
 const COLORS = ['#111111', '#225588', '#338833', '#cc5500'];
@@ -51,7 +52,7 @@ function checkXml(text: string): void {
   assert.ok(!/&(?!amp;|lt;|gt;|quot;|#\d+;)/.test(rest), 'an ampersand that is no entity');
 }
 
-t.test('chart: well-formed SVG with one curve a run in each of the three panels', async () => {
+law(t, 'chart: well-formed SVG with one curve a run in each of the three panels', async () => {
   const runs = COLORS.map((color, i) => made(`Number ${i}`, [0.1, 0.8, 0.9 + i / 100, 0.95], { color }));
   const svg = chart(runs, { title: 'a < b & c', subtitle: '"quoted"', target: 0.92 });
   checkXml(svg);
@@ -64,7 +65,7 @@ t.test('chart: well-formed SVG with one curve a run in each of the three panels'
   assert.ok(svg.includes('target 92 %'));
 });
 
-t.test('chart: a target out of reach, a diverged run and a single run are drawn too', async () => {
+law(t, 'chart: a target out of reach, a diverged run and a single run are drawn too', async () => {
   const diverged: Run = { ...made('gone', [0.1]), losses: [{ epoch: 0.1, loss: 2.3 }] };
   for (const runs of [[made('only', [0.1, 0.5])], [made('a', [0.1, 0.5]), diverged], [diverged]]) {
     const svg = chart(runs, { title: 't', subtitle: 's', target: 0.99 });
@@ -74,7 +75,7 @@ t.test('chart: a target out of reach, a diverged run and a single run are drawn 
   }
 });
 
-t.test('preview: two pixels a character, margins left and right gone', async () => {
+law(t, 'preview: two pixels a character, margins left and right gone', async () => {
   const rows = [
     [0, 1, 0.1, 0, 0],
     [0, 0, 0.9, 0, 0],
@@ -97,7 +98,7 @@ t.test('preview: two pixels a character, margins left and right gone', async () 
   );
 });
 
-t.test('preview: the pixels of the picture are the pixels of the image', async () => {
+law(t, 'preview: the pixels of the picture are the pixels of the image', async () => {
   const image = fc.array(fc.array(fc.integer({ min: 0, max: 1 }), { minLength: 5, maxLength: 5 }), {
     minLength: 6,
     maxLength: 6,
@@ -114,7 +115,7 @@ t.test('preview: the pixels of the picture are the pixels of the image', async (
   );
 });
 
-t.test('preview: 2 ⊗ 3 = 6 where the set has these digits, nothing where it has not', async () => {
+law(t, 'preview: 2 ⊗ 3 = 6 where the set has these digits, nothing where it has not', async () => {
   const images = tensor(new Float32Array(3 * 16).fill(1), { shape: [3, 4, 4] });
   const picture = kroneckerProduct({ images, labels: tensor([6, 3, 2], { dtype: 'int32' }) }, 5);
   assert.deepEqual(picture.split('\n'), [
@@ -125,7 +126,7 @@ t.test('preview: 2 ⊗ 3 = 6 where the set has these digits, nothing where it ha
   assert.equal(kroneckerProduct({ images, labels: tensor([6, 3, 1], { dtype: 'int32' }) }), '');
 });
 
-t.test('report: the numbers of the table are those of the runs', async () => {
+law(t, 'report: the numbers of the table are those of the runs', async () => {
   const runs = [
     made('Slow', [0.1, 0.5, 0.9, 0.91, 0.95], { secondsPerEpoch: 0.25 }),
     made('Quick', [0.1, 0.96, 0.93], { secondsPerEpoch: 2 }),
@@ -151,7 +152,7 @@ t.test('report: the numbers of the table are those of the runs', async () => {
   assert.deepEqual(misses(runs, 0.94), ['Never did not reach 94 %: at best 50 %']);
 });
 
-t.test('report: the verdict follows from the numbers, whoever wins', async () => {
+law(t, 'report: the verdict follows from the numbers, whoever wins', async () => {
   const sprinter = made('Sprinter', [0.1, 0.5, 0.9], { secondsPerEpoch: 0.5 });
   const thinker = made('Thinker', [0.1, 0.9, 0.9], { secondsPerEpoch: 3 });
   const both = made('Both', [0.1, 0.9], { secondsPerEpoch: 0.1 });
@@ -177,7 +178,7 @@ t.test('report: the verdict follows from the numbers, whoever wins', async () =>
   assert.equal(verdict([sprinter], 0.99), 'Nobody reached 99 %.');
 });
 
-t.test('run: reached is the first check at the target or above', async () => {
+law(t, 'run: reached is the first check at the target or above', async () => {
   const run = made('x', [0.1, 0.8, 0.9, 0.7, 0.95]);
   assert.equal(reached(run, 0.9)?.epoch, 2);
   assert.equal(reached(run, 0.92)?.epoch, 4);
@@ -186,7 +187,7 @@ t.test('run: reached is the first check at the target or above', async () => {
   assert.equal(parameterCount(), 8 * 10 + 16 * 73 + 10 * 145);
 });
 
-t.test('terminal: ANSI codes for a terminal only, and not where NO_COLOR is set', async () => {
+law(t, 'terminal: ANSI codes for a terminal only, and not where NO_COLOR is set', async () => {
   const terminal = { isTTY: true } as typeof process.stdout;
   assert.equal(isLive(terminal, {}), true);
   assert.equal(isLive(terminal, { NO_COLOR: '1' }), false);
@@ -195,7 +196,7 @@ t.test('terminal: ANSI codes for a terminal only, and not where NO_COLOR is set'
   assert.equal(styles(false).bold('x'), 'x');
 });
 
-t.test('options: what is wrong is named', async () => {
+law(t, 'options: what is wrong is named', async () => {
   const names = ['Adam', 'STEVE'];
   const { only, target, epochs, samples } = parseOptions(['--short', '--only', 'Steve', '--epochs', '3'], names);
   assert.deepEqual({ only, target, epochs, samples }, { only: ['steve'], target: 0.8, epochs: 3, samples: 2000 });
@@ -232,7 +233,7 @@ function program(example: string, ...args: string[]): Promise<Outcome> {
 const folder = mkdtempSync(join(tmpdir(), 'otimes-demo-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 
-t.test('demo --short: all four reach the target; plain output, a chart, exit code 0', async () => {
+law(t, 'demo --short: all four reach the target; plain output, a chart, exit code 0', async () => {
   const path = join(folder, 'deep', 'chart.svg');
   const { code, stdout, stderr } = await demo('--short', '--out', path);
   assert.equal(code, 0, stderr);
@@ -244,7 +245,7 @@ t.test('demo --short: all four reach the target; plain output, a chart, exit cod
   checkXml(readFileSync(path, 'utf8'));
 });
 
-t.test('demo with a target that nobody reaches: exit code 1, the optimizers named on stderr', async () => {
+law(t, 'demo with a target that nobody reaches: exit code 1, the optimizers named on stderr', async () => {
   const path = join(folder, 'missed.svg');
   const { code, stderr } = await demo(
     '--short',
@@ -265,14 +266,15 @@ t.test('demo with a target that nobody reaches: exit code 1, the optimizers name
   assert.ok(existsSync(path));
 });
 
-t.test('demo with an option that does not exist: usage on stderr, exit code 2', async () => {
+law(t, 'demo with an option that does not exist: usage on stderr, exit code 2', async () => {
   const wrong = await demo('--sped');
   assert.equal(wrong.code, 2);
   assert.match(wrong.stderr, /--sped[\s\S]*Usage: npm run demo/);
   assert.equal(wrong.stdout, '');
 });
 
-t.test(
+law(
+  t,
   'custom-collector: STEVE finds the multiplication table of the quaternions through a collector from outside',
   async () => {
     const { code, stdout, stderr } = await program('custom-collector');

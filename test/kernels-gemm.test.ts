@@ -292,7 +292,7 @@ for (const variant of variants()) {
       );
     });
 
-    t.test('a bias and accumulate exclude each other', async t => {
+    law(t, 'a bias and accumulate exclude each other', async t => {
       const s = setUp(kernels, mutable({ dtype: 'float32', m: 2, n: 2, k: 2, aLayout: 'rows', bLayout: 'rows' }));
       t.throws(() => gemm(kernels, { ...s.call, accumulate: true, bias: s.call.a }), { name: 'RangeError' });
     });

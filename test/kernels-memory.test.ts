@@ -13,6 +13,7 @@ import {
   Tracker,
 } from '@otimes/kernels';
 import t from 'tap';
+import { law } from './helpers/law.ts';
 
 const MB = 2 ** 20;
 
@@ -28,7 +29,7 @@ function random(seed: number): (n: number) => number {
 const memoryOf = (maximum: number, initial = MB) => Memory.create({ initial, maximum })!;
 const heapOf = (maximum: number, o?: HeapOptions) => new Heap(memoryOf(maximum), o);
 
-t.test('memory: address space is not resident memory, and content survives growth', async t => {
+law(t, 'memory: address space is not resident memory, and content survives growth', async t => {
   const before = process.memoryUsage.rss();
   const large = Memory.create()!;
   t.ok(large.size >= 16 * MB);
@@ -49,7 +50,7 @@ t.test('memory: address space is not resident memory, and content survives growt
   t.notOk(memory.grow(257 * MB), 'the maximum holds');
 });
 
-t.test('pool: blocks are aligned, large enough and apart; equal sizes are reused', async t => {
+law(t, 'pool: blocks are aligned, large enough and apart; equal sizes are reused', async t => {
   const next = random(1);
   const pool = new Pool(memoryOf(512 * MB));
   const held = new Map<number, number>();
@@ -80,7 +81,7 @@ t.test('pool: blocks are aligned, large enough and apart; equal sizes are reused
   t.ok(wasted > 0);
 });
 
-t.test('pool: sizes that never come again do not use up the memory', async t => {
+law(t, 'pool: sizes that never come again do not use up the memory', async t => {
   const next = random(2);
   const pool = new Pool(memoryOf(512 * MB, 512 * MB));
   for (let step = 0; step < 400; step++) {
@@ -93,7 +94,7 @@ t.test('pool: sizes that never come again do not use up the memory', async t => 
   t.ok(reserved < 4 * peak, `reserved ${reserved}, peak ${peak}`);
 });
 
-t.test('pool: merged blocks serve what no single one could, and are apart again', async t => {
+law(t, 'pool: merged blocks serve what no single one could, and are apart again', async t => {
   const next = random(3);
   const pool = new Pool(memoryOf(64 * MB));
   const small = Array.from({ length: 900 }, () => pool.alloc(65536));
@@ -118,7 +119,7 @@ t.test('pool: merged blocks serve what no single one could, and are apart again'
   t.throws(() => pool.alloc(5 * 2 ** 30), { name: 'OutOfMemory' });
 });
 
-t.test('heap: 0 corruptions in a fuzz of owners kept, dropped and released', async t => {
+law(t, 'heap: 0 corruptions in a fuzz of owners kept, dropped and released', async t => {
   type Owner = { block: Block; stamp: number };
   const next = random(4);
   const heap = heapOf(256 * MB, { budget: 8e6, count: 1000, maxScale: 2 });
@@ -167,7 +168,7 @@ t.test('heap: 0 corruptions in a fuzz of owners kept, dropped and released', asy
 });
 
 for (const bytes of [64, 8192])
-  t.test(`heap: 200,000 blocks of ${bytes} bytes in one synchronous loop stay within the budget`, async t => {
+  law(t, `heap: 200,000 blocks of ${bytes} bytes in one synchronous loop stay within the budget`, async t => {
     const heap = heapOf(256 * MB, { budget: 16 * MB, maxScale: 4 });
     const kept: Block[] = [];
     for (let i = 0; i < 200_000; i++) {
@@ -181,7 +182,7 @@ for (const bytes of [64, 8192])
       if (heap.memory.u8[block.pointer] !== ((i * 2000) & 255)) throw new Error(`block ${i} lost its content`);
   });
 
-t.test('heap: a released block is reused at once and cannot be read', async t => {
+law(t, 'heap: a released block is reused at once and cannot be read', async t => {
   const heap = heapOf(64 * MB);
   for (const bytes of [100, 100_000]) {
     const block = heap.allocate(bytes)!;
@@ -193,7 +194,7 @@ t.test('heap: a released block is reused at once and cannot be read', async t =>
   }
 });
 
-t.test('heap: releasing leaves no work for collections', async t => {
+law(t, 'heap: releasing leaves no work for collections', async t => {
   const heap = heapOf(64 * MB, { budget: MB, count: 100 });
   for (let i = 0; i < 100_000; i++) {
     const [p, q] = [heap.allocate(5000)!, heap.allocate(50)!];
@@ -203,7 +204,7 @@ t.test('heap: releasing leaves no work for collections', async t => {
   t.equal(heap.stats.collections, 0);
 });
 
-t.test('heap: OutOfMemory comes after a collection, and says what is held', async t => {
+law(t, 'heap: OutOfMemory comes after a collection, and says what is held', async t => {
   const heap = heapOf(64 * MB, { budget: 1e9 });
   for (let i = 0; i < 100; i++) heap.allocate(10 * MB);
   t.ok(heap.stats.collections > 0, 'garbage alone does not exhaust the memory');
@@ -223,7 +224,7 @@ t.test('heap: OutOfMemory comes after a collection, and says what is held', asyn
   t.ok(heap.allocate(10 * MB));
 });
 
-t.test('heap: OutOfMemory says so where no large block is held, or one, or nothing', async t => {
+law(t, 'heap: OutOfMemory says so where no large block is held, or one, or nothing', async t => {
   const message = (heap: Heap, bytes: number) => {
     try {
       heap.allocate(bytes);
@@ -243,7 +244,8 @@ t.test('heap: OutOfMemory says so where no large block is held, or one, or nothi
   t.equal(kept.length, 3);
 });
 
-t.test(
+law(
+  t,
   'tracker: any resource is freed once; the budget grows while collections take too much time, and shrinks again',
   async t => {
     const freed: string[] = [];
@@ -283,7 +285,7 @@ t.test(
   },
 );
 
-t.test('without a synchronous collection: memory comes back while the program awaits', async t => {
+law(t, 'without a synchronous collection: memory comes back while the program awaits', async t => {
   const heap = heapOf(64 * MB, { collector: null, budget: MB });
   let kept: Block | null = null;
   (() => {
@@ -305,7 +307,7 @@ t.test('without a synchronous collection: memory comes back while the program aw
   t.ok(heap.memory.u8.subarray(pointer, pointer + 100_000).every(x => x === 7));
 });
 
-t.test('without a synchronous collection: the soft limit is reported once', async t => {
+law(t, 'without a synchronous collection: the soft limit is reported once', async t => {
   const said: string[] = [];
   const heap = heapOf(64 * MB, { collector: null, softLimit: 4 * MB, warn: message => said.push(message) });
   const blocks = Array.from({ length: 100 }, () => heap.allocate(100_000));

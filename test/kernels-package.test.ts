@@ -10,6 +10,7 @@ import t from 'tap';
 import { kernels as packed } from '../kernels/src/generated/kernels.gen.ts';
 import { unpack } from '../kernels/src/packed.ts';
 import { wasm } from '../kernels/src/wasm.ts';
+import { law } from './helpers/law.ts';
 
 const MB = 2 ** 20;
 const PACKAGE = resolve(import.meta.dirname, '../kernels');
@@ -23,7 +24,7 @@ function random(seed: number): (n: number) => number {
   };
 }
 
-t.test('a variant is chosen by running it, and a shared memory needs one flag', async t => {
+law(t, 'a variant is chosen by running it, and a shared memory needs one flag', async t => {
   t.ok(variants().includes('simd'));
   const kernels = createKernels({ memory: { initial: 8 * MB } })!;
   t.equal(kernels.variant, variants()[0]);
@@ -38,15 +39,18 @@ t.test('a variant is chosen by running it, and a shared memory needs one flag', 
   t.throws(() => sharedVariant(new Uint8Array(8)), { name: 'TypeError' });
 });
 
-t.test('modules come out of the decoder as they went in', async t => {
+law(t, 'modules come out of the decoder as they went in', async t => {
   // The package that packed them unpacks them as well, by code that has nothing in common with ours.
   const lzma = createRequire(import.meta.url)('lzma') as {
     compress(bytes: Uint8Array, level: number): number[];
     decompress(packed: Uint8Array): ArrayLike<number>;
   };
-  const relaxed = Uint8Array.from(lzma.decompress(Buffer.from(packed.packed, 'base64')));
-  t.equal(relaxed.length, packed.size);
-  t.equal(Buffer.compare(unpack(packed, 'relaxed'), relaxed), 0);
+  const arrangement: { arranged(module: Uint8Array): Uint8Array } = await import(join(PACKAGE, 'arrange.mjs'));
+  const arranged = Uint8Array.from(lzma.decompress(Buffer.from(packed.packed, 'base64')));
+  t.equal(arranged.length, packed.size);
+  const relaxed = unpack(packed, 'relaxed');
+  t.ok(wasm!.validate(relaxed));
+  t.equal(Buffer.compare(arrangement.arranged(relaxed), arranged), 0);
 
   // Only relaxed SIMD has these instructions; a product and a sum take the place of each.
   const count = (bytes: Uint8Array, ...wanted: number[]) =>
@@ -70,15 +74,19 @@ t.test('modules come out of the decoder as they went in', async t => {
     bytes(20_000, () => draw(3)), // matches everywhere
   ];
   for (const bytes of inputs) {
+    // As the arrangement of a module without functions.
+    const head = new Uint8Array(Int32Array.of(12 + bytes.length, bytes.length, bytes.length).buffer);
+    const whole = Buffer.concat([head, bytes]);
     const again = {
-      packed: Buffer.from(lzma.compress(bytes, 2)).toString('base64'),
-      size: bytes.length,
+      decoder: packed.decoder,
+      packed: Buffer.from(lzma.compress(whole, 2)).toString('base64'),
+      size: whole.length,
     };
     t.equal(Buffer.compare(unpack(again, 'relaxed'), bytes), 0, `${bytes.length} bytes`);
   }
 });
 
-t.test('the package works built, and bundled from either form for Node and for browsers', async t => {
+law(t, 'the package works built, and bundled from either form for Node and for browsers', async t => {
   const root = t.testdir();
   const folder = join(root, 'node_modules/@otimes/kernels');
   mkdirSync(folder, { recursive: true });

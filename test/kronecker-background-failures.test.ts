@@ -19,6 +19,7 @@ import {
   symmetric,
   withBackground,
 } from './helpers/background.ts';
+import { law } from './helpers/law.ts';
 
 /** Node's workers with code in front of each job; `workers` has those that were started. */
 function saboteur() {
@@ -40,7 +41,7 @@ function saboteur() {
 const sleep = (ms: number) => `Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${ms})`;
 const SLEEP = sleep(20_000);
 
-t.test('a worker that breaks is an error of its job, and the next job has a new one', async t => {
+law(t, 'a worker that breaks is an error of its job, and the next job has a new one', async t => {
   const [good, bad] = [symmetric(30, 'float32'), symmetric(31, 'float32')];
   const want = bytes(eigh(good).vectors.data);
   const cases: [what: string, code: string, message: RegExp, lives: boolean][] = [
@@ -73,7 +74,7 @@ t.test('a worker that breaks is an error of its job, and the next job has a new 
     }
 });
 
-t.test('a worker that was ended between jobs is replaced', async t => {
+law(t, 'a worker that was ended between jobs is replaced', async t => {
   const { state, host } = saboteur();
   await withBackground({ host }, async () => {
     for (let i = 1; i < 4; i++) {
@@ -86,7 +87,7 @@ t.test('a worker that was ended between jobs is replaced', async t => {
   });
 });
 
-t.test('no memory for a matrix is an error of that job', async t => {
+law(t, 'no memory for a matrix is an error of that job', async t => {
   const { state, host } = saboteur();
   state.code = 'n = n === 31 ? 20000 : n';
   await withBackground({ host }, async () => {
@@ -100,7 +101,7 @@ t.test('no memory for a matrix is an error of that job', async t => {
   });
 });
 
-t.test('a worker that makes no progress is given up where the host knows nothing of it', async t => {
+law(t, 'a worker that makes no progress is given up where the host knows nothing of it', async t => {
   const { state, host } = saboteur();
   const blind: Host = { ...host, startWorker: (...o) => ({ ...host.startWorker(...o), alive: () => true }) };
   const message = 'eigh: the worker in the background made no progress and was given up';
@@ -121,7 +122,7 @@ t.test('a worker that makes no progress is given up where the host knows nothing
     });
 });
 
-t.test('a decomposition that fails leaves the old basis, warns and is counted', async t => {
+law(t, 'a decomposition that fails leaves the old basis, warns and is counted', async t => {
   const { state, host } = saboteur();
   const paths = ['layers.0', 'layers.2'];
   // The first refresh has four matrices. The second is under way as a whole before the worker dies.
@@ -153,7 +154,7 @@ t.test('a decomposition that fails leaves the old basis, warns and is counted', 
   });
 });
 
-t.test('a factor that is not finite is a failure with its reason', async t => {
+law(t, 'a factor that is not finite is a failure with its reason', async t => {
   const run = new Run(optimizers.KFAC, DELAYED).to(5);
   const state = run.optimizer.stateDict();
   state['blocks.layers.0.job.A'] = tensor(new Float32Array(100).fill(Number.NaN), { shape: [10, 10] });
@@ -169,7 +170,7 @@ t.test('a factor that is not finite is a failure with its reason', async t => {
   t.match(run.optimizer.report().refreshes, { failed: 1, inFlight: 0 });
 });
 
-t.test('where there is no worker one warning says why, and bases are those of a lag all the same', async t => {
+law(t, 'where there is no worker one warning says why, and bases are those of a lag all the same', async t => {
   const want = new Run(optimizers.STEVE, DELAYED).to(16).bits;
   const scope = globalThis as Record<string, unknown>;
   t.teardown(() => {
@@ -200,7 +201,7 @@ t.test('where there is no worker one warning says why, and bases are those of a 
   await check(t, { host: browser }, /a worker did not start: Refused to create a worker; .*\(worker-src blob:\)$/);
 });
 
-t.test('a worker that never starts is not waited for', async t => {
+law(t, 'a worker that never starts is not waited for', async t => {
   const dying: Host = {
     ...node,
     startWorker: (_, data, stopped) => node.startWorker('process.reallyExit(3)', data, stopped),

@@ -16,8 +16,10 @@ import {
   symmetric,
   withBackground,
 } from './helpers/background.ts';
+import { law } from './helpers/law.ts';
 
-t.test(
+law(
+  t,
   'eighInBackground finds what eigh finds, bit for bit, whether polled, waited for or computed by who waits',
   async t => {
     const cases = fc.record({
@@ -59,7 +61,7 @@ const turned = (from: Matrix, vectors: Matrix) => {
   return U.transpose().matmul(V).dataSync() as Float32Array;
 };
 
-t.test("the rotation from an old basis has the bits of the training thread's product, whoever computes it", async t => {
+law(t, "the rotation from an old basis has the bits of the training thread's product, whoever computes it", async t => {
   const cases = fc.record({
     n: fc.oneof(fc.constantFrom(0, 1, 2, 3, 5, 6, 7, 8, 9, 16), fc.nat(90)),
     dtype: fc.constantFrom<Dtype>('float32', 'float64'),
@@ -96,7 +98,7 @@ t.test("the rotation from an old basis has the bits of the training thread's pro
   });
 });
 
-t.test('who may not sleep waits by looking again and again', async t => {
+law(t, 'who may not sleep waits by looking again and again', async t => {
   const { wait } = Atomics;
   t.teardown(() => Object.assign(Atomics, { wait }));
   const a = symmetric(300, 'float64');
@@ -113,7 +115,7 @@ t.test('who may not sleep waits by looking again and again', async t => {
   t.ok(looks > 1);
 });
 
-t.test('memory is used again for the next matrix of the same size, and not before it was released', async t => {
+law(t, 'memory is used again for the next matrix of the same size, and not before it was released', async t => {
   const a = symmetric(40, 'float32');
   const start = () => {
     const job = eighInBackground(a);
@@ -132,7 +134,7 @@ t.test('memory is used again for the next matrix of the same size, and not befor
   t.not(start().matrix.data.buffer, place);
 });
 
-t.test('what eigh refuses is refused in the same words', async t => {
+law(t, 'what eigh refuses is refused in the same words', async t => {
   const message = (run: () => unknown) => {
     try {
       run();

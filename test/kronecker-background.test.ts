@@ -120,8 +120,8 @@ t.test('a basis that somebody else put in meanwhile is the one that is turned fr
 });
 
 t.test('turning with a second thread gives the bits of one', async t => {
-  const { lend } = Threads.prototype;
-  t.teardown(() => Object.assign(Threads.prototype, { lend }));
+  const { withHelper } = Threads.prototype;
+  t.teardown(() => Object.assign(Threads.prototype, { withHelper }));
   const train = () => {
     const rng = new Generator(6);
     const model = mlp([150, 130, 10], { rng });
@@ -134,17 +134,17 @@ t.test('turning with a second thread gives the bits of one', async t => {
     return [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())].map(x => x.dataSync());
   };
   let [calls, shared] = [0, 0];
-  Threads.prototype.lend = function <T>(run: () => T): T {
+  Threads.prototype.withHelper = function <T>(run: () => T): T {
     calls++;
     const { runs } = this;
-    const result = lend.call(this, run) as T;
+    const result = withHelper.call(this, run) as T;
     shared += this.runs - runs;
     return result;
   };
   const both = train();
   t.equal(calls, 11, 'once a refresh, for all blocks');
   t.ok(shared >= 11, `${shared} calls were shared`);
-  Threads.prototype.lend = run => run();
+  Threads.prototype.withHelper = run => run();
   t.strictSame(train(), both);
 });
 

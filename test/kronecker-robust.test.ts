@@ -276,7 +276,7 @@ t.test('an optimizer for the rest', t => {
   t.end();
 });
 
-t.test('overrides that are undefined are none', async t => {
+law(t, 'overrides that are undefined are none', async t => {
   const lrOf = (overrides: NonNullable<KroneckerOptions['overrides']>, path: string) => {
     const optimizer = new KFAC(mlp([5, 6, 3]), { lr: 0.1, overrides });
     optimizer.detach();

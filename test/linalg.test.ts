@@ -24,7 +24,8 @@ import {
 } from 'ml-matrix';
 import ndarray, { type NdArray } from 'ndarray';
 import { definiteMatrix, matrix, symmetricMatrix, vector } from './arbitraries/ndarray.ts';
-import { law, onEach, sized, wide } from './helpers/linalg.ts';
+import { law, property } from './helpers/law.ts';
+import { onEach, sized, wide } from './helpers/linalg.ts';
 import {
   build,
   distance,
@@ -50,56 +51,56 @@ import {
 const fromMl = (m: MlMatrix) => build(m.rows, m.columns, (i, j) => m.get(i, j));
 
 onEach('Cholesky, solving, inverting', async t => {
-  law(
-    t,
-    'A = L Lᵀ with L lower triangular and a positive diagonal',
-    sized(1, 0, n => definiteMatrix(n!)),
-    a => {
-      const l = cholesky(a);
-      expectClose(matmul(l, l, { transposeB: true }), a, a.dtype === 'float32' ? 1e-6 : 1e-14);
-      for (const [i, row] of nested(l).entries()) {
-        if (!row.every((x, j) => (j > i ? x === 0 : j < i || x > 0))) throw new Error(`row ${i} is ${row}`);
-      }
-    },
+  law(t, 'A = L Lᵀ with L lower triangular and a positive diagonal', () =>
+    property(
+      sized(1, 0, n => definiteMatrix(n!)),
+      a => {
+        const l = cholesky(a);
+        expectClose(matmul(l, l, { transposeB: true }), a, a.dtype === 'float32' ? 1e-6 : 1e-14);
+        for (const [i, row] of nested(l).entries()) {
+          if (!row.every((x, j) => (j > i ? x === 0 : j < i || x > 0))) throw new Error(`row ${i} is ${row}`);
+        }
+      },
+    ),
   );
-  law(
-    t,
-    'A x = b for vectors, b is one column of many, and the upper triangle of L is not read',
-    sized(2, 0, (n, k) => fc.tuple(definiteMatrix(n, wide), matrix(n, k), vector(n))),
-    ([a, b, v]) => {
-      const l = cholesky(a);
-      for (let i = 0; i < l.shape[0]!; i++) for (let j = i + 1; j < l.shape[0]!; j++) l.set(i, j, 123);
-      expectClose(matmul(a, cholSolve(l, b)), b, 1e-12);
-      const x = cholSolve(l, v);
-      expectClose(kronMatvec(identity(1), a, x), v, 1e-12);
-    },
+  law(t, 'A x = b for vectors, b is one column of many, and the upper triangle of L is not read', () =>
+    property(
+      sized(2, 0, (n, k) => fc.tuple(definiteMatrix(n, wide), matrix(n, k), vector(n))),
+      ([a, b, v]) => {
+        const l = cholesky(a);
+        for (let i = 0; i < l.shape[0]!; i++) for (let j = i + 1; j < l.shape[0]!; j++) l.set(i, j, 123);
+        expectClose(matmul(a, cholSolve(l, b)), b, 1e-12);
+        const x = cholSolve(l, v);
+        expectClose(kronMatvec(identity(1), a, x), v, 1e-12);
+      },
+    ),
   );
-  law(
-    t,
-    'solve(A, b) is cholSolve of the factor, and solveTriangular with L, then with Lᵀ, is too',
-    sized(2, 0, (n, k) => fc.tuple(definiteMatrix(n, wide), matrix(n, k), vector(n))),
-    ([a, b, v]) => {
-      const l = cholesky(a);
-      for (const right of [b, v]) {
-        const x = cholSolve(l, right);
-        expectClose(solve(a, right), x, 1e-13);
-        expectClose(solveTriangular(l, solveTriangular(l, right), { transpose: true }), x, 1e-13);
-      }
-      expectClose(matmul(l, solveTriangular(l, b)), b, 1e-13);
-    },
+  law(t, 'solve(A, b) is cholSolve of the factor, and solveTriangular with L, then with Lᵀ, is too', () =>
+    property(
+      sized(2, 0, (n, k) => fc.tuple(definiteMatrix(n, wide), matrix(n, k), vector(n))),
+      ([a, b, v]) => {
+        const l = cholesky(a);
+        for (const right of [b, v]) {
+          const x = cholSolve(l, right);
+          expectClose(solve(a, right), x, 1e-13);
+          expectClose(solveTriangular(l, solveTriangular(l, right), { transpose: true }), x, 1e-13);
+        }
+        expectClose(matmul(l, solveTriangular(l, b)), b, 1e-13);
+      },
+    ),
   );
-  law(
-    t,
-    'A⁻¹ A = I, and A⁻¹ is exactly symmetric',
-    sized(1, 0, n => definiteMatrix(n!, wide)),
-    a => {
-      const b = inverse(a);
-      expectClose(matmul(b, a), identity(a.shape[0]!), 1e-12);
-      expectClose(transpose(b), b);
-    },
+  law(t, 'A⁻¹ A = I, and A⁻¹ is exactly symmetric', () =>
+    property(
+      sized(1, 0, n => definiteMatrix(n!, wide)),
+      a => {
+        const b = inverse(a);
+        expectClose(matmul(b, a), identity(a.shape[0]!), 1e-12);
+        expectClose(transpose(b), b);
+      },
+    ),
   );
 
-  t.test('beyond one block, all three agree with ml-matrix', async t => {
+  law(t, 'beyond one block, all three agree with ml-matrix', async t => {
     for (const n of [47, 48, 49, 150]) {
       const a = gram(n, 2 * n, n);
       const b = build(n, 3, random(n + 1));
@@ -119,7 +120,7 @@ onEach('Cholesky, solving, inverting', async t => {
     }
   });
 
-  t.test('float32 in, float32 out, float64 in between', async t => {
+  law(t, 'float32 in, float32 out, float64 in between', async t => {
     const a = toFloat32(gram(60, 200, 5));
     const wideA = ndarray(Float64Array.from(a.data), [60, 60]);
     expectClose(inverse(a), toFloat32(inverse(wideA)));
@@ -134,20 +135,23 @@ onEach('QR', async t => {
   law(
     t,
     'A = Q R, QᵀQ = I, R upper triangular with a non-negative diagonal, for tall, wide, empty and deficient A',
-    sized(2, 0, (m, n) => matrix(m, n, wide)),
-    a => {
-      const { q, r } = qr(a);
-      const k = Math.min(...a.shape);
-      expectClose(product(q, r), a, 1e-14);
-      expectClose(matmul(q, q, { transposeA: true }), identity(k), 1e-14);
-      for (const [i, row] of nested(r).entries()) {
-        if (!row.every((x, j) => (j < i ? x === 0 : j > i || x >= 0))) throw new Error(`row ${i} is ${row}`);
-      }
-    },
-    300,
+    () =>
+      property(
+        sized(2, 0, (m, n) => matrix(m, n, wide)),
+        a => {
+          const { q, r } = qr(a);
+          const k = Math.min(...a.shape);
+          expectClose(product(q, r), a, 1e-14);
+          expectClose(matmul(q, q, { transposeA: true }), identity(k), 1e-14);
+          for (const [i, row] of nested(r).entries()) {
+            if (!row.every((x, j) => (j < i ? x === 0 : j > i || x >= 0))) throw new Error(`row ${i} is ${row}`);
+          }
+        },
+        300,
+      ),
   );
 
-  t.test('beyond one block, Q and R are those of ml-matrix but for signs', async t => {
+  law(t, 'beyond one block, Q and R are those of ml-matrix but for signs', async t => {
     for (const [m, n] of [
       [70, 33],
       [33, 70],
@@ -175,7 +179,7 @@ onEach('QR', async t => {
     }
   });
 
-  t.test('QR of 2ᵏ A is Q and 2ᵏ R, bit for bit, however small or large', async t => {
+  law(t, 'QR of 2ᵏ A is Q and 2ᵏ R, bit for bit, however small or large', async t => {
     const a = build(20, 12, random(2));
     for (const s of [2 ** 1000, 2 ** -960]) {
       const scaled = qr(build(20, 12, (i, j) => a.get(i, j) * s));
@@ -205,7 +209,7 @@ function expectEigen(a: NdArray, { values, vectors }: ReturnType<typeof eigh>, b
 onEach('the symmetric eigenproblem', async t => {
   const bound = (n: number) => 1e-13 * Math.sqrt(n);
   for (const [name, make] of Object.entries({ ...families, ...wideFamilies })) {
-    t.test(`A V = V Λ and VᵀV = I, values as by Jacobi: ${name}`, async t => {
+    law(t, `A V = V Λ and VᵀV = I, values as by Jacobi: ${name}`, async t => {
       for (const n of [1, 2, 3, 31, 33, 64, 100]) {
         const a = make(n);
         const eigen = eigh(a);
@@ -220,7 +224,7 @@ onEach('the symmetric eigenproblem', async t => {
     });
   }
   for (const [name, make] of Object.entries({ ...families, ...narrowFamilies })) {
-    t.test(`the same in float32: ${name}`, async t => {
+    law(t, `the same in float32: ${name}`, async t => {
       for (const n of [2, 40, 105]) {
         const a = toFloat32(make(n));
         const eigen = eigh(a);
@@ -233,23 +237,28 @@ onEach('the symmetric eigenproblem', async t => {
   law(
     t,
     'integer matrices of every layout: A V = V Λ, and eigenvalues, vectors and signs as by Jacobi where they are simple',
-    sized(1, 0, n => symmetricMatrix(n!, wide)),
-    a => {
-      const n = a.shape[0]!;
-      const [mine, twin] = [eigh(a), eighJacobi(a)];
-      expectEigen(a, mine, 1e-13);
-      expectEigen(a, twin, 1e-13);
-      expectClose(mine.values, twin.values, 1e-13);
-      const values = entries(mine.values);
-      for (let j = 0; j < n; j++) {
-        const gap = Math.min(...values.map((x, i) => (i === j ? Number.POSITIVE_INFINITY : Math.abs(x - values[j]!))));
-        if (gap > 1e-2) expectClose(mine.vectors.pick(null, j), twin.vectors.pick(null, j), 1e-10);
-      }
-    },
-    200,
+    () =>
+      property(
+        sized(1, 0, n => symmetricMatrix(n!, wide)),
+        a => {
+          const n = a.shape[0]!;
+          const [mine, twin] = [eigh(a), eighJacobi(a)];
+          expectEigen(a, mine, 1e-13);
+          expectEigen(a, twin, 1e-13);
+          expectClose(mine.values, twin.values, 1e-13);
+          const values = entries(mine.values);
+          for (let j = 0; j < n; j++) {
+            const gap = Math.min(
+              ...values.map((x, i) => (i === j ? Number.POSITIVE_INFINITY : Math.abs(x - values[j]!))),
+            );
+            if (gap > 1e-2) expectClose(mine.vectors.pick(null, j), twin.vectors.pick(null, j), 1e-10);
+          }
+        },
+        200,
+      ),
   );
 
-  t.test('eigenvalues and, up to sign, eigenvectors are those of ml-matrix', async t => {
+  law(t, 'eigenvalues and, up to sign, eigenvectors are those of ml-matrix', async t => {
     for (const n of [20, 90]) {
       const a = gaussian(n, n);
       const ml = new EigenvalueDecomposition(new MlMatrix(nested(a)), { assumeSymmetric: true });
@@ -265,7 +274,7 @@ onEach('the symmetric eigenproblem', async t => {
     }
   });
 
-  t.test('the largest entry of each eigenvector is positive, the first where several tie', async t => {
+  law(t, 'the largest entry of each eigenvector is positive, the first where several tie', async t => {
     t.same(entries(eigh(symmetric(2, (i, j) => (i === j ? 0 : 1))).vectors).map(Math.sign), [1, 1, -1, 1]);
     for (const column of nested(transpose(eigh(gaussian(50, 8)).vectors))) {
       const largest = column.reduce((max, x) => Math.max(max, Math.abs(x)), 0);
@@ -273,7 +282,7 @@ onEach('the symmetric eigenproblem', async t => {
     }
   });
 
-  t.test('2ᵏ A has the same eigenvectors and 2ᵏ times the eigenvalues, bit for bit', async t => {
+  law(t, '2ᵏ A has the same eigenvectors and 2ᵏ times the eigenvalues, bit for bit', async t => {
     const a = gaussian(40, 3);
     for (const s of [2 ** 900, 2 ** -900]) {
       const scaled = eigh(symmetric(40, (i, j) => a.get(i, j) * s));
@@ -287,7 +296,7 @@ onEach('the symmetric eigenproblem', async t => {
     t.same(entries(eigh(symmetric(2, (i, j) => (i === j ? least : 0))).values), [least, least], 'down to 5e-324');
   });
 
-  t.test('asymmetry within rounding is averaged away', async t => {
+  law(t, 'asymmetry within rounding is averaged away', async t => {
     for (const [dtype, slack] of [
       ['float32', 5e-7],
       ['float64', 5e-13],

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { FormatError, loadSafetensors, type StateDict, saveSafetensors, tensor, zeros } from '@otimes/core';
 import fc from 'fast-check';
 import t from 'tap';
+import { law } from './helpers/law.ts';
 import { elementBytes, file } from './helpers/safetensors.ts';
 
 const F32 = (shape: string, begin: unknown, end: unknown) =>
@@ -129,12 +130,12 @@ const HOSTILE: readonly (readonly [what: string, bytes: Uint8Array, message: Reg
   ],
 ];
 
-t.test('each kind of broken file is a FormatError that names what is wrong', async t => {
+law(t, 'each kind of broken file is a FormatError that names what is wrong', async t => {
   for (const [what, bytes, message] of HOSTILE)
     t.throws(() => loadSafetensors(bytes), { name: 'FormatError', message }, what);
 });
 
-t.test('names and metadata keys such as __proto__ are names like any other', async t => {
+law(t, 'names and metadata keys such as __proto__ are names like any other', async t => {
   const bytes = file(
     `{"__metadata__":{"__proto__":"p"},"__proto__":${F32('[]', 0, 4)},"toString":${F32('[]', 4, 8)}}`,
     zerosOf(8),
@@ -145,7 +146,7 @@ t.test('names and metadata keys such as __proto__ are names like any other', asy
   t.notOk('dtype' in {});
 });
 
-t.test('a random change of a valid file gives a FormatError or tensors that its header still describes', async t => {
+law(t, 'a random change of a valid file gives a FormatError or tensors that its header still describes', async t => {
   const original = saveSafetensors(
     {
       w: tensor([
@@ -190,7 +191,7 @@ t.test('a random change of a valid file gives a FormatError or tensors that its 
   t.ok(survived > 0, 'some changes touch nothing that can be checked');
 });
 
-t.test('random bytes are never anything but a FormatError', async () => {
+law(t, 'random bytes are never anything but a FormatError', async () => {
   const anything = fc.oneof(
     fc.uint8Array({ maxLength: 64 }),
     fc.tuple(fc.json(), fc.uint8Array({ maxLength: 16 })).map(([header, data]) => file(header, data)),

@@ -19,6 +19,7 @@ import {
 import { load, loadMetadata, save } from '@otimes/core/node';
 import fc from 'fast-check';
 import t from 'tap';
+import { law } from './helpers/law.ts';
 import { startNode } from './helpers/program.ts';
 import { elementBytes, file } from './helpers/safetensors.ts';
 
@@ -75,7 +76,7 @@ function sameDict(actual: StateDict, expected: StateDict): void {
   }
 }
 
-t.test('load(save(x)) is x, bit for bit: dtypes, shapes, sizes 0, rank 0, views, names, alignments', async () => {
+law(t, 'load(save(x)) is x, bit for bit: dtypes, shapes, sizes 0, rank 0, views, names, alignments', async () => {
   fc.assert(
     fc.property(dicts, fc.option(fc.dictionary(fc.string(), fc.string())), fc.nat(7), (dict, metadata, shift) => {
       const bytes = saveSafetensors(dict, metadata ?? undefined);
@@ -89,13 +90,13 @@ t.test('load(save(x)) is x, bit for bit: dtypes, shapes, sizes 0, rank 0, views,
   );
 });
 
-t.test('NaN payloads, infinities, signed zeros and subnormals survive', async t => {
+law(t, 'NaN payloads, infinities, signed zeros and subnormals survive', async t => {
   const bits = Uint32Array.of(0x7fc12345, 0xffc00001, 0x7f800000, 0xff800000, 0x80000000, 1, 0x807fffff);
   const x = tensor(new Float32Array(bits.buffer));
   t.strictSame(new Uint32Array(loadSafetensors(saveSafetensors({ x })).x!.dataSync().buffer), bits);
 });
 
-t.test('the bytes are those of the Rust library: padding, key order, order of tensors', async t => {
+law(t, 'the bytes are those of the Rust library: padding, key order, order of tensors', async t => {
   // The first four are the expectations of the library's own tests.
   t.strictSame([...saveSafetensors({})], [8, 0, 0, 0, 0, 0, 0, 0, ...latin('{}      ')]);
   t.strictSame(
@@ -151,7 +152,7 @@ t.test('the bytes are those of the Rust library: padding, key order, order of te
   );
 });
 
-t.test("a file as PyTorch writes it: BF16 and F16 weights, an I64 counter, BatchNorm's statistics", async t => {
+law(t, "a file as PyTorch writes it: BF16 and F16 weights, an I64 counter, BatchNorm's statistics", async t => {
   const header =
     '{"__metadata__":{"format":"pt"},' +
     '"bn.num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]},' +
@@ -184,7 +185,7 @@ t.test("a file as PyTorch writes it: BF16 and F16 weights, an I64 counter, Batch
   );
 });
 
-t.test('all 65,536 values of F16 and of BF16 become the float32 of the same value', async t => {
+law(t, 'all 65,536 values of F16 and of BF16 become the float32 of the same value', async t => {
   const data = new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer);
   const read = (dtype: string) =>
     loadSafetensors(file(`{"x":{"dtype":"${dtype}","shape":[65536],"data_offsets":[0,131072]}}`, data)).x!.dataSync();
@@ -202,7 +203,7 @@ t.test('all 65,536 values of F16 and of BF16 become the float32 of the same valu
       t.fail(`bits ${i}: ${f16[i]} and ${bf16[i]}, expected ${half(i, 5, 10)} and ${half(i, 8, 7)}`);
 });
 
-t.test('other integers become int32, exactly or not at all', async t => {
+law(t, 'other integers become int32, exactly or not at all', async t => {
   const one = (dtype: string, data: readonly number[], length = 1) =>
     loadSafetensors(file(`{"n":{"dtype":"${dtype}","shape":[${length}],"data_offsets":[0,${data.length}]}}`, data)).n!;
   t.strictSame(one('I8', [0x80, 0x7f], 2).toArray(), [-128, 127]);
@@ -221,7 +222,7 @@ t.test('other integers become int32, exactly or not at all', async t => {
   t.throws(() => one('U64', Array(8).fill(255)), /'n' holds 18446744073709551615/);
 });
 
-t.test('what the format cannot hold is refused when it is saved', async t => {
+law(t, 'what the format cannot hold is refused when it is saved', async t => {
   t.throws(() => saveSafetensors({ __metadata__: zeros([1]) }), { name: 'FormatError', message: /__metadata__/ });
   t.throws(() => saveSafetensors({ '\ud800': zeros([1]) }), { name: 'FormatError', message: /not valid Unicode/ });
   const metadata = JSON.parse('{"epoch":3}') as Record<string, string>;
@@ -234,7 +235,7 @@ t.test('what the format cannot hold is refused when it is saved', async t => {
   t.throws(wrong({ a: zeros([1]), b: new Uint8Array(1) }), /'b' is a Uint8Array: make it a tensor\(…\)/);
 });
 
-t.test('load(path) is what save(path) got, metadata too; errors name the file', async t => {
+law(t, 'load(path) is what save(path) got, metadata too; errors name the file', async t => {
   const path = join(scratch(), 'model.safetensors');
   const state = {
     'fc.weight': tensor([
@@ -254,7 +255,7 @@ t.test('load(path) is what save(path) got, metadata too; errors name the file', 
   t.throws(() => load(`${path}.missing`), { code: 'ENOENT' });
 });
 
-t.test('a save that fails leaves the old file whole and nothing beside it', async t => {
+law(t, 'a save that fails leaves the old file whole and nothing beside it', async t => {
   const folder = scratch();
   const path = join(folder, 'model.safetensors');
   save(path, { x: tensor([1, 2, 3]) });
@@ -268,7 +269,7 @@ t.test('a save that fails leaves the old file whole and nothing beside it', asyn
   t.strictSame(readdirSync(folder).sort(), ['model.safetensors', 'taken']);
 });
 
-t.test('a process killed while it saves leaves a whole file', async t => {
+law(t, 'a process killed while it saves leaves a whole file', async t => {
   const path = join(scratch(), 'model.safetensors');
   const program = `
     import { full } from '@otimes/core';
@@ -292,7 +293,7 @@ t.test('a process killed while it saves leaves a whole file', async t => {
   t.strictSame(readdirSync(dirname(path)), [basename(path)], 'what the killed ones left is gone');
 });
 
-t.test('a save removes temporary files of processes that are gone, and no others', async t => {
+law(t, 'a save removes temporary files of processes that are gone, and no others', async t => {
   const folder = scratch();
   const path = join(folder, 'model.safetensors');
   const child = startNode(['--eval', '']);
@@ -313,7 +314,7 @@ t.test('a save removes temporary files of processes that are gone, and no others
   t.strictSame(readdirSync(folder).sort(), [path, ...others].map(file => basename(file)).sort());
 });
 
-t.test('bools are written as 0 and 1, whatever was written to their memory', async t => {
+law(t, 'bools are written as 0 and 1, whatever was written to their memory', async t => {
   const x = tensor([true, false]);
   (x.ndarray().data as Uint8Array).set([7, 0]);
   t.strictSame(loadSafetensors(saveSafetensors({ x })).x!.toArray(), [true, false]);

@@ -7,12 +7,13 @@ import t from 'tap';
 import { host as browser } from '../kernels/src/browser.ts';
 import type { Host } from '../kernels/src/host.ts';
 import { host as node } from '../kernels/src/node.ts';
+import { law } from './helpers/law.ts';
 import { informer, saboteur } from './helpers/workers.ts';
 
 /** So that calls of any size are cut. */
 const TINY = { least: 0, piece: 1e-9, line: 1 };
 
-t.test('a worker that stops is an error of the call, and setThreads repairs it', async t => {
+law(t, 'a worker that stops is an error of the call, and setThreads repairs it', async t => {
   const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
   const n = 2 ** 16;
   const { pointer } = kernels.heap.allocate(4 * n)!;
@@ -63,7 +64,7 @@ t.test('a worker that stops is an error of the call, and setThreads repairs it',
   await threads.set(1);
 });
 
-t.test('a worker that exits between calls makes the next one throw', async t => {
+law(t, 'a worker that exits between calls makes the next one throw', async t => {
   const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
   const { pointer } = kernels.heap.allocate(2 ** 18)!;
   const { host, tell } = informer();
@@ -77,7 +78,7 @@ t.test('a worker that exits between calls makes the next one throw', async t => 
   await threads.set(1);
 });
 
-t.test('an error of the calling thread leaves the workers well', async t => {
+law(t, 'an error of the calling thread leaves the workers well', async t => {
   const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
   const threads = new Threads(kernels, TINY);
   await threads.set(2);
@@ -90,7 +91,7 @@ t.test('an error of the calling thread leaves the workers well', async t => {
   await threads.set(1);
 });
 
-t.test('workers that cannot start are an error, and nothing is left behind', async t => {
+law(t, 'workers that cannot start are an error, and nothing is left behind', async t => {
   const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
   const { live } = kernels.heap.pool;
   for (const source of ['throw new Error("no luck");', 'process.reallyExit(3);']) {
@@ -110,7 +111,7 @@ t.test('workers that cannot start are an error, and nothing is left behind', asy
   t.equal(kernels.heap.pool.live, live, 'scratch is given back');
 });
 
-t.test('where memory cannot be shared there is one thread, and it says why, once', async t => {
+law(t, 'where memory cannot be shared there is one thread, and it says why, once', async t => {
   const scope = globalThis as Record<string, unknown>;
   const kernels = createKernels({ memory: { initial: 2 ** 23 } })!;
   const said: string[] = [];
@@ -182,7 +183,7 @@ class WebWorker {
   }
 }
 
-t.test('the workers of a browser compute the same', async t => {
+law(t, 'the workers of a browser compute the same', async t => {
   const scope = globalThis as Record<string, unknown>;
   Object.assign(scope, { crossOriginIsolated: true, Worker: WebWorker });
   t.teardown(() => {

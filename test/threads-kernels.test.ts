@@ -4,6 +4,7 @@ import { createKernels, type Element, type Kernels, Threads, variants } from '@o
 import fc from 'fast-check';
 import t from 'tap';
 import { noise } from './helpers/kernels.ts';
+import { law } from './helpers/law.ts';
 
 const NUM_RUNS = 25;
 /** So that calls of any size are cut. */
@@ -225,7 +226,7 @@ for (const [i, variant] of variants().entries())
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];
       const shared = names.filter(name => kernels.exports[name] !== kernels.compiled[name]);
       for (const name of shared)
-        await t.test(name, async t => {
+        await law(t, name, async t => {
           const [family, ...types] = name.split('_') as [string, ...Element[]];
           const call = CALLS[family];
           if (call === undefined) throw new Error(`there are no draws for ${name}`);
@@ -249,7 +250,8 @@ for (const [i, variant] of variants().entries())
       t.equal(kernels.exports, kernels.compiled);
     });
 
-t.test(
+law(
+  t,
   'pieces of a convolution whose products have few columns where the whole has many give the bits of one',
   async t => {
     const kernels = createKernels({ memory: { initial: 2 ** 25 } })!;
@@ -291,7 +293,7 @@ t.test(
   },
 );
 
-t.test('memory that grew while workers slept is theirs too', async t => {
+law(t, 'memory that grew while workers slept is theirs too', async t => {
   const kernels = createKernels({ memory: { initial: 2 ** 23 } })!;
   const threads = new Threads(kernels, TINY);
   await threads.set(2);

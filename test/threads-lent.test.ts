@@ -7,6 +7,7 @@ import { host as browser } from '../kernels/src/browser.ts';
 import type { Host } from '../kernels/src/host.ts';
 import { host as node } from '../kernels/src/node.ts';
 import { noise } from './helpers/kernels.ts';
+import { law } from './helpers/law.ts';
 import { informer, saboteur } from './helpers/workers.ts';
 
 /** So that calls of any size are cut. */
@@ -46,7 +47,7 @@ function products(o: ThreadOptions) {
   const until = (enough: () => boolean) => {
     const end = performance.now() + 20_000;
     while (!enough() && performance.now() < end) {
-      const bits = threads.lend(() => product());
+      const bits = threads.withHelper(() => product());
       if (!bits.equals(alone)) throw new Error('other bits');
     }
     if (!enough()) throw new Error('not within 20 seconds');
@@ -68,11 +69,11 @@ function counted() {
   return { host, pieces: () => Atomics.load(count, 0) };
 }
 
-t.test('a lent thread takes part in products, in a loop that never awaits, and only while it is lent', async t => {
+law(t, 'a lent thread takes part in products, in a loop that never awaits, and only while it is lent', async t => {
   const { host, pieces } = counted();
   const { threads, said, product, alone, until } = products({ host });
   t.equal(
-    threads.lend(() => 'what it returns'),
+    threads.withHelper(() => 'what it returns'),
     'what it returns',
   );
   until(() => pieces() > 3);
@@ -80,10 +81,10 @@ t.test('a lent thread takes part in products, in a loop that never awaits, and o
   const { runs } = threads;
   t.strictSame(product(), alone);
   t.equal(threads.runs, runs, 'not lent');
-  threads.lend(() => {
+  threads.withHelper(() => {
     t.equal(threads.runs, runs);
     product();
-    threads.lend(product);
+    threads.withHelper(product);
     product();
     t.equal(threads.runs, runs + 3, 'also around another');
     product(true);
@@ -91,7 +92,7 @@ t.test('a lent thread takes part in products, in a loop that never awaits, and o
   });
   t.throws(
     () =>
-      threads.lend(() => {
+      threads.withHelper(() => {
         throw new Error('its own');
       }),
     { message: 'its own' },
@@ -101,13 +102,13 @@ t.test('a lent thread takes part in products, in a loop that never awaits, and o
   t.strictSame(said, []);
 });
 
-t.test('where threads are set there is no lent one beside them', async t => {
+law(t, 'where threads are set there is no lent one beside them', async t => {
   const { threads, kernels, product, alone, until, live } = products({});
   until(() => threads.runs > 0);
   t.ok(kernels.heap.pool.live > live);
   await threads.set(2);
   const { runs } = threads;
-  t.strictSame(threads.lend(product), alone);
+  t.strictSame(threads.withHelper(product), alone);
   t.equal(threads.runs, runs + 1, 'those share it');
   await threads.set(1);
   t.equal(kernels.heap.pool.live, live, 'scratch is given back');
@@ -115,7 +116,8 @@ t.test('where threads are set there is no lent one beside them', async t => {
   until(() => threads.runs > 0);
 });
 
-t.test(
+law(
+  t,
   'what a lent thread does not live to finish is computed again, and a warning says once that it is gone',
   async t => {
     const cases: [what: string, code: string, why: RegExp][] = [
@@ -129,7 +131,7 @@ t.test(
       state.code = code;
       state.terminate = code.startsWith('Atomics');
       const { threads, kernels, said, until, live } = products({ host });
-      threads.lend(() => {});
+      threads.withHelper(() => {});
       await state.workers[0]!.ready;
       await setTimeout(20); // from then on this thread can tell whether it lives
       const start = performance.now();
@@ -149,20 +151,20 @@ t.test(
   },
 );
 
-t.test('a lent thread that stops between calls is not missed', async t => {
+law(t, 'a lent thread that stops between calls is not missed', async t => {
   const { host, tell } = informer();
   const { threads, said, product, alone, until } = products({ host });
   until(() => threads.runs > 0);
-  threads.lend(() => {
+  threads.withHelper(() => {
     tell('stopped (exit code 1)');
     t.strictSame([product(), product()], [alone, alone]);
   });
   t.strictSame(said, []);
-  t.strictSame(threads.lend(product), alone);
+  t.strictSame(threads.withHelper(product), alone);
   t.match(said, [/: a worker thread stopped \(exit code 1\)$/]);
 });
 
-t.test('a lent thread that cannot start is a warning, and none where threads share nothing', async t => {
+law(t, 'a lent thread that cannot start is a warning, and none where threads share nothing', async t => {
   const forbidden: Host = {
     ...node,
     startWorker() {
@@ -178,18 +180,18 @@ t.test('a lent thread that cannot start is a warning, and none where threads sha
     [dying, /: a worker thread stopped \(exit code 3\)$/],
   ] as const) {
     const { threads, kernels, said, product, alone, live } = products({ host });
-    t.strictSame(threads.lend(product), alone);
+    t.strictSame(threads.withHelper(product), alone);
     while (said.length === 0) {
       await setTimeout(10);
-      t.strictSame(threads.lend(product), alone);
+      t.strictSame(threads.withHelper(product), alone);
     }
-    t.strictSame(threads.lend(product), alone);
+    t.strictSame(threads.withHelper(product), alone);
     t.match(said, [why]);
     t.equal(said.length, 1);
     await setTimeout(50);
     t.equal(kernels.heap.pool.live, live);
   }
   const page = products({ host: browser });
-  t.strictSame(page.threads.lend(page.product), page.alone);
+  t.strictSame(page.threads.withHelper(page.product), page.alone);
   t.strictSame([page.threads.runs, page.said], [0, []]);
 });

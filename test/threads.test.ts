@@ -16,6 +16,7 @@ import { Threads } from '@otimes/kernels';
 import { type AnyModule, Conv2d, crossEntropy, Flatten, Linear, MaxPool2d, mlp, ReLU, Sequential } from '@otimes/nn';
 import { Adam } from '@otimes/optim';
 import t from 'tap';
+import { law } from './helpers/law.ts';
 import { endsByItself } from './helpers/program.ts';
 
 /** So that calls of any size are cut. */
@@ -59,7 +60,7 @@ function trained(name: string): Float64Array {
   return Float64Array.from(results);
 }
 
-t.test('training ends at the same bits on 1, 2 and 3 threads', async t => {
+law(t, 'training ends at the same bits on 1, 2 and 3 threads', async t => {
   const backend = getBackend('cpu');
   if (!(backend instanceof WasmBackend)) throw new Error('there is no SIMD here');
   const threads = new Threads(backend.kernels, TINY);
@@ -79,7 +80,7 @@ t.test('training ends at the same bits on 1, 2 and 3 threads', async t => {
 
 // --- the interface ------------------------------------------------------------------------------------------------------
 
-t.test('setThreads says how many are in use, from when they are', async t => {
+law(t, 'setThreads says how many are in use, from when they are', async t => {
   t.equal(getThreads(), 1);
   const [a, b] = [randn([300, 200]), randn([200, 300])];
   const one = a.matmul(b).dataSync();
@@ -99,7 +100,7 @@ t.test('setThreads says how many are in use, from when they are', async t => {
     });
 });
 
-t.test('what users are given is in ordinary memory, and can be sent and cloned', async t => {
+law(t, 'what users are given is in ordinary memory, and can be sent and cloned', async t => {
   const x = rand([3, 4]);
   const kinds = [x.dataSync(), await x.data(), x.transpose(0, 1).dataSync(), x.ndarray().data.slice()];
   for (const array of kinds) {
@@ -108,7 +109,7 @@ t.test('what users are given is in ordinary memory, and can be sent and cloned',
   }
 });
 
-t.test('workers sleep when there is nothing to do', async t => {
+law(t, 'workers sleep when there is nothing to do', async t => {
   await setThreads(3);
   randn([300, 300]).matmul(randn([300, 300]));
   await setTimeout(50);

@@ -350,7 +350,7 @@ export class Lockstep {
         'sgdStep',
         [p, m, g],
         (p, m, g) => {
-          sgdStep(p!, m!, g!, { lr: 0.1, keep: 0.9, take: 0.7, look: 1, own: 0.5 });
+          sgdStep(p!, m!, g!, { lr: 0.1, momentum: 0.9, gain: 0.7, bufferWeight: 1, gradientWeight: 0.5 });
           return [p!, m!];
         },
       ],

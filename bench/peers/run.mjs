@@ -178,24 +178,6 @@ export function coldStarts(peers, contenders, rounds) {
   return Object.fromEntries([...ms].map(([name, list]) => [name, median(list)]));
 }
 
-/** Size in bytes of a program as a browser gets it: bundled, minified, gzipped. */
-export async function bundledSize(program) {
-  const { build } = await import('esbuild');
-  const { gzipSync } = await import('node:zlib');
-  const { outputFiles } = await build({
-    stdin: { contents: program, resolveDir: bench, loader: 'ts' },
-    bundle: true,
-    minify: true,
-    platform: 'browser',
-    format: 'esm',
-    conditions: ['@otimes/source'],
-    write: false,
-    outdir: join(bench, '.build'),
-    logLevel: 'error',
-  });
-  return outputFiles.reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
-}
-
 /** Size in bytes of a file of one of the packages, gzipped. */
 export async function gzippedFile(path) {
   const { gzipSync } = await import('node:zlib');

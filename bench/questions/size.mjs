@@ -1,20 +1,6 @@
 /** How long from the start of a process to the first training step, and how much does a browser download? */
 
-const ADAM = `
-import { randint, randn } from '@otimes/core';
-import { crossEntropy, mlp } from '@otimes/nn';
-import { Adam } from '@otimes/optim';
-const model = mlp([784, 512, 256, 10]);
-const optimizer = new Adam(model.parameters(), { lr: 1e-3 });
-const x = randn([128, 784]), y = randint(0, 10, [128]);
-for (let i = 0; i < 100; i++) {
-  optimizer.zeroGrad();
-  const loss = crossEntropy(model.call(x), y);
-  loss.backward();
-  optimizer.step();
-  console.log(loss.item());
-}`;
-const STEVE = ADAM.replaceAll('Adam', 'STEVE').replace('model.parameters()', 'model');
+import { ADAM, bundledSize, STEVE } from '../bundle.mjs';
 
 const TFJS = `
 import * as tf from '@tensorflow/tfjs-core';
@@ -42,7 +28,7 @@ const step = jit((w, x, y) => valueAndGrad(w => nn.logSoftmax(np.matmul(x, w)).m
 const [loss, gradient] = step(np.ones([784, 10]), np.ones([128, 784]), np.ones([128, 10]));
 console.log(await loss.data(), await gradient.data());`;
 
-export async function* rows({ bundledSize, gzippedFile, coldStarts, peers }) {
+export async function* rows({ gzippedFile, coldStarts, peers }) {
   const args = { sizes: [2, 16, 1], batch: 4 };
   const starts = coldStarts('tiny', args, ['tfjs-wasm', 'jax-js', 'PyTorch']);
   yield { question: 'CPU time from nothing to the first training step', unit: 'ms', values: starts };

@@ -21,7 +21,7 @@ let used: Kernels | null = null;
 /**
  * From now on large matrix products and convolutions on the device 'cpu', and of @otimes/linalg `eigh`, `cholesky` and
  * `inverse` from 512 rows on and all triangular solves, run in the OpenBLAS, MKL or Accelerate at `path` (defaults to the
- * first that the system finds by its usual name), on `threads` threads of its own (defaults to 1). Resolves to what it
+ * first that the system finds by its usual name), on `threads` threads of that library (defaults to 1). Resolves to what it
  * found. A second call replaces the first.
  *
  * Results change by rounding, and with the library and the processor. For Node alone, with the package koffi:

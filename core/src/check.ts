@@ -1,6 +1,6 @@
 /**
  * Checks of what a program hands in: arguments and options of every public function. TypeScript sees most mistakes, a
- * program in plain JavaScript none, so each door checks again. A check that passes costs some nanoseconds.
+ * program in plain JavaScript none, so each of these functions checks again. A check that passes costs some nanoseconds.
  */
 
 import { DTYPES } from './dtype.ts';

@@ -1,6 +1,10 @@
 /** @otimes/core: tensors over strided storage and define-by-run automatic differentiation. */
 
+// biome-ignore-all assist/source/organizeImports: a bundle begins with the packed kernels; in the middle they cost 2 kB when it is gzipped
+export { createWasmBackend, WasmBackend } from './backends/wasm/index.ts';
+
 export { type GradOptions, grad } from './autograd.ts';
+export { AwaitedBackend } from './backends/awaited.ts';
 export type {
   Backend,
   BinaryKernel,
@@ -17,7 +21,6 @@ export type { PoolKernels } from './backends/composed/pool.ts';
 export { ComposedBackend } from './backends/composed.ts';
 export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
-export { createWasmBackend, WasmBackend } from './backends/wasm/index.ts';
 export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';
 export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
 export type { Region } from './device.ts';

@@ -163,6 +163,11 @@ class Methods extends ElementwiseMethods {
     return reduce.all(this, axis, o);
   }
 
+  /** The sums of the elements up to each one along `axis`, as NumPy's cumsum. Booleans count as 0 and 1. */
+  cumsum(axis: number): Tensor {
+    return reduce.cumsum(this, axis);
+  }
+
   /** exp(x) / Σ exp(x) along `axis` (default the last), computed without overflow. Floating tensors only. */
   softmax(axis?: number): Tensor {
     return reduce.softmax(this, axis);

@@ -19,8 +19,9 @@ import { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors }
 
 /**
  * Writes the tensors to a safetensors file. The bytes go to a temporary file beside it, which then takes its name: a
- * crash at any moment leaves the old file or the new one, whole. What a process that was killed left of its own, the next
- * `save` under that name removes. Of tensors on a device that is read with await: `save(path, await readStateDict(tensors))`.
+ * crash at any moment leaves the old file or the new one, whole. Temporary files of processes that were killed are
+ * removed by the next `save` under that name. Of tensors on a device that is read with await:
+ * `save(path, await readStateDict(tensors))`.
  */
 export function save(path: string, tensors: StateDict, metadata?: Record<string, string>): void {
   const bytes = saveSafetensors(tensors, metadata);

@@ -1,4 +1,4 @@
-/** `defineOp`, the only door from an operation to the graph and to the backend. */
+/** `defineOp`, the only way by which an operation reaches the graph and the backend. */
 
 import type { Backend } from './backends/backend.ts';
 import { aDType, aFunction, aString, checkArgument, type Kind, received } from './check.ts';

@@ -1,12 +1,12 @@
 /** What a tensor is: a strided view of a storage, with its place in the autograd graph. `methods.ts` adds what it can do. */
 
+import { NdView } from '@otimes/linalg';
 import type { NdArray } from 'ndarray';
 import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, inspect, type Kind, received } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
 import type { Tensor } from './methods.ts';
-import { NdView } from './ndview.ts';
 import { type Json, print, toJson } from './print.ts';
 import { keepGraph } from './scope.ts';
 import { isContiguous, type Layout, type Shape, sameShape, sizeOf } from './shape.ts';

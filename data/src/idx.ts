@@ -1,5 +1,5 @@
 /**
- * IDX, the format of MNIST and its kin (yann.lecun.com/exdb/mnist): two zero bytes, one for the type, one for the number
+ * IDX, the format of MNIST and similar sets (yann.lecun.com/exdb/mnist): two zero bytes, one for the type, one for the number
  * of axes, the lengths as 32-bit integers, and the elements; all big-endian. Also gzip, in which such files often come.
  */
 
@@ -15,13 +15,13 @@ import {
   oneOf,
 } from '@otimes/core/extend';
 
-/** What the elements of a file are. */
+/** The type of the elements of a file. */
 export type IdxType = 'uint8' | 'int8' | 'int16' | 'int32' | 'float32' | 'float64';
 
 type Codec = {
   readonly code: number;
   readonly bytes: number;
-  /** What a tensor holds such elements in. */
+  /** The dtype of a tensor of such elements. */
   readonly dtype: 'int32' | 'float32' | 'float64';
   readonly get: (view: DataView, at: number) => number;
   readonly set: (view: DataView, at: number, value: number) => void;
@@ -115,8 +115,8 @@ function elements(view: DataView, start: number, size: number, { bytes, dtype, g
 
 /**
  * An IDX file with the elements of `x`. `type` defaults to that of the tensor's own dtype, and for bool to uint8.
- * Throws a RangeError at an element that the type cannot hold exactly. From a device that is read with await, write
- * `tensor(await x.data(), { shape: x.shape })`.
+ * Throws a RangeError at an element that the type cannot hold exactly. Of a tensor on a device that is read with await:
+ * `writeIdx(await x.cpu())`.
  */
 export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
   checkArgument('writeIdx', 'x', x, aTensor);
@@ -144,7 +144,7 @@ export function writeIdx(x: Tensor, o: { type?: IdxType } = {}): Uint8Array {
 }
 
 /**
- * What a gzip file holds, in browsers and in Node. A broken file, or more than `limit` bytes inside (defaults to 2³⁰), is
+ * The content of a gzip file, in browsers and in Node. A broken file, or more than `limit` bytes inside (defaults to 2³⁰), is
  * a FormatError.
  */
 export async function gunzip(bytes: Uint8Array, o: { limit?: number } = {}): Promise<Uint8Array> {

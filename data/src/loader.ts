@@ -77,7 +77,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
   readonly #collate: ((samples: Awaited<S>[]) => unknown) | undefined;
   /** The epoch in progress, of the loop that began last. */
   #epoch: Epoch | null = null;
-  /** Batches that the next epoch skips, because an earlier run had them. */
+  /** Batches that the next epoch skips, because an earlier run handed them out. */
   #skip = 0;
 
   constructor(dataset: Dataset<S>, o: LoaderOptions<S, B>) {
@@ -128,7 +128,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     const prepare = (batches: number): void => {
       while (ahead.length < batches && epoch.position + ahead.length < this.length) {
         const batch = this.#batchLater(this.#indices(epoch, epoch.position + ahead.length));
-        // A batch that nobody comes to want may fail in silence.
+        // A batch that is never asked for may fail silently.
         batch.catch(() => {});
         ahead.push(batch);
       }
@@ -145,7 +145,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     }
   }
 
-  /** Where the loader is, to go on from. In the body of a loop, its batch counts as done. */
+  /** The position of the loader, to go on from there. In the body of a loop, the current batch counts as done. */
   stateDict(): StateDict {
     const rng = this.#epoch === null ? this.#rng?.getState() : this.#epoch.rng;
     return {
@@ -156,7 +156,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     };
   }
 
-  /** The next loop hands out what followed when `state` was taken. Dataset, batchSize and shuffle must be as they were. */
+  /** The next loop goes on after the batch at which `state` was taken. Dataset, batchSize and shuffle must be the same. */
   loadStateDict(state: StateDict): void {
     checkArgument('DataLoader.loadStateDict', 'state', state, aStateDict);
     const expected = Object.keys(this.stateDict()).sort().join(', ');
@@ -175,7 +175,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
     const position = numberIn('position');
     if (!Number.isInteger(position) || position < 0 || position > this.length)
       throw new RangeError(`DataLoader: the state is at batch ${position} of ${this.length}`);
-    // The generator refuses a wrong state, and is the first to change.
+    // The generator comes first, since it throws for a wrong state.
     if (this.#rng !== null) this.#rng.setState(valuesIn(state, 'rng', 4));
     this.#skip = position;
     this.#epoch = null;
@@ -223,7 +223,7 @@ export class DataLoader<S, B = Collated<Awaited<S>>> implements Iterable<B>, Asy
   async #batchLater(indices: Int32Array): Promise<B> {
     const { dataset } = this;
     if (this.#collate === undefined && dataset.batch !== undefined) return this.#arrived(await dataset.batch(indices));
-    // Each `get` has its own async function, so that one that throws does not leave the promises before it unheard.
+    // Each `get` runs in its own async function: if one throws, the rejections of the others are still handled.
     const samples = await Promise.all(Array.from(indices, async index => dataset.get(index)));
     return this.#arrived(await (this.#collate === undefined ? collate(samples) : this.#collate(samples)));
   }
@@ -241,7 +241,7 @@ function onDevice(value: unknown, device: string): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, onDevice(one, device)]));
 }
 
-/** `value`, unless it is a promise. */
+/** Returns `value`; throws if it is a promise. */
 function present(value: unknown): unknown {
   if (!(value instanceof Promise)) return value;
   value.catch(() => {});

@@ -1,4 +1,4 @@
-/** Changes of whole sets of images or features. */
+/** Transforms of whole sets of images or features. */
 
 import { DTypeError, noGrad, ShapeError, Tensor, tensor, where } from '@otimes/core';
 import { aTensor, checkArgument, checkFinite, type Kind } from '@otimes/core/extend';
@@ -52,7 +52,7 @@ export type Standardization = { mean: Tensor; std: Tensor; apply: (x: Tensor) =>
 
 /**
  * Statistics of the training set [n, ...features], to bring every set to mean 0 and standard deviation 1 (of n, not
- * n − 1). A feature that is constant up to rounding has `std` 1, so that it becomes 0.
+ * n − 1). The `std` of a feature that is constant up to rounding is 1, so that the feature becomes 0.
  */
 export function standardize(train: Tensor): Standardization {
   checkFloat('standardize', train);

@@ -76,19 +76,20 @@ export function adam<T>(
 }
 
 /**
- * buf ← keep buf + take g;  p ← p − lr (look buf + own g). SGD with momentum μ: keep = μ, take = 1 − dampening, look = 1,
- * own = 0; with Nesterov's look = μ and own = 1; at the first step keep = 0 and take = 1.
+ * buf ← momentum buf + gain g;  p ← p − lr (bufferWeight buf + gradientWeight g). SGD with momentum μ: momentum = μ,
+ * gain = 1 − dampening, bufferWeight = 1, gradientWeight = 0; with Nesterov's bufferWeight = μ and gradientWeight = 1; at the first
+ * step momentum = 0 and gain = 1.
  */
 export function sgd<T>(
-  n: i32, p: usize, buf: usize, g: usize, lr: f64, keep: f64, take: f64, look: f64, own: f64,
+  n: i32, p: usize, buf: usize, g: usize, lr: f64, momentum: f64, gain: f64, bufferWeight: f64, gradientWeight: f64,
 ): void {
   if (n <= 0) return;
   do {
     const zero = all<T>(0);
     const gradient = loadUpTo<T>(g, n, zero);
-    const momentum = madd<T>(loadUpTo<T>(buf, n, zero), all<T>(keep), v128.mul<T>(gradient, all<T>(take)));
-    storeUpTo<T>(buf, momentum, n);
-    const direction = madd<T>(momentum, all<T>(look), v128.mul<T>(gradient, all<T>(own)));
+    const buffer = madd<T>(loadUpTo<T>(buf, n, zero), all<T>(momentum), v128.mul<T>(gradient, all<T>(gain)));
+    storeUpTo<T>(buf, buffer, n);
+    const direction = madd<T>(buffer, all<T>(bufferWeight), v128.mul<T>(gradient, all<T>(gradientWeight)));
     storeUpTo<T>(p, madd<T>(direction, all<T>(-lr), loadUpTo<T>(p, n, zero)), n);
     n -= lanes<T>();
     p += 16;

@@ -159,3 +159,82 @@ export function unpack(from: usize, out: usize, size: i32): void {
     for (const end = min(n + count, size); n < end; n++) store<u8>(out + n, load<u8>(out + n - d0 - 1));
   }
 }
+
+// --- modules, arranged for packing ----------------------------------------------------------------------------------------
+
+// Where the next byte is read, where the next index of a local is, and where the next byte is written.
+let source: usize;
+let locals: usize;
+let target: usize;
+
+function copy(count: u32): void {
+  for (; count > 0; count--) store<u8>(target++, load<u8>(source++));
+}
+
+/** Copies an unsigned integer in LEB128 of at most 4 bytes. */
+function number(): u32 {
+  let value: u32 = 0, shift: u32 = 0, byte: u32 = 0;
+  do {
+    byte = load<u8>(source);
+    value |= (byte & 127) << shift;
+    shift += 7;
+    copy(1);
+  } while (byte > 127);
+  return value;
+}
+
+function numbers(count: u32): void {
+  for (; count > 0; count--) number();
+}
+
+/** Copies what follows the byte of an instruction. */
+function operands(op: u32): void {
+  if (op == 0xfd) {
+    const vector = number();
+    if (vector - 21 < 14) copy(1); // lanes
+    else if (vector - 12 < 2) copy(16);
+    else if (vector < 12 || vector - 84 < 10) numbers(vector - 84 < 8 ? 3 : 2); // addresses, and a lane
+  } else if (op - 0x28 < 23) numbers(2);
+  else if (op == 0xfc) {
+    const bulk = number();
+    if (bulk > 9) numbers(12 - bulk); // copies and fills
+  }
+  else if (op == 0x0e) numbers(number() + 1); // a table of branches
+  else if (op == 0x43) copy(4);
+  else if (op == 0x44) copy(8);
+  else if (op - 2 < 3 || op - 0x0c < 2 || op == 0x10 || op - 0x23 < 2 || op == 0x41 || op == 0x42) number();
+}
+
+/**
+ * Writes the module to `out` that build.mjs has arranged (kernels/arrange.mjs); returns where it ends. The indices of locals
+ * stand behind all the rest, since what follows them depends less on them than on what stands before; and functions do not
+ * tell their lengths, which are written with 3 bytes each.
+ */
+export function restore(from: usize, out: usize): usize {
+  target = out;
+  source = from + 12;
+  locals = from + load<u32>(from);
+  const end = locals;
+  copy(load<u32>(from + 4));
+  const last = out + load<u32>(from + 8);
+  while (target < last) {
+    const body = target;
+    target += 3;
+    for (let groups = number(); groups > 0; groups--) numbers(2);
+    // Blocks that are open; the last `end` closes the function.
+    for (let open = 1; open > 0; ) {
+      const op: u32 = load<u8>(source);
+      copy(1);
+      if (op - 2 < 3) open++;
+      else if (op == 0x0b) open--;
+      if (op - 0x20 < 3) {
+        do store<u8>(target++, load<u8>(locals)); while (load<u8>(locals++) > 127);
+      } else operands(op);
+    }
+    const length = <u32>(target - body) - 3;
+    store<u16>(body, length & 127 | (length << 1 & 0x7f00) | 0x8080);
+    store<u8>(body + 2, length >> 14);
+  }
+  copy(<u32>(end - source));
+  return target;
+}

@@ -1,6 +1,6 @@
 /** A native BLAS and LAPACK that a user has, as the kernels and their callers see it; see blas/ for how. */
 
-import { host } from '#host';
+import { openBlas as open } from '#host';
 import type { Kernels, Override } from './instance.ts';
 
 export type BlasOptions = {
@@ -47,5 +47,5 @@ export type NativeBlas = {
  * without a library, and for one that lacks a function.
  */
 export function openBlas(path?: string, o: BlasOptions = {}): Promise<NativeBlas> {
-  return host.openBlas(path, o);
+  return open(path, o);
 }

@@ -1,6 +1,7 @@
 /** The host where there is nothing to add but workers: a browser, or another runtime without V8's flags. See `Host`. */
 
-import type { Host } from './host.ts';
+import type { BlasOptions, NativeBlas } from './blas.ts';
+import type { Host, HostWorker } from './host.ts';
 
 /** What of a browser's globals we use, typed here because only TypeScript's DOM library declares it. */
 type Scope = {
@@ -24,7 +25,7 @@ onmessage = event => {
   if (next) onmessage = event => next(event.data);
 };`;
 
-function whyNoWorker(): string | null {
+export function whyNoWorker(): string | null {
   if (typeof SharedArrayBuffer === 'undefined' || scope.crossOriginIsolated !== true)
     return (
       'memory can be shared only on a page that is cross-origin isolated; serve it with the headers ' +
@@ -33,54 +34,55 @@ function whyNoWorker(): string | null {
   return scope.Worker === undefined ? 'no workers can be started from here' : null;
 }
 
-export const host: Host = {
-  enableRelaxedSimd() {},
-  makeCollector: () => null,
-  openBlas: () =>
-    Promise.reject(new Error('useBlas: native libraries need Node; here the WebAssembly kernels do the work')),
+export function enableRelaxedSimd(): void {}
 
-  whyNoWorker,
+export const makeCollector = (): (() => void) | null => null;
 
-  whyOneThread() {
-    const why = whyNoWorker();
-    if (scope.document === undefined) return why;
-    // NOTE: so the memory of a page's main thread is not shared either, whose buffers some interfaces refuse.
-    if (why === null) return 'the main thread of a page may not wait for other threads; use otimes inside of a Worker';
-    return `${why}, and use otimes inside of a Worker`;
-  },
+export const openBlas = (_path: string | undefined, _o: BlasOptions): Promise<NativeBlas> =>
+  Promise.reject(new Error('useBlas: native libraries need Node; here the WebAssembly kernels do the work'));
 
-  startWorker(source, data, stopped) {
-    const why = "a page's Content-Security-Policy must allow workers from blobs (worker-src blob:)";
-    const url = URL.createObjectURL(new Blob([source, EPILOGUE], { type: 'text/javascript' }));
-    try {
-      const worker = new scope.Worker!(url);
-      const ready = new Promise<void>((resolve, reject) => {
-        worker.onmessage = () => {
-          URL.revokeObjectURL(url);
-          resolve();
-        };
-        worker.onerror = event => {
-          event.preventDefault?.();
-          URL.revokeObjectURL(url);
-          stopped(`stopped (${event.message ?? 'no reason given'})`);
-          reject(new Error(`a worker did not start: ${event.message || `no reason given; ${why}`}`));
-        };
-      });
-      worker.postMessage(data);
-      return {
-        ready,
-        alive: () => true, // nothing tells
-        post: data => worker.postMessage(data),
-        async stop() {
-          worker.onerror = null;
-          worker.terminate();
-        },
+export function whyOneThread(): string | null {
+  const why = whyNoWorker();
+  if (scope.document === undefined) return why;
+  // NOTE: so the memory of a page's main thread is not shared either, whose buffers some interfaces refuse.
+  if (why === null) return 'the main thread of a page may not wait for other threads; use otimes inside of a Worker';
+  return `${why}, and use otimes inside of a Worker`;
+}
+
+export function startWorker(source: string, data: object, stopped: (how: string) => void): HostWorker {
+  const why = "a page's Content-Security-Policy must allow workers from blobs (worker-src blob:)";
+  const url = URL.createObjectURL(new Blob([source, EPILOGUE], { type: 'text/javascript' }));
+  try {
+    const worker = new scope.Worker!(url);
+    const ready = new Promise<void>((resolve, reject) => {
+      worker.onmessage = () => {
+        URL.revokeObjectURL(url);
+        resolve();
       };
-    } catch (error) {
-      URL.revokeObjectURL(url);
-      throw new Error(`a worker did not start: ${error instanceof Error ? error.message : error}; ${why}`, {
-        cause: error,
-      });
-    }
-  },
-};
+      worker.onerror = event => {
+        event.preventDefault?.();
+        URL.revokeObjectURL(url);
+        stopped(`stopped (${event.message ?? 'no reason given'})`);
+        reject(new Error(`a worker did not start: ${event.message || `no reason given; ${why}`}`));
+      };
+    });
+    worker.postMessage(data);
+    return {
+      ready,
+      alive: () => true, // nothing tells
+      post: data => worker.postMessage(data),
+      async stop() {
+        worker.onerror = null;
+        worker.terminate();
+      },
+    };
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    throw new Error(`a worker did not start: ${error instanceof Error ? error.message : error}; ${why}`, {
+      cause: error,
+    });
+  }
+}
+
+/** All of it, for who may be given another host. Whoever imports single functions bundles no more. */
+export const host: Host = { enableRelaxedSimd, makeCollector, openBlas, whyOneThread, whyNoWorker, startWorker };

@@ -1,6 +1,6 @@
 /** The host's synchronous garbage collection, trusted only after it was seen to work. */
 
-import { host } from '#host';
+import { makeCollector } from '#host';
 
 /** Collects garbage before it returns, so that WeakRefs of unreachable objects are empty afterwards. */
 export type Collector = () => void;
@@ -27,7 +27,7 @@ let known: Collector | null | undefined;
 export function collector(): Collector | null {
   if (known === undefined) {
     try {
-      known = host.makeCollector();
+      known = makeCollector();
       if (known !== null && !selfTest(known)) known = null;
     } catch {
       known = null;

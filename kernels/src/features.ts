@@ -1,6 +1,6 @@
 /** Which variant of the kernels runs here: found by executing a probe, since a version number promises nothing. */
 
-import { host } from '#host';
+import { enableRelaxedSimd } from '#host';
 import { wasm } from './wasm.ts';
 
 /** `relaxed` fuses multiply and add where the processor can; `simd` needs 128-bit SIMD alone. */
@@ -41,7 +41,7 @@ let known: readonly Variant[] | undefined;
 /** The variants that run here, the faster first; none without SIMD, where callers use plain TypeScript. */
 export function variants(): readonly Variant[] {
   if (known === undefined) {
-    if (wasm !== undefined && !wasm.validate(PROBES.relaxed)) host.enableRelaxedSimd();
+    if (wasm !== undefined && !wasm.validate(PROBES.relaxed)) enableRelaxedSimd();
     known = (['relaxed', 'simd'] as const).filter(runs);
   }
   return known;

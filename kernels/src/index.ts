@@ -27,5 +27,7 @@ export { instantiateLinalg } from './linalg.ts';
 export { Memory, type MemoryOptions } from './memory.ts';
 export { OutOfMemory, Pool, type PoolStats } from './pool.ts';
 export { sharedVariant } from './shared.ts';
-export { type ThreadOptions, Threads } from './threads/threads.ts';
+export type { ThreadOptions } from './threads/group.ts';
+export { SecondThread } from './threads/second.ts';
+export { Threads } from './threads/threads.ts';
 export type { WasmMemory } from './wasm.ts';

@@ -3,7 +3,7 @@
  * when asked for and good until the memory grows.
  */
 
-import { host } from '#host';
+import { whyOneThread } from '#host';
 import { PAGE, type WasmMemory, wasm } from './wasm.ts';
 
 const GIB = 2 ** 30;
@@ -47,7 +47,7 @@ export class Memory {
   static create({
     initial = GIB,
     maximum = 4 * GIB,
-    shared = host.whyOneThread() === null,
+    shared = whyOneThread() === null,
   }: MemoryOptions = {}): Memory | null {
     if (wasm === undefined) return null;
     const pages = (bytes: number) => Math.max(1, Math.ceil(bytes / PAGE));

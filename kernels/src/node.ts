@@ -7,7 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { createContext, runInNewContext, Script } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { openBlas } from './blas/library.ts';
-import type { Host } from './host.ts';
+import type { Host, HostWorker } from './host.ts';
 
 /** In front of a worker's source. NOTE: `exit` is emitted by process.exit, not by Worker.terminate. */
 const PRELUDE = `
@@ -27,66 +27,67 @@ const { Bun } = globalThis as { readonly Bun?: { gc(now: boolean): void } };
  */
 const canAsk = Bun === undefined && process.versions.deno === undefined;
 
-export const host: Host = {
-  enableRelaxedSimd() {
-    // Newer versions have it on and print an error for the unknown flag.
-    if (Number(process.versions.node.split('.')[0]) < 21) setFlagsFromString('--experimental-wasm-relaxed-simd');
-  },
+export function enableRelaxedSimd(): void {
+  // Newer versions have it on and print an error for the unknown flag.
+  if (Number(process.versions.node.split('.')[0]) < 21) setFlagsFromString('--experimental-wasm-relaxed-simd');
+}
 
-  makeCollector() {
-    if (Bun !== undefined) return () => Bun.gc(true);
-    setFlagsFromString('--expose-gc');
-    const gc: unknown = runInNewContext('gc');
-    if (typeof gc !== 'function') return null;
-    // NOTE: the language keeps the target of a WeakRef alive until the running job ends, which in a synchronous loop is
-    // never. Evaluating any script in a context with microtasks of its own ends that; it runs none of the main queue.
-    const context = createContext({}, { microtaskMode: 'afterEvaluate' });
-    const nothing = new Script('0');
-    return () => {
-      nothing.runInContext(context);
-      gc();
-    };
-  },
+export function makeCollector(): (() => void) | null {
+  if (Bun !== undefined) return () => Bun.gc(true);
+  setFlagsFromString('--expose-gc');
+  const gc: unknown = runInNewContext('gc');
+  if (typeof gc !== 'function') return null;
+  // NOTE: the language keeps the target of a WeakRef alive until the running job ends, which in a synchronous loop is
+  // never. Evaluating any script in a context with microtasks of its own ends that; it runs none of the main queue.
+  const context = createContext({}, { microtaskMode: 'afterEvaluate' });
+  const nothing = new Script('0');
+  return () => {
+    nothing.runInContext(context);
+    gc();
+  };
+}
 
-  openBlas,
+export const whyOneThread = (): string | null => null;
+export const whyNoWorker = (): string | null => null;
 
-  whyOneThread: () => null,
-  whyNoWorker: () => null,
-
-  startWorker(source, data, stopped) {
-    // Nothing of the program's own flags and environment: a loader would be loaded by every worker.
-    const worker = new Worker(source + PRELUDE, { eval: true, execArgv: [], env: {} });
-    let stopping = false;
-    const end = (how: string) => {
-      if (!stopping) stopped(how);
-    };
-    const ready = new Promise<void>((resolve, reject) => {
-      worker.once('message', () => {
-        // Only since now; until then the program waits for it.
-        if (!stopping) worker.unref();
-        if (canAsk) worker.performance.eventLoopUtilization();
-        resolve();
-      });
-      worker.once('error', error => {
-        end(`stopped (${error.message})`);
-        reject(new Error(`a worker thread did not start: ${error.message}`, { cause: error }));
-      });
-      worker.once('exit', code => {
-        end(`stopped (exit code ${code})`);
-        reject(new Error(`a worker thread did not start (exit code ${code})`));
-      });
+export function startWorker(source: string, data: object, stopped: (how: string) => void): HostWorker {
+  // Nothing of the program's own flags and environment: a loader would be loaded by every worker.
+  const worker = new Worker(source + PRELUDE, { eval: true, execArgv: [], env: {} });
+  let stopping = false;
+  const end = (how: string) => {
+    if (!stopping) stopped(how);
+  };
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.once('message', () => {
+      // Only since now; until then the program waits for it.
+      if (!stopping) worker.unref();
+      if (canAsk) worker.performance.eventLoopUtilization();
+      resolve();
     });
-    worker.postMessage(data);
-    return {
-      ready,
-      // NOTE: events come only when the event loop runs. This asks the thread itself, which answers −1 once it has stopped
-      // (and 0 before its loop began, which the call at 'ready' rules out, and until this thread's loop has run since then).
-      alive: () => worker.threadId !== -1 && (!canAsk || worker.performance.eventLoopUtilization().idle >= 0),
-      post: data => worker.postMessage(data),
-      async stop() {
-        stopping = true;
-        await worker.terminate();
-      },
-    };
-  },
-};
+    worker.once('error', error => {
+      end(`stopped (${error.message})`);
+      reject(new Error(`a worker thread did not start: ${error.message}`, { cause: error }));
+    });
+    worker.once('exit', code => {
+      end(`stopped (exit code ${code})`);
+      reject(new Error(`a worker thread did not start (exit code ${code})`));
+    });
+  });
+  worker.postMessage(data);
+  return {
+    ready,
+    // NOTE: events come only when the event loop runs. This asks the thread itself, which answers −1 once it has stopped
+    // (and 0 before its loop began, which the call at 'ready' rules out, and until this thread's loop has run since then).
+    alive: () => worker.threadId !== -1 && (!canAsk || worker.performance.eventLoopUtilization().idle >= 0),
+    post: data => worker.postMessage(data),
+    async stop() {
+      stopping = true;
+      await worker.terminate();
+    },
+  };
+}
+
+export { openBlas };
+
+/** All of it, for who may be given another host. */
+export const host: Host = { enableRelaxedSimd, makeCollector, openBlas, whyOneThread, whyNoWorker, startWorker };

@@ -4,18 +4,19 @@
  */
 
 import type { Variant } from './features.ts';
-import { unpack as decoder } from './generated/unpack.gen.ts';
 import { unfused } from './unfused.ts';
 import { PAGE, type WasmMemory, wasm } from './wasm.ts';
 
-/** The variant `relaxed` of a module: `size` bytes, with LZMA and as base64. */
-export type Packed = { readonly size: number; readonly packed: string };
+/** The variant `relaxed` of a module, arranged into `size` bytes, with LZMA and as base64; and the module that undoes both. */
+export type Packed = { readonly decoder: string; readonly size: number; readonly packed: string };
 
 type Decoder = {
   readonly memory: WasmMemory;
   /** Where the decoder's own part of the memory ends. */
   readonly own: { readonly value: number };
   unpack(from: number, out: number, size: number): void;
+  /** Undoes the arrangement, and returns where the module ends. */
+  restore(from: number, out: number): number;
 };
 
 function fromBase64(text: string): Uint8Array {
@@ -26,15 +27,17 @@ function fromBase64(text: string): Uint8Array {
 }
 
 /** The bytes of a module. NOTE: needs WebAssembly, without which nobody has a use for them. */
-export function unpack({ size, packed }: Packed, variant: Variant): Uint8Array {
+export function unpack({ decoder, size, packed }: Packed, variant: Variant): Uint8Array {
   const bytes = fromBase64(packed);
   const module = new wasm!.Module(fromBase64(decoder));
-  const { memory, own, unpack } = new wasm!.Instance(module).exports as Decoder;
-  const out = own.value + bytes.length;
-  const missing = out + size - memory.buffer.byteLength;
+  const { memory, own, unpack, restore } = new wasm!.Instance(module).exports as Decoder;
+  const arranged = own.value + bytes.length;
+  const out = arranged + size;
+  // A module is longer than its arrangement, by 3 bytes for each function at most.
+  const missing = out + 2 * size - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
   new Uint8Array(memory.buffer).set(bytes, own.value);
-  unpack(own.value, out, size);
-  const relaxed = new Uint8Array(memory.buffer).slice(out, out + size);
+  unpack(own.value, arranged, size);
+  const relaxed = new Uint8Array(memory.buffer).slice(out, restore(arranged, out));
   return variant === 'relaxed' ? relaxed : unfused(relaxed);
 }

@@ -2,7 +2,6 @@
 // leads from an old eigenbasis to the new one.
 
 import { Background, EighJob, type EighWorker } from '@otimes/kernels';
-import ndarray from 'ndarray';
 import { type Eigen, eigh } from './eigh.ts';
 import { describe, fail } from './errors.ts';
 import { matmul } from './gemm.ts';
@@ -17,6 +16,7 @@ import {
   rowMajor,
   symmetryTolerance,
 } from './ndarray.ts';
+import { ndarrayOf } from './ndview.ts';
 
 export type BackgroundEighOptions = {
   /** A basis [n, n] in columns, of the matrix's dtype: then `rotation` leads from its coordinates to those of the vectors. */
@@ -132,7 +132,7 @@ class Pending implements BackgroundEigh {
   }
 
   #square(data: Real): RealNdArray {
-    return ndarray(data, [this.#job.n, this.#job.n]);
+    return ndarrayOf(data, [this.#job.n, this.#job.n]);
   }
 
   take(wait: boolean): TurnedEigen | null {
@@ -142,7 +142,7 @@ class Pending implements BackgroundEigh {
       const { status } = job;
       if (status === 'done')
         this.#result = {
-          values: ndarray(job.values, [job.n]),
+          values: ndarrayOf(job.values, [job.n]),
           vectors: this.#square(job.vectors),
           rotation: job.basis && this.#square(job.basis),
         };
@@ -183,7 +183,7 @@ class Pending implements BackgroundEigh {
     const { values, vectors } = found;
     // There is room for it where there was for the decomposition.
     const rotation = basis && this.#square(rotationKernel(n, basis, vectors)!);
-    return { values: ndarray(values, [n]), vectors: this.#square(vectors), rotation };
+    return { values: ndarrayOf(values, [n]), vectors: this.#square(vectors), rotation };
   }
 
   #fail(status: 'refused' | 'diverged' | 'failed'): never {

@@ -1,6 +1,6 @@
 // The symmetric eigenproblem: scaled on the way in, sorted and with definite signs on the way out.
 
-import ndarray, { type NdArray } from 'ndarray';
+import type { NdArray } from 'ndarray';
 import { eighKernel } from './kernels.ts';
 import {
   type AnyNdArray,
@@ -17,6 +17,7 @@ import {
   resultDtype,
   zeros,
 } from './ndarray.ts';
+import { ndarrayOf } from './ndview.ts';
 import { replaced, solver } from './solver.ts';
 
 /** values [n], ascending and always float64; vectors [n, n], column j belonging to values[j]. */
@@ -40,7 +41,7 @@ export function eigh(a: AnyNdArray, o: PrecisionOptions = {}): Eigen {
   const found = replaced(a.shape[0]).eigh === undefined ? eighKernel(a, precision) : null;
   if (found !== null) {
     const { values, vectors } = found;
-    return { values: ndarray(values, [values.length]), vectors: ndarray(vectors, [...a.shape]) };
+    return { values: ndarrayOf(values, [values.length]), vectors: ndarrayOf(vectors, [...a.shape]) };
   }
   const { rows: n, data } = readSymmetric('eigh', a);
   const scale = normalise(data);
@@ -65,7 +66,7 @@ export function eigenOutput(values: Real, rows: Real, scale: number, dtype: Real
       for (let l = j; l < end; l++) columns[i * n + l] = signs[l]! * rows[order[l]! * n + i]!;
     }
   }
-  return { values: ndarray(sorted, [n]), vectors: ndarray(columns, [n, n]) };
+  return { values: ndarrayOf(sorted, [n]), vectors: ndarrayOf(columns, [n, n]) };
 }
 
 function signOf(vector: Real): 1 | -1 {

@@ -8,6 +8,7 @@ export { type MatmulOptions, matmul } from './gemm.ts';
 export { eighJacobi } from './jacobi.ts';
 export { kron, kronMatvec, unvec, vec } from './kron.ts';
 export type { AnyNdArray, PrecisionOptions, Real, RealNdArray } from './ndarray.ts';
+export { NdView } from './ndview.ts';
 export { plainSolver } from './plain/solver.ts';
 export { qr } from './qr.ts';
 export { type Solver, setSolver } from './solver.ts';

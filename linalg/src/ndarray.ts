@@ -1,7 +1,8 @@
-// The door between scijs ndarrays and the algorithms. Outside: any dtype, strides, offset. Inside there is one
+// The way between scijs ndarrays and the algorithms. Outside: any dtype, strides, offset. Inside there is one
 // canonical form, contiguous row-major float64, and the way out is a fresh row-major ndarray.
-import ndarray, { type Data, type NdArray } from 'ndarray';
+import type { Data, NdArray } from 'ndarray';
 import { describe, fail } from './errors.ts';
+import { ndarrayOf } from './ndview.ts';
 
 /** What every function takes: an ndarray of numbers; any dtype, strides (negative too) and offset. */
 export type AnyNdArray = NdArray<Data<number>>;
@@ -19,7 +20,7 @@ export type PrecisionOptions = {
 };
 
 /**
- * The door of every public function: throws unless `arrays` are ndarrays, and `o` a plain object of options in `known`, each
+ * Checks the arguments of a public function: throws unless `arrays` are ndarrays, and `o` a plain object of options in `known`, each
  * one of the values listed there (null: any).
  */
 export function expectArguments(
@@ -72,7 +73,7 @@ export const resultDtype = (...inputs: AnyNdArray[]): RealDtype =>
 
 /** `data` (row-major, ours) as the ndarray that leaves the package; copied only where the type changes. */
 export const output = (data: Real, shape: number[], dtype: RealDtype): RealNdArray =>
-  ndarray(converted(data, dtype), shape);
+  ndarrayOf(converted(data, dtype), shape);
 
 /** `data` itself where it has the type, else a copy. */
 export function converted(data: Real, dtype: RealDtype): Real {

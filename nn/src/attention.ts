@@ -3,7 +3,7 @@
 import { describe, ShapeError, Tensor } from '@otimes/core';
 import { aBoolean, aTensor, checkArgument, checkOptions } from '@otimes/core/extend';
 import { insides } from './calls.ts';
-import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
+import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { attentionWeights } from './functional.ts';
 import { Linear } from './linear.ts';
@@ -12,13 +12,13 @@ import { Module } from './module.ts';
 export type AttentionOptions = Placement & {
   /** Of the four linear layers; default true. */
   bias?: boolean;
-  /** Probability with which a share of attention is dropped in training; default 0. */
+  /** Probability of dropping an attention weight in training; default 0. */
   dropout?: number;
 };
 
 /**
- * Each position of x [B, T, dModel] gathers from all others what they say: softmax(q kᵀ / √dHead) v in each head, then a
- * linear map `o`. Head h owns the features h·dHead … (h+1)·dHead−1 of q, k and v, as in PyTorch.
+ * Each position of x [B, T, dModel] attends to all positions: softmax(q kᵀ / √dHead) v in each head, then the linear map
+ * `o`; [B, T, dModel] again. Head h has the features h·dHead … (h+1)·dHead−1 of q, k and v, as in PyTorch.
  *
  * The optional `mask` is bool, [T, T] or [B, T, T]: true where position t (the row) may attend to position s (the column).
  * `const t = arange(T); t.unsqueeze(1).ge(t)` is the causal one. A position that may attend to nothing gets NaN.
@@ -34,7 +34,7 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
 
   constructor(dModel: number, heads: number, o: AttentionOptions = {}) {
     super();
-    checkOptions('MultiHeadAttention', o, { bias: aBoolean, dropout: aShare, ...PLACEMENT });
+    checkOptions('MultiHeadAttention', o, { bias: aBoolean, dropout: aProbability, ...PLACEMENT });
     checkPositive('MultiHeadAttention', { dModel, heads });
     if (dModel % heads !== 0)
       throw new RangeError(`MultiHeadAttention: expected heads to divide dModel, got ${heads} for ${dModel}`);

@@ -1,11 +1,11 @@
-/** What constructors of layers share: sizes, and where and how parameters are made. */
+/** Checks that constructors of layers share: sizes, and where and how parameters are made. */
 
 import { type DType, Generator } from '@otimes/core';
 import { aCount, aDevice, aDType, anInstance, checkArgument, isPlainObject, type Kind } from '@otimes/core/extend';
 
 /** Where and how parameters are made. */
 export type Placement = {
-  /** Draws first weights, and dropout; default: the generator that `manualSeed` seeds. */
+  /** Draws the initial weights, and what dropout drops; default: the generator that `manualSeed` seeds. */
   rng?: Generator;
   /** Default 'float32'. */
   dtype?: DType;
@@ -13,20 +13,20 @@ export type Placement = {
   device?: string;
 };
 
-/** As options of layers. */
+/** The kinds of these options. */
 export const PLACEMENT = {
   rng: anInstance(Generator, 'a Generator'),
   dtype: aDType,
   device: aDevice,
 };
 
-/** These options alone, as the functions take them that make tensors; those left out stay out. */
+/** These options without all others, as functions that make tensors take them; undefined ones are left out. */
 export function placed({ rng, dtype, device }: { [K in keyof Placement]?: Placement[K] | undefined }): Placement {
   return { ...(rng && { rng }), ...(dtype && { dtype }), ...(device && { device }) };
 }
 
-/** The same for what is not drawn. */
-export function still({ dtype, device }: Placement): Omit<Placement, 'rng'> {
+/** The same without `rng`, for tensors that are not random. */
+export function withoutRng({ dtype, device }: Placement): Omit<Placement, 'rng'> {
   return placed({ dtype, device });
 }
 
@@ -35,19 +35,19 @@ export function checkPositive(where: string, sizes: Record<string, unknown>): vo
   for (const [name, value] of Object.entries(sizes)) checkArgument(where, name, value, aCount);
 }
 
-/** A probability of dropping. */
-export const aShare: Kind = {
+/** The probability of dropping an element. */
+export const aProbability: Kind = {
   expected: 'a probability 0 ≤ p < 1',
   is: v => typeof v === 'number' && v >= 0 && v < 1,
   error: RangeError,
 };
 
-/** What is added to a variance. */
+/** A number that is added to a variance. */
 export const anEps: Kind = {
   expected: 'a number ≥ 0',
   is: v => typeof v === 'number' && v >= 0 && v < Infinity,
   error: RangeError,
 };
 
-/** Options of which some cannot be left out. */
-export const someOptions: Kind = { expected: 'an object of options', is: isPlainObject };
+/** Options of which some are required. */
+export const requiredOptions: Kind = { expected: 'an object of options', is: isPlainObject };

@@ -15,15 +15,15 @@ export type Conv2dOptions = Placement & {
   padding?: number | Pair;
   /** Positions from one tap of the kernel to the next; default 1. */
   dilation?: number | Pair;
-  /** Independent convolutions that share out the channels; default 1. */
+  /** The channels are divided into so many groups, each with a convolution that sees no other group; default 1. */
   groups?: number;
   /** Default true. */
   bias?: boolean;
-  /** Makes the first weight; default uniform in ±1/√fan-in, as in PyTorch. The bias always is. */
+  /** Makes the initial weight; default uniform in ±1/√fan-in, as in PyTorch. The bias is always drawn like that. */
   init?: (shape: Shape, o: InitOptions) => Tensor;
 };
 
-/** A number, or one for rows and one for columns; `pairOf` looks closer. */
+/** A number, or one for rows and one for columns; `pairOf` checks the numbers. */
 export const aPair: Kind = {
   expected: 'a number or [rows, columns]',
   is: v => typeof v === 'number' || Array.isArray(v),
@@ -47,7 +47,7 @@ export class Conv2d extends Module {
 
   constructor(cIn: number, cOut: number, kernel: number | Pair, o: Conv2dOptions = {}) {
     super();
-    // What groups is, is checked with the channels.
+    // The value of groups is checked below, together with the channels.
     checkOptions('Conv2d', o, { ...OPTIONS, groups: { expected: 'a number', is: () => true } });
     this.groups = o.groups ?? 1;
     checkPositive('Conv2d', { cIn, cOut, groups: this.groups });

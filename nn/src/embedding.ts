@@ -8,7 +8,7 @@ import { normal } from './init.ts';
 import { Module } from './module.ts';
 import { Parameter } from './parameter.ts';
 
-/** int32 indices [...] → their rows [..., dim]. Rows start standard normal. */
+/** int32 indices [...] → their rows [..., dim]. Rows are standard normal initially. */
 export class Embedding extends Module {
   static readonly builtIn: string = 'Embedding';
   static override readonly tensors: readonly string[] = ['weight'];

@@ -14,20 +14,20 @@ import {
   where,
 } from '@otimes/core';
 import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
-import { aShare, PLACEMENT, someOptions } from './check.ts';
+import { aProbability, PLACEMENT, requiredOptions } from './check.ts';
 
 export { batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
-  if (o !== undefined) checkArgument('conv2d', 'options', o, someOptions);
+  if (o !== undefined) checkArgument('conv2d', 'options', o, requiredOptions);
   return convolution(x, weight, { ...o, bias });
 }
 
 /** Zeroes elements with probability `p` and scales the rest by 1/(1−p), when `training`. */
 export function dropout(x: Tensor, p: number, training: boolean, rng?: Generator): Tensor {
   checkArgument('dropout', 'x', x, aTensor);
-  checkArgument('dropout', 'p', p, aShare);
+  checkArgument('dropout', 'p', p, aProbability);
   checkArgument('dropout', 'training', training, aBoolean);
   if (rng !== undefined) checkArgument('dropout', 'rng', rng, PLACEMENT.rng);
   if (!training || p === 0) return x;
@@ -38,10 +38,10 @@ export function dropout(x: Tensor, p: number, training: boolean, rng?: Generator
 }
 
 /**
- * The share of attention that each query pays to each key: softmax(q kᵀ / √dHead) (Vaswani et al. 2017, section 3.2.1).
+ * Attention weights, softmax(q kᵀ / √dHead) (Vaswani et al. 2017, section 3.2.1).
  *
  * @param q [..., T, dHead], k [..., S, dHead]
- * @param mask bool, broadcast to [..., T, S]: true where the query may attend. A query that may attend to nothing gets NaN.
+ * @param mask bool, broadcast to [..., T, S]: true where the query may attend. A query that may attend to no key gets NaN.
  * @returns [..., T, S], rows that sum to 1
  */
 export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
@@ -53,7 +53,10 @@ export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
   return where(mask, scores, -Infinity).softmax(-1);
 }
 
-/** Rows of `weight` [count, dim] for int32 `indices` [...] → [..., dim]. Throws a RangeError for an index out of range. */
+/**
+ * Rows of `weight` [count, dim] for int32 `indices` [...] → [..., dim]. Throws a RangeError for an index out of range; on
+ * a device that is read with await, the next read rejects with it.
+ */
 export function embedding(indices: Tensor, weight: Tensor): Tensor {
   checkArgument('embedding', 'indices', indices, aTensor);
   checkArgument('embedding', 'weight', weight, aTensor);

@@ -15,7 +15,7 @@ import {
   tensor,
 } from '@otimes/core';
 import { aNumber, aShape, checkArgument, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
-import { PLACEMENT, placed, still } from './check.ts';
+import { PLACEMENT, placed, withoutRng } from './check.ts';
 
 export type InitOptions = {
   rng?: Generator | undefined;
@@ -65,7 +65,7 @@ export function truncatedNormal(shape: Shape, std: number, o: InitOptions & { cu
     while (Math.abs(z) > cut) z = rng.normal();
     data[i] = z * std;
   }
-  return tensor(data, { shape, ...still(placed(o)), dtype: o.dtype ?? 'float32' });
+  return tensor(data, { shape, ...withoutRng(placed(o)), dtype: o.dtype ?? 'float32' });
 }
 
 function fans(shape: Shape): { fanIn: number; fanOut: number } {

@@ -38,7 +38,7 @@ function checkLoss<O extends object>(
  * @param logits [batch, classes, …], the classes on axis 1 as in PyTorch
  * @param targets int32 labels [batch, …], or probabilities of the shape and dtype of the logits
  * @param o labelSmoothing ε (default 0): the target becomes (1−ε)·target + ε/classes
- * @throws RangeError for a label out of range, with its position
+ * @throws RangeError for a label out of range, with its position; on a device that is read with await, the next read rejects
  */
 export function crossEntropy(
   logits: Tensor,
@@ -70,7 +70,7 @@ function expectProbabilities(logP: Tensor, p: Tensor): Tensor {
   return logP.mul(p).sum(1);
 }
 
-/** The common case, as one kernel. */
+/** Labels [batch] for logits [batch, classes], as one kernel. */
 function hardCrossEntropy(logits: Tensor, labels: Tensor, reduction: Reduction): Tensor {
   const floating = logits.dtype.startsWith('float') ? logits : logits.astype('float32');
   return labelCrossEntropy(floating, labels, scaleOf(reduction, labels.size));
@@ -118,13 +118,13 @@ export function mseLoss(prediction: Tensor, target: Tensor, o?: { reduction?: Re
   const { reduction = 'mean' } = o ?? {};
   checkSame('mseLoss', prediction, target);
   const scale = scaleOf(reduction, prediction.size);
-  // Integers as float32, in which no square wraps.
+  // Integers become float32, in which squares do not overflow.
   const dtype = promote(promote(prediction.dtype, target.dtype), 'float32');
   if (prediction.dtype === dtype && target.dtype === dtype) return squaredError(prediction, target, scale);
   return owningIntermediates(() => squaredError(prediction.astype(dtype), target.astype(dtype), scale));
 }
 
-/** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). An op of its own, because the derivatives of max and |·| are wrong at 0. */
+/** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). A separate operation, because the derivatives of max and |·| are wrong at 0. */
 const softplus = /* @__PURE__ */ defineOp<null>({
   name: 'softplus',
   builtIn: true,
@@ -142,7 +142,7 @@ const softplus = /* @__PURE__ */ defineOp<null>({
 
 /**
  * −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t, averaged over all elements; never overflows. Targets are
- * probabilities; what lies outside [0, 1] goes into the formula as it is, as in PyTorch, and the loss may be below 0.
+ * probabilities; values outside [0, 1] are not refused, as in PyTorch, and the loss may then be below 0.
  */
 export function bceWithLogits(logits: Tensor, target: Tensor, o?: { reduction?: Reduction }): Tensor {
   checkLoss('bceWithLogits', logits, target, o, REDUCTION);

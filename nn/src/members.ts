@@ -1,16 +1,16 @@
-/** Where a module looks for what belongs to it: its fields, and the plain objects, arrays, maps and sets in them. */
+/** How a module finds what belongs to it: in its fields, and in the plain objects, arrays, maps and sets in them. */
 
 import { Tensor } from '@otimes/core';
 import { isPlainObject } from '@otimes/core/extend';
 import type { AnyModule } from './module.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
-/** What `Module` extends, so that a search knows a module when it sees one and need not import the class. */
+/** The base of `Module`, by which this file recognises modules without importing the class: that would be a cycle. */
 export abstract class ModuleBase {}
 
 /**
- * An entry of a module under its name there: a parameter, a buffer, a submodule; or something that is none and is looked
- * at more closely, a plain tensor or an instance of another class.
+ * An entry of a module with its name: a parameter, a buffer or a submodule; or a plain tensor or an instance of another class,
+ * which are checked and are no members.
  */
 export type Member = readonly [name: string, value: object];
 
@@ -41,7 +41,7 @@ function entriesOf(holder: object): Iterable<[name: unknown, value: unknown]> | 
   return isPlainObject(holder) ? Object.entries(holder) : null;
 }
 
-/** The members in `value`, the entry `name`. A container within itself is passed by: all of it has shorter names. */
+/** The members in `value`, the entry `name`. A container in itself is skipped: its entries have shorter names already. */
 export function* membersIn(name: string, value: unknown, above: readonly object[] = []): Iterable<Member> {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || above.includes(value)) return;
   const entries = isMember(value) || value instanceof Tensor ? null : entriesOf(value);
@@ -49,7 +49,7 @@ export function* membersIn(name: string, value: unknown, above: readonly object[
   else for (const [key, one] of entries) yield* membersIn(`${name}.${String(key)}`, one, [...above, value]);
 }
 
-/** The path of a member that lies in an instance of another class, down to four levels; '' if there is none but `seen`. */
+/** The path of a member in an instance of another class, down to four levels; '' if there is none that is not in `seen`. */
 export function hiddenIn(value: unknown, path: string, seen: Set<unknown>, depth = 4): string {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || seen.has(value)) return '';
   if (isMember(value)) return path;
@@ -62,7 +62,7 @@ export function hiddenIn(value: unknown, path: string, seen: Set<unknown>, depth
   return '';
 }
 
-/** What is to be put into a place. `put` tells whether the place took it: one that is read-only does not. */
+/** A new value for a place. `put` writes a value there and returns whether that worked: a place may be read-only. */
 export type Change = {
   readonly path: string;
   readonly from: unknown;
@@ -70,7 +70,7 @@ export type Change = {
   readonly put: (value: unknown) => boolean;
 };
 
-/** That a field becomes `to`. */
+/** The change of a field to `to`. */
 export function fieldChange(holder: object, name: string, path: string, to: unknown): Change {
   const put = (value: unknown) => {
     Reflect.set(holder, name, value);
@@ -79,7 +79,7 @@ export function fieldChange(holder: object, name: string, path: string, to: unkn
   return { path, from: Reflect.get(holder, name), to, put };
 }
 
-/** Makes all changes, or none and throws. */
+/** Makes all changes; throws and makes none if one of them fails. */
 export function changeAll(op: string, changes: readonly Change[]): void {
   const made: Change[] = [];
   try {
@@ -97,8 +97,8 @@ export function changeAll(op: string, changes: readonly Change[]): void {
 }
 
 /**
- * Notes in `changes` what `replace` puts into the place of the parameters and buffers of `holder`, a module or a plain
- * container in it. `prefix` is its path, with a dot at its end.
+ * Adds to `changes` the replacement of each parameter and buffer of `holder`, a module or a plain container in it.
+ * `prefix` is the path of `holder`, with a dot at its end.
  */
 export function replaceIn(
   holder: object,

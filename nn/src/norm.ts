@@ -2,7 +2,7 @@
 
 import { describe, noGrad, ones, ShapeError, type Tensor, zeros } from '@otimes/core';
 import { aBoolean, aNumber, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
-import { anEps, checkPositive, PLACEMENT, type Placement, still } from './check.ts';
+import { anEps, checkPositive, PLACEMENT, type Placement, withoutRng } from './check.ts';
 import { batchNorm, batchNormEval, groupNorm, layerNorm } from './functional.ts';
 import type { Member } from './members.ts';
 import { Module } from './module.ts';
@@ -18,9 +18,9 @@ const OPTIONS = { eps: anEps, ...PLACEMENT };
 export class LayerNorm extends Module {
   static readonly builtIn: string = 'LayerNorm';
   static override readonly tensors: readonly string[] = ['weight', 'bias'];
-  /** The shape of the normalised axes, ones at the start. */
+  /** The shape of the normalised axes, initially ones. */
   weight: Parameter;
-  /** The shape of the normalised axes, zeros at the start. */
+  /** The shape of the normalised axes, initially zeros. */
   bias: Parameter | null;
   readonly eps: number;
 
@@ -31,7 +31,7 @@ export class LayerNorm extends Module {
     checkOptions('LayerNorm', o, { bias: aBoolean, ...OPTIONS });
     const axes = typeof shape === 'number' ? [shape] : [...shape];
     checkPositive('LayerNorm', Object.fromEntries(axes.map((length, i) => [`shape[${i}]`, length])));
-    const at = still(o);
+    const at = withoutRng(o);
     this.eps = o.eps ?? 1e-5;
     this.weight = new Parameter(ones(axes, at));
     this.bias = o.bias === false ? null : new Parameter(zeros(axes, at));
@@ -46,9 +46,9 @@ export class LayerNorm extends Module {
 export class GroupNorm extends Module {
   static readonly builtIn: string = 'GroupNorm';
   static override readonly tensors: readonly string[] = ['weight', 'bias'];
-  /** [channels], ones at the start */
+  /** [channels], initially ones */
   weight: Parameter;
-  /** [channels], zeros at the start */
+  /** [channels], initially zeros */
   bias: Parameter;
   readonly groups: number;
   readonly eps: number;
@@ -60,7 +60,7 @@ export class GroupNorm extends Module {
     checkPositive('GroupNorm', { groups, channels });
     if (channels % groups !== 0)
       throw new RangeError(`GroupNorm: expected groups to divide the channels, got ${groups} for ${channels}`);
-    const at = still(o);
+    const at = withoutRng(o);
     this.groups = groups;
     this.eps = o.eps ?? 1e-5;
     this.weight = new Parameter(ones([channels], at));
@@ -80,27 +80,27 @@ const STATE_NAMES: Record<string, string> = {
 };
 
 /**
- * In each channel of x [N, C, H, W] (Ioffe & Szegedy 2015). In training by the statistics of the batch, of which running
- * averages are kept: running ← (1 − momentum) · running + momentum · batch, with the unbiased variance, as in PyTorch.
- * In evaluation by those averages. In a state dict they are `running_mean`, `running_var` and `num_batches_tracked`.
+ * Over each channel of x [N, C, H, W] (Ioffe & Szegedy 2015). In training with the statistics of the batch, of which it keeps
+ * running averages: running ← (1 − momentum) · running + momentum · batch, with the unbiased variance, as in PyTorch. In
+ * evaluation with those averages. In a state dict they are `running_mean`, `running_var` and `num_batches_tracked`.
  */
 export class BatchNorm2d extends Module {
   static readonly builtIn: string = 'BatchNorm2d';
   static override readonly tensors: readonly string[] = ['weight', 'bias', ...Object.values(STATE_NAMES)];
-  /** [channels], ones at the start */
+  /** [channels], initially ones */
   weight: Parameter;
-  /** [channels], zeros at the start */
+  /** [channels], initially zeros */
   bias: Parameter;
-  /** [channels], zeros at the start */
+  /** [channels], initially zeros */
   runningMean: Buffer;
-  /** [channels], ones at the start */
+  /** [channels], initially ones */
   runningVar: Buffer;
   /** int32 scalar: how many batches were seen in training. */
   numBatchesTracked: Buffer;
   readonly eps: number;
   readonly momentum: number;
 
-  /** @param o eps: default 1e-5, added to the variance; momentum: share of the new batch, default 0.1 */
+  /** @param o eps: default 1e-5, added to the variance; momentum: weight of the new batch in the running averages, default 0.1 */
   constructor(channels: number, o: { eps?: number; momentum?: number } & Placement = {}) {
     super();
     checkOptions('BatchNorm2d', o, { momentum: aNumber, ...OPTIONS });
@@ -108,7 +108,7 @@ export class BatchNorm2d extends Module {
     const momentum = o.momentum ?? 0.1;
     if (!(momentum >= 0 && momentum <= 1))
       throw new RangeError(`BatchNorm2d: expected a momentum 0 ≤ momentum ≤ 1, got ${momentum}`);
-    const at = still(o);
+    const at = withoutRng(o);
     this.eps = o.eps ?? 1e-5;
     this.momentum = momentum;
     this.weight = new Parameter(ones([channels], at));

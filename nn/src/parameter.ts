@@ -9,7 +9,7 @@ export class Parameter extends Tensor {
   known = false;
   /** @internal The last backward pass that left it a gradient. */
   pass = 0;
-  /** For TypeScript alone, to which a tensor is no Parameter. */
+  /** For TypeScript only: a plain tensor is not assignable to Parameter. */
   declare protected readonly parameter: true;
 
   /** @param o requiresGrad: default true; false for one that is frozen */
@@ -22,9 +22,9 @@ export class Parameter extends Tensor {
   }
 }
 
-/** State that is no parameter (running statistics, say): in `stateDict`, moved by `to`, without a gradient. */
+/** State that is not trained, such as running statistics: in `stateDict`, moved by `to`, without a gradient. */
 export class Buffer extends Tensor {
-  /** For TypeScript alone, to which a tensor is no Buffer. */
+  /** For TypeScript only: a plain tensor is not assignable to Buffer. */
   declare protected readonly buffer: true;
 
   constructor(value: Tensor) {

@@ -5,7 +5,7 @@ import { aBoolean, checkOptions } from '@otimes/core/extend';
 import { aPair } from './conv.ts';
 import { Module } from './module.ts';
 
-/** What both have: a kernel, and a stride that defaults to it, as numbers or [rows, columns]. */
+/** What both share: a kernel, and a stride that defaults to it, as numbers or [rows, columns]. */
 abstract class Pool2d extends Module {
   readonly kernel: Pair;
   readonly stride: Pair;

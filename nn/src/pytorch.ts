@@ -3,7 +3,7 @@
 import { describe, ShapeError, type StateDict, Tensor } from '@otimes/core';
 import { aStateDict, checkArgument, received } from '@otimes/core/extend';
 
-/** PyTorch's names of what is in one piece there, and where it stands here. */
+/** PyTorch's names of tensors that hold q, k and v together. */
 const PACKED = /^(.*?)(self_attn\.)?in_proj_(weight|bias)$/;
 
 /**

@@ -14,8 +14,8 @@ const WIDTH = 80;
  * Path       Layer   Output     Parameters
  * ```
  *
- * The model runs once, as in evaluation and without a gradient: dropout and batch statistics rest, no hook runs, and the
- * default generator is put back. A module that is called several times shows its first output.
+ * The model runs once, in evaluation mode and without a gradient; no hook runs. Mode, buffers and the default generator are
+ * the same afterwards. A module that is called several times shows its first output.
  *
  * @param model the module
  * @param inputs tensors; or a shape with the batch, [1, 3, 32, 32], for zeros of the dtype and device of the model; for a
@@ -47,7 +47,7 @@ export function summary(model: AnyModule, ...inputs: readonly (Tensor | Shape)[]
   return `${table(['Path', 'Layer', 'Output', 'Parameters'], rows)}\n${count([...counted])} parameters${frozen}, ${size(bytes)}`;
 }
 
-/** What each module gave first, while nothing else changes. */
+/** The first output of each module; the model is as before afterwards. */
 function outputsOf(model: AnyModule, inputs: readonly Tensor[]): Map<AnyModule, string> {
   const outputs = new Map<AnyModule, string>();
   const modes = Array.from(model.namedModules().values(), module => ({ module, training: module.training }));

@@ -5,7 +5,7 @@ import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from './activation.ts';
 import { MultiHeadAttention } from './attention.ts';
 import { insides } from './calls.ts';
-import { aShare, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
+import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { Dropout } from './dropout.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
@@ -14,7 +14,7 @@ import { LayerNorm } from './norm.ts';
 export type TransformerBlockOptions = Placement & {
   /** Hidden features of the multilayer perceptron as a multiple of dModel; default 4. */
   mlpRatio?: number;
-  /** Probability in attention, after the activation and at the end of both branches; default 0. */
+  /** Probability of dropping, in attention, after the activation and at the end of both branches; default 0. */
   dropout?: number;
   /** Normalise at the start of each branch (default), or after its sum with x, as Vaswani et al. 2017 did. */
   preNorm?: boolean;
@@ -22,7 +22,7 @@ export type TransformerBlockOptions = Placement & {
   activation?: ActivationName;
 };
 
-const OPTIONS = { mlpRatio: aNumber, dropout: aShare, preNorm: aBoolean, activation: aString, ...PLACEMENT };
+const OPTIONS = { mlpRatio: aNumber, dropout: aProbability, preNorm: aBoolean, activation: aString, ...PLACEMENT };
 
 /**
  * x [B, T, dModel] ← x + attention(norm1(x)), then x + linear2(activation(linear1(norm2(x)))). Names and order are those
@@ -63,15 +63,15 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
 
   #forward(x: Tensor, mask?: Tensor): Tensor {
     const attend = (t: Tensor) => this.dropout.call(this.attention.call(t, mask));
-    const think = (t: Tensor) => {
+    const feedForward = (t: Tensor) => {
       const hidden = this.dropout.call(this.activation.call(this.linear1.call(t)));
       return this.dropout.call(this.linear2.call(hidden));
     };
     if (this.preNorm) {
       const y = x.add(attend(this.norm1.call(x)));
-      return y.add(think(this.norm2.call(y)));
+      return y.add(feedForward(this.norm2.call(y)));
     }
     const y = this.norm1.call(x.add(attend(x)));
-    return this.norm2.call(y.add(think(y)));
+    return this.norm2.call(y.add(feedForward(y)));
   }
 }

@@ -49,10 +49,10 @@ export class SGD extends GradientOptimizer<Options> {
       return;
     }
     const buf = state.slot('buf');
-    const [keep, take] = state.step === 1 ? [0, 1] : [o.momentum, 1 - o.dampening];
-    const [look, own] = o.nesterov ? [o.momentum, 1] : [1, 0];
+    const [momentum, gain] = state.step === 1 ? [0, 1] : [o.momentum, 1 - o.dampening];
+    const [bufferWeight, gradientWeight] = o.nesterov ? [o.momentum, 1] : [1, 0];
     if (p.isContiguous) {
-      sgdStep(p, buf, g, { lr: o.lr, keep, take, look, own });
+      sgdStep(p, buf, g, { lr: o.lr, momentum, gain, bufferWeight, gradientWeight });
       return;
     }
     if (state.step === 1) buf.copy_(g);

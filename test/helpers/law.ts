@@ -1,9 +1,25 @@
 // A test is a law: its title says what holds, its body throws where it does not.
+import fc from 'fast-check';
 import type { Test } from 'tap';
 
-export function law(on: Test, title: string, holds: () => void | Promise<void>): void {
-  on.test(title, async t => {
-    await holds();
+/** A law. `holds` may use the test that it gets, for folders or clean-up say. `timeout` is in ms. */
+export function law(
+  on: Test,
+  title: string,
+  holds: (t: Test) => void | Promise<void>,
+  o: { timeout?: number } = {},
+): void {
+  on.test(title, o, async t => {
+    await holds(t);
     t.pass('holds');
   });
 }
+
+/** What holds for random cases, the same ones in every run: `holds` throws, or returns false, where a case breaks it. */
+export function property<T>(cases: fc.Arbitrary<T>, holds: (x: T) => void, numRuns = 100, seed = 42): void {
+  fc.assert(fc.property(cases, holds), { seed, numRuns });
+}
+
+/** What holds for random seeds of generators. */
+export const overSeeds = (numRuns: number, holds: (seed: number) => void): void =>
+  property(fc.integer({ min: 1, max: 1e6 }), holds, numRuns);

@@ -1,17 +1,9 @@
 // Laws over random matrices, with the WebAssembly kernels and in plain TypeScript.
 
 import { plainSolver, setSolver } from '@otimes/linalg';
-import fc from 'fast-check';
+import type fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type Dtype, sizes } from '../arbitraries/ndarray.ts';
-
-/** A property, checked over `numRuns` random cases of a fixed seed. */
-export function law<T>(on: Test, title: string, cases: fc.Arbitrary<T>, holds: (x: T) => void, numRuns = 100): void {
-  on.test(title, async t => {
-    fc.assert(fc.property(cases, holds), { seed: 20250601, numRuns });
-    t.pass(`held in ${numRuns} cases`);
-  });
-}
 
 /** A test of what has two implementations, with either. */
 export function onEach(title: string, laws: (t: Test) => Promise<void>): void {

@@ -42,6 +42,21 @@ export function statistics({ model, x, y, loss }: Net, o: KroneckerOptions = {})
   return blocksOf(optimizer);
 }
 
+/** The factors of all blocks after one such step on another device, copied to 'cpu'; the model moves there. */
+export async function factorsOn(
+  device: string,
+  { model, x, y, loss }: Net,
+  o: KroneckerOptions = {},
+): Promise<Factors[]> {
+  model.to(device);
+  const optimizer = new EKFAC(model, { lr: 0, factorDecay: 0, averageNull: false, ...o });
+  optimizer.zeroGrad();
+  lossOf(loss, model.call(x.to(device)), y.to(device), o.lossReduction).backward();
+  await optimizer.step();
+  optimizer.detach();
+  return Promise.all(blocksOf(optimizer).map(async ({ A, G }) => ({ A: await A!.cpu(), G: await G!.cpu() })));
+}
+
 /** Columns of a matrix stacked, as a plain array. */
 export const vectorised = (m: Tensor): number[] => Array.from(vec(m.ndarray()).data);
 
@@ -103,8 +118,10 @@ export function gaussNewton(model: Module, { block }: BlockState, x: Tensor, los
   return F;
 }
 
+export type Factors = Pick<BlockState, 'A' | 'G'>;
+
 /** A ⊗ G of a block, dense. */
-export function kronecker({ A, G }: BlockState): Float64Array {
+export function kronecker({ A, G }: Factors): Float64Array {
   const [a, g] = [A!.dataSync(), G!.dataSync()];
   const [n, m] = [A!.shape[0]!, G!.shape[0]!];
   const F = new Float64Array((n * m) ** 2);

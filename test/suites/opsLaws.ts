@@ -9,7 +9,8 @@ import { mustBeClose } from '../helpers/allclose.ts';
 import { Dense } from '../helpers/dense.ts';
 import { gradcheck, gradgradcheck } from '../helpers/gradcheck.ts';
 import { law } from '../helpers/law.ts';
-import { type OpEntry, opEntries, type Use } from './ops.ts';
+import type { OpEntry, Use } from './opEntry.ts';
+import { opEntries } from './ops.ts';
 
 export type OpsSuiteOptions = {
   device: string;

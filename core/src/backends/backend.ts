@@ -74,10 +74,13 @@ export type AdamOptions = MomentOptions & { readonly lr: number; readonly keep: 
 /** A step of SGD with momentum; see `Backend.sgd`. */
 export type SgdOptions = {
   readonly lr: number;
-  readonly keep: number;
-  readonly take: number;
-  readonly look: number;
-  readonly own: number;
+  /** What stays of the buffer: μ, or 0 at the first step. */
+  readonly momentum: number;
+  /** What enters of the gradient: 1 − dampening, or 1 at the first step. */
+  readonly gain: number;
+  /** The shares of both in the step: 1 and 0, or with Nesterov's momentum μ and 1. */
+  readonly bufferWeight: number;
+  readonly gradientWeight: number;
 };
 
 /** Where the kernel of a convolution goes; `groups` splits input and output channels into independent convolutions. */

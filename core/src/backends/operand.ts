@@ -1,7 +1,15 @@
-/** Other layouts over the memory of an operand. */
+/** Operands over memory, and other layouts over the memory of an operand. */
 
-import { contiguousStrides, type Shape } from '../shape.ts';
-import type { Operand } from './backend.ts';
+import type { DType } from '../dtype.ts';
+import { contiguousStrides, type Shape, sizeOf } from '../shape.ts';
+import { allocate } from '../storage.ts';
+import type { Backend, Operand } from './backend.ts';
+
+/** Contiguous memory of a device, with any content. */
+export function emptyOperand(device: Backend, dtype: DType, shape: Shape): Operand {
+  const storage = allocate(device, dtype, sizeOf(shape));
+  return { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+}
 
 /** The same storage seen with another layout. */
 export function withLayout(

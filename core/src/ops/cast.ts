@@ -5,7 +5,7 @@ import type { DType } from '../dtype.ts';
 import { defineOp } from '../op.ts';
 import type { Tensor } from '../tensor.ts';
 
-/** Makes a tensor of its own in any case. */
+/** Makes a new tensor, also where the dtype stays. */
 export const castOp = defineOp<DType>({
   name: 'astype',
   shape: ([x], dtype) => ({ shape: x!.shape, dtype }),

@@ -70,7 +70,7 @@ export const nan = defineUnary('isNaN', bool, null);
  * gy · f′(x) as one kernel. The gradient by gy is the same kernel again; that by `a` (f's result, or its argument) needs
  * the derivative of f′, written as a function of `a`; null where that is 0.
  */
-function defineUnaryGrad(kernel: UnaryGradKernel, slopeOfSlope: ((a: Tensor) => Tensor) | null): Op<null> {
+function defineUnaryGrad(kernel: UnaryGradKernel, secondDerivative: ((a: Tensor) => Tensor) | null): Op<null> {
   const op: Op<null> = defineOp<null>({
     name: `${kernel}Grad`,
     shape: ([, a]) => a!,
@@ -79,7 +79,7 @@ function defineUnaryGrad(kernel: UnaryGradKernel, slopeOfSlope: ((a: Tensor) => 
       const a = node.input(1);
       return [
         node.needs(0) ? op([ggx, a], null) : null,
-        node.needs(1) && slopeOfSlope !== null ? mul(mul(ggx, node.input(0)), slopeOfSlope(a)) : null,
+        node.needs(1) && secondDerivative !== null ? mul(mul(ggx, node.input(0)), secondDerivative(a)) : null,
       ];
     },
   });

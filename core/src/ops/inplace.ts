@@ -53,7 +53,7 @@ function checkConstants<O extends object>(op: string, sum: number, o: O, names: 
 
 const MOMENTS = ['beta1', 'beta2', 'eps', 'correction1', 'correction2'] as const;
 const ADAM = [...MOMENTS, 'lr', 'keep'] as const;
-const SGD = ['lr', 'keep', 'take', 'look', 'own'] as const;
+const SGD = ['lr', 'momentum', 'gain', 'bufferWeight', 'gradientWeight'] as const;
 
 /** y ← x, converted to the dtype of y and broadcast to its shape. Where int32 cannot hold an element, y stays as it was. */
 export function copyInto(y: Tensor, x: Tensor): void {
@@ -150,11 +150,12 @@ export function adamStep(p: Tensor, m: Tensor, v: Tensor, g: Tensor, o: AdamOpti
   p.storage.backend.adam(p, m, v, g, o);
 }
 
-/** A step of SGD with momentum in place, by one kernel: buf ← keep buf + take g;  p ← p − lr (look buf + own g). */
+/** A step of SGD with momentum in place, by one kernel: buf ← momentum buf + gain g;  p ← p − lr (bufferWeight buf + gradientWeight g). */
 export function sgdStep(p: Tensor, buf: Tensor, g: Tensor, o: SgdOptions): void {
   checkTensors('sgdStep', p, buf, g);
   checkLike('sgdStep', p, g);
-  checkConstants('sgdStep', o?.lr + o?.keep + o?.take + o?.look + o?.own, o, SGD);
+  const sum = o?.lr + o?.momentum + o?.gain + o?.bufferWeight + o?.gradientWeight;
+  checkConstants('sgdStep', sum, o, SGD);
   updated('sgdStep', p, p, g);
   updated('sgdStep', p, buf, g);
   p.storage.backend.sgd(p, buf, g, o);

@@ -21,7 +21,7 @@ const crossEntropyOp: Op<CrossEntropy> = defineOp<CrossEntropy>({
   forward: (backend, [x, labels], out, { stats, scale }) => backend.crossEntropy(x!, labels!, stats, scale, out),
   backward(gy, node) {
     const [x, labels] = [node.input(0), node.input(1)];
-    // The kernel has no gradient of its own; where that is asked for, the same is written in tensor operations.
+    // The kernel has no gradient rule. Where a graph of the gradient is wanted, the same is written in tensor operations.
     if (!isRecording()) return [crossEntropyGrad([gy, x, labels], node.attrs), null];
     const residual = sub(softmax(x, 1), oneHot(labels, x.shape[1]!, { dtype: x.dtype }));
     return [mul(residual, mul(gy, node.attrs.scale)), null];

@@ -1,4 +1,4 @@
-/** Pooling of images [N, C, H, W]: each channel of its own. */
+/** Pooling of images [N, C, H, W]: each channel by itself. */
 
 import { aBoolean, checkOptions } from '../check.ts';
 import { describe, ShapeError } from '../errors.ts';

@@ -10,6 +10,7 @@ import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape } fro
 import type { Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { div, eq, exp, mul, neg, square, sub, where } from './elementwise.ts';
+import { slice } from './slice.ts';
 import { expand, flatten, reshape } from './view.ts';
 
 /** Axes to reduce; all of them if undefined. Negative ones count from the end. */
@@ -177,6 +178,22 @@ export function all(x: Tensor, axis?: Axes, o?: ReduceOptions): Tensor {
     sumOp([cast(x, 'bool')], reductionOf('all', x, axis, o)),
     countOf(x.shape, normalizeAxes('all', axis, x.rank)),
   );
+}
+
+const cumsumOp: Op<number> = defineOp<number>({
+  name: 'cumsum',
+  shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype === 'bool' ? 'int32' : x!.dtype }),
+  forward: (backend, [x], out, axis) => backend.cumsum(x!, axis, out),
+  // Each element is part of all sums from its own on.
+  backward: (gy, { attrs: axis }) => [reversed(cumsumOp([reversed(gy, axis)], axis), axis)],
+});
+
+/** `x` from the end to the beginning of an axis. */
+const reversed = (x: Tensor, axis: number) => slice(x, [...x.shape.slice(0, axis).map(() => null), [null, null, -1]]);
+
+/** Sums of the elements up to each one along `axis`. Booleans count as 0 and 1. */
+export function cumsum(x: Tensor, axis: number): Tensor {
+  return cumsumOp([x], normalizeAxis('cumsum', axis, x.rank));
 }
 
 function checkFloat(name: string, x: Tensor): void {

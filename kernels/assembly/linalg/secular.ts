@@ -7,7 +7,7 @@ import { bytes, get, put, sumLanes } from './rows';
 const EPS: f64 = 1.1102230246251565e-16;
 const MAX_STEPS: i32 = 200;
 /** Interpolation converges in three to five steps; after this many every second step is a bisection. */
-const PATIENCE: i32 = 12;
+const BISECT_AFTER: i32 = 12;
 
 /** What `terms` found: Σ z²/(pole − λ) and its derivative. */
 let sum: f64 = 0;
@@ -99,7 +99,7 @@ function findRoot(k: i32, i: i32, poles: usize, squares: usize, rhoInverse: f64,
     const signed = last ? root : -root;
     const eta = (last ? p >= 0 : p <= 0) ? (p + signed) / (2 * c) : (2 * q) / (p - signed);
     let next = mu + (f * eta < 0 ? eta : -f / steepness);
-    if (!(next > low && next < high) || (step > PATIENCE && (step & 1) == 0)) next = 0.5 * (low + high);
+    if (!(next > low && next < high) || (step > BISECT_AFTER && (step & 1) == 0)) next = 0.5 * (low + high);
     if (next == mu || high - low <= 2 * EPS * max(abs(low), abs(high))) return origin + mu;
     mu = next;
   }

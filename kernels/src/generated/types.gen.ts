@@ -463,14 +463,14 @@ export type Exports = {
   readonly adam_f32: (n: number, m: number, v: number, g: number, beta1: number, beta2: number, eps: number, correction1: number, correction2: number, p: number, lr: number, keep: number) => void;
   /** As `moments` with g², then p ← keep p − lr · direction; `keep` is 1, or in AdamW 1 − lr · weightDecay. */
   readonly adam_f64: (n: number, m: number, v: number, g: number, beta1: number, beta2: number, eps: number, correction1: number, correction2: number, p: number, lr: number, keep: number) => void;
-  /** buf ← keep buf + take g;  p ← p − lr (look buf + own g). SGD with momentum μ: keep = μ, take = 1 − dampening,
-   * look = 1, own = 0; with Nesterov's look = μ and own = 1; at the first step keep = 0 and take = 1 (buf must hold
-   * finite numbers). */
-  readonly sgd_f32: (n: number, p: number, buf: number, g: number, lr: number, keep: number, take: number, look: number, own: number) => void;
-  /** buf ← keep buf + take g;  p ← p − lr (look buf + own g). SGD with momentum μ: keep = μ, take = 1 − dampening,
-   * look = 1, own = 0; with Nesterov's look = μ and own = 1; at the first step keep = 0 and take = 1 (buf must hold
-   * finite numbers). */
-  readonly sgd_f64: (n: number, p: number, buf: number, g: number, lr: number, keep: number, take: number, look: number, own: number) => void;
+  /** buf ← momentum buf + gain g;  p ← p − lr (bufferWeight buf + gradientWeight g). SGD with momentum μ: momentum = μ,
+   * gain = 1 − dampening, bufferWeight = 1, gradientWeight = 0; with Nesterov's bufferWeight = μ and gradientWeight = 1;
+   * at the first step momentum = 0 and gain = 1 (buf must hold finite numbers). */
+  readonly sgd_f32: (n: number, p: number, buf: number, g: number, lr: number, momentum: number, gain: number, bufferWeight: number, gradientWeight: number) => void;
+  /** buf ← momentum buf + gain g;  p ← p − lr (bufferWeight buf + gradientWeight g). SGD with momentum μ: momentum = μ,
+   * gain = 1 − dampening, bufferWeight = 1, gradientWeight = 0; with Nesterov's bufferWeight = μ and gradientWeight = 1;
+   * at the first step momentum = 0 and gain = 1 (buf must hold finite numbers). */
+  readonly sgd_f64: (n: number, p: number, buf: number, g: number, lr: number, momentum: number, gain: number, bufferWeight: number, gradientWeight: number) => void;
   /** y ← keep y + α x. */
   readonly addScaled_f32: (rows: number, cols: number, y: number, yRow: number, yCol: number, x: number, xRow: number, xCol: number, alpha: number, keep: number) => void;
   /** y ← keep y + α x. */

@@ -26,7 +26,7 @@ type Rule = (
 /** Rows or columns of a product that give a worker enough between two packings of the other operand. */
 const STRIP = 256;
 /** Fewer rows or columns are computed another way, see `FEW` in assembly/gemm.ts: a piece has so few where the whole has. */
-const MANY = 13;
+const SMALLEST = 13;
 
 export const RULES: Readonly<Record<'copy' | 'filters' | 'product', Rule>> = {
   /** Along the axis in which the result lies farther apart. */
@@ -42,10 +42,10 @@ export const RULES: Readonly<Record<'copy' | 'filters' | 'product', Rule>> = {
     // Products in one place add up in order.
     if (batch! >= 2 * threads && cBatch !== 0) return { axis: 0 };
     // Each piece packs all of the operand that is not cut: let that be the smaller one.
-    const byRows = n === 1 || (m! >= MANY && m! >= n!);
+    const byRows = n === 1 || (m! >= SMALLEST && m! >= n!);
     // As many for each thread, or some wait for the others: three for two threads take as long as four.
     const each = Math.min(PER_THREAD, Math.floor((byRows ? m! : n!) / STRIP / threads));
     const most = threads * Math.max(1, each);
-    return byRows ? { axis: 1, most, smallest: MANY } : { axis: 2, most, smallest: m! >= MANY ? MANY : 2 };
+    return byRows ? { axis: 1, most, smallest: SMALLEST } : { axis: 2, most, smallest: m! >= SMALLEST ? SMALLEST : 2 };
   },
 };

@@ -18,7 +18,7 @@ const TICK = 100;
  * Milliseconds without one finished piece after which a caller gives up where the host cannot tell whether a worker lives.
  * The longest piece (see `LONGEST` in split.ts) takes about a second.
  */
-const PATIENCE = 120_000;
+const GIVE_UP_AFTER = 120_000;
 
 export type Kernel = (...x: number[]) => number | undefined;
 
@@ -172,7 +172,7 @@ export class Team {
       if (!slept || this.#hear() !== null) continue;
       const gone = this.#workers.some((worker, i) => this.#busy(i) && !worker.alive());
       if (gone && this.#hear() === null) this.#fail('stopped');
-      else if (idle * TICK > PATIENCE) this.#fail(`made no progress for ${PATIENCE / 1000} seconds`);
+      else if (idle * TICK > GIVE_UP_AFTER) this.#fail(`made no progress for ${GIVE_UP_AFTER / 1000} seconds`);
     }
     Atomics.store(words, WORD.waiting, 0);
     this.#check();
@@ -186,7 +186,7 @@ export class Team {
   #abandon(): void {
     const words = this.#words;
     Atomics.store(words, WORD.left, 0);
-    for (let waited = 0; waited < PATIENCE; waited += TICK / 10) {
+    for (let waited = 0; waited < GIVE_UP_AFTER; waited += TICK / 10) {
       if (this.#workers.every((worker, i) => !this.#busy(i) || !worker.alive())) return;
       Atomics.wait(words, WORD.done, Atomics.load(words, WORD.done), TICK / 10);
     }

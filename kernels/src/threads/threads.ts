@@ -1,54 +1,48 @@
 /** The number of threads of a set of kernels: starts and ends the workers, and puts their exports in the others' place. */
 
 import { host as ownHost } from '#host';
-import { ACCUMULATE, OTHERS, PRODUCTS } from '../generated/plans.gen.ts';
-import type { Exports } from '../generated/types.gen.ts';
+import { OTHERS, PRODUCTS } from '../generated/plans.gen.ts';
 import type { Host } from '../host.ts';
-import { type Kernels, moduleFor } from '../instance.ts';
-import { type SplitOptions, split, wrapped } from './split.ts';
-import { type Kernel, Team } from './team.ts';
+import type { Kernels } from '../instance.ts';
+import {
+  messageOf,
+  startWorkers,
+  stopWorkers,
+  type ThreadOptions,
+  type WorkerGroup,
+  warnWith,
+  whyOne,
+} from './group.ts';
+import { SecondThread } from './second.ts';
+import { split } from './split.ts';
 import { MOST_WORKERS } from './worker.ts';
-
-const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
-
-export type ThreadOptions = SplitOptions & {
-  /** Where workers come from, defaults to what this package was bundled for. */
-  readonly host?: Host;
-  /** Told once why there is one thread alone, and when a lent one stopped; defaults to console.warn. */
-  readonly warn?: (message: string) => void;
-  /** Looks at the shared memory before a thread sleeps, defaults to 2,000. */
-  readonly spin?: number;
-};
-
-/** Workers, and the scratch memory that they were given. */
-type Hired = { readonly team: Team; readonly scratches: readonly number[] };
 
 export class Threads {
   readonly #kernels: Kernels;
   readonly #o: ThreadOptions;
   readonly #host: Host;
-  #hired: Hired | null = null;
-  /** The second thread that `lend` lends, null where there can be none; and whether it is lent now. */
-  #helper: Hired | null | undefined;
-  #lending = false;
+  #workers: WorkerGroup | null = null;
+  readonly #second: SecondThread;
   #warned = false;
   /** Changes run one after the other. */
   #changes: Promise<unknown> = Promise.resolve();
 
-  constructor(kernels: Kernels, o: ThreadOptions = {}) {
+  /** `second` is ended when others start. */
+  constructor(kernels: Kernels, o: ThreadOptions = {}, second: SecondThread = new SecondThread(kernels, o)) {
     this.#kernels = kernels;
+    this.#second = second;
     this.#o = o;
     this.#host = o.host ?? ownHost;
   }
 
   /** Threads in use now. */
   get count(): number {
-    return this.#hired?.team.threads ?? 1;
+    return this.#workers?.team.threads ?? 1;
   }
 
-  /** Calls that the present threads have shared, or a lent one. */
+  /** Calls that the present threads have shared, or the second one. */
   get runs(): number {
-    return (this.#hired ?? this.#helper)?.team.runs ?? 0;
+    return (this.#workers?.team ?? this.#second).runs;
   }
 
   /**
@@ -66,12 +60,12 @@ export class Threads {
   }
 
   async #change(n: number): Promise<number> {
-    if (n === this.count && !this.#hired?.team.failure) return n;
+    if (n === this.count && !this.#workers?.team.failure) return n;
     await this.#end();
     if (n === 1) return 1;
-    const why = this.#whyOne();
+    const why = whyOne(this.#kernels, this.#host);
     if (why !== null) {
-      if (!this.#warned) this.#warn(`otimes: setThreads(${n}): one thread is used, as ${why}`);
+      if (!this.#warned) warnWith(this.#o, `otimes: setThreads(${n}): one thread is used, as ${why}`);
       this.#warned = true;
       return 1;
     }
@@ -79,134 +73,32 @@ export class Threads {
     return n;
   }
 
-  #warn(message: string): void {
-    (this.#o.warn ?? (message => console.warn(message)))(message);
-  }
-
-  #whyOne(): string | null {
-    const why = this.#host.whyOneThread();
-    if (why !== null || this.#kernels.memory.shared) return why;
-    return 'the memory of these kernels is not shared; make them with `memory: { shared: true }`';
-  }
-
   async #start(n: number): Promise<void> {
-    let hired: Hired | null = null;
+    let group: WorkerGroup | null = null;
     try {
-      hired = this.#hire(n - 1);
-      await hired.team.ready();
+      group = startWorkers(this.#kernels, this.#host, n - 1, this.#o.spin);
+      await group.team.ready();
     } catch (error) {
-      if (hired !== null) await this.#dismiss(hired);
+      if (group !== null) await stopWorkers(this.#kernels, group);
       throw new Error(`setThreads: ${messageOf(error)}`, { cause: error });
     }
-    const { team } = hired;
-    this.#hired = hired;
+    const { team } = group;
+    this.#workers = group;
     this.#kernels.override('threads', below => split(below, team, [...PRODUCTS, ...OTHERS], this.#o));
     // Of no use beside them.
-    const helper = this.#helper;
-    this.#helper = undefined;
-    if (helper) await this.#dismiss(helper);
+    await this.#second.end();
   }
 
   async #end(): Promise<void> {
-    const hired = this.#hired;
-    if (hired === null) return;
+    const group = this.#workers;
+    if (group === null) return;
     this.#kernels.override('threads', null);
-    this.#hired = null;
-    await this.#dismiss(hired);
+    this.#workers = null;
+    await stopWorkers(this.#kernels, group);
   }
 
-  #hire(workers: number): Hired {
-    const { compiled, heap, memory, scratch, variant } = this.#kernels;
-    const scratches = Array.from({ length: workers }, () => heap.pool.alloc(compiled.convScratch()));
-    try {
-      const [module, { spin }, host] = [moduleFor(memory.wasm, variant), this.#o, this.#host];
-      const shared = { module, memory: memory.wasm, exports: compiled, scratch, scratches };
-      return { team: new Team({ workers, host, spin, ...shared }), scratches };
-    } catch (error) {
-      this.#free(scratches);
-      throw error;
-    }
-  }
-
-  async #dismiss({ team, scratches }: Hired): Promise<void> {
-    await team.stop();
-    this.#free(scratches);
-  }
-
-  /** NOTE: not before the workers have ended, as they write to it. */
-  #free(scratches: readonly number[]): void {
-    const bytes = this.#kernels.compiled.convScratch();
-    for (const scratch of scratches) this.#kernels.heap.pool.free(scratch, bytes);
-  }
-
-  // --- a second thread for a while ---------------------------------------------------------------------------------------
-
-  /**
-   * Runs `run`, which is synchronous, and lets a second thread share its long matrix products: results are the same to the
-   * last bit. That thread starts with the first call, sleeps between calls, and is not waited for, so that a program that
-   * never awaits anything has it too. Where `set` has more than one thread in use, those do it. Where the memory cannot be
-   * shared, or the thread has stopped (which is warned about once), `run` has none.
-   */
-  lend<T>(run: () => T): T {
-    const before = this.#lending;
-    this.#lending = this.#hired === null && this.#hasHelper();
-    try {
-      return run();
-    } finally {
-      this.#lending = before;
-    }
-  }
-
-  #hasHelper(): boolean {
-    const failure = this.#helper?.team.failure;
-    if (failure) this.#giveUp(failure);
-    if (this.#helper === undefined) this.#helper = this.#whyOne() === null ? this.#help() : null;
-    return this.#helper !== null;
-  }
-
-  #help(): Hired | null {
-    try {
-      const hired = this.#hire(1);
-      // NOTE: stays in its place between calls, as every change of exports costs whoever calls them a millisecond.
-      this.#kernels.override('threads', () => this.#products(hired.team));
-      return hired;
-    } catch (error) {
-      this.#giveUp(error);
-      return null;
-    }
-  }
-
-  #giveUp(error: unknown): void {
-    if (this.#helper) {
-      this.#kernels.override('threads', null);
-      void this.#dismiss(this.#helper);
-    }
-    this.#helper = null;
-    this.#warn(`otimes: a second thread does not help any more, and one goes on alone: ${messageOf(error)}`);
-  }
-
-  /** Products on both threads. What the other one did not live to finish is computed again here, where that can be done. */
-  #products(team: Team): Partial<Exports> {
-    const { compiled } = this.#kernels;
-    const shared = split(compiled, team, PRODUCTS, this.#o);
-    const product = (name: 'sgemm' | 'dgemm') => {
-      const [both, alone] = [shared[name] as Kernel, compiled[name] as Kernel];
-      return wrapped(
-        alone.length,
-        alone,
-        () => this.#lending,
-        x => {
-          // One that adds to its result can be made only once.
-          if (x[ACCUMULATE] !== 0 || team.failure !== null) return alone(...x);
-          try {
-            return both(...x);
-          } catch (error) {
-            if (team.failure === null) throw error;
-            return alone(...x);
-          }
-        },
-      );
-    };
-    return { sgemm: product('sgemm'), dgemm: product('dgemm') } as Partial<Exports>;
+  /** As `SecondThread.withHelper`. Where `set` has more than one thread in use, those share the products already. */
+  withHelper<T>(run: () => T): T {
+    return this.#workers === null ? this.#second.withHelper(run) : run();
   }
 }

@@ -6,7 +6,7 @@ import { EPS } from './ql.ts';
 
 const MAX_STEPS = 200;
 /** Interpolation converges in three to five steps; after this many every second step is a bisection. */
-const PATIENCE = 12;
+const BISECT_AFTER = 12;
 
 /**
  * poles [k] strictly ascending, z [k] without zeros, rho > 0. Returns the ascending eigenvalues and fills the first k²
@@ -95,7 +95,7 @@ function findRoot(
     else high = mu;
 
     let next = mu + interpolate(f, slope, left.slope, right.slope, distances[split]!, distances[split + 1]!, last);
-    if (!(next > low && next < high) || (step > PATIENCE && step % 2 === 0)) next = 0.5 * (low + high);
+    if (!(next > low && next < high) || (step > BISECT_AFTER && step % 2 === 0)) next = 0.5 * (low + high);
     if (next === mu || high - low <= 2 * EPS * Math.max(Math.abs(low), Math.abs(high))) return origin + mu;
     mu = next;
   }

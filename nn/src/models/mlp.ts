@@ -3,7 +3,7 @@
 import type { Tensor } from '@otimes/core';
 import { aBoolean, aString, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from '../activation.ts';
-import { aShare, PLACEMENT, type Placement, placed } from '../check.ts';
+import { aProbability, PLACEMENT, type Placement, placed } from '../check.ts';
 import { Dropout } from '../dropout.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
@@ -19,7 +19,7 @@ export type MlpOptions = Placement & {
 };
 
 const sizesOf: Kind = { expected: 'an array of sizes such as [784, 128, 10]', is: v => Array.isArray(v) };
-const OPTIONS = { activation: aString, bias: aBoolean, dropout: aShare, ...PLACEMENT };
+const OPTIONS = { activation: aString, bias: aBoolean, dropout: aProbability, ...PLACEMENT };
 
 /** Linear layers with an activation between them. Further axes of the input are flattened. */
 export class MLP extends Module {

@@ -7,7 +7,7 @@ import type { Shape, Tensor } from '@otimes/core';
 import { checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activation.ts';
 import { insides } from '../calls.ts';
-import { checkPositive, PLACEMENT, type Placement, placed, someOptions } from '../check.ts';
+import { checkPositive, PLACEMENT, type Placement, placed, requiredOptions } from '../check.ts';
 import { Conv2d } from '../conv.ts';
 import { type InitOptions, kaimingNormal } from '../init.ts';
 import { Linear } from '../linear.ts';
@@ -23,7 +23,7 @@ function conv(cIn: number, cOut: number, kernel: number, stride: number, o: Plac
   return new Conv2d(cIn, cOut, kernel, { ...o, stride, padding: (kernel - 1) / 2, bias: false, init });
 }
 
-/** What brings x to the shape of the branch; null where it has it. */
+/** Brings x to the shape of the branch; null if it has that shape already. */
 function shortcut(cIn: number, cOut: number, stride: number, o: Placement): Sequential | null {
   if (stride === 1 && cIn === cOut) return null;
   return new Sequential(conv(cIn, cOut, 1, stride, o), new BatchNorm2d(cOut, o));
@@ -143,7 +143,7 @@ export class ResNet extends Module {
     super();
     checkArgument('resnet', 'Block', Block, aBlock);
     checkArgument('resnet', 'depths', depths, fourDepths);
-    checkArgument('resnet', 'options', o, someOptions);
+    checkArgument('resnet', 'options', o, requiredOptions);
     const { classes, stem, channels = 3, width = 64, ...rest } = o;
     checkPositive('resnet', { classes, channels, width });
     checkArgument('resnet', 'stem', stem, oneOf('cifar', 'imagenet'));

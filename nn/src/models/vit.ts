@@ -2,7 +2,15 @@
 
 import { concat, describe, type Pair, pairOf, ShapeError, type Tensor, zeros } from '@otimes/core';
 import { aNumber, checkArgument, checkOptions } from '@otimes/core/extend';
-import { aShare, checkPositive, PLACEMENT, type Placement, placed, someOptions, still } from '../check.ts';
+import {
+  aProbability,
+  checkPositive,
+  PLACEMENT,
+  type Placement,
+  placed,
+  requiredOptions,
+  withoutRng,
+} from '../check.ts';
 import { Conv2d } from '../conv.ts';
 import { normal } from '../init.ts';
 import { Linear } from '../linear.ts';
@@ -50,9 +58,9 @@ export class VisionTransformer extends Module {
 
   constructor(o: VitOptions) {
     super();
-    checkArgument('vit', 'options', o, someOptions);
+    checkArgument('vit', 'options', o, requiredOptions);
     const { imageSize, patch: side, dim, depth, heads, classes, channels = 3, ...rest } = o;
-    checkOptions('vit', rest, { mlpRatio: aNumber, dropout: aShare, ...PLACEMENT });
+    checkOptions('vit', rest, { mlpRatio: aNumber, dropout: aProbability, ...PLACEMENT });
     checkPositive('vit', { dim, depth, heads, classes, channels });
     this.imageSize = pairOf('vit', 'imageSize', imageSize, 1);
     const patch = pairOf('vit', 'patch', side, 1);
@@ -63,7 +71,7 @@ export class VisionTransformer extends Module {
       );
     const at = placed(o);
     this.embed = new Conv2d(channels, dim, patch, { ...at, stride: patch });
-    this.classToken = new Parameter(zeros([1, 1, dim], still(at)));
+    this.classToken = new Parameter(zeros([1, 1, dim], withoutRng(at)));
     this.position = new Parameter(normal([1, 1 + rows * columns, dim], 0.02, at));
     this.blocks = new Sequential(...Array.from({ length: depth }, () => new TransformerBlock(dim, heads, rest)));
     this.norm = new LayerNorm(dim, at);
@@ -90,6 +98,6 @@ export function vit(o: VitOptions): VisionTransformer {
 export function vitS16(
   o: Omit<VitOptions, 'imageSize' | 'patch' | 'dim' | 'depth' | 'heads'> & { imageSize?: number | Pair },
 ): VisionTransformer {
-  checkArgument('vitS16', 'options', o, someOptions);
+  checkArgument('vitS16', 'options', o, requiredOptions);
   return new VisionTransformer({ imageSize: 224, ...o, patch: 16, dim: 384, depth: 12, heads: 6 });
 }

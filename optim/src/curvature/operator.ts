@@ -9,8 +9,21 @@
  * does. Nothing is read from the device but for a decomposition.
  */
 
-import { eye, type Generator, noGrad, randn, ShapeError, type Tensor, tensor, unscoped, where } from '@otimes/core';
-import { aNumber, checkOptions, type OptionKinds, oneOf, readsLater } from '@otimes/core/extend';
+import { eye, Generator, noGrad, randn, ShapeError, type Tensor, tensor, unscoped, where } from '@otimes/core';
+import {
+  aCount,
+  aFunction,
+  aNumber,
+  anInstance,
+  aTensor,
+  checkArgument,
+  checkOptions,
+  checkTensors,
+  type Kind,
+  type OptionKinds,
+  oneOf,
+  readsLater,
+} from '@otimes/core/extend';
 import { inverse } from '@otimes/linalg';
 import { checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Eigensolver, Kfe, outer } from './basis.ts';
@@ -46,8 +59,21 @@ export type SampleOptions = DampingOptions & {
 const NAME = 'KroneckerOperator';
 const DAMPING: OptionKinds<DampingOptions> = { damping: aNumber };
 const SOLVE: OptionKinds<SolveOptions> = { ...DAMPING, split: oneOf('eigen', 'pi') };
-/** `rng` is checked where it is used. */
-const SAMPLE: OptionKinds<SampleOptions> = { ...DAMPING, rng: { expected: 'a Generator', is: () => true } };
+const SAMPLE: OptionKinds<SampleOptions> = { ...DAMPING, rng: anInstance(Generator, 'a Generator') };
+const FROM_FACTORS: OptionKinds<FromFactorsOptions> = {
+  sizes: { expected: 'two counts [dOut, dIn]', is: v => Array.isArray(v) && v.length === 2 && v.every(aCount.is) },
+  eigensolver: aFunction,
+};
+const FROM_BASIS = { eigenvalues: aTensor };
+const aBasis = anInstance(Kfe, 'a Kfe');
+const someFactors: Kind = {
+  expected: 'two floating tensors { A, G } of one dtype',
+  is: v =>
+    typeof v === 'object' &&
+    v !== null &&
+    ['A', 'G'].every(side => aTensor.is(Reflect.get(v, side)) && Reflect.get(v, side).dtype.startsWith('float')) &&
+    Reflect.get(v, 'A').dtype === Reflect.get(v, 'G').dtype,
+};
 
 export class KroneckerOperator {
   readonly dOut: number;
@@ -73,18 +99,24 @@ export class KroneckerOperator {
   }
 
   /** A ⊗ G of copies of two factors. They are decomposed once, when a method first needs it. */
-  static fromFactors({ A, G }: OperatorFactors, o: FromFactorsOptions = {}): KroneckerOperator {
+  static fromFactors(factors: OperatorFactors, o: FromFactorsOptions = {}): KroneckerOperator {
+    const where = `${NAME}.fromFactors`;
+    checkArgument(where, 'factors', factors, someFactors);
+    checkOptions(where, o, FROM_FACTORS);
+    const { A, G } = factors;
     const size = (side: 'A' | 'G', x: Tensor, given: number | undefined): number => {
       const n = x.shape[0] ?? given;
       const fits = n !== undefined && (x.rank === 0 || (x.rank === 2 && x.shape[1] === n && n === (given ?? n)));
       if (fits) return n;
       const wanted =
         given === undefined ? 'a square matrix, or the option sizes beside a mean' : `[${given}, ${given}]`;
-      throw new ShapeError(`${NAME}: expected factor ${side} to be ${wanted}, got [${x.shape}]`);
+      throw new ShapeError(`${where}: expected factor ${side} to be ${wanted}, got [${x.shape}]`);
     };
     const sizes = [size('G', G, o.sizes?.[0]), size('A', A, o.sizes?.[1])] as const;
-    const factors = { A: copyOf(A), G: copyOf(G) };
-    return new KroneckerOperator(sizes, { factors, ...(o.eigensolver && { solve: o.eigensolver }) });
+    return new KroneckerOperator(sizes, {
+      factors: { A: copyOf(A), G: copyOf(G) },
+      ...(o.eigensolver && { solve: o.eigensolver }),
+    });
   }
 
   /**
@@ -92,10 +124,13 @@ export class KroneckerOperator {
    * (UA ⊗ UG)ᵀ, as in EKFAC.
    */
   static fromBasis(kfe: Kfe, o: { readonly eigenvalues?: Tensor } = {}): KroneckerOperator {
+    const where = `${NAME}.fromBasis`;
+    checkArgument(where, 'basis', kfe, aBasis);
+    checkOptions(where, o, FROM_BASIS);
     const sizes = [kfe.sG.size, kfe.sA.size] as const;
     const { eigenvalues = null } = o;
     if (eigenvalues !== null && String(eigenvalues.shape) !== String(sizes))
-      throw new ShapeError(`${NAME}: expected eigenvalues [${sizes}], got [${eigenvalues.shape}]`);
+      throw new ShapeError(`${where}: expected eigenvalues [${sizes}], got [${eigenvalues.shape}]`);
     return new KroneckerOperator(sizes, { kfe, eigenvalues: eigenvalues && copyOf(eigenvalues) });
   }
 
@@ -106,8 +141,8 @@ export class KroneckerOperator {
   async decompose(): Promise<this> {
     if (this.#kfe !== null) return this;
     const { A, G } = this.#factors!;
-    const [a, g] = await Promise.all([onHost(A), onHost(G)]);
-    this.#kfe ??= this.#decomposed(a, g, A.device);
+    const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
+    this.#kfe ??= lasting(() => this.#decomposed({ A: a, G: g }).on(A.device));
     return this;
   }
 
@@ -176,6 +211,7 @@ export class KroneckerOperator {
   // --- inside -----------------------------------------------------------------------------------------------------------
 
   #check(method: string, X: Tensor): void {
+    checkTensors(`${NAME}.${method}`, X);
     const [rows, columns] = X.shape.slice(-2);
     if (rows !== this.dOut || columns !== this.dIn)
       throw new ShapeError(`${NAME}.${method}: expected X [..., ${this.dOut}, ${this.dIn}], got [${X.shape}]`);
@@ -199,13 +235,13 @@ export class KroneckerOperator {
           `${NAME}.${method}: needs the eigenbasis of factors on '${A.device}', which is read with await: await ` +
             'operator.decompose() first',
         );
-      this.#kfe = this.#decomposed(A, G, A.device);
+      this.#kfe = lasting(() => this.#decomposed({ A, G }));
     }
     return this.#kfe;
   }
 
-  #decomposed(A: Tensor, G: Tensor, device: string): Kfe {
-    return lasting(() => moved(Kfe.of(A, G, this.#solve, [this.dOut, this.dIn]), device));
+  #decomposed({ A, G }: OperatorFactors): Kfe {
+    return Kfe.of(A, G, this.#solve, [this.dOut, this.dIn]);
   }
 
   #solveSplit(X: Tensor, damping: number): Tensor {
@@ -262,18 +298,3 @@ const diagonalOf = (x: Tensor, n: number): Tensor => (x.rank === 0 ? x.expand([n
 const lasting = <T>(make: () => T): T => unscoped(() => noGrad(make));
 
 const copyOf = (x: Tensor): Tensor => lasting(() => x.detach().clone());
-
-/** A copy on 'cpu', of a tensor on any device. */
-async function onHost(x: Tensor): Promise<Tensor> {
-  const data = await x.data();
-  return lasting(() => tensor(data, { dtype: x.dtype }).reshape(x.shape));
-}
-
-function moved(kfe: Kfe, device: string): Kfe {
-  const side = (U: Tensor | null, s: Tensor, n: Tensor) => ({
-    U: U === null ? null : U.to(device),
-    s: s.to(device),
-    n: n.to(device),
-  });
-  return new Kfe(side(kfe.UA, kfe.sA, kfe.nA), side(kfe.UG, kfe.sG, kfe.nG));
-}

@@ -44,6 +44,20 @@ export function finiteMagnitude(x: Tensor, error: BadValue): number {
   return size;
 }
 
+/** What is wrong with the numbers of a step that changes nothing. */
+export function notFinite(name: string, what: string, where: string, first = ''): RangeError {
+  return new RangeError(
+    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ${first}` +
+      'Look for a diverging loss or bad input in the last batch',
+  );
+}
+
+/** Makes that error for the first such number, at a row-major position. */
+export const foundIn =
+  (name: string, what: string, where: string): BadValue =>
+  (position, value) =>
+    notFinite(name, what, where, `The first of them is ${value}, at position ${position}. `);
+
 /** Whether an ordinary number of this `degree` in the gradient, 1 or 2. */
 export const isOrdinary = (size: number, degree: 1 | 2 = 1): boolean => size <= ORDINARY ** degree;
 

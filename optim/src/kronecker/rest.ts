@@ -1,11 +1,11 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { type BadValue, borrowGrad, readsLater, received } from '@otimes/core/extend';
+import { borrowGrad, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { meanGradient } from '../curvature/factors.ts';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
-import { finiteMagnitude, isOrdinary, isOrdinaryStep, Journal, largest } from './journal.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
 
 export type RestOptions = {
   /** Of the optimizer whose rest it is. */
@@ -106,20 +106,6 @@ export class Rest {
     this.#wasOrdinary = ordinary;
   }
 }
-
-/** What is wrong with the numbers of a step that changes nothing. */
-export function notFinite(name: string, what: string, where: string, first = ''): RangeError {
-  return new RangeError(
-    `${name}: the ${what} of ${where} has NaN or infinite elements; no parameter was changed. ${first}` +
-      'Look for a diverging loss or bad input in the last batch',
-  );
-}
-
-/** Makes that error for the first such number, at a row-major position. */
-export const foundIn =
-  (name: string, what: string, where: string): BadValue =>
-  (position, value) =>
-    notFinite(name, what, where, `The first of them is ${value}, at position ${position}. `);
 
 const copyOf = (state: StateDict): StateDict =>
   Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.clone()]));

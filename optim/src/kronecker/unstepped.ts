@@ -4,7 +4,7 @@ import { onBackwardEnd } from '@otimes/core/extend';
 import type { LayerCurvature } from '../curvature/layer.ts';
 
 /** So many are more than micro-batches usually are. */
-const MANY = 64;
+const WARN_AFTER = 64;
 
 export class Unstepped {
   readonly #optimizer: string;
@@ -25,7 +25,7 @@ export class Unstepped {
     if (this.#warned || pass === this.#last) return;
     this.#last = pass;
     onBackwardEnd(completed => {
-      if (!completed || ++this.#passes !== MANY) return;
+      if (!completed || ++this.#passes !== WARN_AFTER) return;
       this.#warned = true;
       this.#warn(layers.reduce((sum, { statistics }) => sum + (statistics?.bytes ?? 0), 0));
     });
@@ -42,7 +42,7 @@ export class Unstepped {
         ? ''
         : ` Until then samples of each pass are kept, ${(bytes / 1e6).toFixed(1)} MB now, more with each.`;
     console.warn(
-      `${this.#optimizer}: ${MANY} backward passes without step() or zeroGrad(). The next step takes the statistics of all of ` +
+      `${this.#optimizer}: ${WARN_AFTER} backward passes without step() or zeroGrad(). The next step takes the statistics of all of ` +
         `them together.${kept} An optimizer that is not used any more wants detach(). Where passes are for another ` +
         "optimizer, as a generator's through its discriminator, call zeroGrad() after them. If all are parts of one batch, " +
         'nothing is wrong',

@@ -5,25 +5,18 @@
  */
 
 import { type StateDict, scope, type Tensor, unscoped, zeros } from '@otimes/core';
-import {
-  aBoolean,
-  aNumber,
-  checkFinite,
-  checkOptions,
-  checkTrained,
-  nameOf,
-  type OptionKinds,
-} from '@otimes/core/extend';
+import { aBoolean, aNumber, checkOptions, checkTrained, nameOf, type OptionKinds } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkRange } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
+import { finiteMagnitude, foundIn } from '../kronecker/journal.ts';
 import { checkModel, trainableOf } from '../kronecker/model.ts';
 import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
-import { notFinite, Rest } from '../kronecker/rest.ts';
+import { Rest } from '../kronecker/rest.ts';
 import { Watchman } from '../kronecker/watchman.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
@@ -131,7 +124,10 @@ export abstract class MatrixOptimizer extends Optimizer {
   /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. */
   protected abstract get slotNames(): readonly string[];
 
-  /** The update for a gradient g [rows, columns] whose norm is finite. Changes neither `g` nor the slots, and reads nothing. */
+  /**
+   * The update for a gradient g [rows, columns] whose norm is finite. It changes neither `g` nor the slots, and reads nothing. `g` is
+   * lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call.
+   */
   protected abstract direction(g: Tensor, slots: readonly Tensor[]): Direction;
 
   override get lr(): number {
@@ -162,8 +158,7 @@ export abstract class MatrixOptimizer extends Optimizer {
         const g = matrix.block.weight.requiresGrad ? matrix.block.gradient() : null;
         return g === null ? [] : [{ matrix, g }];
       });
-      for (const { matrix, g } of active)
-        checkFinite(g.norm(), () => notFinite(this.#name, 'gradient', `'${matrix.block.path}'`));
+      for (const { matrix, g } of active) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${matrix.block.path}'`));
       this.#rest.check();
       const plans = active.map(({ matrix, g }) => ({ matrix, ...scope(() => this.direction(g, matrix.slots)) }));
       this.#rest.step(this.#restGain, null);
@@ -219,12 +214,11 @@ export abstract class MatrixOptimizer extends Optimizer {
       slots: this.slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
     }));
     const ofRest = reader.section('rest.');
-    const { optimizer } = this.#rest;
-    if (optimizer === null && Object.keys(ofRest).length > 0)
+    if (this.#rest.optimizer === null && Object.keys(ofRest).length > 0)
       reader.problem('unexpected: rest.…, no parameter is unclaimed');
     reader.finish();
     // The last thing that may fail: then nothing has been taken over yet.
-    optimizer?.loadStateDict(ofRest);
+    this.#rest.optimizer?.loadStateDict(ofRest);
     this.#rest.loaded();
     this.#lr = lr;
     this.#matrices = matrices;

@@ -2,10 +2,27 @@
 
 import { sizeOf } from '../../shape.ts';
 import type { Backend, Operand } from '../backend.ts';
+import { withLayout } from '../operand.ts';
+import { around } from '../walk.ts';
 import { type Scratch, within } from './scratch.ts';
 
-/** Softmax along an axis, and its gradients. */
+/** Running sums, and softmax with its gradients. */
 export class ReduceKernels {
+  /** out ← Σ x_j over the j ≤ i along `axis`, for each i there. */
+  cumsum(this: Backend, x: Operand, axis: number, out: Operand): void {
+    this.copy(x, out);
+    const { before, length, after } = around(out.shape, axis);
+    const part = (start: number, count: number) =>
+      withLayout(out, [before, count, after], [length * after, after, 1], start * after);
+    // Sums of 1, 2, 4, … elements. A product with a triangle of ones would spread NaN and ∞ to the elements before.
+    for (let shift = 1; shift < length; shift *= 2) {
+      const count = length - shift;
+      within(this, scratch =>
+        this.assign(part(shift, count), scratch.binary('add', part(shift, count), part(0, count))),
+      );
+    }
+  }
+
   softmax(this: Backend, x: Operand, axis: number, out: Operand): void {
     if (sizeOf(out.shape) === 0) return;
     within(this, scratch => {

@@ -1,9 +1,9 @@
 /** Temporaries of composed kernels, and kernels that write to them. */
 
 import { type DType, promote } from '../../dtype.ts';
-import { broadcastShapes, contiguousStrides, isContiguous, reducedShape, type Shape, sizeOf } from '../../shape.ts';
-import { allocate } from '../../storage.ts';
+import { broadcastShapes, isContiguous, reducedShape, type Shape } from '../../shape.ts';
 import type { Backend, BinaryKernel, Operand, ReduceKernel, UnaryKernel } from '../backend.ts';
+import { emptyOperand } from '../operand.ts';
 
 /** Runs `kernel` with memory that it may fill; what it took goes back when it ends. */
 export function within(device: Backend, kernel: (scratch: Scratch) => void): void {
@@ -27,8 +27,7 @@ export class Scratch {
 
   /** Contiguous memory with any content. */
   empty(dtype: DType, shape: Shape): Operand {
-    const storage = allocate(this.#device, dtype, sizeOf(shape));
-    const made: Operand = { storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+    const made = emptyOperand(this.#device, dtype, shape);
     this.#made.push(made);
     return made;
   }

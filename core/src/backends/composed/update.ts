@@ -63,11 +63,11 @@ export class UpdateKernels {
     });
   }
 
-  /** In place: buf ← keep buf + take g;  p ← p − lr (look buf + own g); p and buf are contiguous. */
+  /** In place: buf ← momentum buf + gain g;  p ← p − lr (bufferWeight buf + gradientWeight g); p and buf are contiguous. */
   sgd(this: Backend, p: Operand, buf: Operand, g: Operand, o: SgdOptions): void {
     within(this, scratch => {
-      const momentum = added(scratch, buf, scratch.binary('mul', g, o.take), o.keep);
-      const step = added(scratch, momentum, scratch.binary('mul', g, o.own), o.look);
+      const momentum = added(scratch, buf, scratch.binary('mul', g, o.gain), o.momentum);
+      const step = added(scratch, momentum, scratch.binary('mul', g, o.gradientWeight), o.bufferWeight);
       this.addScaled(p, step, -o.lr, 1);
       this.assign(buf, momentum);
     });

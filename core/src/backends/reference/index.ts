@@ -28,17 +28,6 @@ export const kernels = {
   ...check,
 };
 
-class Reference {
-  static readonly name: string = 'ReferenceBackend';
-  readonly device: string;
-  readonly onHost = true;
-
-  constructor(device = 'cpu') {
-    this.device = device;
-  }
-}
-Object.assign(Reference.prototype, kernels);
-
 export interface ReferenceBackend extends Backend {
   readonly onHost: true;
 }
@@ -46,9 +35,16 @@ export interface ReferenceBackend extends Backend {
 /**
  * The kernels as methods, for subclasses that replace some of them. No kernel calls another through `this`: each that is to
  * change is replaced itself.
- *
- * @param device the name of the device, default 'cpu'
  */
-export const ReferenceBackend: new (device?: string) => ReferenceBackend = Reference as new (
-  device?: string,
-) => ReferenceBackend;
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the methods that the interface adds are assigned below
+export class ReferenceBackend {
+  static readonly name: string = 'ReferenceBackend';
+  readonly device: string;
+  readonly onHost = true;
+
+  /** @param device the name of the device */
+  constructor(device = 'cpu') {
+    this.device = device;
+  }
+}
+Object.assign(ReferenceBackend.prototype, kernels);

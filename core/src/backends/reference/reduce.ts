@@ -58,6 +58,20 @@ export function argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number,
     }
 }
 
+export function cumsum(x: Operand, axis: number, out: Operand): void {
+  const [data, target] = [rowMajor(x), out.storage.array];
+  const { before, length, after } = around(x.shape, axis);
+  for (let b = 0; b < before; b++)
+    for (let j = 0; j < after; j++) {
+      let sum = 0;
+      for (let i = 0; i < length; i++) {
+        const at = (b * length + i) * after + j;
+        sum += data[at]!;
+        target[at] = sum;
+      }
+    }
+}
+
 export function softmax(x: Operand, axis: number, out: Operand): void {
   relative(x, axis, out, (value, max, sum) => Math.exp(value - max) / sum);
 }

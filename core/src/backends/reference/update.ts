@@ -72,10 +72,11 @@ export function adam(p: Operand, m: Operand, v: Operand, g: Operand, options: Ad
   addScaledLoop(p.storage.array, p.offset, 1, direction, 0, 1, size, -options.lr, options.keep);
 }
 
-export function sgd(p: Operand, buf: Operand, g: Operand, { lr, keep, take, look, own }: SgdOptions): void {
-  const [value, momentum, gradient] = [rowMajor(p), rowMajor(buf), rowMajor(g)];
+export function sgd(p: Operand, buf: Operand, g: Operand, o: SgdOptions): void {
+  const { lr, momentum, gain, bufferWeight, gradientWeight } = o;
+  const [value, buffer, gradient] = [rowMajor(p), rowMajor(buf), rowMajor(g)];
   for (let i = 0; i < value.length; i++) {
-    momentum[i] = keep * momentum[i]! + take * gradient[i]!;
-    value[i]! -= lr * (look * momentum[i]! + own * gradient[i]!);
+    buffer[i] = momentum * buffer[i]! + gain * gradient[i]!;
+    value[i]! -= lr * (bufferWeight * buffer[i]! + gradientWeight * gradient[i]!);
   }
 }

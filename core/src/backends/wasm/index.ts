@@ -16,6 +16,7 @@ import type {
   UnaryGradKernel,
   UnaryKernel,
 } from '../backend.ts';
+import { kernels as reference } from '../reference/index.ts';
 import * as check from './check.ts';
 import { type Context, contextOf, endKernels } from './context.ts';
 import * as elementwise from './elementwise.ts';
@@ -35,11 +36,17 @@ export function createWasmBackend(device = 'cpu'): WasmBackend | null {
   return kernels === null ? null : new WasmBackend(device, kernels);
 }
 
+/** What has no kernel in this folder is the reference's. */
+export interface WasmBackend extends Backend {
+  readonly onHost: true;
+}
+
 /**
  * The functions of this folder as methods. No function calls another through `this`: who replaces one by a subclass replaces
  * that alone.
  */
-export class WasmBackend implements Backend {
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the methods that the interface adds are assigned below
+export class WasmBackend {
   static readonly name: string = 'WasmBackend';
   readonly device: string;
   readonly onHost = true;
@@ -261,3 +268,7 @@ export class WasmBackend implements Backend {
     loss.squaredErrorGrad(this.#context, gy, a, b, scale, out);
   }
 }
+// What has no kernel here runs the reference's loops over the same memory.
+for (const [name, kernel] of Object.entries(reference))
+  if (!(name in WasmBackend.prototype))
+    Object.defineProperty(WasmBackend.prototype, name, { value: kernel, writable: true });

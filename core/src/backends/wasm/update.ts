@@ -86,7 +86,7 @@ export function sgd(c: Context, p: Operand, buf: Operand, g: Operand, o: SgdOpti
   if (!inMemory(p) || !inMemory(buf)) return through(c, [p, buf], ([p, buf]) => sgd(c, p!, buf!, g, o));
   const gradient = rowMajor(c, g);
   const [pp, pb, pg] = [addressOf(p), addressOf(buf), addressOf(gradient)];
-  run(sizeOf(p.shape), pp, pb, pg, o.lr, o.keep, o.take, o.look, o.own);
+  run(sizeOf(p.shape), pp, pb, pg, o.lr, o.momentum, o.gain, o.bufferWeight, o.gradientWeight);
 }
 
 /** Whether kernels of y's dtype may round the factors to it: in the range of float32 they keep their digits. */

@@ -1,13 +1,17 @@
 /**
- * A scijs ndarray over memory of a tensor: all members that the package ndarray documents, with its rules. It is written
- * out here because the package compiles its classes from text, which costs a page 2 kB and the right to forbid `eval`.
+ * A scijs ndarray: all members that the package ndarray documents, with its rules. It is written out here because the package
+ * compiles its classes from text, which costs a page 2 kB and the right to forbid `eval`.
  */
 
 import type { NdArray } from 'ndarray';
-import type { TypedArray } from './dtype.ts';
 
+/** What a tensor's memory may be, of any dtype. */
+type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array;
 type Length = number | null | undefined;
 const given = (n: Length): n is number => typeof n === 'number' && n >= 0;
+
+const rowMajor = (shape: readonly number[]): number[] =>
+  shape.map((_, i) => shape.slice(i + 1).reduce((n, length) => n * length, 1));
 
 export class NdView implements NdArray<TypedArray> {
   data: TypedArray;
@@ -16,7 +20,8 @@ export class NdView implements NdArray<TypedArray> {
   offset: number;
   dtype: NdArray<TypedArray>['dtype'];
 
-  constructor(data: TypedArray, shape: readonly number[], stride: readonly number[], offset: number) {
+  /** Row-major by default. */
+  constructor(data: TypedArray, shape: readonly number[], stride: readonly number[] = rowMajor(shape), offset = 0) {
     this.data = data;
     this.shape = [...shape];
     this.stride = [...stride];
@@ -105,4 +110,13 @@ export class NdView implements NdArray<TypedArray> {
     const offset = from.reduce((sum, n, i) => sum + n * (this.stride[i] ?? 0), this.offset);
     return new NdView(this.data, shape, stride, offset);
   }
+}
+
+type Real = Float32Array | Float64Array;
+
+/** A row-major view of floats. */
+export function ndarrayOf(data: Float64Array, shape: readonly number[]): NdArray<Float64Array>;
+export function ndarrayOf(data: Real, shape: readonly number[]): NdArray<Real>;
+export function ndarrayOf(data: Real, shape: readonly number[]): NdArray<Real> {
+  return new NdView(data, shape) as NdArray<Real>;
 }

@@ -1,0 +1,36 @@
+/** What a browser downloads of a training script. `test/bundles.test.ts` holds the sizes to their limits. */
+
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+export const ADAM = `
+import { randint, randn } from '@otimes/core';
+import { crossEntropy, mlp } from '@otimes/nn';
+import { Adam } from '@otimes/optim';
+const model = mlp([784, 512, 256, 10]);
+const optimizer = new Adam(model.parameters(), { lr: 1e-3 });
+const x = randn([128, 784]), y = randint(0, 10, [128]);
+for (let i = 0; i < 100; i++) {
+  optimizer.zeroGrad();
+  const loss = crossEntropy(model.call(x), y);
+  loss.backward();
+  optimizer.step();
+  console.log(loss.item());
+}`;
+export const STEVE = ADAM.replaceAll('Adam', 'STEVE').replace('model.parameters()', 'model');
+
+/** Size in bytes of a program as a browser gets it: bundled, minified, gzipped. */
+export async function bundledSize(program) {
+  const { outputFiles } = await build({
+    stdin: { contents: program, resolveDir: import.meta.dirname, loader: 'ts' },
+    bundle: true,
+    minify: true,
+    platform: 'browser',
+    format: 'esm',
+    conditions: ['@otimes/source'],
+    write: false,
+    outdir: '.build',
+    logLevel: 'error',
+  });
+  return outputFiles.reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
+}
