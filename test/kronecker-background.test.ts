@@ -1,7 +1,7 @@
 // refresh: 'background' in training: the same bases as synchronous ones, to the last bit, only later.
 
 import { Generator, noGrad, randint, randn, type Tensor, where } from '@otimes/core';
-import { Threads } from '@otimes/kernels';
+import { SecondThread } from '@otimes/kernels';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
 import { KFAC, Kfe, type KroneckerOptions, STEVE } from '@otimes/optim';
@@ -120,8 +120,8 @@ t.test('a basis that somebody else put in meanwhile is the one that is turned fr
 });
 
 t.test('turning with a second thread gives the bits of one', async t => {
-  const { withHelper } = Threads.prototype;
-  t.teardown(() => Object.assign(Threads.prototype, { withHelper }));
+  const { withHelper } = SecondThread.prototype;
+  t.teardown(() => Object.assign(SecondThread.prototype, { withHelper }));
   const train = () => {
     const rng = new Generator(6);
     const model = mlp([150, 130, 10], { rng });
@@ -134,7 +134,7 @@ t.test('turning with a second thread gives the bits of one', async t => {
     return [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())].map(x => x.dataSync());
   };
   let [calls, shared] = [0, 0];
-  Threads.prototype.withHelper = function <T>(run: () => T): T {
+  SecondThread.prototype.withHelper = function <T>(run: () => T): T {
     calls++;
     const { runs } = this;
     const result = withHelper.call(this, run) as T;
@@ -144,7 +144,7 @@ t.test('turning with a second thread gives the bits of one', async t => {
   const both = train();
   t.equal(calls, 11, 'once a refresh, for all blocks');
   t.ok(shared >= 11, `${shared} calls were shared`);
-  Threads.prototype.withHelper = run => run();
+  SecondThread.prototype.withHelper = run => run();
   t.strictSame(train(), both);
 });
 

@@ -109,6 +109,7 @@ for (const device of DEVICES)
           name: 'RangeError',
           message:
             `Muon: the gradient of '${where}' has NaN or infinite elements; no parameter was changed. ` +
+            `The first of them is ${bad}, at position ${p.size - 1}. ` +
             'Look for a diverging loss or bad input in the last batch',
         };
         await assert.rejects(async () => {

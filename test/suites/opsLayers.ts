@@ -11,7 +11,6 @@ import {
   promote,
   squaredError,
   type Tensor,
-  zeros,
 } from '@otimes/core';
 import fc from 'fast-check';
 import { integers, length, real, shape } from '../arbitraries/tensor.ts';

@@ -8,7 +8,7 @@ import { Team } from './team.ts';
 export type ThreadOptions = SplitOptions & {
   /** Where workers come from, defaults to what this package was bundled for. */
   readonly host?: Host;
-  /** Told once why there is one thread alone, and when the second one stopped; defaults to console.warn. */
+  /** Told once why there is one thread alone, and when the second thread stopped; defaults to console.warn. */
   readonly warn?: (message: string) => void;
   /** Looks at the shared memory before a thread sleeps, defaults to 2,000. */
   readonly spin?: number;

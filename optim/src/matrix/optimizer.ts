@@ -12,7 +12,7 @@ import { checkClaims, type Descriptions, describeClaims } from '../curvature/cla
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
-import { finiteMagnitude, foundIn } from '../kronecker/journal.ts';
+import { finiteMagnitude, foundIn, notFinite } from '../kronecker/journal.ts';
 import { checkModel, trainableOf } from '../kronecker/model.ts';
 import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
@@ -158,7 +158,12 @@ export abstract class MatrixOptimizer extends Optimizer {
         const g = matrix.block.weight.requiresGrad ? matrix.block.gradient() : null;
         return g === null ? [] : [{ matrix, g }];
       });
-      for (const { matrix, g } of active) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${matrix.block.path}'`));
+      for (const { matrix, g } of active) {
+        const where = `'${matrix.block.path}'`;
+        finiteMagnitude(g, foundIn(this.#name, 'gradient', where));
+        // Over an infinite norm a matrix would be 0.
+        checkFinite(g.norm(), () => notFinite(this.#name, 'norm of the gradient', where));
+      }
       this.#rest.check();
       const plans = active.map(({ matrix, g }) => ({ matrix, ...scope(() => this.direction(g, matrix.slots)) }));
       this.#rest.step(this.#restGain, null);
