@@ -23,21 +23,12 @@ import { checkModel } from './model.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
 import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
 import { Rest } from './rest.ts';
-import type { Rule } from './rule.ts';
+import type { Kind } from './rule.ts';
 import { load, save } from './save.ts';
 import { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
 import { type Parts, Stepper } from './step.ts';
 import { Watchman } from './watchman.ts';
-
-/** What makes an optimizer of this kind another one than the others. */
-export type Kind = {
-  readonly rule: Rule;
-  /** Default learning rate. */
-  readonly lr: number;
-  /** Makes the default optimizer of the parameters that no block has; `lr` is that of the blocks. */
-  readonly rest: (unclaimed: Parameter[], lr: number) => Optimizer;
-};
 
 export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #name: string;

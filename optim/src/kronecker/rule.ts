@@ -1,8 +1,10 @@
 /** What a Kronecker optimizer does with gradients in the eigenbasis. All else is the same for all of them. */
 
 import type { Tensor } from '@otimes/core';
+import type { Parameter } from '@otimes/nn';
 import type { Rotation } from '../curvature/basis.ts';
 import type { Scalar } from '../curvature/scalar.ts';
+import type { Optimizer } from '../optimizer.ts';
 import type { BlockState } from './state.ts';
 
 /** A step of `scale` times `update` that is proposed for a block. Gradient and update [dOut, dIn] are in its basis. */
@@ -49,3 +51,12 @@ export interface Rule {
   /** How many directions of A and of G it takes for null, for reports; null where it makes no difference. */
   nullsOf?(state: BlockState): { readonly A: number; readonly G: number } | null;
 }
+
+/** What makes an optimizer of this kind another one than the others. */
+export type Kind = {
+  readonly rule: Rule;
+  /** Default learning rate. */
+  readonly lr: number;
+  /** Makes the default optimizer of the parameters that no block has; `lr` is that of the blocks. */
+  readonly rest: (unclaimed: Parameter[], lr: number) => Optimizer;
+};
