@@ -6,9 +6,9 @@ import { law } from './helpers/law.ts';
 
 /**
  * Limits in kB (1000 bytes): what was reached. They are lowered with what becomes smaller; whoever raises one says in
- * docs/decisions.md what the bytes are for.
+ * docs/decisions/ what the bytes are for.
  */
-const LIMITS = { ADAM: 76.5, STEVE: 130 };
+const LIMITS = { ADAM: 72, STEVE: 122.5 };
 
 type Bundle = Record<keyof typeof LIMITS, string> & { bundledSize(program: string): Promise<number> };
 const bundle: Bundle = await import(new URL('../bench/bundle.mjs', import.meta.url).href);
