@@ -1,4 +1,4 @@
-/** What a storage knows of the device that it lies on: where elements are kept, and how they come and go. No kernels. */
+/** The part of a backend that keeps elements, which is all that a storage uses of it: memory, copies in and out. No kernels. */
 
 import type { DType, TypedArray } from './dtype.ts';
 import type { Layout } from './shape.ts';

@@ -29,7 +29,7 @@ export interface ViewSpec<A> extends Differentiable<A> {
 }
 
 /** An operation that moves the elements to another device. */
-export interface TransferSpec<A> extends Differentiable<A> {
+interface TransferSpec<A> extends Differentiable<A> {
   transfer(x: Tensor, attrs: A): Tensor;
 }
 

@@ -4,7 +4,7 @@
  * a loop without a call for each vector.
  *
  * Names are `operation_type`, with the types in the order of the operands where there are several: `exp_f32`,
- * `copy_i32_f64`. kernels/src/elementwise.ts says what each takes.
+ * `copy_i32_f64`. kernels/signatures.txt says what each takes.
  */
 import { readFileSync } from 'node:fs';
 

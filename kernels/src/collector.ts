@@ -8,7 +8,7 @@ export type Collector = () => void;
 const SAMPLE = 64;
 
 /** Whether `collect` empties WeakRefs of objects that nothing reaches; a few may still lie on the stack. */
-export function selfTest(collect: Collector): boolean {
+function selfTest(collect: Collector): boolean {
   const refs: WeakRef<object>[] = [];
   (() => {
     for (let i = 0; i < SAMPLE; i++) refs.push(new WeakRef({ i }));

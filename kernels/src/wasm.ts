@@ -8,7 +8,7 @@ export interface WasmMemory {
   grow(pages: number): number;
 }
 
-export interface WasmApi {
+interface WasmApi {
   validate(bytes: Uint8Array): boolean;
   Module: new (bytes: Uint8Array) => object;
   Instance: new (module: object, imports?: object) => { readonly exports: object };

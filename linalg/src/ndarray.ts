@@ -150,7 +150,7 @@ export function forLower(n: number, visit: (lower: number, upper: number) => voi
   }
 }
 
-export function maxAbs(data: Float64Array): number {
+function maxAbs(data: Float64Array): number {
   let max = 0;
   for (let p = 0; p < data.length; p++) {
     const x = Math.abs(data[p]!);

@@ -8,7 +8,6 @@ import {
   type Kind,
   noteKnown,
   type OptionKinds,
-  oneOf,
   received,
 } from '@otimes/core/extend';
 
@@ -69,13 +68,6 @@ function kindOf(value: unknown): Kind {
   return { expected: `${value.length} numbers such as [${value.join(', ')}]`, is };
 }
 
-/** Throws for an option that does not exist: `weight_decay`, say. */
-export function checkKnown(name: string, options: object, known: object): void {
-  for (const option of Object.keys(options))
-    if (!Object.hasOwn(known, option))
-      throw new TypeError(`${name}: there is no option '${option}', only ${Object.keys(known).join(', ')}`);
-}
-
 export function checkLr(name: string, lr: number): void {
   checkRange(name, 'lr', lr, 0, Infinity);
 }
@@ -84,11 +76,6 @@ export function checkLr(name: string, lr: number): void {
 export function checkRange(name: string, option: string, value: number, low: number, high: number): void {
   if (!(typeof value === 'number' && value >= low && value < high))
     throw new RangeError(`${name}: expected ${option} in [${low}, ${high}), got ${received(value)}`);
-}
-
-/** Throws unless the option is left out or one of the choices. */
-export function checkChoice(name: string, option: string, value: string | undefined, choices: readonly string[]): void {
-  if (value !== undefined) checkArgument(name, option, value, oneOf(...choices));
 }
 
 /** Throws unless no argument was given. */

@@ -117,7 +117,7 @@ const cubic = (x: Tensor) => mul(mul(x, add(mul(square(x), CUBE), 1)), ROOT);
  * A function of two operands, each a tensor, a number or nested arrays. `like` gives dtype and device where neither is
  * a tensor.
  */
-export type Binary = (a: TensorLike, b: TensorLike, like?: Tensor) => Tensor;
+type Binary = (a: TensorLike, b: TensorLike, like?: Tensor) => Tensor;
 
 function operands(name: string, a: TensorLike, b: TensorLike, like?: Tensor): [Tensor, Tensor] {
   const tensor = a instanceof TensorBase ? a : b instanceof TensorBase ? b : like;

@@ -22,7 +22,7 @@ const GIVE_UP_AFTER = 120_000;
 
 export type Kernel = (...x: number[]) => number | undefined;
 
-export type TeamOptions = {
+type TeamOptions = {
   /** Worker threads, at most `MOST_WORKERS`; the caller is one more. */
   readonly workers: number;
   readonly host: Host;

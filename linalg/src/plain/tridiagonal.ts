@@ -4,7 +4,7 @@
 import { makeReflector, type Reflectors } from './householder.ts';
 
 /** a = Q T Qᵀ with T tridiagonal and Q = H₀ H₁ … H₍n₋₂₎, the `reflectors`. offDiagonal [n], of which n − 1 are used. */
-export type Tridiagonal = { diagonal: Float64Array; offDiagonal: Float64Array; reflectors: Reflectors };
+type Tridiagonal = { diagonal: Float64Array; offDiagonal: Float64Array; reflectors: Reflectors };
 
 /** The vectors of one step, all [n]: a pending update A ← A − v wᵀ − w vᵀ, and y = A u of the updated A. */
 type Step = { v: Float64Array; w: Float64Array; u: Float64Array; y: Float64Array };

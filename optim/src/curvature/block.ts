@@ -64,5 +64,5 @@ export interface LayerBlock extends MatrixBlock {
   canonical(input: Tensor, gy: Tensor): Canonical;
 }
 
-/** The name that `LayerBlock` has in @otimes/optim. */
+/** An older name of `LayerBlock`. */
 export type KroneckerBlock = LayerBlock;

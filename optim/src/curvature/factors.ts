@@ -35,7 +35,7 @@ export type Factors = {
 const VANISHED = 1e-8;
 
 /** What a block's statistics are made for. */
-export type StatisticsOptions = {
+type StatisticsOptions = {
   readonly sharing: Sharing;
   /** Sides that stay at the identity: of them only the trace is taken. */
   readonly identityA: boolean;

@@ -22,7 +22,7 @@ export type LayerOptions = {
 };
 
 /** What a backward pass told of a layer that may be computed in its basis. */
-export type Passed = { readonly rows: number; readonly needsInputGrad: boolean };
+type Passed = { readonly rows: number; readonly needsInputGrad: boolean };
 
 export class LayerCurvature {
   readonly block: LayerBlock;

@@ -15,7 +15,7 @@ const NOISE = 30;
 const DECOMPOSED = 1e-14;
 
 /** Eigenvalues s [n] of a factor and its diagonal in the basis, n_j = Σ_k U_kj² F_kk [n]. */
-export type Spectrum = { readonly s: Tensor; readonly n: Tensor };
+type Spectrum = { readonly s: Tensor; readonly n: Tensor };
 
 /** The null directions of one side, as rows or columns: which they are, how many, and 1 / count in them, 0 elsewhere. */
 type Side = { readonly mask: Tensor; readonly count: number; readonly share: Tensor };

@@ -7,7 +7,7 @@ import { startDecomposition } from './decompose/worker.ts';
 import type { LayerCurvature } from './layer.ts';
 
 /** A new basis, and the way there from the one that the job started from. */
-export type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
+type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
 
 /** A value that is on its way, from a worker say. Whoever waits for it polls `ready`, so that it is taken where a step allows it. */
 export interface Pending<T> {
@@ -29,7 +29,7 @@ export interface RefreshJob extends Pending<Arrival> {
   readonly from: Kfe;
 }
 
-export type RefreshOptions = {
+type RefreshOptions = {
   /** 'sync': within the step. 'background': in a worker; the first basis is computed at once. */
   readonly mode: 'sync' | 'background';
   /** With 'background': steps after which a basis takes over; null as soon as it is there. */

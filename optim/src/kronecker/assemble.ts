@@ -9,7 +9,7 @@ import type { KroneckerOptions } from './options.ts';
 import { checkPaths, lrRatioOf, optionsAt } from './overrides.ts';
 import { BlockState } from './state.ts';
 
-export type Assembly = {
+type Assembly = {
   readonly states: readonly BlockState[];
   /** The trainable parameters of the model and their paths. */
   readonly paths: ReadonlyMap<Parameter, string>;

@@ -7,7 +7,7 @@ import { meanGradient } from '../curvature/factors.ts';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
 
-export type RestOptions = {
+type RestOptions = {
   /** Of the optimizer whose rest it is. */
   readonly name: string;
   readonly lr: number;

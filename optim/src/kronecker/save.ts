@@ -7,7 +7,7 @@ import { StateReader, scalar } from '../state-dict.ts';
 import type { BlockState } from './state.ts';
 
 /** What a run needs to go on: rate, steps, the generator's state, the blocks, and the rest. */
-export type Saveable = {
+type Saveable = {
   readonly lr: number;
   readonly steps: number;
   readonly rng: Generator;
@@ -16,7 +16,7 @@ export type Saveable = {
 };
 
 /** What was read and is not taken over yet. `rng` is a generator's state. */
-export type Loaded = Pick<Saveable, 'lr' | 'steps'> & {
+type Loaded = Pick<Saveable, 'lr' | 'steps'> & {
   readonly rng: Parameters<Generator['setState']>[0];
   readonly states: BlockState[];
 };

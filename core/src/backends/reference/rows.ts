@@ -7,7 +7,7 @@ import type { DType, TypedArray } from '../../dtype.ts';
 import type { BinaryKernel, ReduceKernel, UnaryKernel } from '../backend.ts';
 
 /** out[k … end−1] ← a from i on in steps of `stepA`, with b from j on in steps of `stepB`. */
-export type BinaryLoop = (
+type BinaryLoop = (
   a: TypedArray,
   i: number,
   stepA: number,
@@ -31,7 +31,7 @@ export type ReduceLoop = (
 ) => void;
 
 /** out ← a, elements in order. */
-export type UnaryLoop = (a: TypedArray, out: TypedArray) => void;
+type UnaryLoop = (a: TypedArray, out: TypedArray) => void;
 
 export function binaryLoop(f: (a: number, b: number) => number): BinaryLoop {
   return (a, i, stepA, b, j, stepB, out, k, end) => {

@@ -9,7 +9,7 @@ import type { LossReduction, Sample, Use } from '../factors.ts';
 import { inOwnScope } from '../own-scope.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
-export type CaptureOptions = {
+type CaptureOptions = {
   readonly fisher: FisherKind;
   /** Needed unless `fisher` is 'empirical'. */
   readonly loss: FisherLoss | undefined;
