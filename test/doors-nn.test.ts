@@ -257,7 +257,8 @@ const optimizer = (Class: new (...args: never[]) => unknown, options: () => obje
 const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
 const kronecker = [
   'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector conv2dCollector linearCollector',
-  'defaultCollectors exampleSquares factors',
+  // `test/doors-optim.test.ts` has Muon.
+  'defaultCollectors exampleSquares factors Muon',
 ]
   .join(' ')
   .split(' ');
@@ -298,6 +299,7 @@ checkDoors(
   },
   {
     Optimizer: 'abstract',
+    MatrixOptimizer: 'abstract',
     GradientOptimizer: 'abstract; its subclasses are here',
     ParameterState: 'what optimizers make for themselves',
     DampedRule: 'what KFAC makes from its options',
