@@ -305,8 +305,6 @@ checkDoors(
     DampedRule: 'what KFAC makes from its options',
     MeasuredRule: 'what EKFAC makes from its options',
     AdamRule: 'what STEVE makes from its options',
-    MatrixOptimizer: 'abstract',
-    Muon: 'in doors-optim.test.ts',
   },
 );
 
