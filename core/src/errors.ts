@@ -37,3 +37,9 @@ export function describe(x: { dtype: DType; shape: readonly number[] }): string 
   if (!x?.shape) throw new TypeError(`describe: expected a tensor, got ${String(x)}`);
   return `${x.dtype}[${x.shape.join(',')}]`;
 }
+
+/** What `read` throws on a device that is read with await. */
+export const readError = (device: string): Error =>
+  new TypeError(
+    `read: tensors on '${device}' are read with await: await t.data(), await t.number() for one element, await t.array()`,
+  );

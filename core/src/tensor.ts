@@ -4,7 +4,7 @@ import { NdView } from '@otimes/linalg';
 import type { NdArray } from 'ndarray';
 import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, inspect, type Kind, received } from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
-import { DTypeError, describe, GraphError, ShapeError } from './errors.ts';
+import { DTypeError, describe, GraphError, readError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
 import type { Tensor } from './methods.ts';
 import { type Json, print, toJson } from './print.ts';
@@ -224,9 +224,11 @@ export class TensorBase implements Layout {
   /**
    * A scijs ndarray over the same memory: writing to it writes to the tensor, and the other way round. Autograd does not
    * see such writes. The first call moves the elements to an array of their own, which the ndarray and every view of its
-   * `data` keep alive; kernels in WebAssembly then read the tensor through a copy. For a look alone take `dataSync()`.
+   * `data` keep alive; kernels in WebAssembly then read the tensor through a copy. For a look alone take `dataSync()`. Throws on
+   * a device that is read with await.
    */
   ndarray(): NdArray<TypedArray> {
+    if (this.storage.backend.readAsync !== undefined) throw readError(this.device);
     return new NdView(this.storage.expose(), this.shape, this.strides, this.offset);
   }
 

@@ -8,12 +8,6 @@ import type { Tensor } from './tensor.ts';
 /** Whether the values of `x` can be read with await alone. */
 export const readsLater = (x: Tensor): boolean => x.storage.backend.readAsync !== undefined;
 
-/** What `read` of such a device throws. */
-export const readError = (device: string): Error =>
-  new TypeError(
-    `read: tensors on '${device}' are read with await: await t.data(), await t.number() for one element, await t.array()`,
-  );
-
 /** Makes the error for a bad value at a row-major position. */
 export type BadValue = (position: number, value: number) => Error;
 
