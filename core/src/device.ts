@@ -35,7 +35,8 @@ export interface Device {
   read(x: Operand): TypedArray;
   /**
    * The same, in the order of the calls, on a device that cannot be read at once. Rejects with the first check that failed
-   * since the last read, which clears it. Left out by devices whose `read` works.
+   * before this call and was not told yet, and clears that failure. With `peek` it rejects too, but the failure stays for
+   * another read to tell. Left out by devices whose `read` works.
    */
-  readAsync?(x: Operand): Promise<TypedArray>;
+  readAsync?(x: Operand, peek?: boolean): Promise<TypedArray>;
 }

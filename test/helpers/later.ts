@@ -65,7 +65,8 @@ export class LaterBackend extends ReferenceBackend {
   answersInstantReads = false;
   readonly #host: Backend;
   #queue: (() => void)[] = [];
-  #failed: Error | null = null;
+  /** The first check that failed and was not told yet; another object for each. */
+  #failed: { readonly error: Error } | null = null;
 
   constructor(device = 'later') {
     super(device);
@@ -103,18 +104,21 @@ export class LaterBackend extends ReferenceBackend {
     return this.instantly(() => this.#host.read(onHost(x) as Operand));
   }
 
-  override async readAsync(x: Operand): Promise<TypedArray> {
+  override async readAsync(x: Operand, peek = false): Promise<TypedArray> {
     const seen = onHost(x) as Operand;
-    let data: TypedArray | null = null;
+    const found: { data?: TypedArray; failed: { readonly error: Error } | null } = { failed: null };
     this.#enter(() => {
-      data = this.#host.read(seen);
+      found.data = this.#host.read(seen);
+      // Of the checks that were entered before this read, and of no later one.
+      found.failed = this.#failed;
     });
     await new Promise(resolve => setImmediate(resolve));
     this.#drain();
-    const failed = this.#failed;
-    this.#failed = null;
-    if (failed !== null) throw failed;
-    return data!;
+    const { data, failed } = found;
+    if (failed === null) return data!;
+    // Unless another read has told it already.
+    if (!peek && this.#failed === failed) this.#failed = null;
+    throw failed.error;
   }
 
   override checkIndex(index: Operand, length: number, error: (position: number, value: number) => Error): void {
@@ -146,7 +150,7 @@ export class LaterBackend extends ReferenceBackend {
       if (this.#failed !== null) return;
       const values = this.#host.read(seen);
       const at = values.findIndex(value => !isGood(value));
-      if (at >= 0) this.#failed = error(at, values[at]!);
+      if (at >= 0) this.#failed = { error: error(at, values[at]!) };
     });
   }
 
@@ -162,7 +166,7 @@ export class LaterBackend extends ReferenceBackend {
       try {
         work();
       } catch (error) {
-        this.#failed ??= error instanceof Error ? error : new Error(String(error));
+        this.#failed ??= { error: error instanceof Error ? error : new Error(String(error)) };
       }
   }
 }

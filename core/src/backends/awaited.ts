@@ -15,11 +15,16 @@ import { emptyOperand, withLayout } from './operand.ts';
  * none), the position of its first bad value, and that value. While there is one, `assign` writes nothing once a check has
  * failed, and so does every kernel that is composed of it. A kernel of the device's own that writes in place looks at
  * `status` itself.
+ *
+ * A failure is told when the first read that was called after it rejects; `status` is null from then on, and what is called
+ * later is written again. Checks between the failure and that moment are told with it. Other reads that were called before that
+ * moment reject with the same error, but clear nothing: a check that failed since then keeps its status until a read tells it.
  */
 export abstract class AwaitedBackend extends ComposedBackend {
   /** What checks found since the last read, or null where nothing was checked. */
   status: Operand | null = null;
-  #checks: ((position: number, value: number) => Error)[] = [];
+  /** The errors of the checks since a failure was last told: another array after each, by which reads know what is theirs. */
+  #checks: BadValue[] = [];
 
   /** The elements in row-major order, as they are after the kernels that were called before. */
   abstract fetch(x: Operand): Promise<TypedArray>;
@@ -30,16 +35,20 @@ export abstract class AwaitedBackend extends ComposedBackend {
     throw readError(this.device);
   }
 
-  async readAsync(x: Operand): Promise<TypedArray> {
+  async readAsync(x: Operand, peek = false): Promise<TypedArray> {
     const { status } = this;
     const [checks, elements] = [this.#checks, this.fetch(x)];
     if (status === null) return elements;
     const [data, word] = await Promise.all([elements, this.fetch(status)]);
     const [failed, position, value] = word as Int32Array;
-    // Unless it was checked again meanwhile; then a later read does this.
-    if (failed !== 0 || this.status === status) this.#clear();
-    if (failed !== 0) throw checks[failed! - 1]!(position!, value!);
-    return data;
+    if (failed === 0) {
+      // Unless it was checked again meanwhile; then a later read does this.
+      if (this.status === status) this.#clear();
+      return data;
+    }
+    // Unless another read has told it already.
+    if (!peek && this.#checks === checks) this.#clear();
+    throw checks[failed! - 1]!(position!, value!);
   }
 
   #clear(): void {

@@ -1,7 +1,7 @@
 /** A block's factors on their way through `eighInBackground`, while training goes on in the old basis. */
 
-import { full, type Tensor, tensor } from '@otimes/core';
-import { checkFinite, held, lendNdarray, readsLater } from '@otimes/core/extend';
+import { type Tensor, tensor } from '@otimes/core';
+import { held, lendNdarray, readsLater } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
 import type { RefreshJob } from '../refresh.ts';
@@ -43,22 +43,18 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
   const copies = [A, G].map(x => held(x.clone()));
   let begun: RefreshJob | null = null;
   let failed: { readonly error: unknown } | null = null;
-  const reads = [A.cpu(), G.cpu()] as const;
-  // Both, since the second one would be told of what the first one failed with.
-  const arrived = Promise.allSettled(reads)
-    .then(() => Promise.all(reads))
-    .then(
-      ([a, g]) => {
-        begun = startNow(a, g, from.host, sizes, step);
-        for (const x of copies) x.storage.release();
-      },
-      (error: unknown) => {
-        failed = { error };
-        // It is the program's, of a check that failed: its own next read is to tell it.
-        const cause = error instanceof Error ? error : new Error(String(error));
-        checkFinite(full([], Number.NaN, { device }), () => cause);
-      },
-    );
+  // A check that failed is for a read of the program to tell, not for these.
+  const peek = async (x: Tensor) =>
+    tensor(await x.storage.backend.readAsync!(x, true), { shape: x.shape, dtype: x.dtype, device: 'cpu' });
+  const arrived = Promise.all([peek(A), peek(G)]).then(
+    ([a, g]) => {
+      begun = startNow(a, g, from.host, sizes, step);
+      for (const x of copies) x.storage.release();
+    },
+    (error: unknown) => {
+      failed = { error };
+    },
+  );
   return {
     get A() {
       return begun === null ? copies[0]! : begun.A.to(device);

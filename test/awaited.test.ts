@@ -1,0 +1,135 @@
+/** Which reads tell a check that failed, on devices that are read with await: a queue, and a dozen kernels behind one. */
+
+import assert from 'node:assert/strict';
+import { getBackend, ones, registerBackend, tensor } from '@otimes/core';
+import { crossEntropy } from '@otimes/nn';
+import { type KroneckerPreconditioner, STEVE } from '@otimes/optim';
+import t from 'tap';
+import { Queued } from './helpers/dozen.ts';
+import { laterDevice } from './helpers/later.ts';
+import { law } from './helpers/law.ts';
+import { DeviceRun, deviceTasks } from './suites/device-runs.ts';
+
+const queued = new Queued('queued');
+registerBackend(queued);
+
+for (const device of [laterDevice().device, queued.device]) {
+  const on = { device };
+  const check = (name: string, index: number) => {
+    const at = tensor([index], { ...on, dtype: 'int32' });
+    getBackend(device).checkIndex!(at, 3, (_, value) => new RangeError(`${name}: ${value}`));
+  };
+
+  law(t, `${device}: a read is told of the checks before its call, and of none after it`, async () => {
+    const x = ones([2], on);
+    const before = x.data();
+    check('bad', 9);
+    const after = x.data();
+    assert.deepEqual([...(await before)], [1, 1]);
+    await assert.rejects(after, { message: 'bad: 9' });
+    assert.deepEqual(await x.array(), [1, 1]);
+  });
+
+  law(t, `${device}: all reads that were called under one failure reject with its error`, async () => {
+    const [x, y] = [ones([2], on), ones([2], on)];
+    check('first', 9);
+    const reads = [x.data(), y.data()];
+    check('good', 1);
+    check('second', 8);
+    reads.push(y.data());
+    y.addScaled_(x, 1);
+    for (const read of reads) await assert.rejects(read, { message: 'first: 9' });
+    assert.deepEqual(await y.array(), [1, 1], 'and what was called before the first of them rejected is not written');
+  });
+
+  law(t, `${device}: a failure after one that was told is told itself, whatever reads were still open`, async () => {
+    const [x, y] = [ones([2], on), ones([2], on)];
+    check('first', 9);
+    const [one, other] = [x.data(), y.data()];
+    await one.catch(() => {
+      check('second', 7);
+      y.addScaled_(x, 100);
+    });
+    await assert.rejects(other, { message: 'first: 9' });
+    await assert.rejects(y.data(), { message: 'second: 7' });
+    assert.deepEqual(await y.array(), [1, 1]);
+  });
+
+  law(t, `${device}: what is called after a failure was told is written, whatever reads were still open`, async () => {
+    const [x, y] = [ones([2], on), ones([2], on)];
+    check('first', 9);
+    const [one, other] = [x.data(), y.data()];
+    await one.catch(() => {
+      check('good', 1);
+      y.addScaled_(x, 100);
+    });
+    await assert.rejects(other, { message: 'first: 9' });
+    assert.deepEqual(await y.array(), [101, 101]);
+  });
+
+  law(t, `${device}: a read that peeks rejects with a failure and leaves it for another one to tell`, async () => {
+    const x = ones([2], on);
+    const { backend } = x.storage;
+    assert.ok(backend.readAsync);
+    check('bad', 9);
+    await assert.rejects(backend.readAsync(x, true), { message: 'bad: 9' });
+    x.scale_(5);
+    await assert.rejects(x.data(), { message: 'bad: 9' });
+    assert.deepEqual([...(await backend.readAsync(x, true))], [1, 1]);
+  });
+
+  const steve = () => {
+    const lagging = { refreshEvery: 3, lr: 0.05, refresh: 'background', refreshLag: 2 } as const;
+    return new DeviceRun<KroneckerPreconditioner>(device, deviceTasks.mlp, m => new STEVE(m, lagging));
+  };
+  const loss = ({ model, batches }: DeviceRun, labels = batches[0]!.y) =>
+    crossEntropy(model.call(batches[0]!.x), labels);
+
+  // Step 6 begins decompositions in the background, whose reads are called under the failure.
+  for (const told of ['before', 'after'] as const)
+    law(
+      t,
+      `${device}: a bad batch whose loss is read ${told} its step is told once, also where a refresh began with it`,
+      async () => {
+        const run = steve();
+        await run.steps(6);
+        const before = await run.parameters();
+        run.optimizer.zeroGrad();
+        const bad = loss(run, tensor([0, 1, 7, 3, 0, 1, 2, 3], { ...on, dtype: 'int32' }));
+        bad.backward();
+        const early = told === 'before' ? bad.number() : null;
+        run.optimizer.step();
+        await assert.rejects(early ?? bad.number(), { message: /^crossEntropy: label 7 at position 2/ });
+        for (let i = 0; i < 4; i++) {
+          run.optimizer.zeroGrad();
+          const good = loss(run);
+          good.backward();
+          if (i === 0) assert.deepEqual(await run.parameters(), before, 'the bad batch wrote nothing');
+          const last = await run.parameters();
+          await run.optimizer.step();
+          assert.notDeepEqual(await run.parameters(), last, `good batch ${i}`);
+          assert.ok(Number.isFinite(await good.number()));
+        }
+        const { blocks, refreshes } = await run.optimizer.readReport();
+        assert.equal(refreshes.failed, blocks.length, 'and the old bases stay');
+      },
+    );
+
+  law(
+    t,
+    `${device}: a bad batch that nobody asked about is told by the next read, after its refresh failed`,
+    async () => {
+      const run = steve();
+      await run.steps(6);
+      const before = await run.parameters();
+      run.optimizer.zeroGrad();
+      loss(run, tensor([0, 1, 7, 3, 0, 1, 2, 3], { ...on, dtype: 'int32' })).backward();
+      run.optimizer.step();
+      for (let i = 0; i < 5; i++) await new Promise(resolve => setImmediate(resolve));
+      await assert.rejects(run.parameters(), { message: /^crossEntropy: label 7 at position 2/ });
+      assert.deepEqual(await run.parameters(), before);
+      await run.steps(3);
+      assert.ok(run.losses.every(Number.isFinite));
+    },
+  );
+}
