@@ -4,11 +4,10 @@ import { eye, Generator, manualSeed, rand, randn, scope, type Tensor, tensor, ze
 import { cholesky, eigh, inverse, kron, solve, unvec, vec } from '@otimes/linalg';
 import { Linear, Sequential, Tanh } from '@otimes/nn';
 import type { BlockState, Sharing } from '@otimes/optim';
-import { factors, Kfe, KroneckerOperator } from '@otimes/optim/curvature';
+import { factors, KroneckerOperator } from '@otimes/optim/curvature';
 import fc from 'fast-check';
 import t from 'tap';
 import { DEVICES } from './helpers/devices.ts';
-import { checkDoor, type Door } from './helpers/doors.ts';
 import { instantReadsIn } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
 import { type Net, Pool, statistics } from './suites/exactness.ts';
@@ -274,73 +273,4 @@ law(t, 'sample takes the generator of manualSeed by default', () => {
   manualSeed(8);
   const drawn = operator.sample({ damping: 1 });
   assert.deepEqual([...drawn.dataSync()], [...operator.sample({ damping: 1, rng: new Generator(8) }).dataSync()]);
-});
-
-t.test('errors name operation, expectation and what came', async t => {
-  const { A, G, X } = example();
-  const { fromFactors, fromBasis } = KroneckerOperator;
-  const operator = fromFactors({ A, G });
-  t.throws(() => operator.matvec(X.transpose(1, 2)), {
-    message: 'KroneckerOperator.matvec: expected X [..., 3, 4], got [2,4,3]',
-  });
-  t.throws(
-    () => operator.solve(X, { damping: -1 }),
-    /KroneckerOperator.solve: expected damping in \[0, Infinity\), got -1/,
-  );
-  t.throws(() => operator.solve(X, { lambda: 1 } as object), /KroneckerOperator.solve: there is no option 'lambda'/);
-  t.throws(() => fromFactors({ A, G: tensor(1, { dtype }) }), {
-    message:
-      'KroneckerOperator.fromFactors: expected factor G to be a square matrix, or the option sizes beside a mean, got []',
-  });
-  t.throws(() => fromFactors({ A, G }, { sizes: [3, 5] }), {
-    message: 'KroneckerOperator.fromFactors: expected factor A to be [5, 5], got [4,4]',
-  });
-  const kfe = Kfe.of(A, G, eigh, [3, 4]);
-  t.throws(() => fromBasis(kfe, { eigenvalues: X }), {
-    message: 'KroneckerOperator.fromBasis: expected eigenvalues [3,4], got [2,3,4]',
-  });
-  t.throws(
-    () => fromBasis(kfe, { eigenvalues: X.slice(0).square() }).solve(X, { split: 'pi' }),
-    /eigenvalues of its own/,
-  );
-  const later = example('later');
-  t.throws(() => fromFactors(later).solve(later.X), {
-    message:
-      "KroneckerOperator.solve: needs the eigenbasis of factors on 'later', which is read with await: await " +
-      'operator.decompose() first',
-  });
-});
-
-t.test('every method works or says what is wrong', () => {
-  const { A, G, X } = example();
-  const kfe = Kfe.of(A, G, eigh, [3, 4]);
-  const operator = KroneckerOperator.fromBasis(kfe);
-  const name = 'KroneckerOperator';
-  const doors: Record<string, Door> = {
-    fromFactors: {
-      call: (...args: Parameters<typeof KroneckerOperator.fromFactors>) => KroneckerOperator.fromFactors(...args),
-      args: () => [
-        { A, G },
-        { sizes: [3, 4], eigensolver: eigh },
-      ],
-    },
-    fromBasis: {
-      call: (...args: Parameters<typeof KroneckerOperator.fromBasis>) => KroneckerOperator.fromBasis(...args),
-      args: () => [kfe, { eigenvalues: X.slice(0).square() }],
-    },
-    matvec: { call: (x: Tensor) => operator.matvec(x), args: () => [X] },
-    solve: {
-      call: (...args: Parameters<typeof operator.solve>) => operator.solve(...args),
-      args: () => [X, { damping: 1, split: 'pi' }],
-    },
-    sqrtSolve: {
-      call: (...args: Parameters<typeof operator.sqrtSolve>) => operator.sqrtSolve(...args),
-      args: () => [X, { damping: 1 }],
-    },
-    logdet: { call: (o: object) => operator.logdet(o), args: () => [{ damping: 1 }] },
-    diagonal: { call: (o: object) => operator.diagonal(o), args: () => [{ damping: 1 }] },
-    inverseDiagonal: { call: (o: object) => operator.inverseDiagonal(o), args: () => [{ damping: 1 }] },
-    sample: { call: (o: object) => operator.sample(o), args: () => [{ damping: 1, rng: new Generator(1) }] },
-  };
-  return Promise.all(Object.entries(doors).map(([method, door]) => checkDoor(`${name}.${method}`, door)));
 });

@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { full, Generator } from '@otimes/core';
-import { crossEntropy, type Module } from '@otimes/nn';
+import { crossEntropy, type Module, type Parameter } from '@otimes/nn';
 import { EKFAC, KFAC, type KroneckerOptions, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { instantReadsIn, laterDevice } from './helpers/later.ts';
+import { law } from './helpers/law.ts';
 import { DeviceRun, deviceTasks } from './suites/device-runs.ts';
 
 const later = laterDevice().device;
@@ -103,6 +104,55 @@ for (const [name, make] of Object.entries(kinds)) {
     }
   });
 }
+
+/** Ways to change gradients while a step waits, and whose is named. */
+const changes: Record<string, readonly [path: string, change: (parameters: Map<string, Parameter>) => void]> = {
+  'a gradient of a block is replaced': ['0.weight', all => replaceGrad(all.get('0.weight')!)],
+  'a gradient of the rest is replaced': ['2.weight', all => replaceGrad(all.get('2.weight')!)],
+  'a gradient is written to': ['0.weight', all => all.get('0.weight')!.grad!.scale_(2)],
+  'a gradient becomes null': ['0.weight', all => clearGrad(all.get('0.weight')!)],
+  'all gradients become null': ['0.weight', all => [...all.values()].forEach(clearGrad)],
+};
+const replaceGrad = (p: Parameter) => Object.assign(p, { grad: p.grad!.mul(Infinity) });
+const clearGrad = (p: Parameter) => Object.assign(p, { grad: null });
+
+for (const [name, make] of Object.entries(kinds))
+  for (const [what, [path, change]] of Object.entries(changes))
+    for (const o of [{}, { route: 'resident' }, { momentum: 0.9 }] as KroneckerOptions[]) {
+      if ('momentum' in o && name === 'STEVE') continue;
+      law(
+        t,
+        `${name} ${JSON.stringify(o)}: if ${what} while a step waits, it is rejected and has changed nothing`,
+        async () => {
+          for (const steps of [0, 2]) {
+            const run = await ready(m => make(m, { refreshEvery: 2, ...o }), steps);
+            const before = await run.values();
+            const open = run.optimizer.step();
+            change(new Map(run.model.namedParameters()));
+            await assert.rejects(async () => open, {
+              name: 'Error',
+              message:
+                `${name}: gradients changed while a step was waiting: await step() before; no parameter was changed. The first of ` +
+                `them is that of '${path}'`,
+            });
+            assert.deepEqual(await run.values(), before);
+            assert.equal(run.optimizer.steps, steps);
+            await run.steps(3);
+            assert.ok(Object.values(await run.values()).every(x => x.every(Number.isFinite)));
+          }
+        },
+      );
+    }
+
+law(t, 'gradients may be read while a step waits', async () => {
+  const make = (m: Module) => new STEVE(m, { refreshEvery: 2 });
+  const [run, twin] = [await ready(make, 2), await ready(make, 2)];
+  const open = run.optimizer.step();
+  for (const p of run.model.parameters()) await p.grad!.data();
+  await open;
+  await twin.optimizer.step();
+  assert.deepEqual(await run.values(), await twin.values());
+});
 
 t.test('with a lag the step that a basis takes over after waits for its factors, and no other one', async t => {
   const make = (m: Module) =>

@@ -12,7 +12,7 @@ import {
   Sequential,
   Tanh,
 } from '@otimes/nn';
-import { Muon, type MuonOptions, SGD } from '@otimes/optim';
+import { type Direction, Muon, type MuonOptions, SGD } from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
@@ -139,6 +139,76 @@ law(t, 'a rest optimizer that fails is an error, and nothing has changed', async
   assert.deepEqual(await readAll(optimizer.stateDict()), before.optimizer);
 });
 
+/** What `direction` of a class of the program returns for the second matrix of `net`, float64[3,12], and what the error says of it. */
+const like = (o: { shape?: number[]; dtype?: 'float32' | 'float64'; device: string }) =>
+  zeros(o.shape ?? [3, 12], { dtype: o.dtype ?? dtype, device: o.device });
+const wrong: Record<string, (device: string) => readonly [answer: unknown, says: RegExp]> = {
+  'is null': () => [null, /got null;/],
+  'is undefined': () => [undefined, /got undefined;/],
+  'has no slots': device => [{ update: like({ device }) }, /got \{ update \};/],
+  'has too few slots': device => [{ update: like({ device }), slots: [] }, /slots \[\];/],
+  'has an update that is no tensor': device => [{ update: 1, slots: [like({ device })] }, /got update 1, slots/],
+  'has an update of another shape': device => [
+    { update: like({ device, shape: [12, 3] }), slots: [like({ device })] },
+    /got update float64\[12,3\] on/,
+  ],
+  'has a slot of another shape': device => [
+    { update: like({ device }), slots: [like({ device, shape: [1, 1] })] },
+    /slots \[float64\[1,1\] on/,
+  ],
+  'has a slot of another dtype': device => [
+    { update: like({ device }), slots: [like({ device, dtype: 'float32' })] },
+    /slots \[float32\[3,12\] on/,
+  ],
+  'has an update on another device': device => [
+    { update: like({ device: device === 'cpu' ? 'reference' : 'cpu' }), slots: [like({ device })] },
+    /got update float64\[3,12\] on '(cpu|reference)'/,
+  ],
+  'has an update that is not finite': device => [
+    { update: like({ device }).add(Number.NaN), slots: [like({ device })] },
+    /^Mine: the update of '3.weight' has NaN or infinite elements; no parameter was changed\./,
+  ],
+  'has a slot that is not finite': device => [
+    { update: like({ device }), slots: [like({ device }).add(Infinity)] },
+    /^Mine: the new m of '3.weight' has NaN or infinite elements; no parameter was changed\./,
+  ],
+};
+
+for (const device of DEVICES)
+  for (const [what, make] of Object.entries(wrong))
+    law(t, `an answer of direction that ${what} is an error on '${device}', and nothing has changed`, async () => {
+      const [answer, says] = make(device);
+      let isWrong = false;
+      class Mine extends Muon {
+        protected override direction(g: Tensor, slots: readonly Tensor[]): Direction {
+          return isWrong && g.shape[1] === 12 ? (answer as Direction) : super.direction(g, slots);
+        }
+      }
+      const model = net(device, dtype);
+      const optimizer = new Mine(model, { weightDecay: 0.1 });
+      await train(model, optimizer, 0, 2);
+      const before = { model: await readAll(model.stateDict()), optimizer: await readAll(optimizer.stateDict()) };
+      isWrong = true;
+      await assert.rejects(
+        async () => {
+          await train(model, optimizer, 2, 3);
+          await model.parameters()[0]!.data();
+        },
+        (error: Error) => {
+          assert.match(error.message, says);
+          assert.match(error.message, /^Mine: (expected direction\(\) of|the (update|new m) of) '3.weight'/);
+          return true;
+        },
+      );
+      assert.deepEqual(await readAll(model.stateDict()), before.model);
+      const now = await readAll(optimizer.stateDict());
+      // On a device that is read with await the rest has counted its step.
+      for (const [key, values] of Object.entries(before.optimizer))
+        if (!key.startsWith('rest.') || device !== 'later') assert.deepEqual(now[key], values, key);
+      isWrong = false;
+      await train(model, optimizer, 2, 3);
+    });
+
 // --- who updates what -------------------------------------------------------------------------------------------------------
 
 class Language extends Module {
@@ -216,6 +286,13 @@ t.test('errors', async t => {
   );
   t.throws(() => new Muon(net('cpu', dtype), { momentum: 1 }), /Muon: expected momentum in \[0, 1\), got 1/);
   t.throws(() => new Muon(net('cpu', dtype), { steps: 0 }), /Muon: expected steps to be/);
+  t.throws(() => new Muon(net('cpu', dtype), { steps: 1e9 }), {
+    name: 'RangeError',
+    message: 'Muon: expected steps to be an integer from 1 to 100, got 1000000000',
+  });
+  t.throws(() => new Muon(new Tanh()), {
+    message: 'Muon: expected at least one parameter, got none: the model has no weight matrix to train',
+  });
   t.throws(() => new Muon(net('cpu', dtype).parameters() as never), /it takes the model itself, not its parameters/);
   const model = net('cpu', dtype);
   const optimizer = new Muon(model);

@@ -4,7 +4,15 @@
  */
 
 import { gram, type Tensor } from '@otimes/core';
-import { aBoolean, aCount, aNumber, checkArgument, checkOptions, type OptionKinds } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aCount,
+  aNumber,
+  checkArgument,
+  checkOptions,
+  type Kind,
+  type OptionKinds,
+} from '@otimes/core/extend';
 import { AdamW } from './adam.ts';
 import { checkRange } from './check.ts';
 import type { AnyModule } from './kronecker/options.ts';
@@ -17,7 +25,7 @@ export type MuonOptions = MatrixOptions & {
   momentum?: number;
   /** Look ahead along the momentum; default true. */
   nesterov?: boolean;
-  /** Newton–Schulz steps; default 5. */
+  /** Newton–Schulz steps, at most 100; default 5. */
   steps?: number;
 };
 
@@ -27,6 +35,9 @@ const OPTIONS: OptionKinds<MuonOptions> = {
   nesterov: aBoolean,
   steps: aNumber,
 };
+
+/** Five do; a slip of the keyboard should not take hours. */
+const someSteps: Kind = { ...aCount, expected: 'an integer from 1 to 100', is: v => aCount.is(v) && Number(v) <= 100 };
 
 /** Of the default rest. */
 const EPS = 1e-10;
@@ -49,7 +60,7 @@ export class Muon extends MatrixOptimizer {
     checkOptions<MuonOptions>(new.target.builtIn, o, OPTIONS);
     const { momentum = 0.95, nesterov = true, steps = 5, ...shared } = o;
     checkRange(new.target.builtIn, 'momentum', momentum, 0, 1);
-    checkArgument(new.target.builtIn, 'steps', steps, aCount);
+    checkArgument(new.target.builtIn, 'steps', steps, someSteps);
     super(model, shared, {
       lr: 0.02,
       rest: unclaimed => new AdamW(unclaimed, { lr: 3e-4, betas: [0.9, 0.95], eps: EPS, weightDecay: 0 }),

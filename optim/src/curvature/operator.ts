@@ -9,7 +9,18 @@
  * does. Nothing is read from the device but for a decomposition.
  */
 
-import { eye, Generator, noGrad, randn, ShapeError, type Tensor, tensor, unscoped, where } from '@otimes/core';
+import {
+  DTypeError,
+  eye,
+  Generator,
+  noGrad,
+  randn,
+  ShapeError,
+  type Tensor,
+  tensor,
+  unscoped,
+  where,
+} from '@otimes/core';
 import {
   aCount,
   aFunction,
@@ -27,6 +38,7 @@ import {
 import { inverse } from '@otimes/linalg';
 import { checkRange } from '../check.ts';
 import { defaultEigensolver, diagonal, type Eigensolver, Kfe, outer } from './basis.ts';
+import { decomposed } from './decompose/here.ts';
 
 /** A [dIn, dIn] and G [dOut, dOut], symmetric; of rank 0 the mean eigenvalue of a side at the identity. */
 export type OperatorFactors = { readonly A: Tensor; readonly G: Tensor };
@@ -57,6 +69,7 @@ export type SampleOptions = DampingOptions & {
 };
 
 const NAME = 'KroneckerOperator';
+const KEY = Symbol(NAME);
 const DAMPING: OptionKinds<DampingOptions> = { damping: aNumber };
 const SOLVE: OptionKinds<SolveOptions> = { ...DAMPING, split: oneOf('eigen', 'pi') };
 const SAMPLE: OptionKinds<SampleOptions> = { ...DAMPING, rng: anInstance(Generator, 'a Generator') };
@@ -87,11 +100,13 @@ export class KroneckerOperator {
   #inverses: (OperatorFactors & { readonly damping: number }) | null = null;
 
   private constructor(
-    [dOut, dIn]: readonly [number, number],
+    key: typeof KEY,
+    sizes: readonly [number, number],
     o: { factors?: OperatorFactors; solve?: Eigensolver; kfe?: Kfe; eigenvalues?: Tensor | null },
   ) {
-    this.dOut = dOut;
-    this.dIn = dIn;
+    // What is private to TypeScript is not so to JavaScript.
+    if (key !== KEY) throw new TypeError(`${NAME}: make it by ${NAME}.fromFactors(…) or ${NAME}.fromBasis(…)`);
+    [this.dOut, this.dIn] = sizes;
     this.#factors = o.factors ?? null;
     this.#solve = o.solve ?? defaultEigensolver;
     this.#kfe = o.kfe ?? null;
@@ -106,14 +121,19 @@ export class KroneckerOperator {
     const { A, G } = factors;
     const size = (side: 'A' | 'G', x: Tensor, given: number | undefined): number => {
       const n = x.shape[0] ?? given;
-      const fits = n !== undefined && (x.rank === 0 || (x.rank === 2 && x.shape[1] === n && n === (given ?? n)));
+      const fits =
+        n !== undefined && n > 0 && (x.rank === 0 || (x.rank === 2 && x.shape[1] === n && n === (given ?? n)));
       if (fits) return n;
       const wanted =
         given === undefined ? 'a square matrix, or the option sizes beside a mean' : `[${given}, ${given}]`;
-      throw new ShapeError(`${where}: expected factor ${side} to be ${wanted}, got [${x.shape}]`);
+      const hint = n === 0 ? ', which is empty' : '';
+      throw new ShapeError(`${where}: expected factor ${side} to be ${wanted}, got [${x.shape}]${hint}`);
     };
+    if (A.device !== G.device)
+      throw new DTypeError(`${where}: expected factors on one device, got A on '${A.device}' and G on '${G.device}'`);
     const sizes = [size('G', G, o.sizes?.[0]), size('A', A, o.sizes?.[1])] as const;
-    return new KroneckerOperator(sizes, {
+    if (!readsLater(A)) checkMeans(where, factors);
+    return new KroneckerOperator(KEY, sizes, {
       factors: { A: copyOf(A), G: copyOf(G) },
       ...(o.eigensolver && { solve: o.eigensolver }),
     });
@@ -131,7 +151,7 @@ export class KroneckerOperator {
     const { eigenvalues = null } = o;
     if (eigenvalues !== null && String(eigenvalues.shape) !== String(sizes))
       throw new ShapeError(`${where}: expected eigenvalues [${sizes}], got [${eigenvalues.shape}]`);
-    return new KroneckerOperator(sizes, { kfe, eigenvalues: eigenvalues && copyOf(eigenvalues) });
+    return new KroneckerOperator(KEY, sizes, { kfe, eigenvalues: eigenvalues && copyOf(eigenvalues) });
   }
 
   /**
@@ -142,7 +162,7 @@ export class KroneckerOperator {
     if (this.#kfe !== null) return this;
     const { A, G } = this.#factors!;
     const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
-    this.#kfe ??= lasting(() => this.#decomposed({ A: a, G: g }).on(A.device));
+    this.#kfe ??= lasting(() => this.#decomposed('decompose', { A: a, G: g }).on(A.device));
     return this;
   }
 
@@ -235,13 +255,16 @@ export class KroneckerOperator {
           `${NAME}.${method}: needs the eigenbasis of factors on '${A.device}', which is read with await: await ` +
             'operator.decompose() first',
         );
-      this.#kfe = lasting(() => this.#decomposed({ A, G }));
+      this.#kfe = lasting(() => this.#decomposed(method, { A, G }));
     }
     return this.#kfe;
   }
 
-  #decomposed({ A, G }: OperatorFactors): Kfe {
-    return Kfe.of(A, G, this.#solve, [this.dOut, this.dIn]);
+  #decomposed(method: string, factors: OperatorFactors): Kfe {
+    const where = `${NAME}.${method}`;
+    checkMeans(where, factors);
+    const task = { ...factors, sizes: [this.dOut, this.dIn], label: 'A ⊗ G' } as const;
+    return decomposed(where, task, matrix => this.#solve(matrix));
   }
 
   #solveSplit(X: Tensor, damping: number): Tensor {
@@ -260,6 +283,14 @@ export class KroneckerOperator {
         return { A: inverseOf(A, a), G: inverseOf(G, g), damping };
       });
     return between(this.#inverses, X);
+  }
+}
+
+/** Throws for a mean eigenvalue that none can be. */
+function checkMeans(where: string, factors: OperatorFactors): void {
+  for (const side of ['A', 'G'] as const) {
+    const x = factors[side];
+    if (x.rank === 0) checkRange(where, `factor ${side}, a mean eigenvalue,`, x.item(), 0, Infinity);
   }
 }
 

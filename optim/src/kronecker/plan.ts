@@ -102,6 +102,18 @@ export class Planner {
     return { state, inBasis, raw, size, averages: fresh && state.blended(fresh, this.#settings.factorDecay) };
   }
 
+  /** An active block after a wait: its gradient is made again, instead of being kept that long, and all checks are entered again. */
+  again(one: Active): Active {
+    const { state, averages } = one;
+    const { inBasis, raw } = gradientOf(state)!;
+    if (averages !== null) {
+      this.#checkFactor(averages.A, 'factor A', state);
+      this.#checkFactor(averages.G, 'factor G', state);
+    }
+    const size = finiteMagnitude(raw, foundIn(this.#name, 'gradient', state.label));
+    return { ...one, inBasis, raw, size };
+  }
+
   /** Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite. */
   #checkFactor(factor: Tensor, what: string, { label }: BlockState): void {
     const error = foundIn(this.#name, what, label);
@@ -150,7 +162,7 @@ export class Planner {
 }
 
 /** The gradient of a block: in its basis if it came in that, and as it is. Null where there is none. */
-export function gradientOf({ block, kfe }: BlockState): Pick<Active, 'inBasis' | 'raw'> | null {
+function gradientOf({ block, kfe }: BlockState): Pick<Active, 'inBasis' | 'raw'> | null {
   const found = block.layer === undefined ? null : basisGradient(block.layer);
   const inBasis = found !== null && found.frame.UA === kfe?.UA && found.frame.UG === kfe.UG ? found : null;
   const raw = inBasis?.D ?? block.gradient();

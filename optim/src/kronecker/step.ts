@@ -9,7 +9,7 @@
  */
 
 import { scope, type Tensor, withSecondThread } from '@otimes/core';
-import { held, readsLater } from '@otimes/core/extend';
+import { borrowGrad, held, readsLater, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import { meanGradient } from '../curvature/factors.ts';
@@ -19,7 +19,7 @@ import { replaced, type Scalar } from '../curvature/scalar.ts';
 import type { Stopwatch } from '../curvature/stopwatch.ts';
 import type { StepDemand } from './demand.ts';
 import { isOrdinary, Journal, largest, notFinite } from './journal.ts';
-import { type Active, gradientOf, type Plan, Planner } from './plan.ts';
+import { type Active, type Plan, Planner } from './plan.ts';
 import type { Phase } from './report.ts';
 import type { Rest } from './rest.ts';
 import type { Proposal, Rule } from './rule.ts';
@@ -48,7 +48,12 @@ type Waiting = {
   readonly active: readonly Active[];
   readonly bases: readonly (Kfe | Promise<Kfe>)[];
   readonly jobs: readonly (RefreshJob | null)[];
+  /** Of all parameters, as they were checked. */
+  readonly gradients: readonly Held[];
 };
+
+/** A parameter, its gradient, and how often that was written to. */
+type Held = readonly [p: Parameter, gradient: Tensor | null, version: number];
 
 /** What a step waits for: such bases, or only those that are to take over after it. */
 type Open = Waiting | { readonly active: null };
@@ -84,7 +89,7 @@ export class Stepper {
     const { bases, jobs } = watch.time('refresh', () => this.#bases(active));
     if (!isKnown(bases)) {
       for (const { averages } of active) if (averages !== null) [held(averages.A), held(averages.G)];
-      this.#open = { active, bases, jobs };
+      this.#open = { active, bases, jobs, gradients: [...this.#parts.paths.keys()].map(heldBy) };
       return;
     }
     this.#finish(active, bases, jobs);
@@ -106,12 +111,24 @@ export class Stepper {
     }
   }
 
-  async #finishLater({ active, bases, jobs }: Waiting): Promise<void> {
+  async #finishLater({ active, bases, jobs, gradients }: Waiting): Promise<void> {
     try {
       const known = await Promise.all(bases);
-      // Gradients are made again, instead of being kept that long.
-      const again = active.map(one => ({ ...one, ...gradientOf(one.state) }));
-      inOwnScope(() => this.#finish(again, known, jobs));
+      for (const [p, gradient, version] of gradients) {
+        const [, now, versionNow] = heldBy(p);
+        if (now === gradient && versionNow === version) continue;
+        const { name, paths } = this.#parts;
+        throw new Error(
+          `${name}: gradients changed while a step was waiting: await step() before; no parameter was changed. The first of ` +
+            `them is that of '${paths.get(p)}'`,
+        );
+      }
+      inOwnScope(() => {
+        // Another read may have been told of a check that failed: then nothing is written after this one.
+        const again = active.map(one => this.#planner.again(one));
+        this.#parts.rest.check();
+        this.#finish(again, known, jobs);
+      });
     } finally {
       // What became a running average is kept.
       for (const { averages } of active)
@@ -302,6 +319,11 @@ export class Stepper {
       state.keep();
     }
   }
+}
+
+function heldBy(p: Parameter): Held {
+  const gradient = borrowGrad(p);
+  return [p, gradient, gradient === null ? 0 : versionOf(gradient)];
 }
 
 const isKnown = (bases: readonly (Kfe | Promise<Kfe>)[]): bases is readonly Kfe[] =>

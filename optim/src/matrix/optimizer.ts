@@ -4,7 +4,7 @@
  * known to be sound.
  */
 
-import { type StateDict, scope, type Tensor, unscoped, zeros } from '@otimes/core';
+import { type StateDict, scope, Tensor, unscoped, zeros } from '@otimes/core';
 import {
   aBoolean,
   aNumber,
@@ -13,6 +13,7 @@ import {
   checkTrained,
   nameOf,
   type OptionKinds,
+  received,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkRange } from '../check.ts';
@@ -77,6 +78,8 @@ export abstract class MatrixOptimizer extends Optimizer {
   readonly #rest: Rest;
   readonly #restGain: number;
   readonly #weightDecay: number;
+  /** Whether no code of the program computes updates. */
+  readonly #isOurs: boolean;
   #matrices: readonly Matrix[];
   #lr: number;
 
@@ -101,7 +104,10 @@ export abstract class MatrixOptimizer extends Optimizer {
     this.#lr = lr;
     this.#restGain = defaults.restGain;
     this.#weightDecay = weightDecay;
+    this.#isOurs = Object.hasOwn(this.constructor, 'builtIn');
     this.#watchman = new Watchman(name, model);
+    if (!model.parameters().some(p => p.requiresGrad))
+      throw new Error(`${name}: expected at least one parameter, got none: the model has no weight matrix to train`);
     const paths = trainableOf(name, model);
     this.#paths = paths;
     this.#trainable = [...paths.keys()];
@@ -134,7 +140,8 @@ export abstract class MatrixOptimizer extends Optimizer {
 
   /**
    * The update for a gradient g [rows, columns] whose norm is finite. It changes neither `g` nor the slots, and reads nothing. `g` is
-   * lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call.
+   * lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call. A step throws, and
+   * nothing has changed, unless all matrices have an update and slots like the weight, as matrices of finite numbers.
    */
   protected abstract direction(g: Tensor, slots: readonly Tensor[]): Direction;
 
@@ -173,7 +180,10 @@ export abstract class MatrixOptimizer extends Optimizer {
         checkFinite(g.norm(), () => notFinite(this.#name, 'norm of the gradient', where));
       }
       this.#rest.check();
-      const plans = active.map(({ matrix, g }) => ({ matrix, ...scope(() => this.direction(g, matrix.slots)) }));
+      const plans = active.map(({ matrix, g }) => {
+        const answer: unknown = scope(() => this.direction(g, matrix.slots));
+        return { matrix, ...this.#checked(answer, matrix) };
+      });
       this.#rest.step(this.#restGain, null);
       for (const { matrix, update, slots } of plans) {
         slots.forEach((value, i) => {
@@ -182,6 +192,32 @@ export abstract class MatrixOptimizer extends Optimizer {
         this.#apply(matrix, update);
       }
     });
+  }
+
+  /** What `direction` returned for a matrix, if it is what the class says and a step can take it. */
+  #checked(answer: unknown, { block: { path, weight, dOut, dIn } }: Matrix): Direction {
+    const name = this.#name;
+    const { length } = this.slotNames;
+    const isLike = (x: unknown): x is Tensor =>
+      x instanceof Tensor &&
+      x.rank === 2 &&
+      x.shape[0] === dOut &&
+      x.shape[1] === dIn &&
+      x.dtype === weight.dtype &&
+      x.device === weight.device;
+    if (!isDirection(answer) || !isLike(answer.update) || answer.slots.length !== length || !answer.slots.every(isLike))
+      throw new TypeError(
+        `${name}: expected direction() of '${path}' to return { update, slots } with an update and ${length} slots, each ` +
+          `${weight.dtype}[${dOut},${dIn}] on '${weight.device}', got ${shown(answer)}; no parameter was changed`,
+      );
+    if (!this.#isOurs) {
+      const where = `'${path}'`;
+      finiteMagnitude(answer.update, foundIn(name, 'update', where));
+      answer.slots.forEach((x, i) => {
+        finiteMagnitude(x, foundIn(name, `new ${this.slotNames[i]}`, where));
+      });
+    }
+    return answer;
   }
 
   #apply({ block, lrRatio }: Matrix, update: Tensor): void {
@@ -242,4 +278,16 @@ export abstract class MatrixOptimizer extends Optimizer {
     const decay = this.#weightDecay === 0 ? '' : `, weightDecay ${this.#weightDecay}`;
     return `${this.#name}(lr ${this.#lr}${decay}) of ${nameOf(this.#model)}\n${this.describe()}`;
   }
+}
+
+const isDirection = (v: unknown): v is Direction =>
+  typeof v === 'object' && v !== null && 'update' in v && 'slots' in v && Array.isArray(v.slots);
+
+/** As messages show it. */
+function shown(answer: unknown): string {
+  if (typeof answer !== 'object' || answer === null || !('update' in answer && 'slots' in answer))
+    return received(answer);
+  const on = (x: unknown) => (x instanceof Tensor ? `${received(x)} on '${x.device}'` : received(x));
+  const { update, slots } = answer;
+  return `update ${on(update)}, slots ${Array.isArray(slots) ? `[${slots.map(on).join(', ')}]` : received(slots)}`;
 }

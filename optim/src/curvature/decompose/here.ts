@@ -61,13 +61,11 @@ export class Decomposer {
     return noGrad(() => scope(() => this.#basis({ A: a, G: g, sizes, label })).on(device));
   }
 
-  #basis({ A, G, sizes, label }: Task): Kfe {
-    // The order in which `Kfe.of` asks.
-    const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
-    const solve: Eigensolver = matrix => this.#timed(matrix, sides.shift() ?? label);
-    const kfe = namingMemory(this.#name, label, () => Kfe.of(A, G, solve, sizes));
-    checkBasis(this.#name, label, kfe, sizes);
-    return kfe;
+  #basis(task: Task): Kfe {
+    const { label } = task;
+    return namingMemory(this.#name, label, () =>
+      decomposed(this.#name, task, (matrix, what) => this.#timed(matrix, what)),
+    );
   }
 
   #timed(matrix: NdArray, what: string): ReturnType<Eigensolver> {
@@ -78,15 +76,6 @@ export class Decomposer {
     const seconds = (performance.now() - start) / 1000;
     if (n >= MEASURABLE.n && seconds >= MEASURABLE.seconds)
       this.#rate = Math.max(n ** 3 / seconds, this.#solve === defaultEigensolver ? RATE / 10 : 0);
-    for (const [part, shape] of [
-      ['values', [n]],
-      ['vectors', [n, n]],
-    ] as const)
-      if (String(found?.[part]?.shape) !== String(shape))
-        throw new TypeError(
-          `${this.#name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
-            `${what}; ${part} is ${found?.[part]?.shape === undefined ? 'no ndarray' : `[${found[part].shape}]`}`,
-        );
     return found;
   }
 
@@ -101,6 +90,37 @@ export class Decomposer {
         'maxFactorDim leaves larger sides at the identity: 2048, say',
     );
   }
+}
+
+/**
+ * The basis of factors on the host, of which `solve` decomposes each matrix; `what` is that one's name. Throws a TypeError unless
+ * it returns ndarrays of the right shapes, and what `checkBasis` throws.
+ */
+export function decomposed(
+  name: string,
+  { A, G, sizes, label }: Task,
+  solve: (matrix: NdArray, what: string) => ReturnType<Eigensolver>,
+): Kfe {
+  // The order in which `Kfe.of` asks.
+  const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
+  const checked: Eigensolver = matrix => {
+    const n = matrix.shape[0]!;
+    const what = sides.shift() ?? label;
+    const found = solve(matrix, what);
+    for (const [part, shape] of [
+      ['values', [n]],
+      ['vectors', [n, n]],
+    ] as const)
+      if (String(found?.[part]?.shape) !== String(shape))
+        throw new TypeError(
+          `${name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
+            `${what}; ${part} is ${found?.[part]?.shape === undefined ? 'no ndarray' : `[${found[part].shape}]`}`,
+        );
+    return found;
+  };
+  const kfe = Kfe.of(A, G, checked, sizes);
+  checkBasis(name, label, kfe, sizes);
+  return kfe;
 }
 
 const inGB = (bytes: number) => `${(bytes / 1e9).toPrecision(2)} GB`;
