@@ -127,7 +127,7 @@ law(t, 'minified: optimizers and modules keep the names that messages call them 
 import * as optim from '@otimes/optim';
 for (const [key, value] of Object.entries({ ...nn, ...optim }))
   if (value.prototype instanceof nn.Module || value.prototype instanceof optim.Optimizer)
-    if (!['KroneckerPreconditioner', 'GradientOptimizer'].includes(key))
+    if (!['KroneckerPreconditioner', 'GradientOptimizer', 'MatrixOptimizer'].includes(key))
       console.log(key, Object.hasOwn(value, 'builtIn') ? value.builtIn : value.name);`;
   const o = { bundle: true, format: 'esm', platform: 'browser', minify: true, logLevel: 'silent' } as const;
   await build({ stdin: { contents, resolveDir: home }, ...o, outfile: join(home, 'names.mjs') });

@@ -2,14 +2,17 @@
 import fc from 'fast-check';
 import type { Test } from 'tap';
 
-/** A law. `holds` may use the test that it gets, for folders or clean-up say. `timeout` is in ms. */
+/**
+ * A law. `holds` may use the test that it gets, for folders or clean-up say. `timeout` is in ms. What is returned is settled when
+ * it was tested: await it before what the law needs is taken away.
+ */
 export function law(
   on: Test,
   title: string,
   holds: (t: Test) => void | Promise<void>,
   o: { timeout?: number } = {},
-): void {
-  on.test(title, o, async t => {
+): Promise<unknown> {
+  return on.test(title, o, async t => {
     await holds(t);
     t.pass('holds');
   });
