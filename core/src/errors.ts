@@ -43,3 +43,11 @@ export const readError = (device: string): Error =>
   new TypeError(
     `read: tensors on '${device}' are read with await: await t.data(), await t.number() for one element, await t.array()`,
   );
+
+/** Makes the error for a bad value at a row-major position. */
+export type BadValue = (position: number, value: number) => Error;
+
+/** Throws `error` for the first of row-major `values` that is not good. */
+export function checkEach(values: ArrayLike<number>, isGood: (value: number) => boolean, error: BadValue): void {
+  for (let i = 0; i < values.length; i++) if (!isGood(values[i]!)) throw error(i, values[i]!);
+}

@@ -24,10 +24,10 @@ export {
   orNull,
   received,
 } from './check.ts';
-export { readError } from './errors.ts';
+export { type BadValue, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { onBackwardEnd } from './pass.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
-export { type BadValue, checkFinite, readsLater } from './values.ts';
+export { checkFinite, peekData, readsLater } from './values.ts';

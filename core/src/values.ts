@@ -3,29 +3,29 @@
  * that has `readAsync`) checks on its own, and the next read tells what failed; see `Backend.checkIndex`.
  */
 
+import type { TypedArray } from './dtype.ts';
+import { type BadValue, checkEach } from './errors.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Whether the values of `x` can be read with await alone. */
 export const readsLater = (x: Tensor): boolean => x.storage.backend.readAsync !== undefined;
 
-/** Makes the error for a bad value at a row-major position. */
-export type BadValue = (position: number, value: number) => Error;
-
 /** Throws `error` for the first element that is NaN or infinite; where `x` is read with await, the next read rejects with it. */
 export function checkFinite(x: Tensor, error: BadValue): void {
   const { backend } = x.storage;
   if (backend.checkFinite !== undefined) backend.checkFinite(x, error);
-  else check(x, Number.isFinite, error);
+  else checkEach(backend.read(x), Number.isFinite, error);
 }
 
 /** The same for int32 values that are not in 0 … length − 1. */
 export function checkInRange(x: Tensor, length: number, error: BadValue): void {
   const { backend } = x.storage;
   if (backend.checkIndex !== undefined) backend.checkIndex(x, length, error);
-  else check(x, value => value >= 0 && value < length, error);
+  else checkEach(backend.read(x), value => value >= 0 && value < length, error);
 }
 
-function check(x: Tensor, isGood: (value: number) => boolean, error: BadValue): void {
-  const values = x.storage.backend.read(x);
-  for (let i = 0; i < values.length; i++) if (!isGood(values[i]!)) throw error(i, values[i]!);
+/** The elements, as `data()` gives them. It rejects after a check that failed too, but leaves that for a read of the program to tell. */
+export async function peekData(x: Tensor): Promise<TypedArray> {
+  const { backend } = x.storage;
+  return backend.readAsync === undefined ? backend.read(x) : backend.readAsync(x, true);
 }

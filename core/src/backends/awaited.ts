@@ -1,10 +1,9 @@
 /** A device by a dozen kernels whose values come later: reads are awaited, and checks are told by the next one. */
 
 import type { TypedArray } from '../dtype.ts';
-import { readError } from '../errors.ts';
+import { type BadValue, readError } from '../errors.ts';
 import { sizeOf } from '../shape.ts';
 import { held, unscoped } from '../storage.ts';
-import type { BadValue } from '../values.ts';
 import type { Operand } from './backend.ts';
 import { type Scratch, within } from './composed/scratch.ts';
 import { ComposedBackend } from './composed.ts';

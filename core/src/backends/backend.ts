@@ -4,6 +4,7 @@
  */
 
 import type { Device, Operand } from '../device.ts';
+import type { BadValue } from '../errors.ts';
 import type { Window } from '../window.ts';
 import type { ComposedKernels } from './composed.ts';
 
@@ -104,9 +105,9 @@ export interface DeviceKernels extends Device {
    * place (addScaled, addcdiv, scale, assign, moments, adam, sgd) do nothing from there on, until a read has rejected with
    * `error`. So whatever is trained stays as it was. Default: a loop over `read`.
    */
-  checkIndex?(index: Operand, length: number, error: (position: number, value: number) => Error): void;
+  checkIndex?(index: Operand, length: number, error: BadValue): void;
   /** The same for elements that must be finite. */
-  checkFinite?(x: Operand, error: (position: number, value: number) => Error): void;
+  checkFinite?(x: Operand, error: BadValue): void;
 
   /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where

@@ -2,6 +2,7 @@
 
 import { createKernels, type Kernels } from '@otimes/kernels';
 import type { DType, TypedArray } from '../../dtype.ts';
+import type { BadValue } from '../../errors.ts';
 import type { Region } from '../../storage.ts';
 import type { Window } from '../../window.ts';
 import type {
@@ -180,11 +181,11 @@ export class WasmBackend {
     update.sgd(this.#context, p, buf, g, o);
   }
 
-  checkIndex(index: Operand, length: number, error: check.Complaint): void {
+  checkIndex(index: Operand, length: number, error: BadValue): void {
     check.checkIndex(this.#context, index, length, error);
   }
 
-  checkFinite(x: Operand, error: check.Complaint): void {
+  checkFinite(x: Operand, error: BadValue): void {
     check.checkFinite(this.#context, x, error);
   }
 

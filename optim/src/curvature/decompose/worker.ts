@@ -1,7 +1,7 @@
 /** A block's factors on their way through `eighInBackground`, while training goes on in the old basis. */
 
 import { type Tensor, tensor } from '@otimes/core';
-import { held, lendNdarray, readsLater } from '@otimes/core/extend';
+import { held, lendNdarray, peekData, readsLater } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
 import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
 import type { RefreshJob } from '../refresh.ts';
@@ -44,8 +44,7 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
   let begun: RefreshJob | null = null;
   let failed: { readonly error: unknown } | null = null;
   // A check that failed is for a read of the program to tell, not for these.
-  const peek = async (x: Tensor) =>
-    tensor(await x.storage.backend.readAsync!(x, true), { shape: x.shape, dtype: x.dtype, device: 'cpu' });
+  const peek = async (x: Tensor) => tensor(await peekData(x), { shape: x.shape, dtype: x.dtype, device: 'cpu' });
   const arrived = Promise.all([peek(A), peek(G)]).then(
     ([a, g]) => {
       begun = startNow(a, g, from.host, sizes, step);
