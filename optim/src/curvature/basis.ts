@@ -1,6 +1,7 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
 import { scope, type Tensor, tensor, where } from '@otimes/core';
+import { type BadValue, checkFinite } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 import { NullSpace } from './nulls.ts';
@@ -176,6 +177,12 @@ function decompose(factor: Tensor, solve: Eigensolver, size: number): Decomposit
   const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
   // A copy, because tensors over ndarrays share memory with whoever else has the array.
   return decomposition(back(vectors).clone(), back(values), diagonal(factor));
+}
+
+/** Throws `error` for a factor that is not finite. Of a Gram matrix |x_ij| ≤ √(x_ii x_jj), so that its diagonal tells. */
+export function checkFactor(factor: Tensor, error: BadValue): void {
+  const down = factor.rank === 0 ? 0 : factor.shape[0]! + 1;
+  checkFinite(diagonal(factor), (i, value) => error(i * down, value));
 }
 
 /** Of a matrix; a mean eigenvalue is its own. */

@@ -1,57 +1,20 @@
 /** The curvature of a model for uses that are no optimizer: uncertainty, influence, pruning, or a look at it. */
 
-import { Generator, type Handle, type Tensor } from '@otimes/core';
-import {
-  aCount,
-  anInstance,
-  checkArgument,
-  checkFinite,
-  checkOptions,
-  nameOf,
-  type OptionKinds,
-  oneOf,
-} from '@otimes/core/extend';
-import { type AnyModule, Module } from '@otimes/nn';
-import { diagonal } from './basis.ts';
-import type { Sharing } from './block.ts';
+import { Generator, type Handle } from '@otimes/core';
+import { aCount, checkArgument, checkOptions, nameOf } from '@otimes/core/extend';
+import type { AnyModule } from '@otimes/nn';
+import { checkFactor } from './basis.ts';
 import { checkClaims } from './claims.ts';
-import { type Collector, collectBlocks, defaultCollectors } from './collector.ts';
-import { checkFactorSize } from './decompose/here.ts';
+import { collectBlocks, defaultCollectors } from './collector.ts';
 import { gradientScale, type LossReduction } from './factors.ts';
 import { LayerCurvature } from './layer.ts';
+import { checkModel } from './model.ts';
 import { KroneckerOperator } from './operator.ts';
+import { CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from './options.ts';
 import { inOwnScope } from './own-scope.ts';
 import { capture } from './sources/activations.ts';
-import type { FisherKind, FisherLoss } from './sources/fisher.ts';
 import { type Demand, Recorder } from './sources/recorder.ts';
 import { Stopwatch } from './stopwatch.ts';
-
-export type CurvatureOptions = {
-  /** Which Fisher the factors estimate. Default 'empirical'; 'sampled' and 'ggn' need `loss`. */
-  fisher?: FisherKind;
-  /** The loss, for 'sampled' and 'ggn'. */
-  loss?: FisherLoss;
-  /** Whether the loss is the mean over a batch (default) or its sum. The factors are those of one example's loss with both. */
-  lossReduction?: LossReduction;
-  /** How positions that share a weight enter the factors. Default: each collector's own. */
-  sharing?: Sharing;
-  /** Default `defaultCollectors`. */
-  collectors?: readonly Collector[];
-  /** Sides with more rows stay at the identity. Default Infinity. */
-  maxFactorDim?: number;
-  /** Draws labels for 'sampled'. Default: a generator with seed 0. */
-  rng?: Generator;
-};
-
-const OPTIONS: OptionKinds<CurvatureOptions> = {
-  fisher: oneOf('empirical', 'sampled', 'ggn'),
-  loss: oneOf('crossEntropy', 'mse'),
-  lossReduction: oneOf('mean', 'sum'),
-  sharing: oneOf('expand', 'reduce'),
-  collectors: { expected: 'an array of collectors', is: Array.isArray },
-  maxFactorDim: aCount,
-  rng: anInstance(Generator, 'a Generator'),
-};
 
 /** Factors of every example, and nothing else. */
 const FACTORS: Demand<LayerCurvature> = {
@@ -88,18 +51,17 @@ export class CurvatureEstimate {
   /** Throws for a model without a layer that a collector knows, for shared weights, and for factors that are too large. */
   constructor(model: AnyModule, o: CurvatureOptions = {}) {
     const name = nameOf(this);
-    checkArgument(name, 'model', model, anInstance(Module, 'a module'));
-    checkOptions<CurvatureOptions>(name, o, OPTIONS);
+    checkModel(name, model);
+    checkOptions<CurvatureOptions>(name, o, CURVATURE_OPTIONS);
+    if (o.maxFactorDim !== undefined) checkArgument(name, 'maxFactorDim', o.maxFactorDim, aCount);
+    checkFisher(name, o);
     const { fisher = 'empirical', loss, lossReduction = 'mean', maxFactorDim = Infinity, rng = new Generator(0) } = o;
-    if (fisher !== 'empirical' && loss === undefined)
-      throw new TypeError(`${name}: fisher '${fisher}' needs the option loss: 'crossEntropy' or 'mse'`);
     const blocks = collectBlocks(name, model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
     if (blocks.length === 0) throw new Error(`${name}: the model has no trainable layer that a collector knows`);
     checkClaims(name, model, blocks);
     const layers = blocks.map(block => {
       const layer = new LayerCurvature(block, { sharing: o.sharing, maxFactorDim });
-      if (!layer.identityA) checkFactorSize(name, layer.label, 'A', block.dIn);
-      if (!layer.identityG) checkFactorSize(name, layer.label, 'G', block.dOut);
+      layer.checkSizes(name);
       return layer;
     });
     this.layers = new Map(layers.map(layer => [layer.block.path, layer]));
@@ -144,20 +106,15 @@ export class CurvatureEstimate {
     const factors = statistics.factors(this.#isOfLoss ? gradientScale(batch, this.#reduction) : 1);
     if (factors === null || statistics.isOfNoExample)
       throw new RangeError(`${this.#name}.add: the batch of ${layer.label} is empty. Skip such batches`);
-    for (const side of ['A', 'G'] as const) this.#checkFactor(layer, side, factors[side]);
+    for (const side of ['A', 'G'] as const)
+      checkFactor(
+        factors[side],
+        (position, value) =>
+          new RangeError(
+            `${this.#name}.add: factor ${side} of ${layer.label} has ${value} at position ${position}; nothing was added`,
+          ),
+      );
     return { layer, factors, batch };
-  }
-
-  /** Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite. */
-  #checkFactor({ label }: LayerCurvature, side: 'A' | 'G', factor: Tensor): void {
-    const down = factor.rank === 0 ? 0 : factor.shape[0]! + 1;
-    checkFinite(
-      diagonal(factor),
-      (i, value) =>
-        new RangeError(
-          `${this.#name}.add: factor ${side} of ${label} has ${value} at position ${i * down}; nothing was added`,
-        ),
-    );
   }
 
   /** A ⊗ G of one layer, of copies of the factors as they are; see `KroneckerOperator`. Throws for a path that has none yet. */

@@ -12,7 +12,7 @@ export { conv2dCollector } from './collectors/conv2d.ts';
 export { linearCollector } from './collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
-export { CurvatureEstimate, type CurvatureOptions } from './estimate.ts';
+export { CurvatureEstimate } from './estimate.ts';
 export { exampleSquares, type Factors, factors, type LossReduction, type Sample } from './factors.ts';
 export { LayerCurvature } from './layer.ts';
 export {
@@ -23,5 +23,6 @@ export {
   type SampleOptions,
   type SolveOptions,
 } from './operator.ts';
+export type { CurvatureOptions } from './options.ts';
 export type { Route } from './routes/route.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';

@@ -6,7 +6,7 @@ import type { Parameter } from '@otimes/nn';
 import { type StateReader, scalar } from '../state-dict.ts';
 import { type Decomposition, Kfe, type Rotation } from './basis.ts';
 import type { LayerBlock, Sharing } from './block.ts';
-import { checkBasis } from './decompose/here.ts';
+import { checkBasis, checkFactorSize } from './decompose/here.ts';
 import type { Factors, Statistics } from './factors.ts';
 import type { RefreshJob } from './refresh.ts';
 import type { Frame } from './routes/affine.ts';
@@ -69,6 +69,12 @@ export class LayerCurvature {
   /** [dOut, dIn] */
   get sizes(): readonly [number, number] {
     return [this.block.dOut, this.block.dIn];
+  }
+
+  /** Throws an OutOfMemoryError for a side that no decomposition has room for. `name` is whose layer it is, for messages. */
+  checkSizes(name: string): void {
+    if (!this.identityA) checkFactorSize(name, this.label, 'A', this.block.dIn);
+    if (!this.identityG) checkFactorSize(name, this.label, 'G', this.block.dOut);
   }
 
   /** n³ of both sides. */

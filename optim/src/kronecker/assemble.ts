@@ -3,8 +3,7 @@
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkClaims } from '../curvature/claims.ts';
 import { collectBlocks, defaultCollectors } from '../curvature/collector.ts';
-import { checkFactorSize } from '../curvature/decompose/here.ts';
-import { trainableOf } from './model.ts';
+import { trainableOf } from '../curvature/model.ts';
 import type { KroneckerOptions } from './options.ts';
 import { checkPaths, lrRatioOf, optionsAt } from './overrides.ts';
 import { BlockState } from './state.ts';
@@ -40,8 +39,7 @@ export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr
     const { lr: own, sharing } = optionsAt(overrides, block.path);
     const lrRatio = lrRatioOf(name, own, lr);
     const state = new BlockState(block, { sharing, lrRatio, maxFactorDim });
-    if (!state.identityA) checkFactorSize(name, state.label, 'A', block.dIn);
-    if (!state.identityG) checkFactorSize(name, state.label, 'G', block.dOut);
+    state.checkSizes(name);
     return state;
   });
   return { states, paths, unclaimed: [...paths.keys()].filter(p => !claimed.has(p)) };

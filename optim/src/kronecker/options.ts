@@ -1,6 +1,5 @@
 /** The options that KFAC, EKFAC and STEVE share. */
 
-import { Generator } from '@otimes/core';
 import {
   aBoolean,
   aCount,
@@ -17,11 +16,8 @@ import {
 import type { Parameter } from '@otimes/nn';
 import { checkLr, checkRange } from '../check.ts';
 import type { Eigensolver } from '../curvature/basis.ts';
-import type { Sharing } from '../curvature/block.ts';
-import type { Collector } from '../curvature/collector.ts';
-import type { LossReduction } from '../curvature/factors.ts';
+import { aSharing, CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from '../curvature/options.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
-import type { FisherKind, FisherLoss } from '../curvature/sources/fisher.ts';
 import type { Optimizer } from '../optimizer.ts';
 import type { Overrides } from './overrides.ts';
 import type { BlockOptions } from './state.ts';
@@ -29,7 +25,7 @@ import type { BlockOptions } from './state.ts';
 export type { AnyModule, Parameter } from '@otimes/nn';
 
 /** Options that KFAC, EKFAC and STEVE share. */
-export type KroneckerOptions = {
+export type KroneckerOptions = CurvatureOptions & {
   /** Learning rate. */
   lr?: number;
   /** Decoupled: parameters shrink by lr · weightDecay a step. Default 0. */
@@ -52,13 +48,6 @@ export type KroneckerOptions = {
   factorDecay?: number;
   /** The factors, and EKFAC's second moments, are updated every so many steps, and on steps that refresh. Default 1. */
   factorEvery?: number;
-  /**
-   * A side of a block that is larger than this is left at the identity, times its mean eigenvalue (as SOAP does, Vyas et al.
-   * 2025); `describe()` says where. Default: none is.
-   */
-  maxFactorDim?: number;
-  /** How shared positions enter the factors; by default the collector decides ('expand' for Linear). */
-  sharing?: Sharing;
   /** Options of blocks, by their path or that of a module above them; the longest path that fits counts. Undefined is none. */
   overrides?: Overrides<BlockOptions>;
   /**
@@ -66,34 +55,19 @@ export type KroneckerOptions = {
    * the way does not exist takes 'gradient'.
    */
   route?: Route | 'auto';
-  /** Which Fisher the factors estimate. Default 'empirical'; the other two need `loss`. */
-  fisher?: FisherKind;
-  /** The loss, for 'sampled' and 'ggn'. */
-  loss?: FisherLoss;
-  /** Whether the loss is the mean over the batch (default) or its sum. The step is the same for both. */
-  lossReduction?: LossReduction;
-  /** Which layers are preconditioned, and how. Default `defaultCollectors`. */
-  collectors?: readonly Collector[];
   /** The optimizer of the parameters that no collector claims. */
   rest?: (unclaimed: Parameter[]) => Optimizer;
   /** Decomposes the factors. Default: `eigh` of @otimes/linalg, float64 inside. Not with 'background'. */
   eigensolver?: Eigensolver;
-  /** Draws labels for fisher 'sampled'. Default: a generator with seed 0. */
-  rng?: Generator;
 };
 
 /** A number, or false for none. */
 export const aNumberOrFalse: Kind = { expected: 'a number or false', is: v => v === false || aNumber.is(v) };
 
 const anObject: Kind = { expected: "an object such as { 'layers.0': { lr: 0.1 } }", is: isPlainObject };
-const aList: Kind = {
-  expected: 'a list of collectors',
-  is: v => Array.isArray(v) && v.every(one => typeof one?.collect === 'function'),
-};
-const sharing = oneOf('expand', 'reduce');
-
 /** What each option must be; ranges are `checkKroneckerOptions`'. */
 export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
+  ...CURVATURE_OPTIONS,
   lr: aNumber,
   weightDecay: aNumber,
   refreshEvery: aNumber,
@@ -102,20 +76,13 @@ export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
   stagger: aBoolean,
   factorDecay: aNumber,
   factorEvery: aNumber,
-  maxFactorDim: aNumber,
-  sharing,
   overrides: anObject,
   route: oneOf('auto', ...ROUTES),
-  fisher: oneOf('empirical', 'sampled', 'ggn'),
-  loss: oneOf('crossEntropy', 'mse'),
-  lossReduction: oneOf('mean', 'sum'),
-  collectors: aList,
   rest: aFunction,
   eigensolver: aFunction,
-  rng: { expected: 'a Generator', is: v => v instanceof Generator },
 };
 
-const BLOCK_OPTIONS: OptionKinds<BlockOptions> = { lr: aNumber, sharing, skip: aBoolean };
+const BLOCK_OPTIONS: OptionKinds<BlockOptions> = { lr: aNumber, sharing: aSharing, skip: aBoolean };
 
 /** Throws for values out of range. */
 export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
@@ -124,10 +91,7 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
   if (o.factorDecay !== undefined) checkRange(name, 'factorDecay', o.factorDecay, 0, 1);
   for (const count of ['refreshEvery', 'factorEvery', 'maxFactorDim', 'refreshLag'] as const)
     if (o[count] != null) checkArgument(name, count, o[count], aCount);
-  if (o.fisher !== undefined && o.fisher !== 'empirical' && o.loss === undefined)
-    throw new TypeError(
-      `${name}: fisher '${o.fisher}' needs the option loss: 'crossEntropy' or 'mse', to know the predictive distribution`,
-    );
+  checkFisher(name, o);
   if (o.refreshLag != null && o.refresh !== 'background')
     throw new TypeError(`${name}: refreshLag needs refresh: 'background'`);
   if (o.refreshLag != null) checkLag(name, o.refreshLag, o.refreshEvery ?? 10);

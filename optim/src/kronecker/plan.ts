@@ -3,7 +3,7 @@
 import type { Tensor } from '@otimes/core';
 import { borrowGrad, readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { diagonal, type Kfe } from '../curvature/basis.ts';
+import { checkFactor, type Kfe } from '../curvature/basis.ts';
 import type { Factors } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
 import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
@@ -95,8 +95,7 @@ export class Planner {
           'Skip such batches',
       );
     if (fresh !== null) {
-      this.#checkFactor(fresh.A, 'factor A', state);
-      this.#checkFactor(fresh.G, 'factor G', state);
+      this.#checkFactors(fresh, state);
     }
     const size = finiteMagnitude(raw, foundIn(name, 'gradient', state.label));
     return { state, inBasis, raw, size, averages: fresh && state.blended(fresh, this.#settings.factorDecay) };
@@ -107,18 +106,15 @@ export class Planner {
     const { state, averages } = one;
     const { inBasis, raw } = gradientOf(state)!;
     if (averages !== null) {
-      this.#checkFactor(averages.A, 'factor A', state);
-      this.#checkFactor(averages.G, 'factor G', state);
+      this.#checkFactors(averages, state);
     }
     const size = finiteMagnitude(raw, foundIn(this.#name, 'gradient', state.label));
     return { ...one, inBasis, raw, size };
   }
 
-  /** Of a Gram matrix |x_ij| ≤ √(x_ii x_jj): its diagonal tells whether all of it is finite. */
-  #checkFactor(factor: Tensor, what: string, { label }: BlockState): void {
-    const error = foundIn(this.#name, what, label);
-    const down = factor.rank === 0 ? 0 : factor.shape[0]! + 1;
-    finiteMagnitude(diagonal(factor), (i, value) => error(i * down, value));
+  #checkFactors({ A, G }: Factors, { label }: BlockState): void {
+    checkFactor(A, foundIn(this.#name, 'factor A', label));
+    checkFactor(G, foundIn(this.#name, 'factor G', label));
   }
 
   /** The step of a block in a basis. */
