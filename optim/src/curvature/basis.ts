@@ -49,9 +49,14 @@ export class Kfe {
     return new Kfe(decompose(A, solve, dIn), decompose(G, solve, dOut));
   }
 
+  /** Marks its tensors: they outlive scopes. */
+  keep(): void {
+    for (const x of [this.UA, this.UG, this.sA, this.sG, this.nA, this.nG]) x?.keep();
+  }
+
   /** The same basis on another device. `this` stays its host, and is kept. */
   on(device: string): Kfe {
-    for (const x of [this.UA, this.UG, this.sA, this.sG, this.nA, this.nG]) x?.keep();
+    this.keep();
     const there = (U: Tensor | null, s: Tensor, n: Tensor): Decomposition => ({
       U: U?.to(device) ?? null,
       s: s.to(device),

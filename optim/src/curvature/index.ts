@@ -15,14 +15,9 @@ export { alone, type Communicator, owner } from './communicator.ts';
 export { CurvatureEstimate } from './estimate.ts';
 export { exampleSquares, type Factors, factors, type LossReduction, type Sample } from './factors.ts';
 export { LayerCurvature } from './layer.ts';
-export {
-  type DampingOptions,
-  type FromFactorsOptions,
-  KroneckerOperator,
-  type OperatorFactors,
-  type SampleOptions,
-  type SolveOptions,
-} from './operator.ts';
+export { KroneckerOperator } from './operator.ts';
+export type { OperatorFactors } from './operator-factors.ts';
+export type { DampingOptions, FromFactorsOptions, SampleOptions, SolveOptions } from './operator-options.ts';
 export type { CurvatureOptions } from './options.ts';
 export type { Route } from './routes/route.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';

@@ -94,12 +94,13 @@ export class Decomposer {
 
 /**
  * The basis of factors on the host, of which `solve` decomposes each matrix; `what` is that one's name. Throws a TypeError unless
- * it returns ndarrays of the right shapes, and what `checkBasis` throws.
+ * it returns ndarrays of the right shapes, and what `checkBasis` throws. `check` sees each result before negative eigenvalues become 0.
  */
 export function decomposed(
   name: string,
   { A, G, sizes, label }: Task,
   solve: (matrix: NdArray, what: string) => ReturnType<Eigensolver>,
+  check: (found: ReturnType<Eigensolver>, what: string) => void = () => {},
 ): Kfe {
   // The order in which `Kfe.of` asks.
   const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
@@ -116,6 +117,7 @@ export function decomposed(
           `${name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
             `${what}; ${part} is ${found?.[part]?.shape === undefined ? 'no ndarray' : `[${found[part].shape}]`}`,
         );
+    check(found, what);
     return found;
   };
   const kfe = Kfe.of(A, G, checked, sizes);
@@ -154,8 +156,8 @@ function isOutOfMemory(error: Error): boolean {
 }
 
 /**
- * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, and with a curvature that its dtype
- * can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
+ * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, with eigenvalues ≥ 0, and with a
+ * curvature that its dtype can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
  */
 export function checkBasis(name: string, label: string, basis: Kfe, [dOut, dIn]: readonly [number, number]): void {
   const kfe = basis.host;
@@ -172,6 +174,7 @@ export function checkBasis(name: string, label: string, basis: Kfe, [dOut, dIn]:
         if (JSON.stringify(shapes) !== JSON.stringify(expected))
           throw new RangeError(`${where} has shapes ${JSON.stringify(shapes)}, expected ${JSON.stringify(expected)}`);
         if (!Number.isFinite(s.sum().item())) throw new RangeError(`${where} has eigenvalues that are not finite`);
+        if (s.min().item() < 0) throw new RangeError(`${where} has negative eigenvalues, down to ${s.min().item()}`);
         if (U === null) continue;
         const x = tensor(probe(n), { dtype: U.dtype, device: U.device }).reshape([n, 1]);
         const off = U.transpose().matmul(U.matmul(x)).sub(x).abs().max().item();
