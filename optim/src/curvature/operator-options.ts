@@ -1,8 +1,8 @@
 /** What callers of an operator may choose. */
 
 import { Generator } from '@otimes/core';
-import { aCount, aFunction, aNumber, anInstance, type OptionKinds, oneOf } from '@otimes/core/extend';
-import type { Eigensolver } from './basis.ts';
+import { aFunction, aNumber, anInstance, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { type Eigensolver, twoSizes } from './basis.ts';
 
 export type FromFactorsOptions = {
   /** [dOut, dIn]; needed where a factor has rank 0. */
@@ -36,6 +36,6 @@ export const DAMPING: OptionKinds<DampingOptions> = { damping: aNumber };
 export const SOLVE: OptionKinds<SolveOptions> = { ...DAMPING, split: oneOf('eigen', 'pi') };
 export const SAMPLE: OptionKinds<SampleOptions> = { ...DAMPING, rng: anInstance(Generator, 'a Generator') };
 export const FROM_FACTORS: OptionKinds<FromFactorsOptions> = {
-  sizes: { expected: 'two counts [dOut, dIn]', is: v => Array.isArray(v) && v.length === 2 && v.every(aCount.is) },
+  sizes: twoSizes,
   eigensolver: aFunction,
 };

@@ -6,7 +6,7 @@
 import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
-import { defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import { checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {
@@ -108,15 +108,7 @@ export function decomposed(
     const n = matrix.shape[0]!;
     const what = sides.shift() ?? label;
     const found = solve(matrix, what);
-    for (const [part, shape] of [
-      ['values', [n]],
-      ['vectors', [n, n]],
-    ] as const)
-      if (String(found?.[part]?.shape) !== String(shape))
-        throw new TypeError(
-          `${name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
-            `${what}; ${part} is ${found?.[part]?.shape === undefined ? 'no ndarray' : `[${found[part].shape}]`}`,
-        );
+    checkSolved(name, what, found, n);
     check(found, what);
     return found;
   };
