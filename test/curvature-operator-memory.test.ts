@@ -1,6 +1,6 @@
 // What an operator holds: its own copies, and nothing of its calls; and it lives as long as the program holds it.
 import assert from 'node:assert/strict';
-import { Generator, getBackend, randn, scope, type Tensor, tensor, WasmBackend } from '@otimes/core';
+import { Generator, getBackend, randn, scope, type Tensor, tensor, WasmBackend, zeros } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { factors, Kfe, KroneckerOperator } from '@otimes/optim/curvature';
 import t from 'tap';
@@ -79,6 +79,21 @@ for (const [kind, make] of Object.entries(operators))
       mustBeClose(call(operator), tensor(values, { dtype }), { rtol: 1e-12 }, method);
     }
   });
+
+law(t, 'a decomposition leaves the basis and its eigenvalues, and nothing of what it took', () => {
+  const [n, m] = [96, 80];
+  const A = randn([200, n], o());
+  const G = randn([200, m], o());
+  const operator = KroneckerOperator.fromFactors({ A: A.transpose().matmul(A), G: G.transpose().matmul(G) });
+  const before = memoryInUse();
+  // UA, UG, sA, sG, nA, nG, and sG sAᵀ.
+  const shapes = [[n, n], [m, m], [n], [m], [n], [m], [m, n]];
+  const same = shapes.map(shape => zeros(shape, { dtype }));
+  const expected = memoryInUse() - before;
+  for (const x of same) x.storage.release();
+  operator.logdet({ damping: 1 }).storage.release();
+  assert.equal(memoryInUse() - before, expected);
+});
 
 law(t, 'the factors may be given back once the operator is made', () => {
   const given = factorsOf();

@@ -145,7 +145,7 @@ const refused: Record<string, readonly [make: () => unknown, error: { name: stri
       ),
     {
       name: 'RangeError',
-      message: `${NAME}.fromBasis: the decomposition of factor A of A ⊗ G has negative eigenvalues, down to -1`,
+      message: `${NAME}.fromBasis: expected eigenvalues sA of the basis ≥ 0, got -1`,
     },
   ],
   'a basis that is not orthonormal': [

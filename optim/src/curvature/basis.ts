@@ -4,13 +4,11 @@ import { ShapeError, scope, type Tensor, tensor, where } from '@otimes/core';
 import {
   aCount,
   aFunction,
-  aTensor,
   type BadValue,
   checkArgument,
   checkFinite,
   checkTensors,
   type Kind,
-  orNull,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
@@ -24,15 +22,6 @@ export const defaultEigensolver: Eigensolver = eigh;
 
 /** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0; and n_j = Σ_k U_kj² F_kk of the factor F. */
 export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor; readonly n: Tensor };
-
-const aDecomposition: Kind = {
-  expected: 'a decomposition { U, s, n }, tensors but for a U that is null',
-  is: v =>
-    typeof v === 'object' &&
-    v !== null &&
-    orNull(aTensor).is(Reflect.get(v, 'U')) &&
-    ['s', 'n'].every(part => aTensor.is(Reflect.get(v, part))),
-};
 
 /** Sizes of both sides. */
 export const twoSizes: Kind = {
@@ -61,8 +50,6 @@ export class Kfe {
   #alive: { tolerance: number; mask: Tensor | null } | null = null;
 
   constructor(A: Decomposition, G: Decomposition) {
-    checkArgument('Kfe', 'A', A, aDecomposition);
-    checkArgument('Kfe', 'G', G, aDecomposition);
     this.UA = A.U;
     this.UG = G.U;
     this.sA = A.s;
@@ -81,8 +68,7 @@ export class Kfe {
     checkTensors('Kfe.of', A, G);
     checkArgument('Kfe.of', 'solve', solve, aFunction);
     checkArgument('Kfe.of', 'sizes', sizes, twoSizes);
-    const [dOut, dIn] = [sizeOf('Kfe.of', 'G', G, sizes[0]), sizeOf('Kfe.of', 'A', A, sizes[1])];
-    return new Kfe(decompose('A', A, solve, dIn), decompose('G', G, solve, dOut));
+    return new Kfe(decompose('A', A, solve, sizes[1]), decompose('G', G, solve, sizes[0]));
   }
 
   /** Marks its tensors: they outlive scopes. */
@@ -210,18 +196,10 @@ export function decomposition(U: Tensor, values: Tensor, diagonal: Tensor): Deco
   return { U, s: values.clamp(0), n: U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1) };
 }
 
-/** n of a factor [n, n], or of a mean eigenvalue the size that is given for it. Throws for another shape, and for sizes that differ. */
-export function sizeOf(op: string, side: 'A' | 'G', x: Tensor, given: number | undefined): number {
-  const n = x.shape[0] ?? given;
-  const fits = n !== undefined && n > 0 && (x.rank === 0 || (x.rank === 2 && x.shape[1] === n && n === (given ?? n)));
-  if (fits) return n;
-  const wanted = given === undefined ? 'a square matrix, or the option sizes beside a mean' : `[${given}, ${given}]`;
-  const hint = n === 0 ? ', which is empty' : '';
-  throw new ShapeError(`${op}: expected factor ${side} to be ${wanted}, got [${x.shape}]${hint}`);
-}
-
 function decompose(side: 'A' | 'G', factor: Tensor, solve: Eigensolver, size: number): Decomposition {
   if (factor.rank === 0) return decomposeMean(factor, size);
+  if (String(factor.shape) !== `${size},${size}`)
+    throw new ShapeError(`Kfe.of: expected factor ${side} [${size},${size}], got [${factor.shape}]`);
   const matrix = factor.to('cpu').astype('float64');
   // A copy of the factor itself, because the solver may write to what it is given, and keep it.
   const found = solve((matrix === factor ? matrix.clone() : matrix).ndarray());

@@ -3,7 +3,7 @@
 import { type DType, DTypeError, describe, isRecording, noGrad, ShapeError, scope, Tensor, where } from '@otimes/core';
 import { aTensor, checkFinite, type Kind, readsLater, received } from '@otimes/core/extend';
 import { checkRange } from '../check.ts';
-import { type Eigensolver, Kfe, sizeOf } from './basis.ts';
+import { type Eigensolver, Kfe } from './basis.ts';
 import { checkBasis } from './decompose/here.ts';
 import { nullDirections, roundingOf } from './nulls.ts';
 import type { OperatorFactors } from './operator-factors.ts';
@@ -27,6 +27,16 @@ export function sizesOf(
 ): readonly [number, number] {
   checkAlike(op, 'factors', { A, G });
   return [sizeOf(op, 'G', G, given?.[0]), sizeOf(op, 'A', A, given?.[1])];
+}
+
+/** n of a factor [n, n], or of a mean eigenvalue the size that is given for it. Throws for another shape, and for sizes that differ. */
+function sizeOf(op: string, side: 'A' | 'G', x: Tensor, given: number | undefined): number {
+  const n = x.shape[0] ?? given;
+  const fits = n !== undefined && n > 0 && (x.rank === 0 || (x.rank === 2 && x.shape[1] === n && n === (given ?? n)));
+  if (fits) return n;
+  const wanted = given === undefined ? 'a square matrix, or the option sizes beside a mean' : `[${given}, ${given}]`;
+  const hint = n === 0 ? ', which is empty' : '';
+  throw new ShapeError(`${op}: expected factor ${side} to be ${wanted}, got [${x.shape}]${hint}`);
 }
 
 /** Throws unless all are of one floating dtype, on one device, and require no gradient. */
@@ -121,7 +131,12 @@ export function checkOperatorBasis(op: string, kfe: Kfe): readonly [number, numb
       throw new TypeError(`${op}: expected ${name} of the basis to be a tensor, got ${received(x)}`);
   checkAlike(op, 'the tensors of the basis', parts);
   const sizes = [sG.size, sA.size] as const;
-  if (!readsLater(kfe.host.sA)) checkBasis(op, LABEL, kfe, sizes);
+  if (readsLater(kfe.host.sA)) return sizes;
+  checkBasis(op, LABEL, kfe, sizes);
+  for (const name of ['sA', 'sG'] as const) {
+    const least = Math.min(...kfe.host[name].dataSync());
+    if (least < 0) throw new RangeError(`${op}: expected eigenvalues ${name} of the basis ≥ 0, got ${least}`);
+  }
   return sizes;
 }
 

@@ -6,7 +6,7 @@
  *   (A ⊗ G + λ1)ᵖ vec(X) = vec(UG [ (sG sAᵀ + λ)ᵖ ∘ (UGᵀ X UA) ] UAᵀ)
  *
  * so that every function of the dOut·dIn × dOut·dIn matrix costs products of its factors. EKFAC's eigenvalues S stand where sG sAᵀ
- * does. Nothing is read from the device but for a decomposition.
+ * does. Values are read where factors are given and where they are decomposed, and nowhere else.
  */
 
 import { DTypeError, describe, full, randn, ShapeError, scope, type Tensor } from '@otimes/core';
@@ -62,6 +62,7 @@ const NAME = 'KroneckerOperator';
 const KEY = Symbol(NAME);
 const FROM_BASIS = { eigenvalues: aTensor };
 const aBasis = anInstance(Kfe, 'a Kfe');
+
 /**
  * A ⊗ G of one layer, positive semidefinite. X may have any batch axes before [dOut, dIn] and any dtype, and results have the wider
  * one of X and the operator; X has to be on the operator's device, and gradients pass to it, and to it alone. NaN in X is NaN in
@@ -350,12 +351,8 @@ export class KroneckerOperator {
   #decomposed(op: string, factors: OperatorFactors): Kfe {
     if (readsLater(this.#like)) checkFactorValues(op, factors);
     const task = { ...factors, sizes: [this.dOut, this.dIn], label: LABEL } as const;
-    return decomposed(
-      op,
-      task,
-      matrix => this.#solve(matrix),
-      (found, what) => checkSemidefinite(op, what, found),
-    );
+    const check = (found: ReturnType<Eigensolver>, what: string) => checkSemidefinite(op, what, found);
+    return scope(() => decomposed(op, task, matrix => this.#solve(matrix), check));
   }
 
   #solveSplit(X: Tensor, damping: number): Tensor {
