@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { Generator, randint, randn, type Tensor } from '@otimes/core';
 import { crossEntropy, Linear, Module, Sequential, Tanh } from '@otimes/nn';
-import { CurvatureEstimate } from '@otimes/optim/curvature';
+import { CurvatureEstimate, defaultCollectors } from '@otimes/optim/curvature';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
@@ -88,6 +88,24 @@ for (const method of ['operator', 'factors'] as const) {
     });
   });
 }
+
+t.test('new CurvatureEstimate() works or says what is wrong', () =>
+  checkDoor('CurvatureEstimate', {
+    call: (...args: ConstructorParameters<typeof CurvatureEstimate>) => new CurvatureEstimate(...args).detach(),
+    args: () => [
+      net(),
+      {
+        maxFactorDim: 5,
+        sharing: 'reduce',
+        fisher: 'ggn',
+        loss: 'mse',
+        lossReduction: 'mean',
+        collectors: defaultCollectors,
+        rng: new Generator(1),
+      },
+    ],
+  }),
+);
 
 law(t, 'factors are copies: later batches, and writes to them, change nothing of each other', () => {
   const { curvature, add } = begun();
