@@ -96,23 +96,26 @@ export class CurvatureEstimate {
     inOwnScope(() => {
       try {
         const fresh = seen.map(layer => this.#fresh(layer));
-        for (const { layer, factors, batch } of fresh) {
-          if (readsLater(factors.A)) this.#takeLater(layer, factors, batch);
-          else {
-            const before = Number(this.#examples.get(layer) ?? 0);
-            layer.setFactors(layer.blended(factors, before / (before + batch)));
-            this.#examples.set(layer, before + batch);
-          }
-          layer.keep();
-        }
+        for (const { layer, factors, batch } of fresh) this.#average(layer, factors, batch);
       } finally {
         for (const layer of seen) layer.dropStatistics();
       }
     });
   }
 
+  /** Takes the factors of so many examples into the averages of a layer. */
+  #average(layer: LayerCurvature, factors: Factors, batch: number): void {
+    if (readsLater(factors.A)) this.#averageLater(layer, factors, batch);
+    else {
+      const before = Number(this.#examples.get(layer) ?? 0);
+      layer.setFactors(layer.blended(factors, before / (before + batch)));
+      this.#examples.set(layer, before + batch);
+    }
+    layer.keep();
+  }
+
   /** All is written in place, averages of nothing too: where a check has failed, no such kernel writes. */
-  #takeLater(layer: LayerCurvature, { A, G, expandedG }: Factors, batch: number): void {
+  #averageLater(layer: LayerCurvature, { A, G, expandedG }: Factors, batch: number): void {
     const nothing = ({ shape, dtype, device }: Tensor) => zeros(shape, { dtype, device });
     if (layer.A === null || layer.G === null) {
       layer.setFactors({ A: nothing(A), G: nothing(G), expandedG: false });
