@@ -27,6 +27,7 @@ export {
 export { type BadValue, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { onBackwardEnd } from './pass.ts';
+export { checkShape } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
