@@ -241,8 +241,8 @@ export abstract class MatrixOptimizer extends Optimizer {
   /** Every parameter that requires a gradient: the matrices, and the others under 'rest'. */
   describe(): Descriptions {
     const rows = this.#matrices.map(({ block: { path, collector, dOut, dIn } }) => ({
-      ...{ path, collector, shape: [dOut, dIn], parameters: [path] },
-      ...{ sharing: null, route: null, identity: [] },
+      ...{ path, collector, shape: [dOut, dIn], sharing: null },
+      ...{ parameters: [path], route: null, identity: [] },
     }));
     return describeClaims(rows, this.#rest.parameters, this.#paths);
   }
