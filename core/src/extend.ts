@@ -31,4 +31,4 @@ export { checkShape } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
-export { checkFinite, peekData, readsLater } from './values.ts';
+export { checkFinite, onFailure, peekData, readsLater } from './values.ts';

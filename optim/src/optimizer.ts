@@ -1,7 +1,7 @@
 /** What all optimizers share, and the base of those that update each parameter from its own gradient alone. */
 
 import { full, noGrad, type StateDict, scope, Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, checkOptions, checkTrained, inspect, isPlainObject, nameOf } from '@otimes/core/extend';
+import { borrowGrad, checkOptions, checkTrained, inspect, isPlainObject, nameOf, onFailure } from '@otimes/core/extend';
 import { checkLr, checkNone, checkParameters, checkTensor, kindsOf, listOf } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 
@@ -146,7 +146,8 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   protected abstract update(p: Tensor, g: Tensor, state: ParameterState, options: O): void;
 
   /**
-   * Parameters that are frozen, or have no gradient, stay as they are. Throws if the model was moved to another device since
+   * Parameters that are frozen, or have no gradient, stay as they are. An `update` that throws counts for nothing. On a device that is
+   * read with await, steps after a check that failed change nothing, and are not counted once a read has told it. Throws if the model was moved to another device since
    * this optimizer was made, or if it has a layer that cannot be found; see `Module`.
    */
   override step(...none: readonly never[]): void {
@@ -163,10 +164,18 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
             const state = this.#states[i++]!;
             const g = own ? borrowGrad(p) : p.grad;
             if (g === null || !p.requiresGrad) continue;
+            const uncount = counted(state);
             state.step++;
-            // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
-            if (own) scope(() => this.update(p, g, state, now));
-            else this.update(p, g, state, now);
+            try {
+              // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
+              if (own) scope(() => this.update(p, g, state, now));
+              else this.update(p, g, state, now);
+            } catch (error) {
+              uncount();
+              throw error;
+            }
+            // After a check that fails later nothing of this was written.
+            onFailure(p, uncount);
           }
         }
       }),
@@ -227,6 +236,18 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     });
     return lines.map(line => `${nameOf(this)}(${line}`).join('\n');
   }
+}
+
+/** Puts counter and numbers back as they are now, and takes new slots away; the elements of slots stay. */
+function counted(state: ParameterState): () => void {
+  const { step } = state;
+  const [slots, numbers] = [[...state.slots.keys()], [...state.numbers]];
+  return () => {
+    state.step = step;
+    for (const name of state.slots.keys()) if (!slots.includes(name)) state.slots.delete(name);
+    state.numbers.clear();
+    for (const [name, value] of numbers) state.numbers.set(name, value);
+  };
 }
 
 type Given<O> = { readonly params: readonly Tensor[]; readonly own: Partial<O> };

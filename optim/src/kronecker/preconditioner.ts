@@ -241,6 +241,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     refresher.steps = loaded.steps;
     this.#rng.setState(loaded.rng);
     demand.reset();
+    this.#stepper.loaded();
   }
 
   /** Name, rates, and a line for each block and parameter. */

@@ -9,7 +9,7 @@
  */
 
 import { scope, type Tensor, withSecondThread } from '@otimes/core';
-import { borrowGrad, held, readsLater, versionOf } from '@otimes/core/extend';
+import { borrowGrad, held, onFailure, readsLater, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import { meanGradient } from '../curvature/factors.ts';
@@ -64,11 +64,26 @@ export class Stepper {
   readonly #parts: Parts;
   readonly #planner: Planner;
   #open: Open | null = null;
+  /** How often a state was loaded. */
+  #loads = 0;
 
   constructor(parts: Parts) {
     const { name, isOurs, paths, rule, settings, demand } = parts;
     this.#parts = parts;
     this.#planner = new Planner(name, isOurs, paths, rule, settings, demand);
+  }
+
+  /** After a state was loaded: what earlier steps have counted is gone. */
+  loaded(): void {
+    this.#loads++;
+  }
+
+  /** Undoes what was counted of work that a device refuses, when it tells so. */
+  #onFailure(x: Tensor, undo: () => void): void {
+    const loads = this.#loads;
+    onFailure(x, () => {
+      if (this.#loads === loads) undo();
+    });
   }
 
   /** One step, as `KroneckerPreconditioner.step`. A promise where it waits for bases. */
@@ -168,7 +183,12 @@ export class Stepper {
     watch.time('precondition', () => this.#stepBlocks(plans, journal));
     for (const state of states) state.dropStatistics();
     demand.reset();
+    const { steps } = refresher;
     refresher.steps++;
+    const [first] = this.#parts.paths.keys();
+    this.#onFailure(first!, () => {
+      refresher.steps = steps;
+    });
   }
 
   /** The step of what no block has. Returns what takes everything back, if the blocks may still fail. */
@@ -223,6 +243,7 @@ export class Stepper {
     const before = state.kfe;
     state.isFresh = before !== basis;
     if (averages !== null) state.setFactors(averages);
+    const { graftedAt } = state;
     let gradient: Tensor;
     if (before === basis) {
       gradient = inBasis?.D ?? basis.project(raw);
@@ -232,6 +253,9 @@ export class Stepper {
       this.#takeOver(state, basis, rotation);
       gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
     }
+    // A new basis stays, whatever a check says, and so do moments that start at zero in it.
+    const { count } = state;
+    this.#onFailure(raw, () => Object.assign(state, { count, graftedAt }));
     if (settings.lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
     const weight = rule.stepInBasis === undefined || this.observes ? null : state.residentWeight();
     if (weight !== null) {
