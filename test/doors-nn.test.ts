@@ -291,9 +291,17 @@ checkDoors(
     stepLr: { call: optim.stepLr, args: () => [{ stepSize: 2, gamma: 0.5 }] },
     cosineLr: { call: optim.cosineLr, args: () => [{ tMax: 2, etaMin: 0.5 }] },
     warmupLr: { call: optim.warmupLr, args: () => [{ steps: 2, startFactor: 0.5, after: optim.constantLr() }] },
+    rotate: { call: optim.rotate, args: () => [x(2, 3), { RA: x(3, 3), RG: null }], says: ['rotate', 'matmul'] },
+    rotateSquares: {
+      call: optim.rotateSquares,
+      args: () => [x(2, 3), { RA: null, RG: x(2, 2) }],
+      says: ['rotateSquares', 'matmul'],
+    },
     Schedule: made(optim.Schedule, () => [new optim.SGD(parameters()), optim.constantLr()]),
   },
   {
+    KRONECKER_OPTIONS: 'a table',
+    MATRIX_OPTIONS: 'a table',
     Optimizer: 'abstract',
     MatrixOptimizer: 'abstract',
     GradientOptimizer: 'abstract; its subclasses are here',

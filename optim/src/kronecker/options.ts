@@ -65,7 +65,11 @@ export type KroneckerOptions = CurvatureOptions & {
 export const aNumberOrFalse: Kind = { expected: 'a number or false', is: v => v === false || aNumber.is(v) };
 
 const anObject: Kind = { expected: "an object such as { 'layers.0': { lr: 0.1 } }", is: isPlainObject };
-/** What each option must be; ranges are `checkKroneckerOptions`'. */
+/**
+ * What each option of `KroneckerOptions` must be, for the table of an optimizer that has these and its own:
+ * `checkOptions('Mine', o, { ...KRONECKER_OPTIONS, momentum: aNumber })` with `checkOptions` of '@otimes/core/extend' refuses all others.
+ * The base checks these again, and their ranges.
+ */
 export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
   ...CURVATURE_OPTIONS,
   lr: aNumber,

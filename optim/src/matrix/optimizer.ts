@@ -65,8 +65,11 @@ export type Direction = {
 
 const OVERRIDE: OptionKinds<MatrixOverride> = { lr: aNumber, skip: aBoolean };
 
-/** What each option must be; ranges are the constructor's. */
 const { lr, weightDecay, overrides, collectors, rest } = KRONECKER_OPTIONS;
+/**
+ * What each option of `MatrixOptions` must be, for the table of an optimizer that has these and its own, as `KRONECKER_OPTIONS`. The base
+ * checks these again, and their ranges.
+ */
 export const MATRIX_OPTIONS: OptionKinds<MatrixOptions> = { lr, weightDecay, overrides, collectors, rest };
 
 /** What a matrix optimizer hands to the base beside model and options. */
