@@ -292,11 +292,14 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
 
 /** Puts counter and numbers back as they are now, and takes new slots away; the elements of slots stay. */
 function counted(state: ParameterState): () => void {
-  const { step } = state;
-  const [slots, numbers] = [[...state.slots.keys()], [...state.numbers]];
+  const { step, slots } = state;
+  const { size } = slots;
+  // Most have none, and this runs for each parameter in each step.
+  const numbers = state.numbers.size === 0 ? [] : [...state.numbers];
   return () => {
     state.step = step;
-    for (const name of state.slots.keys()) if (!slots.includes(name)) state.slots.delete(name);
+    // New ones come last.
+    for (const name of [...slots.keys()].slice(size)) slots.delete(name);
     state.numbers.clear();
     for (const [name, value] of numbers) state.numbers.set(name, value);
   };
