@@ -8,7 +8,7 @@ import { law } from './helpers/law.ts';
  * Limits in kB (1000 bytes): what was reached. They are lowered with what becomes smaller; whoever raises one says in
  * docs/decisions/ what the bytes are for.
  */
-const LIMITS = { ADAM: 72, STEVE: 123 };
+const LIMITS = { ADAM: 73.5, STEVE: 125.5 };
 
 type Bundle = Record<keyof typeof LIMITS, string> & { bundledSize(program: string): Promise<number> };
 const bundle: Bundle = await import(new URL('../bench/bundle.mjs', import.meta.url).href);

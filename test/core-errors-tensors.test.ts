@@ -4,6 +4,7 @@ import {
   adamMoments,
   arange,
   DTypeError,
+  eye,
   full,
   Generator,
   GraphError,
@@ -122,6 +123,27 @@ tells(t, {
     ShapeError,
     /^tensor: the ndarray has shape \[2\], the options say \[1,2\]/,
   ],
+  'text as the end of a range': [
+    () => arange('4' as never),
+    TypeError,
+    /^arange: expected stop to be a number, got '4'$/,
+  ],
+  'a tensor as the start of a range': [
+    () => arange(zeros([2]) as never, 4),
+    TypeError,
+    /^arange: expected start to be a number, got float32\[2\]$/,
+  ],
+  'options as the end of a range': [
+    () => arange(4, { dtype: 'int32' } as never),
+    TypeError,
+    /^arange: expected stop to be a number, got { dtype }; options come fourth, as in arange\(0, 3, 1, { … }\)$/,
+  ],
+  'a range without an end': [
+    () => arange(0, Infinity),
+    ShapeError,
+    /^arange: expected finite bounds and a step other than 0, got 0, Infinity, 1$/,
+  ],
+  'text as a length': [() => eye('3' as never), ShapeError, /^eye: a shape is made of integers ≥ 0, got \['3'\]$/],
   'a range with a step of 0': [
     () => arange(0, 1, 0),
     ShapeError,

@@ -223,6 +223,9 @@ law(t, 'parameters that an ndarray sees train as others do, to the bit', () => {
 law(t, 'an optimizer, a layer and hooks of the program keep what they see and make', () => {
   const seen: Tensor[] = [];
   class Remembers extends SGD {
+    protected override slotNames(o: Parameters<SGD['slotNames']>[0]): readonly string[] {
+      return [...super.slotNames(o), 'own'];
+    }
     protected override update(...[p, g, state, o]: Parameters<SGD['update']>): void {
       seen.push(g, g.mul(2));
       state.slots.set('own', g.add(p));

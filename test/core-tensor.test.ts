@@ -247,6 +247,14 @@ law(t, 'to() copies between devices, gradients flow back, and devices do not mix
     assert.throws(mix, /expected tensors on one device, got/);
 });
 
+law(t, "a reference is the device 'reference' unless it is given a name, so that 'cpu' stays what it is", () => {
+  assert.equal(new ReferenceBackend().device, 'reference');
+  assert.equal(new ReferenceBackend('mine').device, 'mine');
+  assert.throws(() => new ReferenceBackend(1 as never), {
+    message: "ReferenceBackend: expected device to be the name of a device, such as 'cpu', got 1",
+  });
+});
+
 // --- pauses ---
 
 /** What comes in while a program waits for `nextTask` twice. */

@@ -167,6 +167,44 @@ law(t, 'transforms give the same on every device, on which their results are', a
 
 law(
   t,
+  'statistics of one device serve sets of every other, and those that must be awaited say what to do',
+  async () => {
+    const [mean, std] = [x.mean(0), x.var(0).sqrt()];
+    const expected = await Promise.all([standardize(x).apply(x).data(), normalize(x, mean, std).data()]);
+    for (const from of DEVICES)
+      for (const device of DEVICES) {
+        const { apply } = standardize(x.to(from));
+        const given = [mean.to(from), std.to(from)] as const;
+        const runs = [
+          () => apply(x.to(device)),
+          () => normalize(x.to(device), given[0], 1).div(std.to(device)),
+          () => normalize(x.sub(mean).to(device), 0, given[1]),
+        ];
+        for (const [i, run] of runs.entries()) {
+          if (from === later && device !== later) {
+            assert.throws(run, {
+              name: 'TypeError',
+              message: [
+                `standardize: the training set was on 'later', which is read with await, and the set on '${device}': standardize ` +
+                  "the training set on 'cpu', whose statistics are copied to any device, or move this set",
+                `normalize: mean is on 'later', which is read with await, and the set on '${device}': give await mean.cpu(), which ` +
+                  'is copied to any device',
+                `normalize: std is on 'later', which is read with await, and the set on '${device}': give await std.cpu(), which ` +
+                  'is copied to any device',
+              ][i],
+            });
+            continue;
+          }
+          const result = run();
+          assert.equal(result.device, device);
+          mustBeClose(await result.data(), expected[Math.min(i, 1)]!);
+        }
+      }
+  },
+);
+
+law(
+  t,
   'normalize by a std of 0 is an error: at once, or at the next read, and nothing is written in between',
   async () => {
     const message = /normalize: cannot divide by a std of 0/;

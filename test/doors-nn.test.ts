@@ -141,28 +141,24 @@ checkDoors(
 
 const weight = { rng: new Generator(0), dtype: 'float64', device: 'cpu' };
 checkDoors(t, 'nn.init', Object.keys(nn.init), {
-  uniform: { call: nn.init.uniform, args: () => [[2, 3], -1, 1, weight], says: ['uniform', 'rand'] },
-  normal: { call: nn.init.normal, args: () => [[2, 3], 1, { ...weight, mean: 0 }], says: ['normal', 'randn'] },
+  uniform: { call: nn.init.uniform, args: () => [[2, 3], -1, 1, weight] },
+  normal: { call: nn.init.normal, args: () => [[2, 3], 1, { ...weight, mean: 0 }] },
   truncatedNormal: { call: nn.init.truncatedNormal, args: () => [[2, 3], 1, { ...weight, cut: 2 }] },
   xavierUniform: {
     call: nn.init.xavierUniform,
     args: () => [[2, 3], { ...weight, gain: 1 }],
-    says: ['xavierUniform', 'init', 'rand'],
   },
   xavierNormal: {
     call: nn.init.xavierNormal,
     args: () => [[2, 3], { ...weight, gain: 1 }],
-    says: ['xavierNormal', 'init', 'randn'],
   },
   kaimingUniform: {
     call: nn.init.kaimingUniform,
     args: () => [[2, 3], { ...weight, gain: 1 }],
-    says: ['kaimingUniform', 'init', 'rand'],
   },
   kaimingNormal: {
     call: nn.init.kaimingNormal,
     args: () => [[2, 3], { ...weight, gain: 1, mode: 'fanIn' }],
-    says: ['kaimingNormal', 'init', 'randn'],
   },
 });
 
@@ -295,9 +291,17 @@ checkDoors(
     stepLr: { call: optim.stepLr, args: () => [{ stepSize: 2, gamma: 0.5 }] },
     cosineLr: { call: optim.cosineLr, args: () => [{ tMax: 2, etaMin: 0.5 }] },
     warmupLr: { call: optim.warmupLr, args: () => [{ steps: 2, startFactor: 0.5, after: optim.constantLr() }] },
+    rotate: { call: optim.rotate, args: () => [x(2, 3), { RA: x(3, 3), RG: null }], says: ['rotate', 'matmul'] },
+    rotateSquares: {
+      call: optim.rotateSquares,
+      args: () => [x(2, 3), { RA: null, RG: x(2, 2) }],
+      says: ['rotateSquares', 'matmul'],
+    },
     Schedule: made(optim.Schedule, () => [new optim.SGD(parameters()), optim.constantLr()]),
   },
   {
+    KRONECKER_OPTIONS: 'a table',
+    MATRIX_OPTIONS: 'a table',
     Optimizer: 'abstract',
     MatrixOptimizer: 'abstract',
     GradientOptimizer: 'abstract; its subclasses are here',

@@ -182,6 +182,22 @@ t.test('report()', t => {
     }
   });
 
+  law(t, 'JSON has a report with its spectra as lists, and the spectra are typed arrays all the same', () => {
+    const { optimizer } = train(m => new KFAC(m, { damping: 0.3 }), { steps: 2 });
+    const report = optimizer.report();
+    type Read = { steps: number; blocks: { spectrum: { A: number[]; G: number[] } }[] };
+    const read = JSON.parse(JSON.stringify(report)) as Read;
+    assert.deepEqual(
+      read.blocks.map(({ spectrum }) => spectrum),
+      report.blocks.map(({ spectrum }) => ({ A: Array.from(spectrum!.A), G: Array.from(spectrum!.G) })),
+    );
+    const { spectrum } = report.blocks[0]!;
+    assert.ok(spectrum!.A instanceof Float64Array && read.blocks[0]!.spectrum.A.length > 1);
+    assert.deepEqual(JSON.parse(JSON.stringify(spectrum)), read.blocks[0]!.spectrum);
+    assert.deepEqual(spectrum!.A, Float64Array.from(read.blocks[0]!.spectrum.A), 'nothing more is to be seen in them');
+    assert.deepEqual(structuredClone(report), report);
+  });
+
   law(t, 'the effective rank is n for the identity, 1 for rank one, and between them for the rest', () => {
     for (const n of [1, 2, 7, 30]) {
       mustBeClose(effectiveRank(new Float64Array(n).fill(0.3)), n, { rtol: 1e-12 });

@@ -63,8 +63,8 @@ const faults: Record<string, { readonly step: (run: Run) => Promise<void>; reado
   },
 };
 
-/** Counters, which on a device that is read with await have gone on before the error is known. */
-const COUNTERS = /\.(steps|step|count|graftedAt|rows|misses|rng|expandedG|job\..*)$/;
+/** What passes leave behind, and jobs, whatever becomes of the step. */
+const COUNTERS = /\.(rows|misses|rng|expandedG|job\..*)$/;
 
 async function remembered(run: Run): Promise<Record<string, readonly number[]>> {
   const values = await run.values();

@@ -86,7 +86,39 @@ law(t, 'Linear starts uniform in ±1/√dIn, LayerNorm at 1 and 0, Embedding sta
 });
 
 law(t, 'initialisers refuse what has no fans, and bad options', () => {
-  assert.throws(() => init.xavierNormal([3]), /init: fans need a weight of rank ≥ 2, got \[3\]/);
-  assert.throws(() => init.kaimingUniform([]), /got \[\]/);
-  assert.throws(() => init.truncatedNormal([3], 1, { cut: 0 }), /truncatedNormal: expected a cut above 0, got 0/);
+  assert.throws(() => init.xavierNormal([3]), /^ShapeError: xavierNormal: fans need a weight of rank ≥ 2, got \[3\]/);
+  assert.throws(() => init.kaimingUniform([]), /kaimingUniform: .* got \[\]/);
+  assert.throws(() => init.truncatedNormal([3], 1, { cut: 0 }), {
+    name: 'RangeError',
+    message: 'truncatedNormal: expected cut to be a number above 0, got 0',
+  });
+});
+
+law(t, 'initialisers name themselves, what they expected and what came', () => {
+  const js = (value: unknown) => value as never;
+  const says = (run: () => unknown, message: string) => assert.throws(run, { message });
+  says(() => init.normal([2], js('1')), "normal: expected std to be a finite number ≥ 0, got '1'");
+  says(() => init.normal([2], js({ std: 1 })), 'normal: expected std to be a finite number ≥ 0, got { std }');
+  says(() => init.normal([2], -1), 'normal: expected std to be a finite number ≥ 0, got -1');
+  says(() => init.normal([2], 1, { mean: NaN }), 'normal: expected mean to be a finite number, got NaN');
+  says(() => init.normal([2, -3], 1), 'normal: a shape is made of integers ≥ 0, got [2,-3]');
+  says(() => init.normal(js(['2', 3]), 1), "normal: a shape is made of integers ≥ 0, got ['2',3]");
+  says(() => init.uniform([2], js(undefined), 1), 'uniform: expected low to be a finite number, got undefined');
+  says(() => init.uniform([2], 1, -1), 'uniform: expected low ≤ high, got 1 and -1');
+  for (const dtype of ['int32', 'bool'] as const)
+    for (const [name, run] of Object.entries({
+      uniform: () => init.uniform([2, 3], 0, 1, { dtype }),
+      normal: () => init.normal([2, 3], 1, { dtype }),
+      truncatedNormal: () => init.truncatedNormal([2, 3], 1, { dtype }),
+      xavierUniform: () => init.xavierUniform([2, 3], { dtype }),
+      xavierNormal: () => init.xavierNormal([2, 3], { dtype }),
+      kaimingUniform: () => init.kaimingUniform([2, 3], { dtype }),
+      kaimingNormal: () => init.kaimingNormal([2, 3], { dtype }),
+    }))
+      says(run, `${name}: expected a floating dtype, got ${dtype}`);
+  says(
+    () => init.kaimingNormal([2, 3], { gain: NaN }),
+    'kaimingNormal: expected gain to be a finite number ≥ 0, got NaN',
+  );
+  says(() => init.kaimingNormal([2, 2.5]), 'kaimingNormal: a shape is made of integers ≥ 0, got [2,2.5]');
 });

@@ -63,6 +63,7 @@ function unknownOption(op: string, name: string, known: readonly string[]): Type
 /** A value as messages show it: `float32[2,3]` for a tensor, `'text'`, `a promise`. */
 export function received(value: unknown, depth = 1): string {
   if (typeof value === 'string') return `'${value}'`;
+  if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'function') return 'a function';
   if (typeof value !== 'object' || value === null) return String(value);
   if ('dtype' in value && 'shape' in value && Array.isArray(value.shape)) return `${value.dtype}[${value.shape}]`;
@@ -70,7 +71,7 @@ export function received(value: unknown, depth = 1): string {
     const shown = value.slice(0, 4).map(one => (depth === 0 && Array.isArray(one) ? '[…]' : received(one, depth - 1)));
     return `[${shown.join(', ')}${value.length > 4 ? ', …' : ''}]`;
   }
-  if (isPlainObject(value)) return `{ ${Object.keys(value).slice(0, 4).join(', ')} }`;
+  if (isPlainObject(value)) return `{ ${Object.keys(value).slice(0, 4).join(', ')} }`.replace('{  }', '{}');
   if ('then' in value) return 'a promise';
   return `a ${value.constructor?.name ?? 'strange object'}`;
 }

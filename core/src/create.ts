@@ -63,7 +63,10 @@ export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {})
   return out;
 }
 
-const aStep = { ...aNumber, hint: (v: unknown) => (isPlainObject(v) ? 'options come fourth' : '') };
+const aRangeNumber = {
+  ...aNumber,
+  hint: (v: unknown) => (isPlainObject(v) ? 'options come fourth, as in arange(0, 3, 1, { … })' : ''),
+};
 
 /**
  * 0, 1, …, stop−1, or start, start+step, … below (above, for a negative step) stop. int32 where all are integers.
@@ -71,9 +74,10 @@ const aStep = { ...aNumber, hint: (v: unknown) => (isPlainObject(v) ? 'options c
  * @throws DTypeError where int32 cannot hold an element; `dtype: 'float64'` can
  */
 export function arange(start: number, stop?: number, step = 1, o: TensorOptions = {}): Tensor {
-  checkArgument('arange', 'step', step, aStep);
-  checkOptions('arange', o, TENSOR);
   const [from, to] = stop === undefined ? [0, start] : [start, stop];
+  for (const [name, value] of Object.entries({ start: from, stop: to, step }))
+    checkArgument('arange', name, value, aRangeNumber);
+  checkOptions('arange', o, TENSOR);
   if (step === 0 || ![from, to, step].every(Number.isFinite))
     throw new ShapeError(`arange: expected finite bounds and a step other than 0, got ${from}, ${to}, ${step}`);
   const length = Math.max(0, Math.ceil((to - from) / step));

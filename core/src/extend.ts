@@ -27,7 +27,8 @@ export {
 export { type BadValue, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { onBackwardEnd } from './pass.ts';
+export { checkShape } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
-export { checkFinite, peekData, readsLater } from './values.ts';
+export { checkFinite, onFailure, peekData, readsLater } from './values.ts';

@@ -1,6 +1,6 @@
 /** Shapes, strides and axes. Strides and offsets count elements, not bytes. */
 
-import { anInteger, aShape, checkArgument, axes as someAxes } from './check.ts';
+import { anInteger, aShape, checkArgument, received, axes as someAxes } from './check.ts';
 import { ShapeError } from './errors.ts';
 
 export type Shape = readonly number[];
@@ -53,7 +53,7 @@ export function checkShape(op: string, shape: Shape): Shape {
   let size = 1;
   for (const length of shape) {
     if (!Number.isInteger(length) || length < 0)
-      throw new ShapeError(`${op}: a shape is made of integers ≥ 0, got [${shape.join(',')}]`);
+      throw new ShapeError(`${op}: a shape is made of integers ≥ 0, got [${shape.map(n => received(n)).join(',')}]`);
     size *= length || 1;
   }
   if (size > Number.MAX_SAFE_INTEGER) throw new ShapeError(`${op}: [${shape.join(',')}] has more than 2⁵³ elements`);

@@ -24,6 +24,14 @@ export function checkInRange(x: Tensor, length: number, error: BadValue): void {
   else checkEach(backend.read(x), value => value >= 0 && value < length, error);
 }
 
+/**
+ * Where `x` is read with await and a check that was entered before fails: runs `undo` when that is told. Elsewhere a check that fails
+ * throws at once, and there is nothing to undo.
+ */
+export function onFailure(x: Tensor, undo: () => void): void {
+  x.storage.backend.onFailure?.(undo);
+}
+
 /** The elements, as `data()` gives them. It rejects after a check that failed too, but leaves that for a read of the program to tell. */
 export async function peekData(x: Tensor): Promise<TypedArray> {
   const { backend } = x.storage;

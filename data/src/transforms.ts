@@ -1,7 +1,7 @@
 /** Transforms of whole sets of images or features. */
 
 import { DTypeError, noGrad, ShapeError, Tensor, tensor, where } from '@otimes/core';
-import { aTensor, checkArgument, checkFinite, type Kind } from '@otimes/core/extend';
+import { aTensor, checkArgument, checkFinite, type Kind, readsLater } from '@otimes/core/extend';
 
 /** One number, one a channel of images [..., channels, h, w], or a tensor that broadcasts. */
 export type PerChannel = number | readonly number[] | Tensor;
@@ -12,7 +12,7 @@ const perChannelKind: Kind = {
 };
 
 /**
- * (images − mean) / std, on the device of the images.
+ * (images − mean) / std, on the device of the images; a `mean` or `std` on another one is copied there.
  *
  * @throws RangeError for a std of 0; on a device that is read with await, the next read rejects with it
  */
@@ -20,14 +20,15 @@ export function normalize(images: Tensor, mean: PerChannel, std: PerChannel): Te
   checkFloat('normalize', images);
   checkArgument('normalize', 'mean', mean, perChannelKind);
   checkArgument('normalize', 'std', std, perChannelKind);
-  const divisor = perChannel(images, std);
+  const divisor = perChannel(images, 'std', std);
   const zeros = where(divisor.eq(0), Number.NaN, 0);
   checkFinite(zeros, () => new RangeError('normalize: cannot divide by a std of 0'));
-  return images.sub(perChannel(images, mean)).div(divisor);
+  return images.sub(perChannel(images, 'mean', mean)).div(divisor);
 }
 
-function perChannel(images: Tensor, value: PerChannel): Tensor {
-  if (value instanceof Tensor) return value;
+function perChannel(images: Tensor, name: string, value: PerChannel): Tensor {
+  if (value instanceof Tensor)
+    return beside(value, images, `normalize: ${name} is`, `give await ${name}.cpu(), which is copied to any device`);
   const { dtype, device } = images;
   if (typeof value === 'number') return tensor(value, { dtype, device });
   if (images.shape.at(-3) !== value.length)
@@ -47,7 +48,16 @@ export function averagePool2(images: Tensor): Tensor {
   return images.reshape(...shape.slice(0, -2), h / 2, 2, w / 2, 2).mean([-3, -1]);
 }
 
-/** Mean and standard deviation of each feature, and the same change for any other set. */
+/** `value` on the device of `x`. Throws, in these words, where its elements have to be awaited. */
+function beside(value: Tensor, x: Tensor, what: string, todo: string): Tensor {
+  if (value.device === x.device || !readsLater(value)) return value.to(x.device);
+  throw new TypeError(`${what} on '${value.device}', which is read with await, and the set on '${x.device}': ${todo}`);
+}
+
+/**
+ * Mean and standard deviation of each feature, and the same change for any other set. `apply` works on the device of its set, to
+ * which mean and std are copied; only from a device that is read with await there is no way to another one within a call.
+ */
 export type Standardization = { mean: Tensor; std: Tensor; apply: (x: Tensor) => Tensor };
 
 /**
@@ -68,7 +78,10 @@ export function standardize(train: Tensor): Standardization {
       std,
       apply(x) {
         checkFloat('standardize', x);
-        return x.sub(mean).div(std);
+        const todo =
+          "standardize the training set on 'cpu', whose statistics are copied to any device, or move this set";
+        const there = (value: Tensor) => beside(value, x, 'standardize: the training set was', todo);
+        return x.sub(there(mean)).div(there(std));
       },
     };
   });

@@ -11,12 +11,10 @@ import {
   inspect,
   nameOf,
   noteKnown,
-  noteMoved,
   received,
 } from '@otimes/core/extend';
 import { keepAll, running } from './calls.ts';
 import {
-  type Change,
   changeAll,
   fieldChange,
   firstOfEach,
@@ -25,9 +23,9 @@ import {
   type Member,
   ModuleBase,
   membersIn,
-  replaceIn,
 } from './members.ts';
-import { Buffer, Parameter, relocated } from './parameter.ts';
+import { bringToCpu, moveTo } from './move.ts';
+import { Buffer, Parameter } from './parameter.ts';
 import { printed } from './print.ts';
 import { loadInto } from './state.ts';
 
@@ -329,21 +327,22 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /**
    * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it.
    * Those that are on the device already are not changed. Tied parameters stay tied. Throws and moves nothing if a field is
-   * frozen or read-only, or if a tensor is on a device that is read with await: make another model and `loadStateDict` there.
+   * frozen or read-only, or if a tensor is on a device that is read with await: `await cpu()` moves it from there.
    */
   to(device: string): this {
     checkArgument('to', 'device', device, aDevice);
-    const moved = new Map<Tensor, Parameter | Buffer>();
-    const there = (value: Parameter | Buffer): Parameter | Buffer => {
-      if (value.device === device) return value;
-      const target = moved.get(value) ?? relocated(value, device);
-      moved.set(value, target);
-      return target;
-    };
-    const changes: Change[] = [];
-    for (const [path, module] of this.namedModules()) replaceIn(module, prefixOf(path), there, changes);
-    changeAll(`${nameOf(this)}.to`, changes);
-    for (const value of moved.keys()) noteMoved(value);
+    moveTo(this, device);
+    return this;
+  }
+
+  /**
+   * Moves parameters and buffers to 'cpu', as `to('cpu')` does and from every device, as they are at the call. Resolves to this module.
+   * Rejects and moves nothing where `to` throws, where the read tells a check that failed, and if the model is changed before the
+   * values are there.
+   */
+  async cpu(...none: readonly never[]): Promise<this> {
+    checkOptions('cpu', none[0], {});
+    await bringToCpu(this);
     return this;
   }
 

@@ -1,10 +1,11 @@
 /** Checks of what optimizers are made from. */
 
-import { describe, Tensor } from '@otimes/core';
+import { describe, sameShape, Tensor } from '@otimes/core';
 import {
   aBoolean,
   aNumber,
   checkArgument,
+  isPlainObject,
   type Kind,
   noteKnown,
   type OptionKinds,
@@ -76,6 +77,87 @@ export function checkLr(name: string, lr: number): void {
 export function checkRange(name: string, option: string, value: number, low: number, high: number): void {
   if (!(typeof value === 'number' && value >= low && value < high))
     throw new RangeError(`${name}: expected ${option} in [${low}, ${high}), got ${received(value)}`);
+}
+
+/** Throws unless `o` is an object of options, of which those that are known are of their kinds; others are not looked at. */
+export function checkKnown<O extends object>(name: string, o: unknown, kinds: OptionKinds<O>): void {
+  checkArgument(name, 'its options', o, { expected: 'an object of options, {} for none', is: isPlainObject });
+  for (const [option, kind] of Object.entries<Kind>(kinds)) {
+    const value: unknown = Reflect.get(o as object, option);
+    if (value !== undefined) checkArgument(name, option, value, kind);
+  }
+}
+
+/** A learning rate. */
+export const aRate: Kind = { expected: 'a finite number ≥ 0', is: v => Number.isFinite(v) && Number(v) >= 0 };
+
+/** Throws unless `value` is an object whose members are of these kinds. `what` it is, for messages. */
+export function checkMembers<T>(
+  name: string,
+  what: string,
+  value: unknown,
+  kinds: { readonly [K in keyof T]?: Kind },
+): T {
+  const names = Object.keys(kinds);
+  const shown = names.slice(0, 4).join(', ');
+  const expected = `an object such as { ${shown}${names.length > 4 ? ', …' : ''} }`;
+  checkArgument(name, what, value, { expected, is: v => typeof v === 'object' && v !== null && !Array.isArray(v) });
+  for (const [key, kind] of Object.entries<Kind | undefined>(kinds))
+    if (kind !== undefined) checkArgument(name, `${what}'s ${key}`, Reflect.get(value as object, key), kind);
+  return value as T;
+}
+
+/** Throws unless `names` are distinct and can be parts of a key in a state dict. `taken` are those that stand for something else. */
+export function checkNames(name: string, what: string, names: unknown, taken: readonly string[]): readonly string[] {
+  const isName = (v: unknown) => typeof v === 'string' && v !== '' && !v.includes('.');
+  const expected = "a list of names without dots, such as ['m']";
+  checkArgument(name, what, names, { expected, is: v => Array.isArray(v) && v.every(isName) });
+  const list = names as readonly string[];
+  const twice = list.find((one, i) => list.indexOf(one) < i);
+  if (twice !== undefined) throw new TypeError(`${name}: ${what} have '${twice}' twice`);
+  const reserved = list.find(one => taken.includes(one));
+  if (reserved !== undefined)
+    throw new TypeError(
+      `${name}: ${what} have '${reserved}', under which a state dict has something else; taken are ${taken.join(', ')}`,
+    );
+  return list;
+}
+
+/** As messages show it: `float32[2,3] on 'cpu'` for a tensor. */
+export function showOn(x: unknown): string {
+  const on = typeof x === 'object' && x !== null && 'dtype' in x && 'device' in x ? ` on '${String(x.device)}'` : '';
+  return received(x) + on;
+}
+
+type Like = Pick<Tensor, 'shape' | 'dtype' | 'device'>;
+
+/** Whether it is a tensor of this shape and dtype, on this device. */
+export const isLike = (x: unknown, { shape, dtype, device }: Like): x is Tensor =>
+  x instanceof Tensor && x.dtype === dtype && x.device === device && sameShape(x.shape, shape);
+
+/**
+ * Throws unless there are tensors of these names alone, each like `like`: a state dict of others could not be loaded.
+ *
+ * @param what begins the message; `source` says where the names stand
+ */
+export function checkSlots(
+  what: string,
+  source: string,
+  names: readonly string[],
+  slots: ReadonlyMap<string, unknown>,
+  like: Like,
+): void {
+  const wrong = [
+    ...names.filter(slot => !slots.has(slot)).map(slot => `no '${slot}'`),
+    ...[...slots].flatMap(([slot, x]) =>
+      !names.includes(slot) ? [`'${slot}'`] : isLike(x, like) ? [] : [`'${slot}' ${showOn(x)}`],
+    ),
+  ];
+  if (wrong.length === 0) return;
+  const list = names.length === 0 ? 'none' : `${names.map(slot => `'${slot}'`).join(', ')}, each ${showOn(like)}`;
+  throw new TypeError(
+    `${what} to have the slots that ${source} says, ${list}; got ${wrong.join(', ')}. A state dict of it could not be loaded`,
+  );
 }
 
 /** Throws unless no argument was given. */

@@ -3,9 +3,9 @@
 export { Adagrad, type AdagradOptions } from './adagrad.ts';
 export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
-export { type Eigensolver, Kfe } from './curvature/basis.ts';
+export { type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './curvature/block.ts';
-export type { Description } from './curvature/claims.ts';
+export type { Description, Descriptions } from './curvature/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
 export { attentionCollector } from './curvature/collectors/attention.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
@@ -14,10 +14,11 @@ export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvat
 export type { Factors, LossReduction, Sample } from './curvature/factors.ts';
 export type { Route } from './curvature/routes/route.ts';
 export { exampleSquares, factors } from './curvature/sample.ts';
+export type { Scalar } from './curvature/scalar.ts';
 export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
-export type { KroneckerOptions } from './kronecker/options.ts';
+export { KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
 export { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 export type { BlockReport, Phase, Report } from './kronecker/report.ts';
 export type { Kind, Proposal, Rule, StepInfo } from './kronecker/rule.ts';
@@ -25,7 +26,14 @@ export { AdamRule, type AdamRuleOptions } from './kronecker/rules/adam.ts';
 export { type DampedOptions, DampedRule } from './kronecker/rules/damped.ts';
 export { type MeasuredOptions, MeasuredRule } from './kronecker/rules/measured.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
-export { type Direction, MatrixOptimizer, type MatrixOptions, type MatrixOverride } from './matrix/optimizer.ts';
+export {
+  type Direction,
+  MATRIX_OPTIONS,
+  type MatrixDefaults,
+  MatrixOptimizer,
+  type MatrixOptions,
+  type MatrixOverride,
+} from './matrix/optimizer.ts';
 export { Muon, type MuonOptions } from './muon.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';

@@ -1,8 +1,19 @@
 /** What all optimizers share, and the base of those that update each parameter from its own gradient alone. */
 
-import { full, noGrad, type StateDict, scope, Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, checkOptions, checkTrained, inspect, isPlainObject, nameOf } from '@otimes/core/extend';
-import { checkLr, checkNone, checkParameters, checkTensor, kindsOf, listOf } from './check.ts';
+import { describe, full, noGrad, type StateDict, scope, Tensor, unscoped } from '@otimes/core';
+import {
+  aFunction,
+  borrowGrad,
+  checkArgument,
+  checkOptions,
+  checkTrained,
+  inspect,
+  isPlainObject,
+  nameOf,
+  onFailure,
+  received,
+} from '@otimes/core/extend';
+import { checkLr, checkNames, checkNone, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 
 /** Changes parameters by their gradients. */
@@ -126,7 +137,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     this.#lr = lr;
   }
 
-  /** The names of the tensors that `update` keeps for a parameter with these options. */
+  /** The names of the tensors that `update` keeps for a parameter with these options, from its first update on; each like it. */
   protected abstract slotNames(options: O): readonly string[];
 
   /** Those of them that are averages or sums of squares, and so never below 0. */
@@ -134,7 +145,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     return [];
   }
 
-  /** The names of the numbers that `update` keeps for a parameter beside them. */
+  /** The names of the finite numbers that `update` keeps for a parameter beside them, also from its first update on. */
   protected numberNames(): readonly string[] {
     return [];
   }
@@ -146,13 +157,17 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   protected abstract update(p: Tensor, g: Tensor, state: ParameterState, options: O): void;
 
   /**
-   * Parameters that are frozen, or have no gradient, stay as they are. Throws if the model was moved to another device since
+   * Parameters that are frozen, or have no gradient, stay as they are. An `update` that throws counts for nothing; if it is a parameter's first,
+   * parameters whose first it was are what they were. On a device that is
+   * read with await, steps after a check that failed change nothing, and are not counted once a read has told it. Throws if the model was moved to another device since
    * this optimizer was made, or if it has a layer that cannot be found; see `Module`.
    */
   override step(...none: readonly never[]): void {
     if (none.length > 0) checkNone(`${nameOf(this)}.step`, none, 'call loss.backward() before it');
     checkTrained(this, this.#parameters);
     const own = this.#builtIn && !Object.hasOwn(this, 'update');
+    if (!own) this.#checkMembers();
+    const undos: (() => void)[] = [];
     // Outside of every scope, because the state created here outlives it.
     unscoped(() =>
       noGrad(() => {
@@ -163,14 +178,53 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
             const state = this.#states[i++]!;
             const g = own ? borrowGrad(p) : p.grad;
             if (g === null || !p.requiresGrad) continue;
+            const uncount = counted(state);
+            // What the program's own class keeps is checked once, so its first update can be taken back.
+            const isFirst = !own && state.step === 0;
+            const before = isFirst ? p.detach().clone() : null;
+            if (before !== null)
+              undos.push(() => {
+                uncount();
+                p.copy_(before);
+              });
             state.step++;
-            // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
-            if (own) scope(() => this.update(p, g, state, now));
-            else this.update(p, g, state, now);
+            try {
+              // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
+              if (own) scope(() => this.update(p, g, state, now));
+              else this.update(p, g, state, now);
+              if (isFirst) this.#checkKept(i - 1, p, now);
+            } catch (error) {
+              uncount();
+              for (const undo of undos) undo();
+              throw error;
+            }
+            // After a check that fails later nothing of this was written.
+            onFailure(p, uncount);
           }
         }
       }),
     );
+  }
+
+  /** Throws unless the program's own class has what it must have; as fields they come after the base's constructor. */
+  #checkMembers(): void {
+    const name = nameOf(this);
+    for (const method of METHODS) checkArgument(name, `its ${method}`, this[method], aFunction);
+    for (const { options } of this.#groups)
+      checkNames(name, 'its slotNames and numberNames', [...this.slotNames(options), ...this.numberNames()], ['step']);
+  }
+
+  /** Throws unless the state of a parameter is what the class says that it keeps. */
+  #checkKept(i: number, p: Tensor, options: O): void {
+    const { slots, numbers } = this.#states[i]!;
+    const where = `${nameOf(this)}: after an update expected parameter ${i}, ${describe(p)},`;
+    checkSlots(where, 'slotNames()', this.slotNames(options), slots, p);
+    const [is, should] = [[...numbers.keys()].sort(), [...this.numberNames()].sort()];
+    if (is.join() !== should.join() || ![...numbers.values()].every(Number.isFinite))
+      throw new TypeError(
+        `${where} to have the finite numbers that numberNames() says, ${received(should)}; got ` +
+          `${received(Object.fromEntries(numbers))}. A state dict of it could not be loaded`,
+      );
   }
 
   override zeroGrad(...none: readonly never[]): void {
@@ -178,9 +232,16 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     for (const p of this.#parameters) p.grad = null;
   }
 
-  /** `lr`, and for each parameter by its position: `0.step` and, once that is above 0, its slots, `0.m` say. */
+  /**
+   * `lr`, and for each parameter by its position: `0.step` and, once that is above 0, its slots, `0.m` say. Throws where a class of the
+   * program keeps something else than its `slotNames` and `numberNames`, since that could not be loaded.
+   */
   override stateDict(): StateDict {
     const state: StateDict = { lr: scalar(this.lr) };
+    if (!this.#builtIn) {
+      const all = this.#groups.flatMap(({ parameters, options }) => parameters.map(p => ({ p, options })));
+      for (const [i, { p, options }] of all.entries()) if (this.#states[i]!.step > 0) this.#checkKept(i, p, options);
+    }
     this.#states.forEach(({ step, slots, numbers }, i) => {
       state[`${i}.step`] = scalar(step);
       for (const [name, value] of slots) state[`${i}.${name}`] = value.clone();
@@ -228,6 +289,24 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     return lines.map(line => `${nameOf(this)}(${line}`).join('\n');
   }
 }
+
+/** Puts counter and numbers back as they are now, and takes new slots away; the elements of slots stay. */
+function counted(state: ParameterState): () => void {
+  const { step, slots } = state;
+  const { size } = slots;
+  // Most have none, and this runs for each parameter in each step.
+  const numbers = state.numbers.size === 0 ? [] : [...state.numbers];
+  return () => {
+    state.step = step;
+    // New ones come last.
+    for (const name of [...slots.keys()].slice(size)) slots.delete(name);
+    state.numbers.clear();
+    for (const [name, value] of numbers) state.numbers.set(name, value);
+  };
+}
+
+/** What a subclass has, or the base has for it. */
+const METHODS = ['update', 'slotNames', 'squareNames', 'numberNames'] as const;
 
 type Given<O> = { readonly params: readonly Tensor[]; readonly own: Partial<O> };
 

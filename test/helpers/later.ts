@@ -29,6 +29,7 @@ const OTHERS: readonly string[] = [
   'endKernels',
   'checkIndex',
   'checkFinite',
+  'onFailure',
 ];
 
 /** Work that waits at most, before it is done unasked. */
@@ -56,6 +57,9 @@ class LaterRegion implements Region {
   }
 }
 
+/** A check that failed, and what is undone when it is told. */
+type Failure = { readonly error: Error; readonly undos: (() => void)[] };
+
 type Kernel = (...operands: unknown[]) => void;
 
 export class LaterBackend extends ReferenceBackend {
@@ -66,7 +70,7 @@ export class LaterBackend extends ReferenceBackend {
   readonly #host: Backend;
   #queue: (() => void)[] = [];
   /** The first check that failed and was not told yet; another object for each. */
-  #failed: { readonly error: Error } | null = null;
+  #failed: Failure | null = null;
 
   constructor(device = 'later') {
     super(device);
@@ -106,7 +110,7 @@ export class LaterBackend extends ReferenceBackend {
 
   override async readAsync(x: Operand, peek = false): Promise<TypedArray> {
     const seen = onHost(x) as Operand;
-    const found: { data?: TypedArray; failed: { readonly error: Error } | null } = { failed: null };
+    const found: { data?: TypedArray; failed: Failure | null } = { failed: null };
     this.#enter(() => {
       found.data = this.#host.read(seen);
       // Of the checks that were entered before this read, and of no later one.
@@ -117,7 +121,10 @@ export class LaterBackend extends ReferenceBackend {
     const { data, failed } = found;
     if (failed === null) return data!;
     // Unless another read has told it already.
-    if (!peek && this.#failed === failed) this.#failed = null;
+    if (!peek && this.#failed === failed) {
+      this.#failed = null;
+      for (const undo of failed.undos.reverse()) undo();
+    }
     throw failed.error;
   }
 
@@ -127,6 +134,10 @@ export class LaterBackend extends ReferenceBackend {
 
   override checkFinite(x: Operand, error: (position: number, value: number) => Error): void {
     this.#check(x, Number.isFinite, error);
+  }
+
+  override onFailure(undo: () => void): void {
+    this.#enter(() => this.#failed?.undos.push(undo));
   }
 
   /** Spoils memory that nobody needs any more, as its next owner would. */
@@ -150,7 +161,7 @@ export class LaterBackend extends ReferenceBackend {
       if (this.#failed !== null) return;
       const values = this.#host.read(seen);
       const at = values.findIndex(value => !isGood(value));
-      if (at >= 0) this.#failed = { error: error(at, values[at]!) };
+      if (at >= 0) this.#failed = { error: error(at, values[at]!), undos: [] };
     });
   }
 
@@ -166,7 +177,7 @@ export class LaterBackend extends ReferenceBackend {
       try {
         work();
       } catch (error) {
-        this.#failed ??= { error: error instanceof Error ? error : new Error(String(error)) };
+        this.#failed ??= { error: error instanceof Error ? error : new Error(String(error)), undos: [] };
       }
   }
 }

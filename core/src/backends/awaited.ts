@@ -24,6 +24,8 @@ export abstract class AwaitedBackend extends ComposedBackend {
   status: Operand | null = null;
   /** The errors of the checks since a failure was last told: another array after each, by which reads know what is theirs. */
   #checks: BadValue[] = [];
+  /** What is to be undone if one of the first `after` of these has failed. */
+  #undos: { readonly after: number; readonly undo: () => void }[] = [];
 
   /** The elements in row-major order, as they are after the kernels that were called before. */
   abstract fetch(x: Operand): Promise<TypedArray>;
@@ -46,14 +48,23 @@ export abstract class AwaitedBackend extends ComposedBackend {
       return data;
     }
     // Unless another read has told it already.
-    if (!peek && this.#checks === checks) this.#clear();
+    if (!peek && this.#checks === checks) {
+      const undos = this.#undos.filter(({ after }) => after >= failed!);
+      this.#clear();
+      for (const { undo } of undos.reverse()) undo();
+    }
     throw checks[failed! - 1]!(position!, value!);
+  }
+
+  onFailure(undo: () => void): void {
+    if (this.#checks.length > 0) this.#undos.push({ after: this.#checks.length, undo });
   }
 
   #clear(): void {
     this.status?.storage.release();
     this.status = null;
     this.#checks = [];
+    this.#undos = [];
   }
 
   assign(y: Operand, x: Operand): void {

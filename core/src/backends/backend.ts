@@ -108,6 +108,12 @@ export interface DeviceKernels extends Device {
   checkIndex?(index: Operand, length: number, error: BadValue): void;
   /** The same for elements that must be finite. */
   checkFinite?(x: Operand, error: BadValue): void;
+  /**
+   * Devices that are read with await: runs `undo` when a read tells the failure of a check that was entered before this call; then
+   * nothing was written in place meanwhile. It is for what the host has counted of such work. The last one runs first, and all before
+   * the read rejects. Where the checks passed, `undo` is dropped.
+   */
+  onFailure?(undo: () => void): void;
 
   /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where

@@ -1,6 +1,6 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { ShapeError, scope, type Tensor, tensor, where } from '@otimes/core';
+import { ShapeError, scope, Tensor, tensor, where } from '@otimes/core';
 import {
   aCount,
   aFunction,
@@ -29,7 +29,10 @@ export const twoSizes: Kind = {
   is: v => Array.isArray(v) && v.length === 2 && v.every(aCount.is),
 };
 
-/** How the coordinates of one basis become those of another: UA_oldᵀ UA_new and UG alike; null where nothing turns. */
+/**
+ * How the coordinates of one basis become those of another: RA = UA_oldᵀ UA_new [dIn, dIn] and RG = UG_oldᵀ UG_new [dOut, dOut]; null
+ * for a side where nothing turns. `rotate` and `rotateSquares` apply it.
+ */
 export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null };
 
 /**
@@ -161,15 +164,37 @@ export class Kfe {
   }
 }
 
-/** RGᵀ X RA: a matrix in the coordinates of the old basis in those of the new one. */
-export function rotate(X: Tensor, { RA, RG }: Rotation): Tensor {
+/**
+ * RGᵀ X RA: a matrix X [dOut, dIn] in the coordinates of the old basis, such as a momentum, in those of the new one. Exact; a new
+ * tensor. For second moments there is `rotateSquares`.
+ */
+export function rotate(X: Tensor, rotation: Rotation): Tensor {
+  const { RA, RG } = checkedRotation('rotate', X, rotation);
   return between(RG?.transpose() ?? null, X, RA);
 }
 
-/** (RG∘RG)ᵀ V (RA∘RA): what variances V become if the coordinates were uncorrelated. */
-export function rotateSquares(V: Tensor, { RA, RG }: Rotation): Tensor {
+/**
+ * (RG∘RG)ᵀ V (RA∘RA): what second moments V [dOut, dIn] of the old coordinates become in the new ones if the old were uncorrelated. They
+ * stay ≥ 0 and keep their sum; a new tensor.
+ */
+export function rotateSquares(V: Tensor, rotation: Rotation): Tensor {
+  const { RA, RG } = checkedRotation('rotateSquares', V, rotation);
   return between(RG?.square().transpose() ?? null, V, RA?.square() ?? null);
 }
+
+/** Throws unless X is a matrix, and the rotation has a square matrix or null for each of its sides. */
+function checkedRotation(op: string, X: Tensor, rotation: Rotation): Rotation {
+  checkArgument(op, 'its matrix', X, aMatrix);
+  const isSide = (R: unknown, n: number) => R === null || (aMatrix.is(R) && (R as Tensor).shape.every(m => m === n));
+  const [dOut, dIn] = X.shape as [number, number];
+  const expected = `{ RA, RG }, with RA [${dIn},${dIn}] or null and RG [${dOut},${dOut}] or null`;
+  const is = (v: unknown) =>
+    typeof v === 'object' && v !== null && isSide(Reflect.get(v, 'RA'), dIn) && isSide(Reflect.get(v, 'RG'), dOut);
+  checkArgument(op, 'the rotation', rotation, { expected, is });
+  return rotation;
+}
+
+const aMatrix: Kind = { expected: 'a matrix [dOut, dIn]', is: v => v instanceof Tensor && v.rank === 2 };
 
 /** left · X · right, null for an identity; a new tensor also where both are. */
 function between(left: Tensor | null, X: Tensor, right: Tensor | null): Tensor {

@@ -57,9 +57,9 @@ function printed(rows: Description[]): Descriptions {
   return Object.defineProperties(rows, { toString: show, [inspect]: show });
 }
 
-/** Lines of at most 80 columns. */
+/** Lines of at most 80 columns. A column that no row has anything in is left out. */
 function tableOf(rows: readonly Description[]): string {
-  const table = [
+  const all = [
     ['path', 'collector', 'shape', 'sharing', 'route'],
     ...rows.map(({ path, collector, shape, sharing, route, identity }) => [
       path || "''",
@@ -69,11 +69,12 @@ function tableOf(rows: readonly Description[]): string {
       `${route ?? ''}${identity.length === 0 ? '' : `, ${identity.join(' ')} identity`}`,
     ]),
   ];
-  const widthOf = (column: number) => Math.max(...table.map(row => row[column]!.length));
-  const others = [1, 2, 3, 4].reduce((sum, column) => sum + 2 + widthOf(column), 0);
+  const table = all.map(row => row.filter((_, column) => all.slice(1).some(other => other[column] !== '')));
+  const widths = table[0]!.map((_, column) => Math.max(...table.map(row => row[column]!.length)));
+  const others = widths.slice(1).reduce((sum, width) => sum + 2 + width, 0);
   const room = Math.max(12, 80 - others);
   const short = (path: string) => (path.length > room ? `…${path.slice(path.length - room + 1)}` : path);
-  const widths = [Math.min(room, widthOf(0)), ...[1, 2, 3].map(widthOf), 0];
+  widths[0] = Math.min(room, widths[0]!);
   return table
     .map(row =>
       row

@@ -3,9 +3,9 @@
  * nothing of optimizers.
  */
 
-export { type Eigensolver, Kfe } from './basis.ts';
+export { type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
-export type { Description } from './claims.ts';
+export type { Description, Descriptions } from './claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
@@ -21,4 +21,5 @@ export type { DampingOptions, FromFactorsOptions, SampleOptions, SolveOptions } 
 export type { CurvatureOptions } from './options.ts';
 export type { Route } from './routes/route.ts';
 export { exampleSquares, factors } from './sample.ts';
+export type { Scalar } from './scalar.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';

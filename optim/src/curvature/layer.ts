@@ -12,7 +12,7 @@ import type { RefreshJob } from './refresh.ts';
 import type { Frame } from './routes/affine.ts';
 import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
-import { normOf, replaced, type Scalar } from './scalar.ts';
+import { normOf, remembered, replaced, type Scalar } from './scalar.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -20,6 +20,12 @@ export type LayerOptions = {
   /** Larger sides stay at the identity. Default Infinity. */
   maxFactorDim?: number;
 };
+
+/** The names under which `LayerCurvature.save` writes. */
+export const SAVED: readonly string[] = [
+  ...['rows', 'misses', 'expandedG', 'needsInputGrad', 'route', 'W', 'job'],
+  ...['A', 'G', 'UA', 'UG', 'sA', 'sG', 'nA', 'nG'],
+];
 
 /** What a backward pass told of a layer that may be computed in its basis. */
 type Passed = { readonly rows: number; readonly needsInputGrad: boolean };
@@ -195,12 +201,13 @@ export class LayerCurvature {
   /** What steps write to in place, and a function that puts all else back once these elements are what they were. */
   snapshot(): { readonly tensors: readonly Tensor[]; readonly restore: () => void } {
     const fields = this.#fields();
+    const expandedG = remembered(this.expandedG);
     const resident = this.#resident?.snapshot(this.kfe);
     const tensors = [this.A, this.G, resident?.weight ?? null, ...this.weights].filter(x => x !== null);
     return {
       tensors,
       restore: () => {
-        Object.assign(this, fields);
+        Object.assign(this, fields, { expandedG: expandedG() });
         resident?.restore();
       },
     };

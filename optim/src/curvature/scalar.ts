@@ -1,6 +1,6 @@
 /** Values of tensors, where they are needed on the host. */
 
-import { stack, type Tensor } from '@otimes/core';
+import { stack, Tensor } from '@otimes/core';
 import { held, readsLater } from '@otimes/core/extend';
 
 /** A number; or a tensor of one element on a device that is read with await, because a step does not wait for it there. */
@@ -13,6 +13,13 @@ export const scalarOf = (x: Tensor): Scalar => (readsLater(x) ? x : x.item());
 export function replaced(before: Scalar | boolean | null, now: Tensor): Tensor {
   if (typeof before === 'object') before?.storage.release();
   return held(now);
+}
+
+/** Makes `x` again, which `replaced` may have given back meanwhile; within the scope of the call. */
+export function remembered<T>(x: T): () => T | Tensor {
+  if (!(x instanceof Tensor)) return () => x;
+  const copy = x.clone();
+  return () => held(copy.clone());
 }
 
 /** The Euclidean norm of all elements of several tensors. */

@@ -4,6 +4,7 @@ import type { Kfe } from '../curvature/basis.ts';
 import type { Refresher } from '../curvature/refresh.ts';
 import type { Demand } from '../curvature/sources/recorder.ts';
 import type { Rule } from './rule.ts';
+import { checkedNeeds } from './rule-check.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
 import { Unstepped } from './unstepped.ts';
@@ -41,7 +42,11 @@ export class StepDemand implements Demand<BlockState> {
   }
 
   squares(state: BlockState): boolean {
-    return this.#rule.needs(state, this.#settings) === 'squares';
+    return this.#needs(state) === 'squares';
+  }
+
+  #needs(state: BlockState): 'squares' | 'batch' | 'nothing' {
+    return checkedNeeds(this.#name, state, this.#rule.needs(state, this.#settings));
   }
 
   turnedSquares(state: BlockState): boolean {
@@ -54,7 +59,7 @@ export class StepDemand implements Demand<BlockState> {
 
   /** While a step is open too: then a backward pass is to be seen, and refused. */
   batch(state: BlockState): boolean {
-    const isNeeded = this.#settings.lossReduction === 'sum' || this.#rule.needs(state, this.#settings) === 'batch';
+    const isNeeded = this.#settings.lossReduction === 'sum' || this.#needs(state) === 'batch';
     return isNeeded || this.isStepOpen;
   }
 

@@ -80,9 +80,11 @@ export class Journal {
     this.#undo.push(undo);
   }
 
-  /** Puts everything back, bit for bit. */
+  /** Puts everything back, bit for bit; once. */
   restore(): void {
     for (const [x, value] of this.#values) x.copy_(value);
     for (const undo of this.#undo) undo();
+    this.#values.clear();
+    this.#undo.length = 0;
   }
 }

@@ -14,7 +14,7 @@ import {
   orNull,
 } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { checkLr, checkRange } from '../check.ts';
+import { checkKnown, checkLr, checkRange } from '../check.ts';
 import type { Eigensolver } from '../curvature/basis.ts';
 import { aSharing, CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from '../curvature/options.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
@@ -65,7 +65,11 @@ export type KroneckerOptions = CurvatureOptions & {
 export const aNumberOrFalse: Kind = { expected: 'a number or false', is: v => v === false || aNumber.is(v) };
 
 const anObject: Kind = { expected: "an object such as { 'layers.0': { lr: 0.1 } }", is: isPlainObject };
-/** What each option must be; ranges are `checkKroneckerOptions`'. */
+/**
+ * What each option of `KroneckerOptions` must be, for the table of an optimizer that has these and its own:
+ * `checkOptions('Mine', o, { ...KRONECKER_OPTIONS, momentum: aNumber })` with `checkOptions` of '@otimes/core/extend' refuses all others.
+ * The base checks these again, and their ranges.
+ */
 export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
   ...CURVATURE_OPTIONS,
   lr: aNumber,
@@ -84,8 +88,9 @@ export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
 
 const BLOCK_OPTIONS: OptionKinds<BlockOptions> = { lr: aNumber, sharing: aSharing, skip: aBoolean };
 
-/** Throws for values out of range. */
+/** Throws for values of another kind or out of range. Options that it does not know are left to who does. */
 export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
+  checkKnown(name, o, KRONECKER_OPTIONS);
   if (o.lr !== undefined) checkLr(name, o.lr);
   if (o.weightDecay !== undefined) checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
   if (o.factorDecay !== undefined) checkRange(name, 'factorDecay', o.factorDecay, 0, 1);

@@ -125,7 +125,7 @@ export class Planner {
       squares === null
         ? 0
         : finiteMagnitude(squares, foundIn(this.#name, 'second moments of the gradients', state.label));
-    const isOrdinary = readsLater(raw) || this.#isOrdinary(active, basis, most);
+    const isOrdinary = (this.#isOurs && readsLater(raw)) || this.#isOrdinary(active, basis, most);
     return { state, inBasis, raw, size, averages, basis, job, squares, isOrdinary };
   }
 

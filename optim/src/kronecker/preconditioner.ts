@@ -24,6 +24,7 @@ import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './option
 import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
 import { Rest } from './rest.ts';
 import type { Kind } from './rule.ts';
+import { checkKind } from './rule-check.ts';
 import { load, save } from './save.ts';
 import { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
@@ -45,6 +46,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     super();
     const name = nameOf(this);
     this.#name = name;
+    checkKind(name, kind);
     checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
@@ -60,10 +62,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
     const settings = new StepSettings(lr, o, refresher);
     const demand = new StepDemand(name, states, rule, settings, refresher);
-    const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
-    const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
+    const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: left => kind.rest(left, lr) });
     const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
-    const isOurs = Object.hasOwn(this.constructor, 'builtIn');
+    const isOurs = [this.constructor, rule.constructor].every(made => Object.hasOwn(made, 'builtIn'));
     this.#parts = { name, isOurs, states, paths, rule, settings, refresher, demand, rest, watch };
     this.#stepper = new Stepper(this.#parts);
 
@@ -184,8 +185,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return this.#stepper.step();
   }
 
-  // --- looking at it -----------------------------------------------------------------------------------------------------
-
   /** Every parameter that requires a gradient, by the block that claims it or under 'rest'. */
   describe(): Descriptions {
     const { states, paths, rest } = this.#parts;
@@ -222,8 +221,6 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return readReportOf(this.#parts);
   }
 
-  // --- saving ------------------------------------------------------------------------------------------------------------
-
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
     const { states, rest } = this.#parts;
@@ -241,6 +238,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     refresher.steps = loaded.steps;
     this.#rng.setState(loaded.rng);
     demand.reset();
+    this.#stepper.loaded();
   }
 
   /** Name, rates, and a line for each block and parameter. */

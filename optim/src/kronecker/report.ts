@@ -14,7 +14,10 @@ export type Phase = 'statistics' | 'refresh' | 'precondition' | 'rest';
 export type BlockReport = {
   readonly path: string;
   readonly route: Route;
-  /** Eigenvalues in ascending order; null before the first step. Those of a side at the identity are equal. */
+  /**
+   * Eigenvalues in ascending order; null before the first step. Those of a side at the identity are equal. `JSON.stringify` writes
+   * them as lists.
+   */
   readonly spectrum: { readonly A: Float64Array; readonly G: Float64Array } | null;
   /** exp of the entropy of the normalised eigenvalues (Roy & Vetterli 2007): how many directions count. */
   readonly effectiveRank: { readonly A: number; readonly G: number } | null;
@@ -106,8 +109,7 @@ function draftOf(state: BlockState, rule: Rule): Draft {
   const { kfe, block, route, graft, trust, klClip, cosine, silent } = state;
   const [damping, nulls] =
     kfe === null ? [null, null] : noGrad(() => [rule.dampingOf?.(state) ?? null, rule.nullsOf?.(state) ?? null]);
-  const values = (s: Tensor) => Float64Array.from(s.dataSync());
-  const spectrum = kfe === null ? null : { A: values(kfe.host.sA), G: values(kfe.host.sG) };
+  const spectrum = kfe === null ? null : { A: listed(kfe.host.sA), G: listed(kfe.host.sG) };
   const masked = nulls === null || silent === null ? null : silent.astype('float32').sum();
   return {
     scalars: [damping?.mean ?? null, masked, graft, trust, klClip, cosine],
@@ -124,6 +126,14 @@ function draftOf(state: BlockState, rule: Rule): Draft {
       cosine: cosine!,
     }),
   };
+}
+
+/** The elements of a vector, as an array that JSON has as a list: of its own a typed array would be an object of its indices. */
+const listed = (s: Tensor): Float64Array =>
+  Object.defineProperty(Float64Array.from(s.dataSync()), 'toJSON', { value: toList });
+
+function toList(this: Float64Array): number[] {
+  return Array.from(this);
 }
 
 export function effectiveRank(eigenvalues: ArrayLike<number>): number {

@@ -63,7 +63,9 @@ export class Rest {
     const { optimizer } = this;
     if (optimizer === null) return;
     const sums = new Map(summed === null ? [] : this.parameters.map(p => [p, p.grad]));
-    const own = journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal());
+    // A device that is read with await keeps no copies of the rest: its state could not be loaded at once.
+    const later = this.parameters.some(readsLater);
+    const own = later ? null : (journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal()));
     if (own !== null) {
       const state = optimizer.stateDict();
       for (const p of this.parameters) own.save(p);
@@ -86,9 +88,8 @@ export class Rest {
     this.#wasOrdinary = false;
   }
 
-  /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. A device that is read with await keeps no copies. */
+  /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. */
   #isOrdinary({ lr }: Optimizer, gain: number): boolean {
-    if (this.parameters.some(readsLater)) return true;
     if (!this.#isOurs || !this.#wasOrdinary || !isOrdinaryStep(gain, lr, 1)) return false;
     return this.parameters.every(p => borrowGrad(p) === null || isOrdinary(largest(borrowGrad(p)!)));
   }

@@ -5,7 +5,7 @@ import { readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import type { LayerBlock, Sharing } from '../curvature/block.ts';
 import { LayerCurvature, type LayerOptions } from '../curvature/layer.ts';
-import type { Scalar } from '../curvature/scalar.ts';
+import { remembered, type Scalar } from '../curvature/scalar.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
 import type { Journal } from './journal.ts';
 
@@ -18,6 +18,9 @@ export type BlockOptions = {
   /** Leaves the parameters to the rest optimizer. */
   skip?: boolean;
 };
+
+/** The names under which `BlockState.save` writes beside those of its layer and the slots. */
+export const SAVED_COUNTS: readonly string[] = ['count', 'graftedAt', 'graft'];
 
 export class BlockState extends LayerCurvature {
   /** The block's learning rate over the optimizer's. */
@@ -70,8 +73,11 @@ export class BlockState extends LayerCurvature {
     const slots = [...this.slots];
     const { tensors, restore } = this.snapshot();
     for (const x of [...tensors, ...this.slots.values()]) journal.save(x);
+    if (typeof graft !== 'number') journal.save(graft);
+    const reported = { trust: remembered(trust), klClip: remembered(klClip), cosine: remembered(cosine) };
     journal.after(() => {
-      Object.assign(this, { count, graft, graftedAt, trust, klClip, cosine });
+      Object.assign(this, { count, graft, graftedAt });
+      for (const [name, again] of Object.entries(reported)) Object.assign(this, { [name]: again() });
       this.silent = null;
       this.#setSlots(slots);
       restore();

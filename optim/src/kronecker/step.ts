@@ -9,7 +9,7 @@
  */
 
 import { scope, type Tensor, withSecondThread } from '@otimes/core';
-import { borrowGrad, held, readsLater, versionOf } from '@otimes/core/extend';
+import { borrowGrad, held, onFailure, readsLater, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
 import { meanGradient } from '../curvature/factors.ts';
@@ -23,6 +23,7 @@ import { type Active, type Plan, Planner } from './plan.ts';
 import type { Phase } from './report.ts';
 import type { Rest } from './rest.ts';
 import type { Proposal, Rule } from './rule.ts';
+import { checkBlockSlots, checkedStepped, checkedUpdate, checkNothing, checkProposals } from './rule-check.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
 
@@ -64,11 +65,26 @@ export class Stepper {
   readonly #parts: Parts;
   readonly #planner: Planner;
   #open: Open | null = null;
+  /** How often a state was loaded. */
+  #loads = 0;
 
   constructor(parts: Parts) {
     const { name, isOurs, paths, rule, settings, demand } = parts;
     this.#parts = parts;
     this.#planner = new Planner(name, isOurs, paths, rule, settings, demand);
+  }
+
+  /** After a state was loaded: what earlier steps have counted is gone. */
+  loaded(): void {
+    this.#loads++;
+  }
+
+  /** Undoes what was counted of work that a device refuses, when it tells so. */
+  #onFailure(x: Tensor, undo: () => void): void {
+    const loads = this.#loads;
+    onFailure(x, () => {
+      if (this.#loads === loads) undo();
+    });
   }
 
   /** One step, as `KroneckerPreconditioner.step`. A promise where it waits for bases. */
@@ -160,50 +176,18 @@ export class Stepper {
 
   /** The step from where its bases are known. */
   #finish(active: readonly Active[], bases: readonly Kfe[], jobs: readonly (RefreshJob | null)[]): void {
-    const { states, watch, demand, refresher } = this.#parts;
+    const { states, watch, demand, refresher, isOurs } = this.#parts;
     const plans = watch.time('precondition', () =>
       active.map((one, i) => this.#planner.plan(one, bases[i]!, jobs[i]!)),
     );
-    const journal = watch.time('rest', () => this.#stepRest(plans));
-    watch.time('precondition', () => this.#stepBlocks(plans, journal));
-    for (const state of states) state.dropStatistics();
-    demand.reset();
-    refresher.steps++;
-  }
-
-  /** The step of what no block has. Returns what takes everything back, if the blocks may still fail. */
-  #stepRest(plans: readonly Plan[]): Journal | null {
-    const { states, rest, rule, refresher, settings } = this.#parts;
-    const journal = plans.every(plan => plan.isOrdinary) ? null : new Journal();
-    if (journal !== null) {
-      for (const { state } of plans) state.saveTo(journal);
-      const { done } = refresher;
-      journal.after(() => {
-        refresher.done = done;
-      });
-    }
-    const isSum = settings.lossReduction === 'sum';
-    const batch = states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
-    rest.step(rule.gain, journal, isSum ? batch : null);
-    return journal;
-  }
-
-  #stepBlocks(plans: readonly Plan[], journal: Journal | null): void {
-    const { rule, settings } = this.#parts;
+    const journal = watch.time('rest', () => this.#journal(plans));
+    const stepRest = () => watch.time('rest', () => this.#stepRest(journal));
     try {
-      for (const { state, squares } of plans) state.squares = squares;
-      const proposals: Proposal[] = [];
-      for (const plan of plans) {
-        const proposal = this.#propose(plan);
-        if (proposal !== null) proposals.push(proposal);
-      }
-      rule.together?.(proposals, settings);
-      const decayed = new Set<Parameter>();
-      for (const { state, gradient, update, scale } of proposals) {
-        if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
-        this.#apply(state, update, scale, decayed);
-      }
-      if (journal !== null) for (const { state } of plans) this.#checkStepped(state);
+      // What may fail comes first, as a rest or a rule of the program may. Before the latter there is a journal.
+      if (isOurs) stepRest();
+      const proposals = watch.time('precondition', () => this.#proposals(plans));
+      if (!isOurs) stepRest();
+      watch.time('precondition', () => this.#applyAll(plans, proposals, journal));
     } catch (error) {
       journal?.restore();
       throw error;
@@ -214,15 +198,71 @@ export class Stepper {
         state.keep();
       }
     }
+    for (const state of states) state.dropStatistics();
+    demand.reset();
+    const { steps } = refresher;
+    refresher.steps++;
+    const [first] = this.#parts.paths.keys();
+    this.#onFailure(first!, () => {
+      refresher.steps = steps;
+    });
+  }
+
+  /** What takes everything back, if the blocks may still fail. */
+  #journal(plans: readonly Plan[]): Journal | null {
+    const { refresher } = this.#parts;
+    const journal = plans.every(plan => plan.isOrdinary) ? null : new Journal();
+    if (journal !== null) {
+      for (const { state } of plans) state.saveTo(journal);
+      const { done } = refresher;
+      journal.after(() => {
+        refresher.done = done;
+      });
+    }
+    return journal;
+  }
+
+  /** The step of what no block has. */
+  #stepRest(journal: Journal | null): void {
+    const { states, rest, rule, settings } = this.#parts;
+    const isSum = settings.lossReduction === 'sum';
+    const batch = states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
+    rest.step(rule.gain, journal, isSum ? batch : null);
+  }
+
+  /** The updates of all blocks that have not stepped at once. All that the rule says is checked. */
+  #proposals(plans: readonly Plan[]): readonly Proposal[] {
+    const { name, isOurs, rule, settings } = this.#parts;
+    for (const { state, squares } of plans) state.squares = squares;
+    const proposals: Proposal[] = [];
+    for (const plan of plans) {
+      const proposal = this.#propose(plan);
+      if (proposal !== null) proposals.push(proposal);
+    }
+    checkNothing(name, 'together()', rule.together?.(proposals, settings));
+    if (isOurs) return proposals;
+    checkProposals(name, proposals);
+    for (const { state } of plans) checkBlockSlots(name, rule, state);
+    return proposals;
+  }
+
+  #applyAll(plans: readonly Plan[], proposals: readonly Proposal[], journal: Journal | null): void {
+    const decayed = new Set<Parameter>();
+    for (const { state, gradient, update, scale } of proposals) {
+      if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
+      this.#apply(state, update, scale, decayed);
+    }
+    if (journal !== null) for (const { state, raw } of plans) if (!readsLater(raw)) this.#checkStepped(state);
     for (const { state, job } of plans) if (job !== null) state.job = job;
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
   #propose({ state, inBasis, raw, averages, basis }: Plan): Proposal | null {
-    const { rule, settings } = this.#parts;
+    const { name, rule, settings } = this.#parts;
     const before = state.kfe;
     state.isFresh = before !== basis;
     if (averages !== null) state.setFactors(averages);
+    const { graftedAt } = state;
     let gradient: Tensor;
     if (before === basis) {
       gradient = inBasis?.D ?? basis.project(raw);
@@ -232,27 +272,31 @@ export class Stepper {
       this.#takeOver(state, basis, rotation);
       gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
     }
+    // A new basis stays, whatever a check says, and so do moments that start at zero in it.
+    const { count } = state;
+    this.#onFailure(raw, () => Object.assign(state, { count, graftedAt }));
     if (settings.lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
     const weight = rule.stepInBasis === undefined || this.observes ? null : state.residentWeight();
     if (weight !== null) {
       const lr = settings.lr * state.lrRatio;
-      if (rule.stepInBasis!(state, gradient, weight, lr, 1 - lr * settings.weightDecay, settings)) {
+      const keep = 1 - lr * settings.weightDecay;
+      if (checkedStepped(name, state, rule.stepInBasis!(state, gradient, weight, lr, keep, settings))) {
         // With a learning rate of 0 the parameters are what they were, to the last bit.
         if (lr !== 0) state.deferParameters();
         return null;
       }
     }
-    const update = rule.direction(state, gradient, settings);
+    const update = checkedUpdate(name, 'direction', state, gradient, rule.direction(state, gradient, settings));
     return { state, gradient, update, scale: state.graft };
   }
 
   /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */
   #takeOver(state: BlockState, basis: Kfe, rotation: Rotation | null): void {
-    const { rule, settings, refresher } = this.#parts;
+    const { name, rule, settings, refresher } = this.#parts;
     // With a learning rate of 0 the parameters are what they were, to the last bit.
     state.turn(basis, settings.lr * state.lrRatio === 0 ? null : rotation);
     refresher.done++;
-    rule.refreshed(state, rotation);
+    checkNothing(name, 'refreshed()', rule.refreshed(state, rotation));
     state.chooseRoute(settings.route);
   }
 

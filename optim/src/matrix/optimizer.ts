@@ -7,7 +7,9 @@
 import { type StateDict, scope, Tensor, unscoped, zeros } from '@otimes/core';
 import {
   aBoolean,
+  aFunction,
   aNumber,
+  checkArgument,
   checkFinite,
   checkOptions,
   checkTrained,
@@ -17,7 +19,7 @@ import {
   received,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { checkLr, checkNone, checkRange } from '../check.ts';
+import { aRate, checkKnown, checkLr, checkMembers, checkNames, checkNone, checkRange } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
@@ -63,9 +65,28 @@ export type Direction = {
 
 const OVERRIDE: OptionKinds<MatrixOverride> = { lr: aNumber, skip: aBoolean };
 
-/** What each option must be; ranges are the constructor's. */
 const { lr, weightDecay, overrides, collectors, rest } = KRONECKER_OPTIONS;
+/**
+ * What each option of `MatrixOptions` must be, for the table of an optimizer that has these and its own, as `KRONECKER_OPTIONS`. The base
+ * checks these again, and their ranges.
+ */
 export const MATRIX_OPTIONS: OptionKinds<MatrixOptions> = { lr, weightDecay, overrides, collectors, rest };
+
+/** What a matrix optimizer hands to the base beside model and options. */
+export type MatrixDefaults = {
+  /** Default learning rate. */
+  readonly lr: number;
+  /** Makes the default optimizer of all other parameters. */
+  readonly rest: (unclaimed: Parameter[]) => Optimizer;
+  /** By how much a step of that may exceed lr times the largest of the gradient, 1/ε of Adam; Infinity where nobody knows. */
+  readonly restGain: number;
+};
+
+const DEFAULTS: OptionKinds<MatrixDefaults> = {
+  lr: aRate,
+  rest: aFunction,
+  restGain: { expected: 'a number ≥ 0 or Infinity', is: v => typeof v === 'number' && v >= 0 },
+};
 
 type Matrix = { readonly block: WeightMatrix; readonly lrRatio: number; readonly slots: readonly Tensor[] };
 
@@ -81,21 +102,22 @@ export abstract class MatrixOptimizer extends Optimizer {
   readonly #weightDecay: number;
   /** Whether no code of the program computes updates. */
   readonly #isOurs: boolean;
+  readonly #slotNames: readonly string[];
   #matrices: readonly Matrix[];
   #lr: number;
 
   /**
-   * @param o checked for kinds, not for ranges
-   * @param defaults `restGain`: by how much a step of the default rest may exceed lr times the largest of the gradient, 1/ε of Adam
-   * @throws if the model has no weight matrix, or all are skipped
+   * Asks for `slotNames` before fields of the subclass are set. Options that it does not know are for the subclass to refuse.
+   *
+   * @throws if the model has no weight matrix, or all are skipped; if a member of the class or of `defaults` is missing
    */
-  constructor(
-    model: AnyModule,
-    o: MatrixOptions,
-    defaults: { lr: number; rest: (unclaimed: Parameter[]) => Optimizer; restGain: number },
-  ) {
+  constructor(model: AnyModule, o: MatrixOptions, defaults: MatrixDefaults) {
     super();
     const name = nameOf(this);
+    checkMembers(name, 'the third argument of MatrixOptimizer', defaults, DEFAULTS);
+    checkArgument(name, 'its direction', this.direction, aFunction);
+    this.#slotNames = checkNames(name, 'its slotNames', Reflect.get(this, 'slotNames'), []);
+    checkKnown<MatrixOptions>(name, o, MATRIX_OPTIONS);
     const { lr = defaults.lr, weightDecay = 0, overrides = {}, collectors = defaultCollectors } = o;
     checkModel(name, model);
     checkLr(name, lr);
@@ -128,7 +150,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     checkClaims(name, model, blocks);
     this.#matrices = blocks.map(block => {
       const { dtype, device } = block.weight;
-      const slots = this.slotNames.map(() => unscoped(() => zeros([block.dOut, block.dIn], { dtype, device })));
+      const slots = this.#slotNames.map(() => unscoped(() => zeros([block.dOut, block.dIn], { dtype, device })));
       return { block, lrRatio: lrRatioOf(name, optionsAt(overrides, block.path).lr, lr), slots };
     });
     const claimed = new Set(blocks.map(({ weight }) => weight));
@@ -136,7 +158,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     this.#rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: defaults.rest });
   }
 
-  /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. */
+  /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. Asked for once. */
   protected abstract get slotNames(): readonly string[];
 
   /**
@@ -200,7 +222,7 @@ export abstract class MatrixOptimizer extends Optimizer {
   /** What `direction` returned for a matrix, if it is what the class says and a step can take it. */
   #checked(answer: unknown, { block: { path, weight, dOut, dIn } }: Matrix): Direction {
     const name = this.#name;
-    const { length } = this.slotNames;
+    const { length } = this.#slotNames;
     const isLike = (x: unknown): x is Tensor =>
       x instanceof Tensor &&
       x.rank === 2 &&
@@ -217,7 +239,7 @@ export abstract class MatrixOptimizer extends Optimizer {
       const where = `'${path}'`;
       finiteMagnitude(answer.update, foundIn(name, 'update', where));
       answer.slots.forEach((x, i) => {
-        finiteMagnitude(x, foundIn(name, `new ${this.slotNames[i]}`, where));
+        finiteMagnitude(x, foundIn(name, `new ${this.#slotNames[i]}`, where));
       });
     }
     return answer;
@@ -241,8 +263,8 @@ export abstract class MatrixOptimizer extends Optimizer {
   /** Every parameter that requires a gradient: the matrices, and the others under 'rest'. */
   describe(): Descriptions {
     const rows = this.#matrices.map(({ block: { path, collector, dOut, dIn } }) => ({
-      ...{ path, collector, shape: [dOut, dIn], parameters: [path] },
-      ...{ sharing: null, route: null, identity: [] },
+      ...{ path, collector, shape: [dOut, dIn], sharing: null },
+      ...{ parameters: [path], route: null, identity: [] },
     }));
     return describeClaims(rows, this.#rest.parameters, this.#paths);
   }
@@ -252,7 +274,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     const state: StateDict = { lr: scalar(this.#lr) };
     for (const [key, value] of Object.entries(this.#rest.optimizer?.stateDict() ?? {})) state[`rest.${key}`] = value;
     for (const { block, slots } of this.#matrices)
-      this.slotNames.forEach((slot, i) => {
+      this.#slotNames.forEach((slot, i) => {
         state[`matrices.${block.path}.${slot}`] = slots[i]!.clone();
       });
     return state;
@@ -263,7 +285,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     const lr = reader.rate('lr');
     const matrices = this.#matrices.map(({ block, lrRatio, slots }) => ({
       ...{ block, lrRatio },
-      slots: this.slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
+      slots: this.#slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
     }));
     const ofRest = reader.section('rest.');
     if (this.#rest.optimizer === null && Object.keys(ofRest).length > 0)

@@ -1,5 +1,6 @@
 /** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
 
+import { aDevice, checkArgument } from '../../check.ts';
 import type { Backend } from '../backend.ts';
 import * as check from './check.ts';
 import * as elementwise from './elementwise.ts';
@@ -42,8 +43,9 @@ export class ReferenceBackend {
   readonly device: string;
   readonly onHost = true;
 
-  /** @param device the name of the device */
-  constructor(device = 'cpu') {
+  /** @param device the name of the device; default 'reference' */
+  constructor(device = 'reference') {
+    checkArgument('ReferenceBackend', 'device', device, aDevice);
     this.device = device;
   }
 }

@@ -23,6 +23,7 @@ export type AdamRuleOptions = {
 const REGRAFT = 1.25;
 
 export class AdamRule implements Rule {
+  static readonly builtIn: string = 'AdamRule';
   readonly slots: readonly string[] = ['m', 'v'];
   readonly betas: readonly [number, number];
   readonly eps: number;

@@ -21,6 +21,7 @@ export type DampedOptions = {
 const TRUSTED = 0.1;
 
 export class DampedRule implements Rule {
+  static readonly builtIn: string = 'DampedRule';
   /** λ; from the next step on. */
   damping: number;
   readonly dampingSplit: 'eigen' | 'pi';

@@ -17,6 +17,7 @@ export type MeasuredOptions = Omit<DampedOptions, 'dampingSplit'> & {
 
 /** S ← sG sAᵀ at a refresh, then S ← αS + (1−α)s on every step, that one too; the update is D̃ / (S + λ). */
 export class MeasuredRule extends DampedRule {
+  static override readonly builtIn: string = 'MeasuredRule';
   readonly secondMoment: 'example' | 'batch';
   readonly averageNull: boolean;
 

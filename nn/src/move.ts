@@ -1,0 +1,69 @@
+/** Moving a module to another device: all of its parameters and buffers, or none. */
+
+import type { Tensor } from '@otimes/core';
+import { nameOf, noteMoved, readsLater, versionOf } from '@otimes/core/extend';
+import { type Change, changeAll, replaceIn } from './members.ts';
+import type { AnyModule } from './module.ts';
+import { type Buffer, type Parameter, placedOn, relocated } from './parameter.ts';
+
+type Held = Parameter | Buffer;
+
+/** Puts `there(value)` in the place of each parameter and buffer that is not on `device`. Tied ones stay tied. */
+function replaceAll(module: AnyModule, op: string, device: string, there: (value: Held, path: string) => Held): void {
+  const moved = new Map<Tensor, Held>();
+  const changes: Change[] = [];
+  for (const [path, holder] of module.namedModules()) {
+    const prefix = path === '' ? '' : `${path}.`;
+    const replace = (value: Held): Held => {
+      if (value.device === device) return value;
+      const target = moved.get(value) ?? there(value, prefix);
+      moved.set(value, target);
+      return target;
+    };
+    replaceIn(holder, prefix, replace, changes);
+  }
+  changeAll(`${nameOf(module)}.${op}`, changes);
+  for (const value of moved.keys()) noteMoved(value);
+}
+
+/** As `Module.to`. */
+export function moveTo(module: AnyModule, device: string): void {
+  for (const [path, value] of heldBy(module))
+    if (readsLater(value) && value.device !== device)
+      throw new TypeError(
+        `${nameOf(module)}.to: '${path}' is on '${value.device}', which is read with await: await model.cpu() moves the model to ` +
+          `'cpu'${device === 'cpu' ? '' : `, and to('${device}') then there`}`,
+      );
+  replaceAll(module, 'to', device, value => relocated(value, device));
+}
+
+/** As `Module.cpu`. */
+export async function bringToCpu(module: AnyModule): Promise<void> {
+  const reads = new Map<Tensor, Promise<{ copy: Tensor; version: number; path: string }>>();
+  for (const [path, value] of heldBy(module)) {
+    if (value.device === 'cpu' || reads.has(value)) continue;
+    const copied = value.detach().cpu();
+    // After the read has begun, which computes what is late.
+    const version = versionOf(value);
+    reads.set(
+      value,
+      copied.then(copy => ({ copy, version, path })),
+    );
+  }
+  const copies = new Map(await Promise.all([...reads].map(async ([value, read]) => [value, await read] as const)));
+  const changed = (path: string) =>
+    new Error(
+      `${nameOf(module)}.cpu: ${path} changed while the values were read; nothing was moved. await cpu() before the model is changed`,
+    );
+  for (const [value, { version, path }] of copies) if (versionOf(value) !== version) throw changed(`'${path}'`);
+  replaceAll(module, 'cpu', 'cpu', (value, prefix) => {
+    const found = copies.get(value);
+    if (found === undefined) throw changed(prefix === '' ? 'a field' : `a field of '${prefix.slice(0, -1)}'`);
+    return placedOn(value, found.copy);
+  });
+}
+
+function* heldBy(module: AnyModule): Iterable<readonly [path: string, value: Held]> {
+  yield* module.namedParameters();
+  yield* module.namedBuffers();
+}
