@@ -218,6 +218,28 @@ for (const [name, make] of Object.entries(family)) {
   });
 }
 
+law(t, 'a broadcast of detached parameters makes models alike, and training keeps them so', async () => {
+  const run = new RanksRun(
+    3,
+    () => modelOf({ make: family.STEVE! }),
+    (m, communicator) => {
+      for (const p of m.parameters()) p.detach().scale_(1 + communicator.rank);
+      return family.STEVE!(m, { communicator });
+    },
+  );
+  await Promise.all(
+    run.processes.map(({ model }, rank) =>
+      run.ranks.communicators[rank]!.broadcast(
+        model.parameters().map(p => p.detach()),
+        1,
+      ),
+    ),
+  );
+  mustBeAlike(run);
+  await train(run, { make: family.STEVE! });
+  mustBeAlike(run);
+});
+
 const others: Record<string, Make> = {
   'KFAC with momentum, trust and klClip': (m, o) =>
     new KFAC(m, { lr: 0.05, momentum: 0.9, nesterov: true, trust: 0.05, klClip: 1e-3, dampingSplit: 'pi', ...o }),
