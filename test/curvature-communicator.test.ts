@@ -1,7 +1,7 @@
 // One CurvatureEstimate in several processes, each on its part of every batch.
 
 import assert from 'node:assert/strict';
-import { Generator, randint, randn, type Tensor } from '@otimes/core';
+import { Generator, randint, randn, type Tensor, tensor } from '@otimes/core';
 import { crossEntropy, Linear, MultiHeadAttention, Sequential, Tanh } from '@otimes/nn';
 import { alone, CurvatureEstimate, type CurvatureOptions } from '@otimes/optim/curvature';
 import t from 'tap';
@@ -87,6 +87,42 @@ for (const fisher of ['empirical', 'ggn'] as const)
       }
     },
   );
+
+law(t, "G of 'reduce' vanishes where it does in all processes, and in no other case", async () => {
+  // A layer of two positions, whose gradients cancel where their weights do.
+  const linear = () => new Sequential(new Linear(4, 3, { dtype: 'float64', rng: new Generator(3) }));
+  const { x } = batch(4, 1);
+  const inputs = x.narrow(1, 0, 2);
+  const lossOf = (model: Sequential, from: number, count: number, signs: readonly number[]) => {
+    const z = model.call(inputs.narrow(0, from, count));
+    const weights = tensor(
+      signs.slice(from, from + count).map(sign => [[1], [sign]]),
+      { dtype: 'float64' },
+    );
+    return z.mul(weights).sum().div(count);
+  };
+  for (const [signs, expands] of [
+    [[-1, -1, 1, 1], false],
+    [[1, 1, -1, -1], false],
+    [[-1, -1, -1, -1], true],
+  ] as const) {
+    const model = linear();
+    const expected = new CurvatureEstimate(model, { sharing: 'reduce' });
+    lossOf(model, 0, 4, signs).backward();
+    expected.add();
+    const { communicators } = new Ranks(2);
+    const estimates = communicators.map(communicator => {
+      const own = linear();
+      const estimate = new CurvatureEstimate(own, { sharing: 'reduce', communicator });
+      lossOf(own, 2 * communicator.rank, 2, signs).backward();
+      return estimate;
+    });
+    await Promise.all(estimates.map(one => one.add()));
+    for (const { layers } of [expected, ...estimates]) assert.equal(layers.get('0')!.expandedG, expands);
+    for (const { layers } of estimates)
+      mustBeClose(layers.get('0')!.G!, expected.layers.get('0')!.G!, { rtol: 1e-12, atol: 1e-15 });
+  }
+});
 
 law(t, "sampled: each process draws labels of its own, and the averages are all processes'", async () => {
   const run = several(2, { fisher: 'sampled' });

@@ -190,7 +190,14 @@ const differences: Record<string, [act: (run: Run) => Promise<string[]>, message
       run.processes[1]!.optimizer.lr = 0.01;
       return step(run, 0);
     },
-    /^Error: KFAC: processes must be alike, and process 0 is at lr 0.05, process 1 at lr 0.01/,
+    /^Error: KFAC: processes must be alike, and lr is 0.05 in process 0 and 0.01 in process 1/,
+  ],
+  'another damping': [
+    run => {
+      Object.assign(run.processes[1]!.optimizer, { damping: 0.5 });
+      return step(run, 0);
+    },
+    /^Error: KFAC: processes must be alike, and gain of the rule is 333\.3\d* in process 0 and 2 in process 1/,
   ],
   'a state that only one has loaded': [
     async run => {
@@ -199,7 +206,7 @@ const differences: Record<string, [act: (run: Run) => Promise<string[]>, message
       run.processes[0]!.optimizer.loadStateDict(saved);
       return step(run, 1);
     },
-    /^Error: KFAC: processes must be alike, and process 0 is at step 0, process 1 at step 1: load the same state in all/,
+    /^Error: KFAC: processes must be alike, and step is 0 in process 0 and 1 in process 1: load the same state in all/,
   ],
   'a second call of the model': [
     run =>

@@ -59,8 +59,18 @@ type Agreement = {
   readonly needsInputGrad: boolean;
 };
 
-/** Numbers that a process tells of itself: steps and rate. */
-const OWN = 2;
+/** What may be set between steps and must be the same in all processes, which tell it. */
+const SETTINGS: Readonly<Record<string, (of: Parts) => number>> = {
+  step: ({ refresher }) => refresher.steps,
+  lr: ({ settings }) => settings.lr,
+  weightDecay: ({ settings }) => settings.weightDecay,
+  factorDecay: ({ settings }) => settings.factorDecay,
+  factorEvery: ({ settings }) => settings.factorEvery,
+  refreshEvery: ({ refresher }) => refresher.every,
+  // 1/λ, or 1/ε.
+  'gain of the rule': ({ rule }) => rule.gain,
+};
+const OWN = Object.keys(SETTINGS).length;
 /** Numbers that it tells of a block before `countsOf`, in the order of `#row`. */
 const FLAGS = 7;
 
@@ -146,7 +156,7 @@ export class JointBatch {
   }
 
   #row(own: Own): readonly number[] {
-    const { states, rest, settings, refresher } = this.#parts;
+    const { states, rest } = this.#parts;
     const ofBlocks = states.flatMap((state, i) => {
       const found = own.blocks[i]!;
       if (found === null) return new Array<number>(FLAGS + COUNTS).fill(0);
@@ -154,7 +164,8 @@ export class JointBatch {
       const flags = [true, found.fresh !== null, this.#wantsSquares(state), isTurnable, found.cameInBasis];
       return [...flags.map(Number), rows, Number(needsInputGrad), ...countsOf(statistics!)];
     });
-    return [refresher.steps, settings.lr, ...ofBlocks, ...rest.parameters.map(p => Number(own.rest.has(p)))];
+    const settings = Object.values(SETTINGS).map(read => read(this.#parts));
+    return [...settings, ...ofBlocks, ...rest.parameters.map(p => Number(own.rest.has(p)))];
   }
 
   #wantsSquares(state: BlockState): boolean {
@@ -164,13 +175,13 @@ export class JointBatch {
   /** The blocks that have a gradient. Throws the same error in all processes where they cannot step together. */
   #shared(table: Table, own: Own): Shared[] {
     const { name, states, rest, paths } = this.#parts;
-    for (const [i, what] of ['step', 'lr'].entries()) {
+    for (const [i, what] of Object.keys(SETTINGS).entries()) {
       const values = column(table, i);
       const other = values.findIndex(value => value !== values[0]);
       if (other >= 0)
         throw new Error(
-          `${name}: processes must be alike, and process 0 is at ${what} ${values[0]}, process ${other} at ${what} ` +
-            `${values[other]}: load the same state in all, and set the same options`,
+          `${name}: processes must be alike, and ${what} is ${values[0]} in process 0 and ${values[other]} in process ${other}: ` +
+            'load the same state in all, and set the same options',
         );
     }
     const differing = (label: string, what: string) => (has: number, lacks: number) =>
