@@ -282,6 +282,7 @@ checkDoors(
       centered: true,
     })),
     SGD: optimizer(optim.SGD, () => ({ lr: 0.1, momentum: 0.9, dampening: 0, nesterov: true, weightDecay: 0 })),
+    averageGradients: { call: optim.averageGradients, args: () => [parameters(), optim.alone, { examples: 2 }] },
     clipGradNorm: {
       call: optim.clipGradNorm,
       args: () => [parameters(), 1],
@@ -309,6 +310,7 @@ checkDoors(
     DampedRule: 'what KFAC makes from its options',
     MeasuredRule: 'what EKFAC makes from its options',
     AdamRule: 'what STEVE makes from its options',
+    alone: 'a communicator; nobody calls its methods',
   },
 );
 

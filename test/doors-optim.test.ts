@@ -2,7 +2,7 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
+import { alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -26,6 +26,7 @@ const shared = () => ({
   rest: (p: never) => new SGD(p),
   eigensolver: eigh,
   rng: new Generator(1),
+  communicator: alone,
 });
 const own = {
   KFAC: { damping: 0.1, dampingSplit: 'pi', momentum: 0.5, nesterov: true, klClip: 0.1, trust: false },

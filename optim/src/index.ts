@@ -2,6 +2,7 @@
 
 export { Adagrad, type AdagradOptions } from './adagrad.ts';
 export { Adam, type AdamOptions, AdamW } from './adam.ts';
+export { type AverageOptions, averageGradients } from './average.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export { type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './curvature/block.ts';
@@ -11,6 +12,7 @@ export { attentionCollector } from './curvature/collectors/attention.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
+export { alone, type Communicator } from './curvature/communicator.ts';
 export type { Factors, LossReduction, Sample } from './curvature/factors.ts';
 export type { Route } from './curvature/routes/route.ts';
 export { exampleSquares, factors } from './curvature/sample.ts';

@@ -7,7 +7,9 @@ import { checkNone } from '../check.ts';
 import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
-import { type Factors, gradientScale, type LossReduction } from './factors.ts';
+import { alone, type Communicator } from './communicator.ts';
+import { agreed, COUNTS, checkReadAtOnce, column, countsOf, inTurns, type Turns, told, Whole } from './exchange.ts';
+import { type Factors, gradientScale, type LossReduction, type Statistics } from './factors.ts';
 import { LayerCurvature } from './layer.ts';
 import { checkModel } from './model.ts';
 import { KroneckerOperator } from './operator.ts';
@@ -16,18 +18,12 @@ import { CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from './options
 import { inOwnScope } from './own-scope.ts';
 import type { Scalar } from './scalar.ts';
 import { capture } from './sources/activations.ts';
+import { Labels } from './sources/labels.ts';
 import { type Demand, Recorder } from './sources/recorder.ts';
 import { Stopwatch } from './stopwatch.ts';
 
-/** Factors of every example, and nothing else. */
-const FACTORS: Demand<LayerCurvature> = {
-  factors: () => true,
-  squares: () => false,
-  turnedSquares: () => false,
-  basisAhead: () => null,
-  batch: () => false,
-  begins() {},
-};
+/** The factors that a batch brings to a layer. */
+type Fresh = { readonly layer: LayerCurvature; readonly factors: Factors; readonly batch: number };
 
 /**
  * Averages of the Kronecker factors A and G of each layer over all examples of the batches that it is told of:
@@ -48,6 +44,10 @@ export class CurvatureEstimate {
   readonly #model: AnyModule;
   readonly #reduction: LossReduction;
   readonly #isOfLoss: boolean;
+  readonly #communicator: Communicator;
+  readonly #labels: Labels;
+  /** Whether `add` waits for other processes. */
+  #isOpen = false;
   readonly #handle: Handle;
   /** Examples so far, by layer. */
   readonly #examples = new Map<LayerCurvature, Scalar>();
@@ -60,7 +60,7 @@ export class CurvatureEstimate {
     checkOptions<CurvatureOptions>(name, o, CURVATURE_OPTIONS);
     if (o.maxFactorDim !== undefined) checkArgument(name, 'maxFactorDim', o.maxFactorDim, aCount);
     checkFisher(name, o);
-    const { fisher = 'empirical', loss, lossReduction = 'mean', maxFactorDim = Infinity, rng = new Generator(0) } = o;
+    const { fisher = 'empirical', loss, lossReduction = 'mean', maxFactorDim = Infinity, communicator = alone } = o;
     const blocks = collectBlocks(name, model, o.collectors ?? defaultCollectors, { sharing: o.sharing });
     if (blocks.length === 0) throw new Error(`${name}: the model has no trainable layer that a collector knows`);
     checkClaims(name, model, blocks);
@@ -75,28 +75,40 @@ export class CurvatureEstimate {
     this.#reduction = lossReduction;
     this.#isOfLoss = fisher === 'empirical';
     const watch = new Stopwatch({ statistics: 0 });
-    const recorders = layers.map(layer => new Recorder(name, layer, FACTORS, watch));
-    this.#handle = capture(model, recorders, { fisher, loss, lossReduction, rng });
+    checkReadAtOnce(name, layers[0]!.block.parameters[0]!, communicator);
+    this.#communicator = communicator;
+    this.#labels = new Labels(o.rng ?? new Generator(0), communicator);
+    // Factors of every example, and nothing else.
+    const demand: Demand<LayerCurvature> = {
+      factors: () => true,
+      squares: () => false,
+      turnedSquares: () => false,
+      basisAhead: () => null,
+      batch: () => false,
+      begins: () => this.#checkNotOpen('backward()'),
+    };
+    const recorders = layers.map(layer => new Recorder(name, layer, demand, watch));
+    this.#handle = capture(model, recorders, { fisher, loss, lossReduction, rng: this.#labels.own });
   }
 
   /**
    * Adds the batch of the backward passes since the last call; several passes are parts of one batch, whose losses are scaled so
    * that their sum is the batch's. Each batch counts by its examples. Gradients stay for the caller to use or to clear.
    *
-   * @throws if no pass reached any layer, or factors are not finite; the averages are then as they were
+   * With a `communicator` of several processes the batch is that of all, which all of them add, with averages that are the same in
+   * all. It returns a promise if the communicator does; until that is settled, `backward` and `add` throw.
+   *
+   * @throws if no pass reached any layer, or factors are not finite; the averages are then as they were, in all processes
    */
-  add(...none: readonly never[]): void {
+  add(...none: readonly never[]): void | Promise<void> {
     checkNone(`${this.#name}.add`, none, 'it takes what backward passes left behind');
     if (this.#detached) throw new Error(`${this.#name}.add: called after detach(), which removed the hooks`);
-    const seen = [...this.layers.values()].filter(({ statistics }) => statistics !== null);
-    if (seen.length === 0)
-      throw new Error(
-        `${this.#name}.add: no backward pass has reached a layer since the last call: call backward() before it`,
-      );
+    this.#checkNotOpen('add()');
+    if (this.#communicator.size > 1) return inTurns(this.#addJointly());
+    const seen = this.#seen();
     inOwnScope(() => {
       try {
-        const fresh = seen.map(layer => this.#fresh(layer));
-        for (const { layer, factors, batch } of fresh) this.#average(layer, factors, batch);
+        this.#take(seen.map(layer => this.#fresh(layer)));
       } finally {
         for (const layer of seen) layer.dropStatistics();
       }
@@ -128,21 +140,89 @@ export class CurvatureEstimate {
     count.copy_(count.add(batch));
   }
 
-  #fresh(layer: LayerCurvature) {
+  *#addJointly(): Turns<void> {
+    const communicator = this.#communicator;
+    const layers = [...this.layers.values()];
+    const width = 1 + COUNTS;
+    const borrowed: Tensor[] = [];
+    this.#isOpen = true;
+    try {
+      const table = yield* told(communicator, layers.length * width, () => {
+        inOwnScope(() => {
+          for (const layer of this.#seen()) this.#fresh(layer);
+        });
+        return layers.flatMap(({ statistics }) =>
+          statistics === null ? new Array<number>(width).fill(0) : [1, ...countsOf(statistics)],
+        );
+      });
+      const fresh: Fresh[] = [];
+      inOwnScope(() => {
+        for (const [i, layer] of layers.entries()) {
+          const isSeen = agreed(column(table, i * width), (has, lacks) => this.#differing(layer, has, lacks));
+          if (!isSeen) continue;
+          const whole = new Whole(table, i * width + 1);
+          const factors = whole.factors(layer.statistics!, this.#scaleOf(layer.statistics!));
+          borrowed.push(factors.A, factors.G);
+          fresh.push({ layer, factors, batch: whole.batch });
+        }
+      });
+      yield communicator.sum(fresh.flatMap(({ factors: { A, G } }) => [A, G]));
+      inOwnScope(() => this.#take(fresh));
+      this.#labels.next();
+    } finally {
+      this.#isOpen = false;
+      for (const layer of layers) layer.dropStatistics();
+      // What became an average is kept.
+      for (const x of borrowed) x.storage.release();
+    }
+  }
+
+  #differing({ label }: LayerCurvature, has: number, lacks: number): Error {
+    return new Error(
+      `${this.#name}.add: a backward pass has reached ${label} in process ${has} and none in process ${lacks}: all processes ` +
+        'add parts of the same batch',
+    );
+  }
+
+  #checkNotOpen(what: string): void {
+    if (this.#isOpen)
+      throw new Error(`${this.#name}: ${what} while add() waits for other processes: await add() before it`);
+  }
+
+  /** The layers with statistics. Throws where there is none. */
+  #seen(): LayerCurvature[] {
+    const seen = [...this.layers.values()].filter(({ statistics }) => statistics !== null);
+    if (seen.length === 0)
+      throw new Error(
+        `${this.#name}.add: no backward pass has reached a layer since the last call: call backward() before it`,
+      );
+    return seen;
+  }
+
+  #scaleOf({ ownBatch }: Statistics): number {
+    return this.#isOfLoss ? gradientScale(ownBatch, this.#reduction) : 1;
+  }
+
+  #fresh(layer: LayerCurvature): Fresh {
     const statistics = layer.statistics!;
-    const { batch } = statistics;
-    const factors = statistics.factors(this.#isOfLoss ? gradientScale(batch, this.#reduction) : 1);
+    const factors = statistics.factors(this.#scaleOf(statistics));
     if (factors === null || statistics.isOfNoExample)
       throw new RangeError(`${this.#name}.add: the batch of ${layer.label} is empty. Skip such batches`);
-    for (const side of ['A', 'G'] as const)
-      checkFactor(
-        factors[side],
-        (position, value) =>
-          new RangeError(
-            `${this.#name}.add: factor ${side} of ${layer.label} has ${value} at position ${position}; nothing was added`,
-          ),
-      );
-    return { layer, factors, batch };
+    return { layer, factors, batch: statistics.batch };
+  }
+
+  /** Averages them in, if all are finite. */
+  #take(fresh: readonly Fresh[]): void {
+    for (const { layer, factors } of fresh)
+      for (const side of ['A', 'G'] as const)
+        checkFactor(
+          factors[side],
+          (position, value) =>
+            new RangeError(
+              `${this.#name}.add: factor ${side} of ${layer.label} has ${value} at position ${position}; nothing was added`,
+            ),
+        );
+    for (const { layer, factors, batch } of fresh) this.#average(layer, factors, batch);
   }
 
   /** A ⊗ G of one layer, of copies of the factors as they are; see `KroneckerOperator`. Throws as `factors` does. */
@@ -182,6 +262,7 @@ export class CurvatureEstimate {
   /** Removes the hooks from the model. The averages stay; `add` throws after it. */
   detach(...none: readonly never[]): void {
     checkNone(`${this.#name}.detach`, none, 'it is of the model that the estimate was made for');
+    this.#checkNotOpen('detach()');
     this.#detached = true;
     this.#handle.remove();
     for (const layer of this.layers.values()) layer.dropStatistics();

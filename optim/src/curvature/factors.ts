@@ -106,14 +106,37 @@ export class Statistics {
   readonly #running = new Map<number, Sums>();
   /** Of passes that ended well. */
   #done: Sums | null = null;
+  /** Examples of all processes, once these have told. */
+  #whole: number | null = null;
 
   constructor(o: StatisticsOptions) {
     this.#o = o;
   }
 
-  /** Examples of all passes. */
+  /** Examples of all passes; in a step of several processes those of all processes. */
   get batch(): number {
+    return this.#whole ?? this.ownBatch;
+  }
+
+  /** Until the next pass. */
+  set batch(ofAll: number) {
+    this.#whole = ofAll;
+  }
+
+  /** Examples of all passes of this process. */
+  get ownBatch(): number {
     return this.#done?.batch ?? 0;
+  }
+
+  /** What A is a mean over: examples, times their positions for 'expand'. */
+  get rows(): number {
+    return this.#done?.rows ?? 0;
+  }
+
+  /** Whether G of 'reduce' vanished in all passes, and whether there is one of 'expand' to take its place. */
+  get vanishing(): { readonly vanished: boolean; readonly expands: boolean } {
+    const { vanished = true, expandedG = null } = this.#done ?? {};
+    return { vanished, expands: expandedG !== null };
   }
 
   /** Whether no pass has left anything. */
@@ -208,6 +231,7 @@ export class Statistics {
   ended(pass: number, completed: boolean, basis: Basis | null = null): void {
     const sums = this.#running.get(pass);
     if (sums === undefined) return;
+    this.#whole = null;
     this.#running.delete(pass);
     if (!completed) {
       sums.release();
@@ -295,15 +319,21 @@ export class Statistics {
     for (const s of gs) sums.G = plus(sums.G, squares(s, this.#o.identityG));
   }
 
-  /** The factors of all passes together; `scale` is that of `gradientScale`. Null where none were collected. */
-  factors(scale: number): Factors | null {
+  /**
+   * The factors of all passes together; `scale` is that of `gradientScale`. Null where none were collected.
+   *
+   * @param expands whether G of 'expand' stands in the place of that of 'reduce', where other processes have a say; by default
+   * what these passes tell
+   */
+  factors(scale: number, expands: boolean | null = null): Factors | null {
     const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = this.#done ?? {};
     if (A === null || G === null) return null;
     const found = (G: Tensor, expandedG: boolean | Tensor): Factors => ({
       A: A.mul(1 / rows),
-      G: G.mul(scale ** 2 / this.batch),
+      G: G.mul(scale ** 2 / this.ownBatch),
       expandedG,
     });
+    if (expands !== null) return found(expands ? (expandedG ?? G) : G, expands);
     if (expandedG === null) return found(G, false);
     if (remains !== null) return found(where(remains, G, expandedG), held(remains.logicalNot()));
     return vanished ? found(expandedG, true) : found(G, false);
@@ -318,7 +348,7 @@ export class Statistics {
     const { samples, squares } = this.#done!;
     const basis = { UA, UG };
     const before = squares === null ? [] : [squaresWithin(squares, basis)];
-    return sumOf([...before, ...samples.map(uses => squaresOf(uses, basis))]).mul(scale ** 2 / this.batch);
+    return sumOf([...before, ...samples.map(uses => squaresOf(uses, basis))]).mul(scale ** 2 / this.ownBatch);
   }
 }
 

@@ -1,25 +1,41 @@
 /**
  * @otimes/optim/curvature: Kronecker-factored curvature of a model's layers, A ⊗ G for each, whatever it is used for. It knows
  * nothing of optimizers.
+ *
+ * For what is built on it, another optimizer or estimate: `collectBlocks` and `checkClaims` find the blocks of a model, each of which
+ * gets a `LayerCurvature`. A `Recorder` for each, and `capture`, which puts their hooks on the model, collect `Statistics` in backward
+ * passes; these give `Factors`, which the layer averages. `Refresher` and `Decomposer` turn them into a basis, `Kfe`.
  */
 
-export { type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './basis.ts';
+export { checkFactor, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
-export type { Description, Descriptions } from './claims.ts';
-export { type Collector, type CollectorOptions, defaultCollectors } from './collector.ts';
+export { checkClaims, type Description, type Descriptions } from './claims.ts';
+export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
 export { linearCollector } from './collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
+export { Decomposer } from './decompose/here.ts';
 export { CurvatureEstimate } from './estimate.ts';
-export type { Factors, LossReduction, Sample } from './factors.ts';
-export { LayerCurvature } from './layer.ts';
+export {
+  type Factors,
+  gradientScale,
+  type LossReduction,
+  meanGradient,
+  type Sample,
+  type Statistics,
+  type Use,
+} from './factors.ts';
+export { LayerCurvature, type LayerOptions } from './layer.ts';
 export { KroneckerOperator } from './operator.ts';
 export type { OperatorFactors } from './operator-factors.ts';
 export type { DampingOptions, FromFactorsOptions, SampleOptions, SolveOptions } from './operator-options.ts';
 export type { CurvatureOptions } from './options.ts';
+export { type Pending, Refresher, type RefreshJob, type RefreshOptions } from './refresh.ts';
 export type { Route } from './routes/route.ts';
 export { exampleSquares, factors } from './sample.ts';
 export type { Scalar } from './scalar.ts';
+export { type CaptureOptions, capture, type LayerSink, type Need } from './sources/activations.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';
+export { type Demand, Recorder } from './sources/recorder.ts';

@@ -56,6 +56,8 @@ export class LayerCurvature {
   needsInputGrad = false;
   /** Steps in a row on which the gradient did not come in the basis although the route says so. */
   misses = 0;
+  /** Whether the layer may be computed in its basis in all processes that train it. */
+  mayTurn = true;
   /** W̃; null for a block that is no whole affine layer. */
   readonly #resident: ResidentWeight | null;
 
@@ -123,9 +125,14 @@ export class LayerCurvature {
 
   // --- the way into the basis --------------------------------------------------------------------------------------------
 
-  /** Whether the layer can be computed in a basis: it has one, and nobody can write to its weights unseen. */
+  /** Whether the layer can be computed in a basis: it has one, and nobody can write to its weights unseen, in no process. */
   get canTurn(): boolean {
-    return this.#resident !== null && this.kfe?.UA != null && this.kfe.UG !== null && this.#resident.isAllowed;
+    return this.mayTurn && this.kfe?.UA != null && this.kfe.UG !== null && this.isTurnable;
+  }
+
+  /** Whether it is an affine layer to whose weights nobody can write unseen, in this process. */
+  get isTurnable(): boolean {
+    return this.#resident?.isAllowed ?? false;
   }
 
   /** W̃ of the parameters as they are, if that is what steps change; else null. */

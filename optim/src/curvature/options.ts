@@ -4,6 +4,7 @@ import { Generator } from '@otimes/core';
 import { aNumber, type OptionKinds, oneOf } from '@otimes/core/extend';
 import type { Sharing } from './block.ts';
 import type { Collector } from './collector.ts';
+import { aCommunicator, type Communicator } from './communicator.ts';
 import type { LossReduction } from './factors.ts';
 import type { FisherKind, FisherLoss } from './sources/fisher.ts';
 
@@ -25,6 +26,11 @@ export type CurvatureOptions = {
   collectors?: readonly Collector[];
   /** Draws labels for fisher 'sampled'. Default: a generator with seed 0. */
   rng?: Generator;
+  /**
+   * Several processes train the model together, each on its own part of every batch: the mean, or sum, over the parts of all is
+   * the loss. Default `alone`; see `Communicator`.
+   */
+  communicator?: Communicator;
 };
 
 export const aSharing = oneOf('expand', 'reduce');
@@ -41,6 +47,7 @@ export const CURVATURE_OPTIONS: OptionKinds<CurvatureOptions> = {
     is: v => Array.isArray(v) && v.every(one => typeof one?.collect === 'function'),
   },
   rng: { expected: 'a Generator', is: v => v instanceof Generator },
+  communicator: aCommunicator,
 };
 
 /** Throws unless the loss is given to a Fisher that needs it. */

@@ -29,7 +29,8 @@ export interface RefreshJob extends Pending<Arrival> {
   readonly from: Kfe;
 }
 
-type RefreshOptions = {
+/** When a `Refresher` has bases computed. */
+export type RefreshOptions = {
   /** 'sync': within the step. 'background': in a worker; the first basis is computed at once. */
   readonly mode: 'sync' | 'background';
   /** With 'background': steps after which a basis takes over; null as soon as it is there. */
@@ -40,7 +41,11 @@ type RefreshOptions = {
   readonly every: number;
 };
 
-/** Tells which layers are to be decomposed at a step, and has it done. */
+/**
+ * Tells which layers are to be decomposed at a step, and has it done. In a step: the bases of layers that `isDue` come from
+ * `decompose`, or from a job that `begin` starts, which is kept in `layer.job`; all others have `basisAhead`. After it `steps` goes up
+ * by one, and layers that `arrived` take theirs from `arrival`.
+ */
 export class Refresher<L extends LayerCurvature> {
   readonly mode: 'sync' | 'background';
   readonly lag: number | null;

@@ -1,6 +1,7 @@
 /** What a Kronecker optimizer's next step wants of the statistics that backward passes bring. */
 
 import type { Kfe } from '../curvature/basis.ts';
+import type { Communicator } from '../curvature/communicator.ts';
 import type { Refresher } from '../curvature/refresh.ts';
 import type { Demand } from '../curvature/sources/recorder.ts';
 import type { Rule } from './rule.ts';
@@ -18,6 +19,8 @@ export class StepDemand implements Demand<BlockState> {
   readonly #settings: StepSettings;
   readonly #refresher: Refresher<BlockState>;
   readonly #unstepped: Unstepped;
+  /** Whether several processes have to know how many examples each has. */
+  readonly #isShared: boolean;
 
   /** @param name the optimizer's, for messages */
   constructor(
@@ -26,6 +29,7 @@ export class StepDemand implements Demand<BlockState> {
     rule: Rule,
     settings: StepSettings,
     refresher: Refresher<BlockState>,
+    { size }: Communicator,
   ) {
     this.#name = name;
     this.#states = states;
@@ -33,6 +37,7 @@ export class StepDemand implements Demand<BlockState> {
     this.#settings = settings;
     this.#refresher = refresher;
     this.#unstepped = new Unstepped(name);
+    this.#isShared = size > 1;
   }
 
   /** Every so many steps, when a refresh needs them, and for a block that backward reaches for the first time. */
@@ -60,7 +65,7 @@ export class StepDemand implements Demand<BlockState> {
   /** While a step is open too: then a backward pass is to be seen, and refused. */
   batch(state: BlockState): boolean {
     const isNeeded = this.#settings.lossReduction === 'sum' || this.#needs(state) === 'batch';
-    return isNeeded || this.isStepOpen;
+    return isNeeded || this.isStepOpen || this.#isShared;
   }
 
   /** Whether the step needs any statistics of a block. */
@@ -81,6 +86,8 @@ export class StepDemand implements Demand<BlockState> {
   /** Throws if `what` comes before the promise of a step was settled. */
   checkNoStepOpen(what: string): void {
     if (this.isStepOpen)
-      throw new Error(`${this.#name}: ${what} while a step waits for values from the device: await step() before it`);
+      throw new Error(
+        `${this.#name}: ${what} while a step waits for values, from the device or from other processes: await step() before it`,
+      );
   }
 }

@@ -102,6 +102,11 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
   if (o.refreshLag != null) checkLag(name, o.refreshLag, o.refreshEvery ?? 10);
   if (o.refresh === 'background' && o.eigensolver !== undefined)
     throw new TypeError(`${name}: refresh: 'background' decomposes in a worker, where no eigensolver of yours can go`);
+  if (o.refresh === 'background' && (o.communicator?.size ?? 1) > 1)
+    throw new TypeError(
+      `${name}: refresh: 'background' is for a process that trains alone: where a worker fails in one of several, that one would ` +
+        'keep another basis than the others. The processes share the decompositions of a step as it is',
+    );
   for (const [path, own] of Object.entries(o.overrides ?? {})) {
     const where = `${name}: overrides['${path}']`;
     checkOptions<BlockOptions>(where, own, BLOCK_OPTIONS);

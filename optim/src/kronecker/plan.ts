@@ -6,18 +6,28 @@ import type { Parameter } from '@otimes/nn';
 import { checkFactor, type Kfe } from '../curvature/basis.ts';
 import type { Factors } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
-import { type BasisGradient, basisGradient } from '../curvature/routes/affine.ts';
+import { basisGradient } from '../curvature/routes/affine.ts';
 import type { StepDemand } from './demand.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep } from './journal.ts';
 import type { Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
 
-/** A block with a gradient: in the basis it was computed in, or in parameter coordinates. */
-export type Active = {
+/** A block with a gradient, and its statistics. */
+export type Found = {
   readonly state: BlockState;
-  readonly inBasis: BasisGradient | null;
+  /** The gradient [dOut, dIn]. */
   readonly raw: Tensor;
+  /** Whether it is in the block's basis, or else in parameter coordinates. */
+  readonly inBasis: boolean;
+  /** Whether backward left it there, in all processes. */
+  readonly cameInBasis: boolean;
+  /** The factors of the batch; null where the step has none. */
+  readonly fresh: Factors | null;
+};
+
+/** Such a block, whose numbers were checked. */
+export type Active = Omit<Found, 'fresh'> & {
   /** At least the largest magnitude in it. */
   readonly size: number;
   /** The running averages with this step's factors in them; null where it has none. */
@@ -67,6 +77,12 @@ export class Planner {
 
   /** The block's gradient and running averages, if they are there and finite; null for a block without a gradient. */
   active(state: BlockState): Active | null {
+    const found = this.found(state);
+    return found === null ? null : this.checked(found);
+  }
+
+  /** The block's gradient and factors if they are there, whatever their numbers are; null for a block without a gradient. */
+  found(state: BlockState): Found | null {
     const { parameters } = state.block;
     if (parameters.every(p => borrowGrad(p) === null)) return null;
     const { statistics } = state;
@@ -85,20 +101,25 @@ export class Planner {
           'call(). Call backward() before each step, make the optimizer before the forward pass, and run the model and its ' +
           'layers through call(), which runs the hooks',
       );
-    const found = gradientOf(state);
-    if (found === null) return null;
-    const { inBasis, raw } = found;
+    const gradient = gradientOf(state);
+    if (gradient === null) return null;
     const fresh = statistics === null ? null : statistics.factors(this.#settings.scaleOf(statistics));
     if (statistics !== null && (statistics.isOfNoExample || (fresh ?? state.A) === null))
       throw new RangeError(
         `${name}: the batch of ${state.label} is empty: there is no example to average over; no parameter was changed. ` +
           'Skip such batches',
       );
+    return { state, ...gradient, cameInBasis: gradient.inBasis, fresh };
+  }
+
+  /** Throws unless gradient and factors are finite. The running averages take the factors' memory. */
+  checked({ fresh, ...found }: Found): Active {
+    const { state, raw } = found;
     if (fresh !== null) {
       this.#checkFactors(fresh, state);
     }
-    const size = finiteMagnitude(raw, foundIn(name, 'gradient', state.label));
-    return { state, inBasis, raw, size, averages: fresh && state.blended(fresh, this.#settings.factorDecay) };
+    const size = finiteMagnitude(raw, foundIn(this.#name, 'gradient', state.label));
+    return { ...found, size, averages: fresh && state.blended(fresh, this.#settings.factorDecay) };
   }
 
   /** An active block after a wait: its gradient is made again, instead of being kept that long, and all checks are entered again. */
@@ -109,7 +130,7 @@ export class Planner {
       this.#checkFactors(averages, state);
     }
     const size = finiteMagnitude(raw, foundIn(this.#name, 'gradient', state.label));
-    return { ...one, inBasis, raw, size };
+    return { ...one, inBasis, cameInBasis: inBasis, raw, size };
   }
 
   #checkFactors({ A, G }: Factors, { label }: BlockState): void {
@@ -117,19 +138,23 @@ export class Planner {
     checkFactor(G, foundIn(this.#name, 'factor G', label));
   }
 
-  /** The step of a block in a basis. */
-  plan(active: Active, basis: Kfe, job: RefreshJob | null): Plan {
-    const { state, inBasis, raw, size, averages } = active;
-    const squares = this.#measure(state, basis);
+  /**
+   * The step of a block in a basis.
+   *
+   * @param squares the second moments of the examples' gradients in it, where the step asks for them
+   */
+  plan(active: Active, basis: Kfe, job: RefreshJob | null, squares: Tensor | null): Plan {
+    const { state, raw } = active;
     const most =
       squares === null
         ? 0
         : finiteMagnitude(squares, foundIn(this.#name, 'second moments of the gradients', state.label));
     const isOrdinary = (this.#isOurs && readsLater(raw)) || this.#isOrdinary(active, basis, most);
-    return { state, inBasis, raw, size, averages, basis, job, squares, isOrdinary };
+    return { ...active, basis, job, squares, isOrdinary };
   }
 
-  #measure(state: BlockState, { UA, UG }: Kfe): Tensor | null {
+  /** The second moments of the gradients of this process's examples in a basis; null where the step does not ask for them. */
+  squares(state: BlockState, { UA, UG }: Kfe): Tensor | null {
     const { statistics } = state;
     if (!statistics?.hasSamples || !this.#demand.squares(state)) return null;
     return statistics.exampleSquares(UA, UG, this.#settings.scaleOf(statistics));
@@ -158,9 +183,9 @@ export class Planner {
 }
 
 /** The gradient of a block: in its basis if it came in that, and as it is. Null where there is none. */
-function gradientOf({ block, kfe }: BlockState): Pick<Active, 'inBasis' | 'raw'> | null {
+function gradientOf({ block, kfe }: BlockState): Pick<Found, 'inBasis' | 'raw'> | null {
   const found = block.layer === undefined ? null : basisGradient(block.layer);
-  const inBasis = found !== null && found.frame.UA === kfe?.UA && found.frame.UG === kfe.UG ? found : null;
-  const raw = inBasis?.D ?? block.gradient();
-  return raw === null ? null : { inBasis, raw };
+  if (found !== null && found.frame.UA === kfe?.UA && found.frame.UG === kfe.UG) return { inBasis: true, raw: found.D };
+  const raw = block.gradient();
+  return raw === null ? null : { inBasis: false, raw };
 }

@@ -10,11 +10,13 @@ import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkLr, checkNone, checkRange } from '../check.ts';
 import { defaultEigensolver } from '../curvature/basis.ts';
 import { type Descriptions, describeClaims, layerRows } from '../curvature/claims.ts';
+import { alone } from '../curvature/communicator.ts';
 import { Decomposer } from '../curvature/decompose/here.ts';
 import { checkModel } from '../curvature/model.ts';
 import { Refresher } from '../curvature/refresh.ts';
 import { substituteForwards } from '../curvature/routes/substitute.ts';
 import { capture } from '../curvature/sources/activations.ts';
+import { Labels } from '../curvature/sources/labels.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Stopwatch } from '../curvature/stopwatch.ts';
 import { Optimizer } from '../optimizer.ts';
@@ -34,11 +36,9 @@ import { Watchman } from './watchman.ts';
 export abstract class KroneckerPreconditioner extends Optimizer {
   readonly #name: string;
   readonly #model: AnyModule;
-  readonly #rng: Generator;
   readonly #parts: Parts;
   readonly #stepper: Stepper;
   readonly #watchman: Watchman;
-  readonly #trainable: readonly Parameter[];
   readonly #handles: readonly Handle[];
   #detached = false;
 
@@ -50,30 +50,37 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
-    this.#rng = o.rng ?? new Generator(0);
+    const { communicator = alone } = o;
+    const labels = new Labels(o.rng ?? new Generator(0), communicator);
     this.#watchman = new Watchman(name, model);
 
     const { lr = kind.lr, refreshEvery = 10 } = o;
     const { rule } = kind;
     const { states, paths, unclaimed } = assemble(name, model, o, lr);
-    this.#trainable = [...paths.keys()];
+    const trainable = [...paths.keys()];
     const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
     const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
     const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
     const settings = new StepSettings(lr, o, refresher);
-    const demand = new StepDemand(name, states, rule, settings, refresher);
-    const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: left => kind.rest(left, lr) });
+    const demand = new StepDemand(name, states, rule, settings, refresher, communicator);
+    const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
+    const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
     const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
     const isOurs = [this.constructor, rule.constructor].every(made => Object.hasOwn(made, 'builtIn'));
-    this.#parts = { name, isOurs, states, paths, rule, settings, refresher, demand, rest, watch };
-    this.#stepper = new Stepper(this.#parts);
+    this.#parts = { name, isOurs, states, paths, rule, settings, refresher, demand, rest, communicator, labels, watch };
+    this.#stepper = new Stepper(this.#parts, () => {
+      this.#watchman.check();
+      checkTrained(this, trainable);
+    });
 
-    const { lossReduction } = settings;
-    const options = { fisher: o.fisher ?? 'empirical', loss: o.loss, lossReduction, rng: this.#rng };
+    const { lossReduction, fisher } = settings;
     const recorders = states.map(state => new Recorder(name, state, demand, watch));
     // First what may be refused: then no hook is left behind.
     const substitutes = substituteForwards(recorders);
-    this.#handles = [capture(model, recorders, options), ...substitutes];
+    this.#handles = [
+      capture(model, recorders, { fisher, loss: o.loss, lossReduction, rng: labels.own }),
+      ...substitutes,
+    ];
   }
 
   override get lr(): number {
@@ -175,13 +182,14 @@ export abstract class KroneckerPreconditioner extends Optimizer {
    * after it (`refreshLag`). Until that is settled, `backward`, `step` and what else concerns the optimizer throw. If gradients
    * change it is rejected, and all is as if it had not been called: they and the statistics stay. A step there keeps no copies:
    * gradients and statistics are checked, but numbers that overflow within it, as those of a huge `lr` do, are not taken back.
+   *
+   * With a `communicator` of several processes it is one step on the batch of all, which all of them enter, and ends alike in all:
+   * what throws in one, throws in all, and nothing has changed in any. It returns a promise if the communicator does.
    */
   override step(...none: readonly never[]): void | Promise<void> {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
     if (this.#detached) throw new Error(`${this.#name}: step() after detach(), which removed the hooks`);
     this.#parts.demand.checkNoStepOpen('step()');
-    this.#watchman.check();
-    checkTrained(this, this.#trainable);
     return this.#stepper.step();
   }
 
@@ -223,21 +231,12 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
   override stateDict(): StateDict {
-    const { states, rest } = this.#parts;
-    return save({ lr: this.lr, steps: this.steps, rng: this.#rng, states, rest: rest.optimizer });
+    return save(this.#parts);
   }
 
   override loadStateDict(saved: StateDict): void {
-    const { states, rest, rule, settings, refresher, demand } = this.#parts;
-    demand.checkNoStepOpen('loadStateDict()');
-    const before = { states, rest: rest.optimizer };
-    const loaded = load(saved, before, this.#name, rule.slots, (...job) => refresher.start(...job));
-    rest.loaded();
-    for (const [i, state] of states.entries()) state.become(loaded.states[i]!);
-    settings.lr = loaded.lr;
-    refresher.steps = loaded.steps;
-    this.#rng.setState(loaded.rng);
-    demand.reset();
+    this.#parts.demand.checkNoStepOpen('loadStateDict()');
+    load(saved, this.#parts);
     this.#stepper.loaded();
   }
 

@@ -3,7 +3,6 @@
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
 import { borrowGrad, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { meanGradient } from '../curvature/factors.ts';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
 
@@ -44,10 +43,10 @@ export class Rest {
     if (this.optimizer !== null) this.optimizer.lr = lr * this.#ratio;
   }
 
-  /** Throws for a gradient that is not finite. */
-  check(): void {
+  /** Throws for a gradient that is not finite; `gradientOf` says which is that of a parameter. */
+  check(gradientOf: (p: Parameter) => Tensor | null = borrowGrad): void {
     for (const p of this.parameters) {
-      const g = borrowGrad(p);
+      const g = gradientOf(p);
       if (g !== null) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
     }
   }
@@ -57,29 +56,35 @@ export class Rest {
    *
    * @param gain of the whole optimizer: how much larger than the gradient a step may be
    * @param journal takes the step back if something else fails later; null if nothing will
-   * @param summed how many examples the loss is a sum over: the optimizer sees the gradients of their mean. Null if that is the loss
+   * @param seen the gradient that the optimizer sees in the place of a parameter's own; null if that is it
    */
-  step(gain: number, journal: Journal | null, summed: number | null = null): void {
+  step(gain: number, journal: Journal | null, seen: ((p: Parameter) => Tensor | null) | null = null): void {
     const { optimizer } = this;
     if (optimizer === null) return;
-    const sums = new Map(summed === null ? [] : this.parameters.map(p => [p, p.grad]));
+    const own = new Map(seen === null ? [] : this.parameters.map(p => [p, p.grad]));
     // A device that is read with await keeps no copies of the rest: its state could not be loaded at once.
     const later = this.parameters.some(readsLater);
-    const own = later ? null : (journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal()));
+    try {
+      for (const p of own.keys()) p.grad = seen!(p);
+      this.#step(optimizer, later ? null : (journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal())));
+    } finally {
+      for (const [p, g] of own) p.grad = g;
+    }
+  }
+
+  /** A step that `own` takes back if it fails. */
+  #step(optimizer: Optimizer, own: Journal | null): void {
     if (own !== null) {
       const state = optimizer.stateDict();
       for (const p of this.parameters) own.save(p);
       own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
     }
     try {
-      for (const [p, g] of sums) p.grad = g === null ? null : meanGradient(g, summed!, 'sum');
       stepSynchronously(this.#name, optimizer);
       if (own !== null) this.#checkStepped(optimizer);
     } catch (error) {
       own?.restore();
       throw error;
-    } finally {
-      for (const [p, g] of sums) p.grad = g;
     }
   }
 

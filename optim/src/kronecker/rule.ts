@@ -32,7 +32,8 @@ export interface Rule {
   readonly gain: number;
   /**
    * What it asks of a block's statistics in a step: the second moments of the examples' gradients, which are then in
-   * `state.squares`; the number of examples, in `state.statistics.batch`; or nothing. Called in forward and backward passes too.
+   * `state.squares`; the number of examples, in `state.statistics.batch`; or nothing. Both are those of all processes that train
+   * together. Called in forward and backward passes too.
    */
   needs(state: BlockState, step: StepInfo): 'squares' | 'batch' | 'nothing';
   /** Called after a block's basis changed; `rotation` leads from the old one, null at the first time. */

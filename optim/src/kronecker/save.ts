@@ -1,48 +1,24 @@
 /** What a Kronecker optimizer saves, and how that is read: all of it or nothing. */
 
-import { type Generator, type StateDict, type Tensor, tensor } from '@otimes/core';
-import type { RefreshJob } from '../curvature/refresh.ts';
-import type { Optimizer } from '../optimizer.ts';
+import { type StateDict, type Tensor, tensor } from '@otimes/core';
 import { StateReader, scalar } from '../state-dict.ts';
 import type { BlockState } from './state.ts';
-
-/** What a run needs to go on: rate, steps, the generator's state, the blocks, and the rest. */
-type Saveable = {
-  readonly lr: number;
-  readonly steps: number;
-  readonly rng: Generator;
-  readonly states: readonly BlockState[];
-  readonly rest: Optimizer | null;
-};
-
-/** What was read and is not taken over yet. `rng` is a generator's state. */
-type Loaded = Pick<Saveable, 'lr' | 'steps'> & {
-  readonly rng: Parameters<Generator['setState']>[0];
-  readonly states: BlockState[];
-};
+import type { Parts } from './step.ts';
 
 /** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
-export function save({ lr, steps, rng, states, rest }: Saveable): StateDict {
-  const into: StateDict = { lr: scalar(lr), steps: scalar(steps), rng: tensor(rng.getState()) };
+export function save({ settings, refresher, labels, states, rest }: Parts): StateDict {
+  const rng = tensor(labels.common.getState());
+  const into: StateDict = { lr: scalar(settings.lr), steps: scalar(refresher.steps), rng };
   for (const block of states) block.save(into);
-  for (const [key, value] of Object.entries(rest?.stateDict() ?? {})) into[`rest.${key}`] = value;
+  for (const [key, value] of Object.entries(rest.optimizer?.stateDict() ?? {})) into[`rest.${key}`] = value;
   return into;
 }
 
 /**
- * Reads what `save` wrote. The rest's state is taken over as the last thing that may fail; nothing else is. Throws a list of all
- * that is wrong.
- *
- * @param name the optimizer's
- * @param start begins a decomposition that was under way, of a loaded block
+ * Takes over what `save` wrote, into an optimizer of these parts: all of it or nothing. Throws a list of all that is wrong. A
+ * decomposition that was under way begins again.
  */
-export function load(
-  saved: StateDict,
-  { states, rest }: Pick<Saveable, 'states' | 'rest'>,
-  name: string,
-  slotNames: readonly string[],
-  start: (state: BlockState, A: Tensor, G: Tensor, step: number) => RefreshJob,
-): Loaded {
+export function load(saved: StateDict, { name, states, rule, rest, settings, refresher, ...parts }: Parts): void {
   const reader = new StateReader(name, saved);
   const [lr, steps] = [reader.rate('lr'), reader.count('steps')];
   const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' }).dataSync();
@@ -50,13 +26,23 @@ export function load(
     reader.problem('does not fit: rng is no state of a generator');
   const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
   const loaded = states.map(state =>
-    state.loaded(reader, name, slotNames, (one, A, G, step) => pending.push({ state: one, A, G, step })),
+    state.loaded(reader, name, rule.slots, (one, A, G, step) => pending.push({ state: one, A, G, step })),
   );
   const ofRest = reader.section('rest.');
-  if (rest === null && Object.keys(ofRest).length > 0) reader.problem('unexpected: rest.…, no parameter is unclaimed');
+  if (rest.optimizer === null && Object.keys(ofRest).length > 0)
+    reader.problem('unexpected: rest.…, no parameter is unclaimed');
+  if (pending.length > 0 && parts.communicator.size > 1)
+    reader.problem(
+      "does not fit: decompositions are under way in it, of refresh: 'background', which is for a process that trains alone",
+    );
   reader.finish();
   // All that may still fail comes first, and the rest's own check last: then nothing has been taken over yet.
-  for (const { state, A, G, step } of pending) state.job = start(state, A, G, step);
-  rest?.loadStateDict(ofRest);
-  return { lr, steps, rng, states: loaded };
+  for (const { state, A, G, step } of pending) state.job = refresher.start(state, A, G, step);
+  rest.optimizer?.loadStateDict(ofRest);
+  rest.loaded();
+  for (const [i, state] of states.entries()) state.become(loaded[i]!);
+  settings.lr = lr;
+  refresher.steps = steps;
+  parts.labels.setState(rng);
+  parts.demand.reset();
 }

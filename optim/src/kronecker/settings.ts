@@ -3,6 +3,7 @@
 import { gradientScale, type LossReduction, type Statistics } from '../curvature/factors.ts';
 import type { Refresher } from '../curvature/refresh.ts';
 import type { Route } from '../curvature/routes/route.ts';
+import type { FisherKind } from '../curvature/sources/fisher.ts';
 import type { KroneckerOptions } from './options.ts';
 import type { StepInfo } from './rule.ts';
 import type { BlockState } from './state.ts';
@@ -13,8 +14,7 @@ export class StepSettings implements StepInfo {
   factorDecay: number;
   factorEvery: number;
   readonly lossReduction: LossReduction;
-  /** Whether the gradients of the loss itself are those that make the factors. */
-  readonly fisherIsLoss: boolean;
+  readonly fisher: FisherKind;
   readonly route: Route | 'auto';
   readonly #refresher: Refresher<BlockState>;
 
@@ -24,9 +24,14 @@ export class StepSettings implements StepInfo {
     this.factorDecay = o.factorDecay ?? 0.9;
     this.factorEvery = o.factorEvery ?? 1;
     this.lossReduction = o.lossReduction ?? 'mean';
-    this.fisherIsLoss = (o.fisher ?? 'empirical') === 'empirical';
+    this.fisher = o.fisher ?? 'empirical';
     this.route = o.route ?? 'auto';
     this.#refresher = refresher;
+  }
+
+  /** Whether the gradients of the loss itself are those that make the factors. */
+  get fisherIsLoss(): boolean {
+    return this.fisher === 'empirical';
   }
 
   get isStatisticsStep(): boolean {
@@ -38,7 +43,7 @@ export class StepSettings implements StepInfo {
   }
 
   /** What makes the gradients in the factors those of one example's loss. */
-  scaleOf({ batch }: Statistics): number {
-    return this.fisherIsLoss ? gradientScale(batch, this.lossReduction) : 1;
+  scaleOf({ ownBatch }: Statistics): number {
+    return this.fisherIsLoss ? gradientScale(ownBatch, this.lossReduction) : 1;
   }
 }

@@ -12,12 +12,16 @@ import { scope, type Tensor, withSecondThread } from '@otimes/core';
 import { borrowGrad, held, onFailure, readsLater, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
+import type { Communicator } from '../curvature/communicator.ts';
+import { inTurns, type Turns } from '../curvature/exchange.ts';
 import { meanGradient } from '../curvature/factors.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
 import type { Refresher, RefreshJob } from '../curvature/refresh.ts';
 import { replaced, type Scalar } from '../curvature/scalar.ts';
+import type { Labels } from '../curvature/sources/labels.ts';
 import type { Stopwatch } from '../curvature/stopwatch.ts';
 import type { StepDemand } from './demand.ts';
+import { JointBatch, type WholeBatch } from './joint.ts';
 import { isOrdinary, Journal, largest, notFinite } from './journal.ts';
 import { type Active, type Plan, Planner } from './plan.ts';
 import type { Phase } from './report.ts';
@@ -41,6 +45,8 @@ export type Parts = {
   readonly refresher: Refresher<BlockState>;
   readonly demand: StepDemand;
   readonly rest: Rest;
+  readonly communicator: Communicator;
+  readonly labels: Labels;
   readonly watch: Stopwatch<Phase>;
 };
 
@@ -63,15 +69,21 @@ export class Stepper {
   /** Whether steps record the angle between gradient and update. */
   observes = false;
   readonly #parts: Parts;
+  readonly #check: () => void;
   readonly #planner: Planner;
+  /** Null in a process that trains alone. */
+  readonly #joint: JointBatch | null;
   #open: Open | null = null;
   /** How often a state was loaded. */
   #loads = 0;
 
-  constructor(parts: Parts) {
+  /** @param check throws for what makes a step impossible beyond what is found here */
+  constructor(parts: Parts, check: () => void) {
     const { name, isOurs, paths, rule, settings, demand } = parts;
     this.#parts = parts;
+    this.#check = check;
     this.#planner = new Planner(name, isOurs, paths, rule, settings, demand);
+    this.#joint = parts.communicator.size === 1 ? null : new JointBatch(parts, this.#planner);
   }
 
   /** After a state was loaded: what earlier steps have counted is gone. */
@@ -87,10 +99,34 @@ export class Stepper {
     });
   }
 
-  /** One step, as `KroneckerPreconditioner.step`. A promise where it waits for bases. */
+  /** One step, as `KroneckerPreconditioner.step`. A promise where it waits for bases, or for other processes. */
   step(): void | Promise<void> {
+    if (this.#joint !== null) return inTurns(this.#stepJointly(this.#joint));
+    this.#check();
     inOwnScope(() => this.#begin());
     if (this.#open !== null) return this.#end(this.#open);
+  }
+
+  /** The step of several processes. */
+  *#stepJointly(joint: JointBatch): Turns<void> {
+    const { demand, labels } = this.#parts;
+    const borrowed: Tensor[] = [];
+    demand.isStepOpen = true;
+    try {
+      const whole = yield* joint.whole(this.#check, borrowed);
+      const undo = whole.settle();
+      try {
+        inOwnScope(() => this.#finish(whole.active, whole.bases, new Array(whole.active.length).fill(null), whole));
+      } catch (error) {
+        undo();
+        throw error;
+      }
+      labels.next();
+    } finally {
+      demand.isStepOpen = false;
+      // What became the optimizer's is kept.
+      for (const x of borrowed) x.storage.release();
+    }
   }
 
   /** The step up to where values are awaited, or all of it. */
@@ -174,14 +210,25 @@ export class Stepper {
     return { bases, jobs };
   }
 
-  /** The step from where its bases are known. */
-  #finish(active: readonly Active[], bases: readonly Kfe[], jobs: readonly (RefreshJob | null)[]): void {
+  /**
+   * The step from where its bases are known.
+   *
+   * @param whole what several processes have together, in the place of this one's second moments and gradients of the rest
+   */
+  #finish(
+    active: readonly Active[],
+    bases: readonly Kfe[],
+    jobs: readonly (RefreshJob | null)[],
+    whole: WholeBatch | null = null,
+  ): void {
     const { states, watch, demand, refresher, isOurs } = this.#parts;
+    const squares = (one: Active, basis: Kfe, i: number) =>
+      whole === null ? this.#planner.squares(one.state, basis) : whole.squares[i]!;
     const plans = watch.time('precondition', () =>
-      active.map((one, i) => this.#planner.plan(one, bases[i]!, jobs[i]!)),
+      active.map((one, i) => this.#planner.plan(one, bases[i]!, jobs[i]!, squares(one, bases[i]!, i))),
     );
     const journal = watch.time('rest', () => this.#journal(plans));
-    const stepRest = () => watch.time('rest', () => this.#stepRest(journal));
+    const stepRest = () => watch.time('rest', () => this.#stepRest(journal, whole));
     try {
       // What may fail comes first, as a rest or a rule of the program may. Before the latter there is a journal.
       if (isOurs) stepRest();
@@ -223,11 +270,16 @@ export class Stepper {
   }
 
   /** The step of what no block has. */
-  #stepRest(journal: Journal | null): void {
+  #stepRest(journal: Journal | null, whole: WholeBatch | null): void {
     const { states, rest, rule, settings } = this.#parts;
-    const isSum = settings.lossReduction === 'sum';
-    const batch = states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
-    rest.step(rule.gain, journal, isSum ? batch : null);
+    const { lossReduction } = settings;
+    const batch = whole?.batch ?? states.find(({ statistics }) => statistics !== null)?.statistics?.batch ?? 1;
+    const own = whole === null && lossReduction === 'mean';
+    const seen = (p: Parameter) => {
+      const g = whole === null ? borrowGrad(p) : (whole.gradients.get(p) ?? null);
+      return g && meanGradient(g, batch, lossReduction);
+    };
+    rest.step(rule.gain, journal, own ? null : seen);
   }
 
   /** The updates of all blocks that have not stepped at once. All that the rule says is checked. */
@@ -257,7 +309,7 @@ export class Stepper {
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
-  #propose({ state, inBasis, raw, averages, basis }: Plan): Proposal | null {
+  #propose({ state, inBasis, cameInBasis, raw, averages, basis }: Plan): Proposal | null {
     const { name, rule, settings } = this.#parts;
     const before = state.kfe;
     state.isFresh = before !== basis;
@@ -265,12 +317,12 @@ export class Stepper {
     const { graftedAt } = state;
     let gradient: Tensor;
     if (before === basis) {
-      gradient = inBasis?.D ?? basis.project(raw);
-      state.reconsiderRoute(inBasis !== null);
+      gradient = inBasis ? raw : basis.project(raw);
+      state.reconsiderRoute(cameInBasis);
     } else {
       const rotation = before === null ? null : before.rotationTo(basis);
       this.#takeOver(state, basis, rotation);
-      gradient = inBasis === null ? basis.project(raw) : rotate(raw, rotation!);
+      gradient = inBasis ? rotate(raw, rotation!) : basis.project(raw);
     }
     // A new basis stays, whatever a check says, and so do moments that start at zero in it.
     const { count } = state;

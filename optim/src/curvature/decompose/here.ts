@@ -9,7 +9,7 @@ import type { NdArray } from 'ndarray';
 import { checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
-type Task = {
+export type Task = {
   readonly A: Tensor;
   readonly G: Tensor;
   readonly sizes: readonly [number, number];
@@ -27,6 +27,7 @@ const COPIES = 4;
 /** Bytes that one matrix of float64 may have. */
 const LARGEST = 2 ** 32;
 
+/** Computes bases of factors by an eigensolver. */
 export class Decomposer {
   readonly #name: string;
   readonly #solve: Eigensolver;
@@ -34,7 +35,10 @@ export class Decomposer {
   readonly #announced = new Set<string>();
   #rate = RATE;
 
-  /** @param name of the optimizer, for messages */
+  /**
+   * @param name of the optimizer, for messages
+   * @param refreshEvery after how many steps it is done again, which messages tell
+   */
   constructor(name: string, solve: Eigensolver, refreshEvery: number) {
     this.#name = name;
     this.#solve = solve;

@@ -9,11 +9,14 @@ import type { LossReduction, Sample, Use } from '../factors.ts';
 import { inOwnScope } from '../own-scope.ts';
 import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
 
-type CaptureOptions = {
+/** Which gradients `capture` hands on. */
+export type CaptureOptions = {
+  /** 'empirical': those of the loss. The other two: of labels that are drawn, or of columns of the loss Hessian. */
   readonly fisher: FisherKind;
   /** Needed unless `fisher` is 'empirical'. */
   readonly loss: FisherLoss | undefined;
   readonly lossReduction: LossReduction;
+  /** Draws the labels of 'sampled'. */
   readonly rng: Generator;
 };
 
@@ -38,7 +41,7 @@ const BORROWS = { borrows: true };
 type Passage = { readonly sink: LayerSink; readonly call: number; readonly input: Tensor; readonly output: Tensor };
 
 /**
- * Registers the hooks. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
+ * Registers the hooks of sinks, `Recorder`s say, on a model; the handle removes them. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
  * backward follows, and `grad`, whose gradients are for looking at, leave no trace. Where a step needs nothing, they do
  * nothing.
  */

@@ -8,7 +8,7 @@ import { type Sample, Statistics, type Use } from '../factors.ts';
 import type { LayerCurvature } from '../layer.ts';
 import { inOwnScope } from '../own-scope.ts';
 import { type Frame, isAffineIn, type TurnedSink } from '../routes/affine.ts';
-import type { Stopwatch } from '../stopwatch.ts';
+import { Stopwatch } from '../stopwatch.ts';
 import type { LayerSink, Need } from './activations.ts';
 
 /** What is wanted of the statistics of a layer. It is asked in forward and backward passes. */
@@ -27,6 +27,10 @@ export interface Demand<L extends LayerCurvature> {
   begins(pass: number): void;
 }
 
+/**
+ * Makes `layer.statistics` of what `capture` hands to it in backward passes. Whoever takes them calls `layer.dropStatistics()`; a pass
+ * before that is another part of the same batch, and one that throws leaves nothing.
+ */
 export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink {
   readonly layer: L;
   readonly #demand: Demand<L>;
@@ -35,8 +39,16 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
   /** For messages. */
   readonly #where: string;
 
-  /** @param name whose recorder it is, for messages */
-  constructor(name: string, layer: L, demand: Demand<L>, watch: Stopwatch<'statistics'>) {
+  /**
+   * @param name whose recorder it is, for messages
+   * @param watch adds up the time that it takes
+   */
+  constructor(
+    name: string,
+    layer: L,
+    demand: Demand<L>,
+    watch: Stopwatch<'statistics'> = new Stopwatch({ statistics: 0 }),
+  ) {
     this.layer = layer;
     this.#demand = demand;
     this.#watch = watch;
