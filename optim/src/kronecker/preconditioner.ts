@@ -213,7 +213,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Lets steps also record the angle between gradient and update, for `report()`; it costs a few passes over both. */
   observe(on = true): void {
     checkArgument(`${this.#name}.observe`, 'on', on, aBoolean);
-    this.#stepper.observes = on;
+    this.#stepper.updater.observes = on;
   }
 
   /**
@@ -237,7 +237,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override loadStateDict(saved: StateDict): void {
     this.#parts.demand.checkNoStepOpen('loadStateDict()');
     load(saved, this.#parts);
-    this.#stepper.loaded();
+    this.#stepper.updater.loaded();
   }
 
   /** Name, rates, and a line for each block and parameter. */

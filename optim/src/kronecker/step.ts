@@ -8,28 +8,27 @@
  * keeps is written in place, or replaced as a whole with the basis.
  */
 
-import { scope, type Tensor, withSecondThread } from '@otimes/core';
-import { borrowGrad, held, onFailure, readsLater, versionOf } from '@otimes/core/extend';
+import { scope, type Tensor } from '@otimes/core';
+import { borrowGrad, held, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
+import type { Kfe } from '../curvature/basis.ts';
 import type { Communicator } from '../curvature/communicator.ts';
 import { inTurns, type Turns } from '../curvature/exchange.ts';
 import { meanGradient } from '../curvature/factors.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
 import type { Refresher, RefreshJob } from '../curvature/refresh.ts';
-import { replaced, type Scalar } from '../curvature/scalar.ts';
 import type { Labels } from '../curvature/sources/labels.ts';
 import type { Stopwatch } from '../curvature/stopwatch.ts';
 import type { StepDemand } from './demand.ts';
 import { JointBatch, type WholeBatch } from './joint.ts';
-import { isOrdinary, Journal, largest, notFinite } from './journal.ts';
+import { Journal } from './journal.ts';
 import { type Active, type Plan, Planner } from './plan.ts';
 import type { Phase } from './report.ts';
 import type { Rest } from './rest.ts';
-import type { Proposal, Rule } from './rule.ts';
-import { checkBlockSlots, checkedStepped, checkedUpdate, checkNothing, checkProposals } from './rule-check.ts';
+import type { Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
+import { Updater } from './updater.ts';
 
 /** What an optimizer is made of. */
 export type Parts = {
@@ -66,37 +65,22 @@ type Held = readonly [p: Parameter, gradient: Tensor | null, version: number];
 type Open = Waiting | { readonly active: null };
 
 export class Stepper {
-  /** Whether steps record the angle between gradient and update. */
-  observes = false;
+  readonly updater: Updater;
   readonly #parts: Parts;
   readonly #check: () => void;
   readonly #planner: Planner;
   /** Null in a process that trains alone. */
   readonly #joint: JointBatch | null;
   #open: Open | null = null;
-  /** How often a state was loaded. */
-  #loads = 0;
 
   /** @param check throws for what makes a step impossible beyond what is found here */
   constructor(parts: Parts, check: () => void) {
     const { name, isOurs, paths, rule, settings, demand } = parts;
     this.#parts = parts;
+    this.updater = new Updater(parts);
     this.#check = check;
     this.#planner = new Planner(name, isOurs, paths, rule, settings, demand);
     this.#joint = parts.communicator.size === 1 ? null : new JointBatch(parts, this.#planner);
-  }
-
-  /** After a state was loaded: what earlier steps have counted is gone. */
-  loaded(): void {
-    this.#loads++;
-  }
-
-  /** Undoes what was counted of work that a device refuses, when it tells so. */
-  #onFailure(x: Tensor, undo: () => void): void {
-    const loads = this.#loads;
-    onFailure(x, () => {
-      if (this.#loads === loads) undo();
-    });
   }
 
   /** One step, as `KroneckerPreconditioner.step`. A promise where it waits for bases, or for other processes. */
@@ -146,7 +130,7 @@ export class Stepper {
     }
     this.#finish(active, bases, jobs);
     if (this.#parts.refresher.isReading) this.#open = { active: null };
-    else watch.time('refresh', () => scope(() => this.#takeArrivals()));
+    else watch.time('refresh', () => scope(() => this.updater.takeArrivals()));
   }
 
   /** Waits, and does the rest of the step. */
@@ -156,7 +140,7 @@ export class Stepper {
     try {
       if (open.active !== null) await this.#finishLater(open);
       await refresher.reads();
-      inOwnScope(() => this.#takeArrivals());
+      inOwnScope(() => this.updater.takeArrivals());
     } finally {
       this.#open = null;
       demand.isStepOpen = false;
@@ -232,9 +216,9 @@ export class Stepper {
     try {
       // What may fail comes first, as a rest or a rule of the program may. Before the latter there is a journal.
       if (isOurs) stepRest();
-      const proposals = watch.time('precondition', () => this.#proposals(plans));
+      const proposals = watch.time('precondition', () => this.updater.proposals(plans));
       if (!isOurs) stepRest();
-      watch.time('precondition', () => this.#applyAll(plans, proposals, journal));
+      watch.time('precondition', () => this.updater.apply(plans, proposals, journal));
     } catch (error) {
       journal?.restore();
       throw error;
@@ -250,7 +234,7 @@ export class Stepper {
     const { steps } = refresher;
     refresher.steps++;
     const [first] = this.#parts.paths.keys();
-    this.#onFailure(first!, () => {
+    this.updater.onFailure(first!, () => {
       refresher.steps = steps;
     });
   }
@@ -281,140 +265,6 @@ export class Stepper {
     };
     rest.step(rule.gain, journal, own ? null : seen);
   }
-
-  /** The updates of all blocks that have not stepped at once. All that the rule says is checked. */
-  #proposals(plans: readonly Plan[]): readonly Proposal[] {
-    const { name, isOurs, rule, settings } = this.#parts;
-    for (const { state, squares } of plans) state.squares = squares;
-    const proposals: Proposal[] = [];
-    for (const plan of plans) {
-      const proposal = this.#propose(plan);
-      if (proposal !== null) proposals.push(proposal);
-    }
-    checkNothing(name, 'together()', rule.together?.(proposals, settings));
-    if (isOurs) return proposals;
-    checkProposals(name, proposals);
-    for (const { state } of plans) checkBlockSlots(name, rule, state);
-    return proposals;
-  }
-
-  #applyAll(plans: readonly Plan[], proposals: readonly Proposal[], journal: Journal | null): void {
-    const decayed = new Set<Parameter>();
-    for (const { state, gradient, update, scale } of proposals) {
-      if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
-      this.#apply(state, update, scale, decayed);
-    }
-    if (journal !== null) for (const { state, raw } of plans) if (!readsLater(raw)) this.#checkStepped(state);
-    for (const { state, job } of plans) if (job !== null) state.job = job;
-  }
-
-  /** Takes over averages and basis, and computes the update; null where the step was made at once. */
-  #propose({ state, inBasis, cameInBasis, raw, averages, basis }: Plan): Proposal | null {
-    const { name, rule, settings } = this.#parts;
-    const before = state.kfe;
-    state.isFresh = before !== basis;
-    if (averages !== null) state.setFactors(averages);
-    const { graftedAt } = state;
-    let gradient: Tensor;
-    if (before === basis) {
-      gradient = inBasis ? raw : basis.project(raw);
-      state.reconsiderRoute(cameInBasis);
-    } else {
-      const rotation = before === null ? null : before.rotationTo(basis);
-      this.#takeOver(state, basis, rotation);
-      gradient = inBasis ? rotate(raw, rotation!) : basis.project(raw);
-    }
-    // A new basis stays, whatever a check says, and so do moments that start at zero in it.
-    const { count } = state;
-    this.#onFailure(raw, () => Object.assign(state, { count, graftedAt }));
-    if (settings.lossReduction === 'sum') gradient = meanGradient(gradient, state.statistics!.batch, 'sum');
-    const weight = rule.stepInBasis === undefined || this.observes ? null : state.residentWeight();
-    if (weight !== null) {
-      const lr = settings.lr * state.lrRatio;
-      const keep = 1 - lr * settings.weightDecay;
-      if (checkedStepped(name, state, rule.stepInBasis!(state, gradient, weight, lr, keep, settings))) {
-        // With a learning rate of 0 the parameters are what they were, to the last bit.
-        if (lr !== 0) state.deferParameters();
-        return null;
-      }
-    }
-    const update = checkedUpdate(name, 'direction', state, gradient, rule.direction(state, gradient, settings));
-    return { state, gradient, update, scale: state.graft };
-  }
-
-  /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */
-  #takeOver(state: BlockState, basis: Kfe, rotation: Rotation | null): void {
-    const { name, rule, settings, refresher } = this.#parts;
-    // With a learning rate of 0 the parameters are what they were, to the last bit.
-    state.turn(basis, settings.lr * state.lrRatio === 0 ? null : rotation);
-    refresher.done++;
-    checkNothing(name, 'refreshed()', rule.refreshed(state, rotation));
-    state.chooseRoute(settings.route);
-  }
-
-  /** Parameters ← (1 − lr · weightDecay) parameters − lr · scale · update, in whichever coordinates they are kept. */
-  #apply(state: BlockState, update: Tensor, scale: Scalar, decayed: Set<Parameter>): void {
-    if (typeof scale !== 'number') {
-      this.#apply(state, update.mul(scale), 1, decayed);
-      return;
-    }
-    const { settings } = this.#parts;
-    const lr = settings.lr * state.lrRatio;
-    const keep = 1 - lr * settings.weightDecay;
-    if (lr === 0) return;
-    const weight = state.residentWeight();
-    if (weight !== null) {
-      weight.addScaled_(update, -lr * scale, keep);
-      state.deferParameters();
-      return;
-    }
-    // Once a step: the groups of a convolution share their parameters.
-    for (const p of state.block.parameters) {
-      if (keep === 1 || decayed.has(p)) continue;
-      p.scale_(keep);
-      decayed.add(p);
-    }
-    state.block.add(state.kfe!.unproject(update), -lr * scale);
-  }
-
-  /** Throws if a step has left something in a block that is not finite. */
-  #checkStepped(state: BlockState): void {
-    const { name } = this.#parts;
-    let size = 0;
-    for (const [slot, value] of state.slots) {
-      const most = largest(value);
-      if (!Number.isFinite(most)) throw notFinite(name, `new ${slot}`, state.label);
-      size = Math.max(size, most);
-    }
-    state.isOrdinary = isOrdinary(size, 2);
-    let most = Math.max(...state.weights.map(largest));
-    // Parameters that come from a weight in the basis need a look of their own only near the end of the range.
-    if (most > 1e30) most = Math.max(...state.block.parameters.map(largest));
-    if (!Number.isFinite(most)) throw notFinite(name, 'update of the weights', state.label);
-  }
-
-  /**
-   * Lets bases take over that came in from the background: between two steps, so that no gradient has to turn. So no
-   * decomposition competes for a core with the second thread here.
-   */
-  #takeArrivals(): void {
-    const arrived = this.#parts.refresher.arrived();
-    if (arrived.length === 0) return;
-    withSecondThread(() => {
-      for (const state of arrived) this.#takeArrival(state);
-    });
-  }
-
-  #takeArrival(state: BlockState): void {
-    const arrival = this.#parts.refresher.arrival(state);
-    state.isFresh = false;
-    if (arrival === null) return;
-    try {
-      this.#takeOver(state, arrival.kfe, arrival.rotation);
-    } finally {
-      state.keep();
-    }
-  }
 }
 
 function heldBy(p: Parameter): Held {
@@ -424,10 +274,3 @@ function heldBy(p: Parameter): Held {
 
 const isKnown = (bases: readonly (Kfe | Promise<Kfe>)[]): bases is readonly Kfe[] =>
   !bases.some(basis => basis instanceof Promise);
-
-/** In the place of the one before. */
-function cosine(x: Tensor, y: Tensor, before: Scalar | null): Scalar {
-  const product = x.mul(y).sum();
-  if (readsLater(product)) return replaced(before, product.div(x.norm().mul(y.norm())));
-  return product.item() / (x.norm().item() * y.norm().item());
-}
