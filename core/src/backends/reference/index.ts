@@ -1,19 +1,20 @@
 /** The reference backend: plain typed arrays and plain loops. Slow and obviously right; the twin of every fast backend. */
 
 import type { Backend } from '../backend.ts';
+import { ABSENT } from '../parts.ts';
 import * as check from './check.ts';
 import * as elementwise from './elementwise.ts';
-import * as conv from './layers/conv.ts';
 import * as loss from './layers/loss.ts';
-import * as norm from './layers/norm.ts';
-import * as pool from './layers/pool.ts';
 import * as memory from './memory.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
 import * as select from './select.ts';
 import * as update from './update.ts';
 
-/** Every kernel, as a function that needs no backend. These files export kernels and nothing else. */
+/**
+ * Every kernel, as a function that needs no backend, but for those that come with their operations. These files export kernels and
+ * nothing else.
+ */
 export const kernels = {
   ...memory,
   ...elementwise,
@@ -21,11 +22,9 @@ export const kernels = {
   ...select,
   ...update,
   ...product,
-  ...conv,
-  ...pool,
-  ...norm,
   ...loss,
   ...check,
+  ...ABSENT,
 };
 
 export interface ReferenceBackend extends Backend {

@@ -3,14 +3,15 @@
 import { type Shape, sizeOf } from '../../../shape.ts';
 import type { Operand } from '../../backend.ts';
 import * as reference from '../../reference/layers/norm.ts';
-import { type Context, empty } from '../context.ts';
+import { empty } from '../context.ts';
 import { binary } from '../elementwise.ts';
+import { contextIn, type WasmBackend } from '../index.ts';
 import { rowMajor } from '../memory.ts';
 import { reduce } from '../reduce.ts';
 import { addressOf, inMemory } from '../region.ts';
 
 export function normalize(
-  c: Context,
+  this: WasmBackend,
   x: Operand,
   weight: Operand,
   bias: Operand | null,
@@ -19,6 +20,7 @@ export function normalize(
   mean: Operand,
   variance: Operand,
 ): void {
+  const c = contextIn(this);
   const groups = groupsOf(x.shape, mean.shape);
   if (groups === null || ![out, mean, variance].every(inMemory))
     return reference.normalize(x, weight, bias, eps, out, mean, variance);
@@ -41,7 +43,7 @@ export function normalize(
 }
 
 export function normalizeInputGrad(
-  c: Context,
+  this: WasmBackend,
   gy: Operand,
   x: Operand,
   weight: Operand,
@@ -50,6 +52,7 @@ export function normalizeInputGrad(
   variance: Operand,
   out: Operand,
 ): void {
+  const c = contextIn(this);
   const groups = groupsOf(x.shape, mean.shape);
   if (groups === null || ![out, mean, variance].every(inMemory))
     return reference.normalizeInputGrad(gy, x, weight, eps, mean, variance, out);
@@ -71,7 +74,7 @@ export function normalizeInputGrad(
 }
 
 export function normalizeWeightGrad(
-  c: Context,
+  this: WasmBackend,
   gy: Operand,
   x: Operand,
   eps: number,
@@ -79,6 +82,7 @@ export function normalizeWeightGrad(
   variance: Operand,
   out: Operand,
 ): void {
+  const c = contextIn(this);
   const groups = groupsOf(x.shape, mean.shape);
   if (groups === null || ![out, mean, variance].every(inMemory))
     return reference.normalizeWeightGrad(gy, x, eps, mean, variance, out);

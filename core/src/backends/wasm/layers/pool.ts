@@ -4,25 +4,34 @@ import type { Shape } from '../../../shape.ts';
 import type { Window } from '../../../window.ts';
 import type { Operand } from '../../backend.ts';
 import * as reference from '../../reference/layers/pool.ts';
-import type { Context } from '../context.ts';
+import { contextIn, type WasmBackend } from '../index.ts';
 import { rowMajor } from '../memory.ts';
 import { addressOf, inMemory } from '../region.ts';
 
-export function maxPoolIndex(c: Context, x: Operand, out: Operand, window: Window): void {
+export function maxPoolIndex(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
+  const c = contextIn(this);
   const run = c.layer.maxPoolIndex[x.dtype];
   if (run === undefined || !inMemory(out)) return reference.maxPoolIndex(x, out, window);
   const planes = rowMajor(c, x);
   run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(out));
 }
 
-export function avgPool(c: Context, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+export function avgPool(this: WasmBackend, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+  const c = contextIn(this);
   const run = c.layer.avgPool[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.avgPool(x, out, window, countIncludePad);
   const planes = rowMajor(c, x);
   run(...poolSizes(x.shape, out.shape, window), countIncludePad ? 1 : 0, addressOf(planes), addressOf(out));
 }
 
-export function avgPoolGrad(c: Context, gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+export function avgPoolGrad(
+  this: WasmBackend,
+  gy: Operand,
+  out: Operand,
+  window: Window,
+  countIncludePad: boolean,
+): void {
+  const c = contextIn(this);
   const run = c.layer.avgPoolGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.avgPoolGrad(gy, out, window, countIncludePad);
   const grads = rowMajor(c, gy);
