@@ -20,11 +20,13 @@ export {
   type KernelOptions,
   Kernels,
   type Layer,
+  type Loaded,
   type Override,
 } from './instance.ts';
 export { Handle, Tracker, type TrackerOptions, type TrackerStats } from './lifetime.ts';
 export { instantiateLinalg } from './linalg.ts';
 export { Memory, type MemoryOptions } from './memory.ts';
+export { images, normalize, type Part, type PartExports } from './parts.ts';
 export { OutOfMemory, Pool, type PoolStats } from './pool.ts';
 export { sharedVariant } from './shared.ts';
 export type { ThreadOptions } from './threads/group.ts';

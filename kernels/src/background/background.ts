@@ -6,7 +6,7 @@
 import { host as ownHost } from '#host';
 import { type Variant, variants } from '../features.ts';
 import type { Host, HostWorker } from '../host.ts';
-import { compiled } from '../instance.ts';
+import { kernelsModule } from '../instance.ts';
 import { linalgModule } from '../linalg.ts';
 import { layoutOf, type Message, STATUS, type Start, TEXT, WORKER } from './worker.ts';
 
@@ -124,7 +124,7 @@ export class EighWorker {
     this.#late = late;
     this.#patience = patience;
     const data: Start = {
-      kernels: compiled(variant, false),
+      kernels: kernelsModule(variant),
       linalg: linalgModule(variant),
       words: this.#words.buffer,
     };

@@ -561,30 +561,6 @@ export type Exports = {
   readonly squaredErrorBackward_f32: (n: number, a: number, b: number, scale: number, out: number) => void;
   /** out ← scale · (a − b). */
   readonly squaredErrorBackward_f64: (n: number, a: number, b: number, scale: number, out: number) => void;
-  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
-  readonly layerNorm_f32: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
-  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
-  readonly layerNorm_f64: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
-  /** out ← the gradient by x. */
-  readonly layerNormBackward_f32: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
-  /** out ← the gradient by x. */
-  readonly layerNormBackward_f64: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
-  /** dw, db ← the gradients by w and b. */
-  readonly layerNormWeights_f32: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
-  /** dw, db ← the gradients by w and b. */
-  readonly layerNormWeights_f64: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
-  /** mean, variance (with 1/n) ← those of each channel. */
-  readonly batchStats_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
-  /** mean, variance (with 1/n) ← those of each channel. */
-  readonly batchStats_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
-  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
-  readonly batchNorm_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
-  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
-  readonly batchNorm_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
-  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
-  readonly batchNormBackward_f32: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
-  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
-  readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
   /** out[o, i, :] ← x[o, index[i], :]. Indices are not checked, here and below. */
   readonly indexSelect_bool: (outer: number, length: number, inner: number, count: number, x: number, index: number, out: number) => void;
   /** out[o, i, :] ← x[o, index[i], :]. Indices are not checked, here and below. */
@@ -619,6 +595,30 @@ export type Exports = {
   readonly firstNotFinite_f32: (n: number, x: number) => number;
   /** Returns the position of the first element that is NaN or infinite, or −1. */
   readonly firstNotFinite_f64: (n: number, x: number) => number;
+  /** Bytes of scratch that each convolution needs; at least `gemmScratch()`. */
+  readonly convScratch: () => number;
+  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
+   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
+  readonly sgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
+  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
+   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
+  readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
+  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
+  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** Bytes of scratch that each product needs. */
+  readonly gemmScratch: () => number;
+  /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
+   * bytes. For modules that import it. */
+  readonly sproduct: (m: number, n: number, k: number, a: number, ar: number, ac: number, b: number, br: number, bc: number, c: number, cr: number, from: number, fr: number, scratch: number) => void;
+  /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
+   * bytes. For modules that import it. */
+  readonly dproduct: (m: number, n: number, k: number, a: number, ar: number, ac: number, b: number, br: number, bc: number, c: number, cr: number, from: number, fr: number, scratch: number) => void;
+};
+
+/** What the module images exports: byte addresses, lengths in elements, nothing checked. */
+export type ImagesExports = {
   /** out ← x ∗ weights. Here and below sums of float32 run in float32. NOTE: the zeros around a plane are multiplied as its
    * pixels are, so a weight, or for its gradient a gy, that is NaN or infinite makes a NaN there too. */
   readonly convForward_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, weights: number, out: number, scratch: number) => void;
@@ -665,20 +665,34 @@ export type Exports = {
   readonly avgPoolGrad_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
   /** out ← the transpose of avgPool. */
   readonly avgPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
-  /** Bytes of scratch that each convolution needs; at least `gemmScratch()`. */
-  readonly convScratch: () => number;
-  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
-   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
-  readonly sgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
-   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
-  readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** Bytes of scratch that each product needs. */
-  readonly gemmScratch: () => number;
+};
+
+/** What the module normalize exports: byte addresses, lengths in elements, nothing checked. */
+export type NormalizeExports = {
+  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
+  readonly layerNorm_f32: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
+  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
+  readonly layerNorm_f64: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
+  /** out ← the gradient by x. */
+  readonly layerNormBackward_f32: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
+  /** out ← the gradient by x. */
+  readonly layerNormBackward_f64: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
+  /** dw, db ← the gradients by w and b. */
+  readonly layerNormWeights_f32: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
+  /** dw, db ← the gradients by w and b. */
+  readonly layerNormWeights_f64: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
+  /** mean, variance (with 1/n) ← those of each channel. */
+  readonly batchStats_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
+  /** mean, variance (with 1/n) ← those of each channel. */
+  readonly batchStats_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
+  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
+  readonly batchNorm_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
+  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
+  readonly batchNorm_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
+  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
+  readonly batchNormBackward_f32: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
+  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
+  readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
 };
 
 /** What the module linalg exports: byte addresses, lengths in elements, nothing checked. */

@@ -1,5 +1,6 @@
 /** Convolution and patches on the `wasm` backend. */
 
+import { images } from '@otimes/kernels';
 import { bytesPerElement } from '../../../dtype.ts';
 import { type Shape, sizeOf } from '../../../shape.ts';
 import { type Window, windowsIn } from '../../../window.ts';
@@ -12,6 +13,9 @@ import { contextIn, type WasmBackend } from '../index.ts';
 import { assign, fill, rowMajor } from '../memory.ts';
 import { gram } from '../product.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { kernelsOf } from './load.ts';
+
+const kernels = kernelsOf(images, ['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram']);
 
 export function convForward(
   this: WasmBackend,
@@ -22,7 +26,7 @@ export function convForward(
   geometry: ConvGeometry,
 ): void {
   const c = contextIn(this);
-  const run = c.layer.convForward[out.dtype];
+  const run = kernels(c).convForward[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.convForward(x, w, bias, out, geometry);
   const [images, weights] = [rowMajor(c, x), rowMajor(c, w)];
   const sizes = convSizes(x.shape, w.shape, out.shape, geometry);
@@ -32,7 +36,7 @@ export function convForward(
 
 export function convInputGrad(this: WasmBackend, gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
   const c = contextIn(this);
-  const run = c.layer.convInputGrad[out.dtype];
+  const run = kernels(c).convInputGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.convInputGrad(gy, w, out, geometry);
   const [grads, weights] = [rowMajor(c, gy), rowMajor(c, w)];
   const sizes = convSizes(out.shape, w.shape, gy.shape, geometry);
@@ -41,7 +45,7 @@ export function convInputGrad(this: WasmBackend, gy: Operand, w: Operand, out: O
 
 export function convWeightGrad(this: WasmBackend, x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
   const c = contextIn(this);
-  const run = c.layer.convWeightGrad[out.dtype];
+  const run = kernels(c).convWeightGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.convWeightGrad(x, gy, out, geometry);
   const [images, grads] = [rowMajor(c, x), rowMajor(c, gy)];
   const sizes = convSizes(x.shape, out.shape, gy.shape, geometry);
@@ -50,7 +54,7 @@ export function convWeightGrad(this: WasmBackend, x: Operand, gy: Operand, out: 
 
 export function unfold(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
   const c = contextIn(this);
-  const run = c.layer.unfold[out.dtype];
+  const run = kernels(c).unfold[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.unfold(x, out, window);
   const images = rowMajor(c, x);
   run(...patchSizes(x.shape, window), addressOf(images), addressOf(out));
@@ -58,7 +62,7 @@ export function unfold(this: WasmBackend, x: Operand, out: Operand, window: Wind
 
 export function fold(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
   const c = contextIn(this);
-  const run = c.layer.fold[out.dtype];
+  const run = kernels(c).fold[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.fold(x, out, window);
   const patches = rowMajor(c, x);
   run(...patchSizes(out.shape, window), addressOf(patches), addressOf(out));
@@ -66,7 +70,7 @@ export function fold(this: WasmBackend, x: Operand, out: Operand, window: Window
 
 export function patchGram(this: WasmBackend, x: Operand, out: Operand, window: Window, ones: boolean): void {
   const c = contextIn(this);
-  const run = c.layer.patchGram[out.dtype];
+  const run = kernels(c).patchGram[out.dtype];
   if (run === undefined || !inMemory(out) || out.shape[0] === 0) return gramOfPatches(this, x, out, window, ones);
   const images = rowMajor(c, x);
   const [kh, kw] = window.kernel;

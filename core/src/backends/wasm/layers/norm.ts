@@ -1,5 +1,6 @@
 /** Normalisation on the `wasm` backend. */
 
+import { normalize as module } from '@otimes/kernels';
 import { type Shape, sizeOf } from '../../../shape.ts';
 import type { Operand } from '../../backend.ts';
 import * as reference from '../../reference/layers/norm.ts';
@@ -9,6 +10,16 @@ import { contextIn, type WasmBackend } from '../index.ts';
 import { rowMajor } from '../memory.ts';
 import { reduce } from '../reduce.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { kernelsOf } from './load.ts';
+
+const kernels = kernelsOf(module, [
+  'layerNorm',
+  'layerNormBackward',
+  'layerNormWeights',
+  'batchStats',
+  'batchNorm',
+  'batchNormBackward',
+]);
 
 export function normalize(
   this: WasmBackend,
@@ -31,11 +42,11 @@ export function normalize(
   const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
   if (groups.kind === 'rows') {
     const { rows, cols } = groups;
-    c.layer.layerNorm[x.dtype]!(rows, cols, px, pw, pb, eps, po, pm, pv);
+    kernels(c).layerNorm[x.dtype]!(rows, cols, px, pw, pb, eps, po, pm, pv);
   } else {
     const { outer, channels, inner } = groups;
-    c.layer.batchStats[x.dtype]!(outer, channels, inner, px, pm, pv);
-    c.layer.batchNorm[x.dtype]!(outer, channels, inner, px, pm, pv, eps, pw, pb, po);
+    kernels(c).batchStats[x.dtype]!(outer, channels, inner, px, pm, pv);
+    kernels(c).batchNorm[x.dtype]!(outer, channels, inner, px, pm, pv, eps, pw, pb, po);
   }
   if (affine) return;
   binary(c, 'mul', out, weight, out);
@@ -66,10 +77,10 @@ export function normalizeInputGrad(
   const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
   if (groups.kind === 'rows') {
     const { rows, cols } = groups;
-    c.layer.layerNormBackward[x.dtype]!(rows, cols, pg, px, pw, eps, pm, pv, po);
+    kernels(c).layerNormBackward[x.dtype]!(rows, cols, pg, px, pw, eps, pm, pv, po);
   } else {
     const { outer, channels, inner } = groups;
-    c.layer.batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, pw, 1, po, 0, 0);
+    kernels(c).batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, pw, 1, po, 0, 0);
   }
 }
 
@@ -91,7 +102,7 @@ export function normalizeWeightGrad(
     if (groups.kind !== 'rows') return reference.normalizeWeightGrad(gy, x, eps, mean, variance, out);
     const [source, normal] = [rowMajor(c, x), empty(c, x)];
     const [px, pn, pm, pv] = [addressOf(source), addressOf(normal), addressOf(mean), addressOf(variance)];
-    c.layer.layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
+    kernels(c).layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
     binary(c, 'mul', normal, gy, normal);
     const lead = x.shape.length - out.shape.length;
     const axes = x.shape.flatMap((n, i) => (i < lead || out.shape[i - lead] !== n ? [i] : []));
@@ -102,10 +113,10 @@ export function normalizeWeightGrad(
   const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
   if (groups.kind === 'rows') {
     const { rows, cols } = groups;
-    c.layer.layerNormWeights[x.dtype]!(rows, cols, pg, px, eps, pm, pv, po, 0);
+    kernels(c).layerNormWeights[x.dtype]!(rows, cols, pg, px, eps, pm, pv, po, 0);
   } else {
     const { outer, channels, inner } = groups;
-    c.layer.batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, 0, 1, 0, po, 0);
+    kernels(c).batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, 0, 1, 0, po, 0);
   }
 }
 

@@ -1,5 +1,6 @@
 /** Pooling on the `wasm` backend. */
 
+import { images } from '@otimes/kernels';
 import type { Shape } from '../../../shape.ts';
 import type { Window } from '../../../window.ts';
 import type { Operand } from '../../backend.ts';
@@ -7,10 +8,13 @@ import * as reference from '../../reference/layers/pool.ts';
 import { contextIn, type WasmBackend } from '../index.ts';
 import { rowMajor } from '../memory.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { kernelsOf } from './load.ts';
+
+const kernels = kernelsOf(images, ['maxPoolIndex', 'avgPool', 'avgPoolGrad']);
 
 export function maxPoolIndex(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
   const c = contextIn(this);
-  const run = c.layer.maxPoolIndex[x.dtype];
+  const run = kernels(c).maxPoolIndex[x.dtype];
   if (run === undefined || !inMemory(out)) return reference.maxPoolIndex(x, out, window);
   const planes = rowMajor(c, x);
   run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(out));
@@ -18,7 +22,7 @@ export function maxPoolIndex(this: WasmBackend, x: Operand, out: Operand, window
 
 export function avgPool(this: WasmBackend, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
   const c = contextIn(this);
-  const run = c.layer.avgPool[out.dtype];
+  const run = kernels(c).avgPool[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.avgPool(x, out, window, countIncludePad);
   const planes = rowMajor(c, x);
   run(...poolSizes(x.shape, out.shape, window), countIncludePad ? 1 : 0, addressOf(planes), addressOf(out));
@@ -32,7 +36,7 @@ export function avgPoolGrad(
   countIncludePad: boolean,
 ): void {
   const c = contextIn(this);
-  const run = c.layer.avgPoolGrad[out.dtype];
+  const run = kernels(c).avgPoolGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.avgPoolGrad(gy, out, window, countIncludePad);
   const grads = rowMajor(c, gy);
   run(...poolSizes(out.shape, gy.shape, window), countIncludePad ? 1 : 0, addressOf(grads), addressOf(out));
