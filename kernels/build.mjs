@@ -27,7 +27,10 @@ const here = dirname(fileURLToPath(import.meta.url));
  * Name of the generated file and its constant → the file of kernels/assembly with what the module exports. All but the first
  * import products from an instance of `kernels`, and are modules of their own so that who needs none bundles none.
  */
-const MODULES = { kernels: 'index.ts', images: 'images.ts', normalize: 'normalize.ts', linalg: 'linalg/index.ts' };
+const MODULES = {
+  kernels: 'index.ts',
+  ...Object.fromEntries(['images', 'normalize', 'eigen', 'factorise'].map(name => [name, `${name}.ts`])),
+};
 
 /** Name → what writes it. */
 const generators = new Map();

@@ -12,7 +12,7 @@ export { collector } from './collector.ts';
 export type { Element, Float, Numeric } from './elements.ts';
 export { type Variant, variants } from './features.ts';
 export { type FloatType, type Gemm, type GemmExports, gemm, type Syrk, syrk } from './gemm.ts';
-export type { Exports, LinalgExports } from './generated/types.gen.ts';
+export type { EigenExports, Exports, FactoriseExports } from './generated/types.gen.ts';
 export { Block, Heap, type HeapOptions } from './heap.ts';
 export {
   createKernels,
@@ -24,7 +24,7 @@ export {
   type Override,
 } from './instance.ts';
 export { Handle, Tracker, type TrackerOptions, type TrackerStats } from './lifetime.ts';
-export { instantiateLinalg } from './linalg.ts';
+export { instantiateEigen, instantiateFactorise } from './linalg.ts';
 export { Memory, type MemoryOptions } from './memory.ts';
 export { images, normalize, type Part, type PartExports } from './parts.ts';
 export { OutOfMemory, Pool, type PoolStats } from './pool.ts';

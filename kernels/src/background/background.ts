@@ -7,7 +7,7 @@ import { host as ownHost } from '#host';
 import { type Variant, variants } from '../features.ts';
 import type { Host, HostWorker } from '../host.ts';
 import { kernelsModule } from '../instance.ts';
-import { linalgModule } from '../linalg.ts';
+import { eigenModule } from '../linalg.ts';
 import { layoutOf, type Message, STATUS, type Start, TEXT, WORKER } from './worker.ts';
 
 /** Milliseconds after which a sleeping thread looks whether the worker lives. */
@@ -125,7 +125,7 @@ export class EighWorker {
     this.#patience = patience;
     const data: Start = {
       kernels: kernelsModule(variant),
-      linalg: linalgModule(variant),
+      eigen: eigenModule(variant),
       words: this.#words.buffer,
     };
     this.#worker = host.startWorker(WORKER, data, how => {

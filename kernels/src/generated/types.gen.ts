@@ -695,12 +695,30 @@ export type NormalizeExports = {
   readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
 };
 
-/** What the module linalg exports: byte addresses, lengths in elements, nothing checked. */
-export type LinalgExports = {
+/** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */
+export type EigenExports = {
   /** Bytes for the `work` of a call. */
   readonly eighWork_f32: (n: number) => number;
   /** Bytes for the `work` of a call. */
   readonly eighWork_f64: (n: number) => number;
+  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  readonly symmetrise_f32: (n: number, a: number, tolerance: number) => number;
+  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  readonly symmetrise_f64: (n: number, a: number, tolerance: number) => number;
+  /** x ← x / by. */
+  readonly divide_f32: (n: number, by: number, x: number) => void;
+  /** x ← x / by. */
+  readonly divide_f64: (n: number, by: number, x: number) => void;
+  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
+   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
+  readonly eigh_f32: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
+  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
+   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
+  readonly eigh_f64: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
+};
+
+/** What the module factorise exports: byte addresses, lengths in elements, nothing checked. */
+export type FactoriseExports = {
   /** Bytes for the `work` of a call. */
   readonly choleskyWork_f32: (n: number) => number;
   /** Bytes for the `work` of a call. */
@@ -717,14 +735,10 @@ export type LinalgExports = {
   readonly qrWork_f32: (m: number, n: number) => number;
   /** Bytes for the `work` of a call. */
   readonly qrWork_f64: (m: number, n: number) => number;
-  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  /** That of `eigen`. */
   readonly symmetrise_f32: (n: number, a: number, tolerance: number) => number;
-  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  /** That of `eigen`. */
   readonly symmetrise_f64: (n: number, a: number, tolerance: number) => number;
-  /** x ← x / by. */
-  readonly divide_f32: (n: number, by: number, x: number) => void;
-  /** x ← x / by. */
-  readonly divide_f64: (n: number, by: number, x: number) => void;
   /** The upper triangle of a ← the lower one; ← 0. */
   readonly mirror_f32: (n: number, a: number) => void;
   /** The upper triangle of a ← the lower one; ← 0. */
@@ -733,12 +747,6 @@ export type LinalgExports = {
   readonly lowerOnly_f32: (n: number, a: number) => void;
   /** The upper triangle of a ← the lower one; ← 0. */
   readonly lowerOnly_f64: (n: number, a: number) => void;
-  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
-   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
-  readonly eigh_f32: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
-  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
-   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
-  readonly eigh_f64: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
   /** L into the lower triangle of a; −1, or the row of the first pivot that is not positive, left in its place. */
   readonly cholesky_f32: (n: number, a: number, work: number, scratch: number) => number;
   /** L into the lower triangle of a; −1, or the row of the first pivot that is not positive, left in its place. */
