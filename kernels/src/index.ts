@@ -1,5 +1,9 @@
 /** @otimes/kernels: WebAssembly SIMD kernels, the memory they work in and how long it lives. */
 
+// biome-ignore-all assist/source/organizeImports: a bundle begins with the packed modules, see core/src/index.ts
+export { images, normalize, type Part, type PartExports } from './parts.ts';
+export { instantiateEigen, instantiateFactorise } from './linalg.ts';
+
 export {
   Background,
   type BackgroundOptions,
@@ -24,9 +28,7 @@ export {
   type Override,
 } from './instance.ts';
 export { Handle, Tracker, type TrackerOptions, type TrackerStats } from './lifetime.ts';
-export { instantiateEigen, instantiateFactorise } from './linalg.ts';
 export { Memory, type MemoryOptions } from './memory.ts';
-export { images, normalize, type Part, type PartExports } from './parts.ts';
 export { OutOfMemory, Pool, type PoolStats } from './pool.ts';
 export { sharedVariant } from './shared.ts';
 export type { ThreadOptions } from './threads/group.ts';
