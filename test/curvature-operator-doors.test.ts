@@ -76,10 +76,10 @@ t.test('factors that make no operator are refused', t => {
     t.throws(() => fromFactors({ A, G: mean(bad) }, o), /expected factor G, a mean eigenvalue, in/);
   }
   fromFactors({ A: mean(0), G }, o);
-  t.throws(
-    () => fromFactors({ A: A.mul(Number.NaN), G }).solve(zeros([3, 4], { dtype })),
-    /^eigh: expected finite numbers: float64\[4,4\] with NaN at \[0,0\]$/,
-  );
+  t.throws(() => fromFactors({ A: A.mul(Number.NaN), G }), {
+    name: 'RangeError',
+    message: `${name}: expected factor A to be finite, got float64[4,4] with NaN at [0,0]`,
+  });
   t.throws(() => Reflect.construct(KroneckerOperator, [[3, 4], { factors: { A, G } }]), {
     name: 'TypeError',
     message: 'KroneckerOperator: make it by KroneckerOperator.fromFactors(…) or KroneckerOperator.fromBasis(…)',
@@ -140,7 +140,7 @@ t.test('every method works or says what is wrong', () => {
       call: (...args: Parameters<typeof KroneckerOperator.fromBasis>) => KroneckerOperator.fromBasis(...args),
       args: () => [kfe, { eigenvalues: X.slice(0).square() }],
     },
-    matvec: { call: (x: Tensor) => operator.matvec(x), args: () => [X] },
+    matvec: { call: (x: Tensor, ...none: never[]) => operator.matvec(x, ...none), args: () => [X, {}] },
     solve: {
       call: (...args: Parameters<typeof operator.solve>) => operator.solve(...args),
       args: () => [X, { damping: 1, split: 'pi' }],

@@ -8,7 +8,7 @@ import { ShapeError } from './errors.ts';
 import { Tensor } from './methods.ts';
 import { converted, dtypeOfNumbers, fromNested, type NestedArrays, type NumberArray } from './nested.ts';
 import { checkShape, contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
-import { allocate, Storage } from './storage.ts';
+import { allocate, Storage, storageOf } from './storage.ts';
 import type { Nested } from './tensor.ts';
 
 /** `dtype` defaults to float32 for numbers and bool for booleans, `device` to 'cpu', `requiresGrad` to false. */
@@ -58,11 +58,7 @@ export function ones(shape: Shape, o?: TensorOptions): Tensor {
 /** A tensor of an array that nobody else writes to: row-major, as long as `shape` says. */
 export function fromArray(data: TypedArray, shape: Shape, o: TensorOptions = {}): Tensor {
   const backend = getBackend(o.device ?? 'cpu');
-  const out = new Tensor(
-    new Storage(backend, dtypeOfArray(data), backend.store(data)),
-    [...shape],
-    contiguousStrides(shape),
-  );
+  const out = new Tensor(storageOf(backend, dtypeOfArray(data), data), [...shape], contiguousStrides(shape));
   if (o.requiresGrad) out.requiresGrad = true;
   return out;
 }

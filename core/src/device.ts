@@ -1,6 +1,7 @@
 /** The part of a backend that keeps elements, which is all that a storage uses of it: memory, copies in and out. No kernels. */
 
 import type { DType, TypedArray } from './dtype.ts';
+import { DTypeError } from './errors.ts';
 import type { Layout } from './shape.ts';
 import type { Storage } from './storage.ts';
 
@@ -26,6 +27,8 @@ export interface Device {
   readonly device: string;
   /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
   readonly onHost: boolean;
+  /** The dtypes that its elements can have; all by default. A tensor of another one is refused when it is made. */
+  readonly dtypes?: readonly DType[];
 
   /** Memory for `size` elements, with any content. */
   allocate(dtype: DType, size: number): TypedArray | Region;
@@ -40,3 +43,15 @@ export interface Device {
    */
   readAsync?(x: Operand, peek?: boolean): Promise<TypedArray>;
 }
+
+/** Throws a DTypeError if the device has no such elements. */
+export function checkDType({ device, dtypes }: Device, dtype: DType): void {
+  if (dtypes === undefined || dtypes.includes(dtype)) return;
+  throw new DTypeError(
+    `device '${device}' has no ${dtype}, only ${dtypes.join(', ')}: convert with astype, or use another device`,
+  );
+}
+
+/** The dtype of statistics that are to be better than float32: float64 where the device has it. */
+export const widestFloat = ({ dtypes }: Device): 'float32' | 'float64' =>
+  dtypes === undefined || dtypes.includes('float64') ? 'float64' : 'float32';

@@ -2,7 +2,7 @@
 
 import { type DType, dtypeOfArray, type TypedArray, toElement } from './dtype.ts';
 import { contiguousStrides, type Shape, sizeOf } from './shape.ts';
-import { allocate, Storage } from './storage.ts';
+import { allocate, storageOf } from './storage.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Contiguous, with any content, for code that writes all of it. */
@@ -26,5 +26,5 @@ export function fullLike(
 /** From an array that nobody else writes to: row-major, as long as `shape` says. */
 export function arrayLike(like: Tensor, data: TypedArray, shape: Shape): Tensor {
   const { backend } = like.storage;
-  return like.make(new Storage(backend, dtypeOfArray(data), backend.store(data)), shape, contiguousStrides(shape));
+  return like.make(storageOf(backend, dtypeOfArray(data), data), shape, contiguousStrides(shape));
 }

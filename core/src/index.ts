@@ -6,6 +6,7 @@ export { createWasmBackend, WasmBackend } from './backends/wasm/index.ts';
 export { type GradOptions, grad } from './autograd.ts';
 export { AwaitedBackend } from './backends/awaited.ts';
 export type {
+  AdamOptions,
   Backend,
   BinaryKernel,
   ConvGeometry,
@@ -13,6 +14,8 @@ export type {
   MomentOptions,
   Operand,
   ReduceKernel,
+  SgdOptions,
+  UnaryGradKernel,
   UnaryKernel,
 } from './backends/backend.ts';
 export type { ConvKernels } from './backends/composed/conv.ts';

@@ -22,7 +22,7 @@
 
 import type { Backend } from './backends/backend.ts';
 import { aFunction, checkArgument, inspect } from './check.ts';
-import type { Region } from './device.ts';
+import { checkDType, type Region } from './device.ts';
 import { allocateArray, type DType, type TypedArray } from './dtype.ts';
 import { describe, ReleasedError } from './errors.ts';
 
@@ -182,9 +182,16 @@ export class Storage {
 const sizeOfMemory = (memory: TypedArray | Region | null): number =>
   memory === null ? 0 : 'size' in memory ? memory.size : memory.length;
 
-/** A storage for `size` elements, with any content. */
+/** A storage for `size` elements, with any content. Throws a DTypeError if the device has no such elements. */
 export function allocate(backend: Backend, dtype: DType, size: number): Storage {
+  if (backend.dtypes !== undefined) checkDType(backend, dtype);
   return new Storage(backend, dtype, backend.allocate(dtype, size));
+}
+
+/** A storage of the elements of `data`, which nobody else writes to. Throws a DTypeError if the device has no such elements. */
+export function storageOf(backend: Backend, dtype: DType, data: TypedArray): Storage {
+  if (backend.dtypes !== undefined) checkDType(backend, dtype);
+  return new Storage(backend, dtype, backend.store(data));
 }
 
 /** `x`, which outlives scopes and passes until the caller releases its storage. */

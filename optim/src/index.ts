@@ -11,14 +11,9 @@ export { attentionCollector } from './curvature/collectors/attention.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
-export {
-  exampleSquares,
-  type Factors,
-  factors,
-  type LossReduction,
-  type Sample,
-} from './curvature/factors.ts';
+export type { Factors, LossReduction, Sample } from './curvature/factors.ts';
 export type { Route } from './curvature/routes/route.ts';
+export { exampleSquares, factors } from './curvature/sample.ts';
 export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';

@@ -142,6 +142,21 @@ export class Dozen extends ComposedBackend {
   }
 }
 
+/** The dozen of a device without float64, as GPUs are. */
+export class Narrow extends Dozen {
+  readonly dtypes: readonly DType[] = ['bool', 'int32', 'float32'];
+
+  override allocate(dtype: DType, size: number): Region {
+    assert.notEqual(dtype, 'float64', 'a kernel was given float64');
+    return super.allocate(dtype, size);
+  }
+
+  override store(data: TypedArray): Region {
+    assert.ok(!(data instanceof Float64Array), 'memory was given float64');
+    return super.store(data);
+  }
+}
+
 /** The dozen behind a queue. */
 export class Queued extends AwaitedBackend {
   readonly device: string;

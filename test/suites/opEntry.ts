@@ -21,6 +21,8 @@ export type OpEntry = {
   use: fc.Arbitrary<Use>;
   /** All that are under test, by default. */
   dtypes?: readonly DType[];
+  /** A dtype that the entry makes itself: it runs where the device has that one. */
+  makes?: DType;
   /** Nothing flows back through integers and booleans. */
   differentiable?: false;
 };
@@ -30,10 +32,16 @@ export const bool = (): DType => 'bool';
 
 // --- how to write an entry ------------------------------------------------------------------------------------------
 
-export type Options = Pick<Use, 'result'> & Pick<OpEntry, 'dtypes' | 'differentiable'>;
+export type Options = Pick<Use, 'result'> & Pick<OpEntry, 'dtypes' | 'makes' | 'differentiable'>;
 
-export function entry(name: string, use: fc.Arbitrary<Use>, { dtypes, differentiable }: Options = {}): OpEntry {
-  return { name, use, ...(dtypes && { dtypes }), ...(differentiable === false && { differentiable }) };
+export function entry(name: string, use: fc.Arbitrary<Use>, { dtypes, makes, differentiable }: Options = {}): OpEntry {
+  return {
+    name,
+    use,
+    ...(dtypes && { dtypes }),
+    ...(makes && { makes }),
+    ...(differentiable === false && { differentiable }),
+  };
 }
 
 /** f(x) element by element. */

@@ -358,14 +358,14 @@ const joins: OpEntry[] = [
       naive: (labels: Dense) => build([...s, classes], k => Number(labels.at(k.slice(0, -1)) === k.at(-1))),
       result: () => 'float64' as const,
     })),
-    { differentiable: false },
+    { differentiable: false, makes: 'float64' },
   ),
   ...(['float64', 'float32', 'int32', 'bool'] as const).map(dtype => {
     const convert = { float64: Number, float32: Number, int32: Math.trunc, bool: (x: number) => Number(x !== 0) }[
       dtype
     ];
-    const differentiable = dtype === 'float64' ? {} : { differentiable: false as const };
-    return unary(`astype ${dtype}`, coarse, x => x.astype(dtype), convert, { result: () => dtype, ...differentiable });
+    const kind = dtype === 'float64' ? { makes: dtype } : { differentiable: false as const };
+    return unary(`astype ${dtype}`, coarse, x => x.astype(dtype), convert, { result: () => dtype, ...kind });
   }),
 ];
 

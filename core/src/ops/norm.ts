@@ -8,6 +8,7 @@ import type { NormKernels } from '../backends/composed/norm.ts';
 import * as reference from '../backends/reference/layers/norm.ts';
 import * as wasm from '../backends/wasm/layers/norm.ts';
 import { aNumber, checkArgument } from '../check.ts';
+import { widestFloat } from '../device.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { fullLike } from '../fill.ts';
@@ -22,7 +23,7 @@ import { reshape } from './view.ts';
 
 bring<NormKernels>(reference, wasm);
 
-/** The forward pass fills `mean` and `variance`, float64 in the shape of x with the normalised axes as length 1. */
+/** The forward pass fills `mean` and `variance`, float64 where the device has it, in the shape of x with the normalised axes as length 1. */
 type Statistics = {
   readonly axes: readonly number[];
   readonly eps: number;
@@ -86,7 +87,8 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
     if (!isFloat(t.dtype)) throw new DTypeError(`${op}: expected floating tensors, got ${describe(t)}`);
   const dtype = inputs.map(t => t.dtype).reduce(promote);
   const shape = reducedShape(x.shape, axes, true);
-  const statistics = { mean: fullLike(op, x, 0, shape, 'float64'), variance: fullLike(op, x, 0, shape, 'float64') };
+  const wide = widestFloat(x.storage.backend);
+  const statistics = { mean: fullLike(op, x, 0, shape, wide), variance: fullLike(op, x, 0, shape, wide) };
   const y = normalizeOp(
     inputs.map(t => cast(t, dtype)),
     { axes, eps, ...statistics },

@@ -2,6 +2,7 @@
 
 import type { ReduceKernel } from '../backends/backend.ts';
 import { aBoolean, aNumber, checkOptions } from '../check.ts';
+import { widestFloat } from '../device.ts';
 import type { DType } from '../dtype.ts';
 import { isFloat, toFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
@@ -103,7 +104,7 @@ export function variance(x: Tensor, axis?: Axes, o: ReduceOptions & { correction
   const { correction = 1, ...keep } = o;
   const count = countOf(x.shape, normalizeAxes('var', axis, x.rank));
   // float32 holds no difference of integers that it does not hold.
-  const floating = cast(x, x.dtype === 'int32' ? 'float64' : toFloat(x.dtype));
+  const floating = cast(x, x.dtype === 'int32' ? widestFloat(x.storage.backend) : toFloat(x.dtype));
   const result = div(sum(square(centred(floating, axis)), axis, keep), Math.max(0, count - correction));
   return cast(result, toFloat(x.dtype));
 }

@@ -6,7 +6,7 @@ import { aDevice, checkArgument } from '../check.ts';
 import type { TypedArray } from '../dtype.ts';
 import { defineOp } from '../op.ts';
 import { contiguousStrides } from '../shape.ts';
-import { Storage } from '../storage.ts';
+import { storageOf } from '../storage.ts';
 import type { Tensor } from '../tensor.ts';
 import { readsLater } from '../values.ts';
 
@@ -25,7 +25,7 @@ const toOp = defineOp<Backend>({
 
 /** `x` with its elements, row-major, on a device. */
 function stored(x: Tensor, data: TypedArray, backend: Backend): Tensor {
-  return x.make(new Storage(backend, x.dtype, backend.store(data)), x.shape, contiguousStrides(x.shape));
+  return x.make(storageOf(backend, x.dtype, data), x.shape, contiguousStrides(x.shape));
 }
 
 /** A copy on 'cpu', outside of the graph. */

@@ -1,7 +1,15 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { scope, type Tensor, tensor, where } from '@otimes/core';
-import { type BadValue, checkFinite } from '@otimes/core/extend';
+import { ShapeError, scope, type Tensor, tensor, where } from '@otimes/core';
+import {
+  aCount,
+  aFunction,
+  type BadValue,
+  checkArgument,
+  checkFinite,
+  checkTensors,
+  type Kind,
+} from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 import { NullSpace } from './nulls.ts';
@@ -14,6 +22,12 @@ export const defaultEigensolver: Eigensolver = eigh;
 
 /** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0; and n_j = Σ_k U_kj² F_kk of the factor F. */
 export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor; readonly n: Tensor };
+
+/** Sizes of both sides. */
+export const twoSizes: Kind = {
+  expected: 'two counts [dOut, dIn]',
+  is: v => Array.isArray(v) && v.length === 2 && v.every(aCount.is),
+};
 
 /** How the coordinates of one basis become those of another: UA_oldᵀ UA_new and UG alike; null where nothing turns. */
 export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null };
@@ -44,14 +58,27 @@ export class Kfe {
     this.nG = G.n;
   }
 
-  /** @param sizes [dOut, dIn], for sides that are given by their mean eigenvalue */
-  static of(A: Tensor, G: Tensor, solve: Eigensolver, [dOut, dIn]: readonly [number, number]): Kfe {
-    return new Kfe(decompose(A, solve, dIn), decompose(G, solve, dOut));
+  /**
+   * The basis of A [dIn, dIn] and G [dOut, dOut], symmetric, of which `solve` decomposes copies in float64; of rank 0 a side is a
+   * multiple of the identity. Negative eigenvalues become 0.
+   *
+   * @param sizes [dOut, dIn]
+   */
+  static of(A: Tensor, G: Tensor, solve: Eigensolver, sizes: readonly [number, number]): Kfe {
+    checkTensors('Kfe.of', A, G);
+    checkArgument('Kfe.of', 'solve', solve, aFunction);
+    checkArgument('Kfe.of', 'sizes', sizes, twoSizes);
+    return new Kfe(decompose('A', A, solve, sizes[1]), decompose('G', G, solve, sizes[0]));
+  }
+
+  /** Marks its tensors: they outlive scopes. */
+  keep(): void {
+    for (const x of [this.UA, this.UG, this.sA, this.sG, this.nA, this.nG]) x?.keep();
   }
 
   /** The same basis on another device. `this` stays its host, and is kept. */
   on(device: string): Kfe {
-    for (const x of [this.UA, this.UG, this.sA, this.sG, this.nA, this.nG]) x?.keep();
+    this.keep();
     const there = (U: Tensor | null, s: Tensor, n: Tensor): Decomposition => ({
       U: U?.to(device) ?? null,
       s: s.to(device),
@@ -169,14 +196,33 @@ export function decomposition(U: Tensor, values: Tensor, diagonal: Tensor): Deco
   return { U, s: values.clamp(0), n: U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1) };
 }
 
-function decompose(factor: Tensor, solve: Eigensolver, size: number): Decomposition {
+function decompose(side: 'A' | 'G', factor: Tensor, solve: Eigensolver, size: number): Decomposition {
   if (factor.rank === 0) return decomposeMean(factor, size);
+  if (String(factor.shape) !== `${size},${size}`)
+    throw new ShapeError(`Kfe.of: expected factor ${side} [${size},${size}], got [${factor.shape}]`);
   const matrix = factor.to('cpu').astype('float64');
   // A copy of the factor itself, because the solver may write to what it is given, and keep it.
-  const { values, vectors } = solve((matrix === factor ? matrix.clone() : matrix).ndarray());
+  const found = solve((matrix === factor ? matrix.clone() : matrix).ndarray());
+  checkSolved('Kfe.of', `factor ${side}`, found, size);
+  const { values, vectors } = found;
   const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
   // A copy, because tensors over ndarrays share memory with whoever else has the array.
   return decomposition(back(vectors).clone(), back(values), diagonal(factor));
+}
+
+/** Throws a TypeError unless an eigensolver returned ndarrays of the right shapes for a matrix [n, n], which `what` names. */
+export function checkSolved(name: string, what: string, found: ReturnType<Eigensolver>, n: number): void {
+  for (const [part, shape] of [
+    ['values', [n]],
+    ['vectors', [n, n]],
+  ] as const) {
+    const came = found?.[part]?.shape;
+    if (String(came) !== String(shape))
+      throw new TypeError(
+        `${name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
+          `${what}; ${part} is ${came === undefined ? 'no ndarray' : `[${came}]`}`,
+      );
+  }
 }
 
 /** Throws `error` for a factor that is not finite. Of a Gram matrix |x_ij| ≤ √(x_ii x_jj), so that its diagonal tells. */

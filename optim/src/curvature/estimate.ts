@@ -1,17 +1,20 @@
 /** The curvature of a model for uses that are no optimizer: uncertainty, influence, pruning, or a look at it. */
 
-import { Generator, type Handle } from '@otimes/core';
-import { aCount, checkArgument, checkOptions, nameOf } from '@otimes/core/extend';
+import { Generator, type Handle, type Tensor, zeros } from '@otimes/core';
+import { aCount, aString, checkArgument, checkOptions, inspect, nameOf, readsLater } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import { checkFactor } from './basis.ts';
+import { checkNone } from '../check.ts';
+import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
-import { gradientScale, type LossReduction } from './factors.ts';
+import { type Factors, gradientScale, type LossReduction } from './factors.ts';
 import { LayerCurvature } from './layer.ts';
 import { checkModel } from './model.ts';
 import { KroneckerOperator } from './operator.ts';
+import { copyOf, type OperatorFactors } from './operator-factors.ts';
 import { CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from './options.ts';
 import { inOwnScope } from './own-scope.ts';
+import type { Scalar } from './scalar.ts';
 import { capture } from './sources/activations.ts';
 import { type Demand, Recorder } from './sources/recorder.ts';
 import { Stopwatch } from './stopwatch.ts';
@@ -42,11 +45,13 @@ export class CurvatureEstimate {
   /** By the path of the block. */
   readonly layers: ReadonlyMap<string, LayerCurvature>;
   readonly #name: string;
+  readonly #model: AnyModule;
   readonly #reduction: LossReduction;
   readonly #isOfLoss: boolean;
   readonly #handle: Handle;
   /** Examples so far, by layer. */
-  readonly #examples = new Map<LayerCurvature, number>();
+  readonly #examples = new Map<LayerCurvature, Scalar>();
+  #detached = false;
 
   /** Throws for a model without a layer that a collector knows, for shared weights, and for factors that are too large. */
   constructor(model: AnyModule, o: CurvatureOptions = {}) {
@@ -66,6 +71,7 @@ export class CurvatureEstimate {
     });
     this.layers = new Map(layers.map(layer => [layer.block.path, layer]));
     this.#name = name;
+    this.#model = model;
     this.#reduction = lossReduction;
     this.#isOfLoss = fisher === 'empirical';
     const watch = new Stopwatch({ statistics: 0 });
@@ -79,7 +85,9 @@ export class CurvatureEstimate {
    *
    * @throws if no pass reached any layer, or factors are not finite; the averages are then as they were
    */
-  add(): void {
+  add(...none: readonly never[]): void {
+    checkNone(`${this.#name}.add`, none, 'it takes what backward passes left behind');
+    if (this.#detached) throw new Error(`${this.#name}.add: called after detach(), which removed the hooks`);
     const seen = [...this.layers.values()].filter(({ statistics }) => statistics !== null);
     if (seen.length === 0)
       throw new Error(
@@ -88,16 +96,36 @@ export class CurvatureEstimate {
     inOwnScope(() => {
       try {
         const fresh = seen.map(layer => this.#fresh(layer));
-        for (const { layer, factors, batch } of fresh) {
-          const before = this.#examples.get(layer) ?? 0;
-          layer.setFactors(layer.blended(factors, before / (before + batch)));
-          layer.keep();
-          this.#examples.set(layer, before + batch);
-        }
+        for (const { layer, factors, batch } of fresh) this.#average(layer, factors, batch);
       } finally {
         for (const layer of seen) layer.dropStatistics();
       }
     });
+  }
+
+  /** Takes the factors of so many examples into the averages of a layer. */
+  #average(layer: LayerCurvature, factors: Factors, batch: number): void {
+    if (readsLater(factors.A)) this.#averageLater(layer, factors, batch);
+    else {
+      const before = Number(this.#examples.get(layer) ?? 0);
+      layer.setFactors(layer.blended(factors, before / (before + batch)));
+      this.#examples.set(layer, before + batch);
+    }
+    layer.keep();
+  }
+
+  /** All is written in place, averages of nothing too: where a check has failed, no such kernel writes. */
+  #averageLater(layer: LayerCurvature, { A, G, expandedG }: Factors, batch: number): void {
+    const nothing = ({ shape, dtype, device }: Tensor) => zeros(shape, { dtype, device });
+    if (layer.A === null || layer.G === null) {
+      layer.setFactors({ A: nothing(A), G: nothing(G), expandedG: false });
+      this.#examples.set(layer, nothing(diagonal(A).sum()).keep());
+    }
+    const count = this.#examples.get(layer) as Tensor;
+    const fresh = count.add(batch).reciprocal().mul(batch);
+    const blend = (old: Tensor, now: Tensor) => old.add(now.sub(old).mul(fresh));
+    layer.setFactors({ A: blend(layer.A!, A), G: blend(layer.G!, G), expandedG });
+    count.copy_(count.add(batch));
   }
 
   #fresh(layer: LayerCurvature) {
@@ -117,21 +145,65 @@ export class CurvatureEstimate {
     return { layer, factors, batch };
   }
 
-  /** A ⊗ G of one layer, of copies of the factors as they are; see `KroneckerOperator`. Throws for a path that has none yet. */
+  /** A ⊗ G of one layer, of copies of the factors as they are; see `KroneckerOperator`. Throws as `factors` does. */
   operator(path: string): KroneckerOperator {
-    const layer = this.layers.get(path);
-    if (layer === undefined)
-      throw new Error(
-        `${this.#name}.operator: no layer '${path}'; there are ${[...this.layers.keys()].map(one => `'${one}'`).join(', ')}`,
-      );
-    const { A, G, sizes } = layer;
-    if (A === null || G === null) throw new Error(`${this.#name}.operator: add() has brought nothing of '${path}' yet`);
-    return KroneckerOperator.fromFactors({ A, G }, { sizes });
+    const layer = this.#layer('operator', path);
+    return KroneckerOperator.fromFactors(this.#factorsOf('operator', layer), { sizes: layer.sizes });
   }
 
-  /** Removes the hooks from the model. The averages stay. */
-  detach(): void {
+  /**
+   * Copies of the factors of one layer as they are: A [dIn, dIn] and G [dOut, dOut], or the mean eigenvalue, of rank 0, of a side
+   * larger than `maxFactorDim`. Throws for a path that is none, and for one that has no factors yet, with the paths there are.
+   */
+  factors(path: string): OperatorFactors {
+    const { A, G } = this.#factorsOf('factors', this.#layer('factors', path));
+    return { A: copyOf(A), G: copyOf(G) };
+  }
+
+  #layer(method: string, path: string): LayerCurvature {
+    const op = `${this.#name}.${method}`;
+    checkArgument(op, 'path', path, aString);
+    const layer = this.layers.get(path);
+    if (layer === undefined) throw new Error(`${op}: no layer '${path}'; there are ${quoted(this.layers.keys())}`);
+    return layer;
+  }
+
+  #factorsOf(method: string, { A, G, block }: LayerCurvature): OperatorFactors {
+    if (A !== null && G !== null) return { A, G };
+    const known = [...this.layers].filter(([, layer]) => layer.A !== null).map(([path]) => path);
+    throw new Error(
+      `${this.#name}.${method}: add() has brought nothing of '${block.path}' yet, ` +
+        (known.length === 0
+          ? `nor of ${quoted(this.layers.keys())}: call backward() and add() before it`
+          : `only of ${quoted(known)}: did the loss depend on the layer?`),
+    );
+  }
+
+  /** Removes the hooks from the model. The averages stay; `add` throws after it. */
+  detach(...none: readonly never[]): void {
+    checkNone(`${this.#name}.detach`, none, 'it is of the model that the estimate was made for');
+    this.#detached = true;
     this.#handle.remove();
     for (const layer of this.layers.values()) layer.dropStatistics();
   }
+
+  /** The model, and of each layer path, sizes dOut × dIn, and examples so far unless they are read with await. */
+  toString(): string {
+    const rows = [...this.layers].map(([path, layer]) => {
+      const examples = this.#examples.get(layer) ?? 0;
+      return `  '${path}' ${layer.sizes.join(' × ')}${typeof examples === 'number' ? `, ${examples} examples` : ''}`;
+    });
+    return [`${this.#name} of ${nameOf(this.#model)}`, ...rows].join('\n');
+  }
+
+  /** As `toString`: `JSON.stringify` shows what there is and does not save it. */
+  toJSON(): string {
+    return this.toString();
+  }
+
+  [inspect](): string {
+    return this.toString();
+  }
 }
+
+const quoted = (paths: Iterable<string>): string => Array.from(paths, path => `'${path}'`).join(', ');

@@ -322,24 +322,6 @@ export class Statistics {
   }
 }
 
-/** The factors of one batch, from gradients of ONE example's loss. */
-export function factors(sample: Sample, sharing: Sharing): Factors {
-  return of(sample, { sharing, wantsFactors: true }, false).factors(1)!;
-}
-
-/** The second moments of one batch in the bases UA and UG, from gradients of ONE example's loss. */
-export function exampleSquares(sample: Sample, UA: Tensor, UG: Tensor): Tensor {
-  return of(sample, { sharing: 'expand', wantsFactors: false }, true).exampleSquares(UA, UG, 1);
-}
-
-function of(sample: Sample, o: Pick<StatisticsOptions, 'sharing' | 'wantsFactors'>, keeps: boolean): Statistics {
-  const statistics = new Statistics({ ...o, identityA: false, identityG: false });
-  const pass = 1;
-  statistics.add({ pass, call: 0 }, sample, 'sample', keeps);
-  statistics.ended(pass, true);
-  return statistics;
-}
-
 /**
  * What the output gradients of an empirical Fisher lack to be those of one example's loss: backward under a mean loss
  * delivers 1/batch of them.

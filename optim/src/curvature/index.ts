@@ -13,16 +13,12 @@ export { linearCollector } from './collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
 export { CurvatureEstimate } from './estimate.ts';
-export { exampleSquares, type Factors, factors, type LossReduction, type Sample } from './factors.ts';
+export type { Factors, LossReduction, Sample } from './factors.ts';
 export { LayerCurvature } from './layer.ts';
-export {
-  type DampingOptions,
-  type FromFactorsOptions,
-  KroneckerOperator,
-  type OperatorFactors,
-  type SampleOptions,
-  type SolveOptions,
-} from './operator.ts';
+export { KroneckerOperator } from './operator.ts';
+export type { OperatorFactors } from './operator-factors.ts';
+export type { DampingOptions, FromFactorsOptions, SampleOptions, SolveOptions } from './operator-options.ts';
 export type { CurvatureOptions } from './options.ts';
 export type { Route } from './routes/route.ts';
+export { exampleSquares, factors } from './sample.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';

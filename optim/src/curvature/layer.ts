@@ -85,8 +85,8 @@ export class LayerCurvature {
 
   /** Marks everything that outlives a step. */
   keep(): void {
-    const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
-    for (const x of [this.A, this.G, UA, UG, sA, sG, nA, nG]) x?.keep();
+    for (const x of [this.A, this.G]) x?.keep();
+    this.kfe?.keep();
   }
 
   /** The running averages as they will be with these factors in them, in the memory of these; `alpha` of the old ones stays. */

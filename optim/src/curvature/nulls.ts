@@ -7,7 +7,7 @@
  * column of thousands a feature of size 1 has a tiny s_j, and an n_j as small.
  */
 
-import { type Tensor, where } from '@otimes/core';
+import { type DType, type Tensor, where } from '@otimes/core';
 
 /** Of n_j, in units of ε. Rounding left up to 17 of a factor of 785, and 0.6 √n of larger ones. */
 const NOISE = 30;
@@ -41,7 +41,7 @@ export class NullSpace {
       .keep();
     const floor = G.n
       .sqrt()
-      .mul(NOISE * epsilon(A.s))
+      .mul(NOISE * epsilon(A.s.dtype))
       .unsqueeze(1)
       .mul(A.n.sqrt());
     return new NullSpace(
@@ -91,13 +91,19 @@ export class NullSpace {
   }
 }
 
+/** bool [n]: which directions of a side are null. */
+export const nullDirections = ({ s, n }: Spectrum): Tensor =>
+  s.le(n.mul(roundingOf(s.dtype, s.size)).add(s.max().mul(DECOMPOSED)));
+
+/** What rounding of a dtype may leave of a zero eigenvalue of a factor [n, n], relative to its n_j. */
+export const roundingOf = (dtype: DType, n: number): number => Math.max(NOISE, Math.sqrt(n)) * epsilon(dtype);
+
 function nullSide({ s, n }: Spectrum): Side | null {
-  const c = Math.max(NOISE, Math.sqrt(s.size)) * epsilon(s);
-  const mask = s.le(n.mul(c).add(s.max().mul(DECOMPOSED)));
+  const mask = nullDirections({ s, n });
   const count = mask.astype('float32').sum().item();
   if (count === 0) return null;
   const share = mask.astype(s.dtype).mul(1 / count);
   return { mask: mask.keep(), count, share: share.keep() };
 }
 
-const epsilon = ({ dtype }: Tensor): number => (dtype === 'float32' ? 2 ** -23 : 2 ** -52);
+const epsilon = (dtype: DType): number => (dtype === 'float32' ? 2 ** -23 : 2 ** -52);

@@ -171,9 +171,9 @@ export abstract class KroneckerPreconditioner extends Optimizer {
    * it throws a RangeError, and optimizer and parameters are what they were, bit for bit.
    *
    * Where values are read with await, it returns a promise when bases are computed within the step, or one has to take over
-   * after it (`refreshLag`). Until that is settled, `backward`, `step` and what else concerns the optimizer throw, and if gradients
-   * change it is rejected. A step there keeps no copies: gradients and statistics are checked, but numbers that overflow within the
-   * step, as those of a huge `lr` do, are not taken back.
+   * after it (`refreshLag`). Until that is settled, `backward`, `step` and what else concerns the optimizer throw. If gradients
+   * change it is rejected, and all is as if it had not been called: they and the statistics stay. A step there keeps no copies:
+   * gradients and statistics are checked, but numbers that overflow within it, as those of a huge `lr` do, are not taken back.
    */
   override step(...none: readonly never[]): void | Promise<void> {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');

@@ -10,7 +10,10 @@ import { type Scratch, within } from './scratch.ts';
  * norm, all but the channels for batch norm. `weight` and `bias` broadcast to x. x̂ = (x − mean) / √(variance + eps).
  */
 export class NormKernels {
-  /** out ← x̂ · weight + bias; fills `mean` and `variance` (Σ (x − mean)² / n), which are contiguous and float64. */
+  /**
+   * out ← x̂ · weight + bias; fills `mean` and `variance` (Σ (x − mean)² / n), which are contiguous and float64, or float32 on
+   * a device without float64.
+   */
   normalize(
     this: Backend,
     x: Operand,

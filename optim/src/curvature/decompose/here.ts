@@ -6,7 +6,7 @@
 import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
-import { defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import { checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 type Task = {
@@ -94,12 +94,13 @@ export class Decomposer {
 
 /**
  * The basis of factors on the host, of which `solve` decomposes each matrix; `what` is that one's name. Throws a TypeError unless
- * it returns ndarrays of the right shapes, and what `checkBasis` throws.
+ * it returns ndarrays of the right shapes, and what `checkBasis` throws. `check` sees each result before negative eigenvalues become 0.
  */
 export function decomposed(
   name: string,
   { A, G, sizes, label }: Task,
   solve: (matrix: NdArray, what: string) => ReturnType<Eigensolver>,
+  check: (found: ReturnType<Eigensolver>, what: string) => void = () => {},
 ): Kfe {
   // The order in which `Kfe.of` asks.
   const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
@@ -107,15 +108,8 @@ export function decomposed(
     const n = matrix.shape[0]!;
     const what = sides.shift() ?? label;
     const found = solve(matrix, what);
-    for (const [part, shape] of [
-      ['values', [n]],
-      ['vectors', [n, n]],
-    ] as const)
-      if (String(found?.[part]?.shape) !== String(shape))
-        throw new TypeError(
-          `${name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
-            `${what}; ${part} is ${found?.[part]?.shape === undefined ? 'no ndarray' : `[${found[part].shape}]`}`,
-        );
+    checkSolved(name, what, found, n);
+    check(found, what);
     return found;
   };
   const kfe = Kfe.of(A, G, checked, sizes);
