@@ -19,8 +19,8 @@ for (let i = 0; i < 100; i++) {
 }`;
 export const STEVE = ADAM.replaceAll('Adam', 'STEVE').replace('model.parameters()', 'model');
 
-/** Size in bytes of a program as a browser gets it: bundled, minified, gzipped. */
-export async function bundledSize(program) {
+/** The files of a program as a browser gets it, bundled and minified. */
+async function bundle(program) {
   const { outputFiles } = await build({
     stdin: { contents: program, resolveDir: import.meta.dirname, loader: 'ts' },
     bundle: true,
@@ -32,5 +32,13 @@ export async function bundledSize(program) {
     outdir: '.build',
     logLevel: 'error',
   });
-  return outputFiles.reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
+  return outputFiles;
 }
+
+/** The size of these in bytes, gzipped. */
+export async function bundledSize(program) {
+  return (await bundle(program)).reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
+}
+
+/** The text of the only one. */
+export const bundled = async program => (await bundle(program))[0].text;

@@ -10,7 +10,7 @@
 
 import { parseArgs } from 'node:util';
 import { conv2d, Generator, ReferenceBackend, randint, randn, registerBackend, scope } from '@otimes/core';
-import { createKernels, variants } from '@otimes/kernels';
+import { createKernels, images, variants } from '@otimes/kernels';
 import { Conv2d, crossEntropy, Flatten, Linear, MaxPool2d, ReLU, Sequential } from '@otimes/nn';
 import { Adam } from '@otimes/optim';
 
@@ -73,7 +73,9 @@ function measured({ n, c, size, o, kernel, stride, padding }: Case): [title: str
   const runs: [string, () => void][] = [];
   const held: object[] = [];
   for (const variant of variants()) {
-    const { exports, heap, memory, scratch } = createKernels({ variant, memory: { initial: 2 ** 27 } })!;
+    const kernels = createKernels({ variant, memory: { initial: 2 ** 27 } })!;
+    const { heap, memory, scratch } = kernels;
+    const exports = kernels.load(images);
     const put = (values: ArrayLike<number>) => {
       const block = heap.allocate(values.length * 4)!;
       held.push(block);

@@ -8,7 +8,7 @@
  */
 
 import { parseArgs } from 'node:util';
-import { createKernels, type Exports, type Kernels, variants } from '@otimes/kernels';
+import { createKernels, type Exports, type Kernels, normalize, type PartExports, variants } from '@otimes/kernels';
 import { interleave } from './timing.ts';
 
 const { values: options } = parseArgs({ options: { only: { type: 'string' } } });
@@ -20,7 +20,7 @@ const COLS = 64;
 type Arrays = readonly [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array];
 type Case = {
   js: (n: number, ...x: Arrays) => void;
-  wasm: (e: Exports, n: number, ...x: readonly number[]) => void;
+  wasm: (e: Exports & PartExports['normalize'], n: number, ...x: readonly number[]) => void;
 };
 
 const map =
@@ -195,10 +195,11 @@ function row(name: string, { js, wasm }: Case): Record<string, string> {
       const at = plain.map((_, i) => block + 4 * n * i);
       const views = at.map(p => kernels.memory.f32.subarray(p / 4, p / 4 + n));
       for (const [i, view] of views.entries()) view.set(start[i]!);
-      wasm(kernels.exports, n, ...at);
+      const exports = kernels.load(normalize);
+      wasm(exports, n, ...at);
       checkResult(name, views[2]!, plain[2]);
       const [a, b, c, d, e] = at as [number, number, number, number, number];
-      contenders.push(() => wasm(kernels.exports, n, a, b, c, d, e));
+      contenders.push(() => wasm(exports, n, a, b, c, d, e));
     }
     const seconds = interleave(contenders);
     const nanoseconds = seconds.map(s => ((s / n) * 1e9).toPrecision(2));

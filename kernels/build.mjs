@@ -24,10 +24,13 @@ import { signaturesIn } from './signatures.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 /**
- * Name of the generated file and its constant → the file of kernels/assembly with what the module exports. `linalg`
- * imports products from an instance of `kernels`, and is a module of its own so that who needs none bundles none.
+ * Name of the generated file and its constant → the file of kernels/assembly with what the module exports. All but the first
+ * import products from an instance of `kernels`, and are modules of their own so that who needs none bundles none.
  */
-const MODULES = { kernels: 'index.ts', linalg: 'linalg/index.ts' };
+const MODULES = {
+  kernels: 'index.ts',
+  ...Object.fromEntries(['images', 'normalize', 'eigen', 'factorise'].map(name => [name, `${name}.ts`])),
+};
 
 /** Name → what writes it. */
 const generators = new Map();

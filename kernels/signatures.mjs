@@ -108,7 +108,7 @@ function typesSource(modules) {
   ];
   for (const [module, signatures] of modules) {
     out.push('', `/** What the module ${module} exports: byte addresses, lengths in elements, nothing checked. */`);
-    out.push(`export type ${module === 'kernels' ? 'Exports' : 'LinalgExports'} = {`);
+    out.push(`export type ${module === 'kernels' ? '' : module[0].toUpperCase() + module.slice(1)}Exports = {`);
     for (const { args, result, kernels, text } of signatures) {
       const parameters = args.map(a => `${a.name}${a.optional ? '?' : ''}: number`).join(', ');
       const type = `(${parameters}) => ${result === undefined ? 'void' : 'number'}`;
@@ -200,7 +200,9 @@ function wrapperSource(arity) {
 }
 
 function plansSource(modules) {
-  const shared = modules.get('kernels').flatMap(({ args, kernels }) => kernels.map(kernel => ({ ...kernel, args })));
+  const shared = [...modules.values()]
+    .flat()
+    .flatMap(({ args, kernels }) => kernels.map(kernel => ({ ...kernel, args })));
   const [products, others] = [[], []];
   const arities = new Set();
   for (const kernel of shared.filter(one => one.sharing !== null)) {

@@ -113,7 +113,7 @@ const inputs: Record<string, (apply: (X: Tensor) => Tensor, what: string) => voi
     const bad = good.mul(Number.NaN);
     const found = apply(concat([good, bad], 0));
     mustBeClose(found.slice(0), apply(good.squeeze(0)), near, what);
-    assert.ok(found.slice(1).toArray().flat().every(Number.isNaN), what);
+    assert.ok(found.slice(1).dataSync().every(Number.isNaN), what);
   },
   'the gradient of ⟨Y, f(X)⟩ is f(Y), as f is symmetric': (apply, what) => {
     const [X, Y] = [batch([2, 3], 3), batch([2, 3], 4)];

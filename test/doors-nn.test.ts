@@ -102,6 +102,7 @@ const functions: Record<string, Door> = {
     args: () => [linear(), [1, 2]],
     says: ['summary', 'linear', 'Linear'],
   },
+  isLayer: { call: nn.isLayer, args: () => [linear(), 'Linear'] },
   fromPyTorch: { call: nn.fromPyTorch, args: () => [{ in_proj_weight: x(6, 2) }] },
   Parameter: made(nn.Parameter, () => [x(2), { requiresGrad: true }], ['Parameter', 'requiresGrad']),
   Buffer: made(nn.Buffer, () => [x(2)]),

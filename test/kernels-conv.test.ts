@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { ReferenceBackend } from '@otimes/core';
-import { createKernels, type FloatType, variants } from '@otimes/kernels';
+import { createKernels, type FloatType, images, variants } from '@otimes/kernels';
 import fc from 'fast-check';
 import t from 'tap';
 import type { Backend, ConvGeometry } from '../core/src/backends/backend.ts';
@@ -145,7 +145,9 @@ for (const backend of backends)
 
 for (const variant of variants())
   law(t, `${variant}: convForward reads nothing beyond images that end where the memory ends`, () => {
-    const { exports, memory, scratch } = createKernels({ variant, memory: { initial: 2 ** 24 } })!;
+    const kernels = createKernels({ variant, memory: { initial: 2 ** 24 } })!;
+    const { memory, scratch } = kernels;
+    const exports = kernels.load(images);
     const holds = (p: Problem) => {
       const [x, w] = [input(p.x, p.seed), input(p.w, p.seed + 1)];
       const [bytes, kernel] = p.dtype === 'float32' ? [4, exports.convForward_f32] : [8, exports.convForward_f64];

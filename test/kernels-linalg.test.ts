@@ -1,6 +1,6 @@
 // The laws of the WebAssembly factorisations: each variant and type over matrices that break solvers, against the plain
 // TypeScript twin, and what linalg promises around them.
-import { instantiate, instantiateLinalg, Memory, variants } from '@otimes/kernels';
+import { instantiate, instantiateEigen, Memory, variants } from '@otimes/kernels';
 import { cholesky, eigh, inverse, matmul, plainSolver, qr, type Solver, setSolver, solve } from '@otimes/linalg';
 import fc from 'fast-check';
 import ndarray, { type NdArray } from 'ndarray';
@@ -33,7 +33,7 @@ type Type = 'f32' | 'f64';
 function kernel(variant: 'relaxed' | 'simd') {
   const memory = Memory.create({ initial: 2 ** 25, shared: false })!;
   const products = instantiate(memory.wasm, { variant })!;
-  const exports = instantiateLinalg(memory.wasm, products, variant);
+  const exports = instantiateEigen(memory.wasm, products, variant);
   const scratch = 1024;
   return (a: NdArray, type: Type): { values: NdArray; vectors: Matrix } | null => {
     const n = a.shape[0]!;

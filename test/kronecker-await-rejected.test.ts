@@ -16,7 +16,7 @@ type Run = DeviceRun<KFAC | EKFAC | STEVE>;
 const variants: readonly KroneckerOptions[] = [
   {},
   { route: 'resident' },
-  { momentum: 0.9 },
+  { maxFactorDim: 4 },
   { stagger: true },
   { refresh: 'background' },
   { lossReduction: 'sum' },

@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { noGrad, randint, type Tensor } from '@otimes/core';
+import { nameOf } from '@otimes/core/extend';
 import {
   Conv2d,
   crossEntropy,
+  isLayer,
   Linear,
   Module,
   MultiHeadAttention,
@@ -261,4 +263,17 @@ law(t, 'messages name layers and optimizers as they are written, whatever a mini
   const Qx = class extends Linear {};
   Object.defineProperty(Qx, 'name', { value: 'q' });
   assert.match(String(new Qx(1, 1)), /^Linear\(/);
+});
+
+law(t, 'isLayer says what instanceof says, of subclasses and unlike them of layers of another copy, too', () => {
+  class Wide extends Linear {}
+  class Wider extends Wide {}
+  const classes = { Linear, Conv2d, MultiHeadAttention, Sequential, Tanh, TransformerBlock };
+  const modules: Module[] = [new Linear(1, 1), new Wide(1, 1), new Wider(1, 1), new Conv2d(1, 1, 1), mlp([1, 1])];
+  for (const made of [...modules, new MultiHeadAttention(1, 1), new TransformerBlock(2, 1), new Tanh()])
+    for (const [name, Class] of Object.entries(classes) as [keyof typeof classes, typeof Module][])
+      assert.equal(isLayer(made, name), made instanceof Class, `${nameOf(made)} as ${name}`);
+  const theirs = Object.assign(class {}, { builtIn: 'Conv2d' });
+  const copy = new (class extends theirs {})() as Module;
+  assert.ok(isLayer(copy, 'Conv2d') && !(copy instanceof Conv2d));
 });

@@ -16,6 +16,7 @@ import {
   maxPool2d,
   noGrad,
   ones,
+  patchGram,
   randn,
   type Tensor,
   tensor,
@@ -226,4 +227,16 @@ law(t, 'attention: dropout acts in training only', () => {
   const input = x(2, 3, 4);
   assert.notDeepEqual(layer.call(input).toArray(), layer.call(input).toArray());
   exact(layer.eval().call(input), layer.call(input));
+});
+
+law(t, "a layer's patches and their second moments are core's by its window", () => {
+  const rng = new Generator(3);
+  const layer = new Conv2d(2, 3, [3, 2], { stride: [2, 1], padding: [1, 0], dilation: [1, 2], rng });
+  const images = randn([2, 2, 7, 6], { rng });
+  const { kernel, stride, padding, dilation } = layer;
+  const window = { stride, padding, dilation };
+  assert.deepEqual(layer.unfold(images).toArray(), unfold(images, kernel, window).toArray());
+  assert.deepEqual(layer.patchGram(images).toArray(), patchGram(images, kernel, window).toArray());
+  const o = { ones: true };
+  assert.deepEqual(layer.patchGram(images, o).toArray(), patchGram(images, kernel, window, o).toArray());
 });

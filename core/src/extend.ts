@@ -26,6 +26,7 @@ export {
 } from './check.ts';
 export { type BadValue, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
+export { defineOp as defineBuiltIn } from './op.ts';
 export { onBackwardEnd } from './pass.ts';
 export { checkShape } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';

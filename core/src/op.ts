@@ -45,6 +45,8 @@ export type Op<A> = (x: readonly Tensor[], attrs: A) => Tensor;
  * Makes an operation from one record: its name, the shape rule, the forward computation through the backend (or the
  * view), and the gradient rule written in tensor operations, so that higher derivatives work. Tensors that attributes are or
  * hold at first hand leave a scope with the result, as the inputs do.
+ *
+ * Of the library itself: what the record's functions return is not checked, and they keep no tensors that they see.
  */
 export function defineOp<A>(
   spec: ComputeSpec<A> | ViewSpec<A> | TransferSpec<A> | Undifferentiable<ComputeSpec<A>>,

@@ -3,25 +3,21 @@
 // panel is still in the first-level cache when it is used); the gradients go through a tile of patches in scratch.
 // Contiguous operands; scratch does not grow with them.
 import {
-  channels, cols, columns, fillTable, geometry, groups, images, kCols, kRows, LANES_BYTES, outCols, outputs, outRows,
+  channels, cols, columns, fillTable, geometry, groups, images, kCols, kRows, outCols, outputs, outRows,
   lookAround, patchRows, pointwise, rows, tableBytes, wholePatches,
 } from './conv-patches';
 import { bytesOf } from './elementwise-lanes';
-import { BLOCK_BYTES, edge, gemmScratch, KC, MC, part, product } from './gemm';
+import { convScratch, TILE } from './conv-scratch';
+import { BLOCK_BYTES, edge, gemmScratch, KC, MC, part } from './gemm';
 import { MR, panel } from './generated/blocks';
 import { panelOf } from './pack';
+import { product } from './products';
 import { lanes } from './vector';
 
 /** Panels of positions that share a packed block of weights. */
 const PANELS: i32 = 64;
-/** Positions and bytes of a tile of patches. */
+/** Positions of a tile of patches. */
 const POSITIONS: i32 = 512;
-const TILE: i32 = 524288;
-
-/** Bytes of scratch that a convolution needs; the products use the first `gemmScratch()`. */
-export function convScratch(): i32 {
-  return gemmScratch() + <i32>(tableBytes(KC) + LANES_BYTES) + TILE;
-}
 
 /** out ← W patches. Every image is a whole number of panels of positions, the last of them filled up with zeros. */
 function forward<T>(x: usize, w: usize, out: usize, scratch: usize): void {
@@ -112,7 +108,7 @@ function inputGrad<T>(gy: usize, w: usize, out: usize, scratch: usize): void {
             weights + bytesOf<T>(k), sizeof<T>(), row,
             grads + bytesOf<T>(at), gyRow, sizeof<T>(),
             to, bytesOf<T>(count),
-            0, 0, false, false, scratch,
+            0, 0, scratch,
           );
           if (!own) patchRows<T>(k, ks, at, count, planes, tile, true);
         }
@@ -150,7 +146,7 @@ function weightGrad<T>(x: usize, gy: usize, out: usize, scratch: usize, from: i3
             gy + <usize>(image * outputs + group * m) * gyRow + bytesOf<T>(at), gyRow, sizeof<T>(),
             own ? planes + bytesOf<T>(k * count) : tile, sizeof<T>(), bytesOf<T>(count),
             c, row,
-            image + at > 0 ? c : 0, row, false, false, scratch,
+            image + at > 0 ? c : 0, row, scratch,
           );
         }
 }

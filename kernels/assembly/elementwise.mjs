@@ -235,23 +235,15 @@ const INSTANCES = {
     crossEntropyBackward: FLOATS,
   },
   loss: { squaredError: FLOATS, squaredErrorBackward: FLOATS },
-  norm: {
-    norm: FLOATS,
-    layerNorm: FLOATS,
-    layerNormBackward: FLOATS,
-    layerNormWeights: FLOATS,
-    batchStats: FLOATS,
-    batchNorm: FLOATS,
-    batchNormBackward: FLOATS,
-  },
+  norm: { norm: FLOATS },
   moments: { moments: FLOATS, adam: FLOATS, sgd: FLOATS, addScaled: FLOATS, addcdiv: FLOATS, scale: FLOATS },
   'index-rows': { indexSelect: TYPES, indexAdd: NUMBERS, gather: TYPES, scatterAdd: NUMBERS },
 };
 
 /** `export function name<T>(parameters): result` of a source, as functions of that name and type. */
-function instances(file) {
+export function instances(file, table) {
   const source = readFileSync(new URL(`${file}.ts`, import.meta.url), 'utf8');
-  return Object.entries(INSTANCES[file]).flatMap(([name, types]) => {
+  return Object.entries(table).flatMap(([name, types]) => {
     const [, parameters, result] = source.match(new RegExp(`export function ${name}<[^>]*>\\(([^)]*)\\): (\\w+)`)) ?? [];
     if (parameters === undefined) throw new Error(`elementwise.mjs: no function ${name}<T> in ${file}.ts`);
     const names = [...parameters.matchAll(/(\w+):/g)].map(found => found[1]).join(', ');
@@ -288,6 +280,6 @@ export function elementwise() {
     "import { cos, sin } from '../elementwise-trig';",
     ...files.map(file => `import { ${Object.keys(INSTANCES[file]).join(', ')} } from '../${file}';`),
     ...kernels,
-    ...files.flatMap(instances),
+    ...files.flatMap(file => instances(file, INSTANCES[file])),
   ].join('\n');
 }

@@ -369,3 +369,19 @@ export function ssyrk(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: 
 export function dsyrk(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
   syrk<f64>(n, k, a, ar, ac, c, cr, accumulate, scratch);
 }
+
+// For modules that import them: products with strides in bytes.
+
+export function sproduct(
+  m: i32, n: i32, k: i32, a: usize, ar: usize, ac: usize, b: usize, br: usize, bc: usize, c: usize, cr: usize,
+  from: usize, fr: usize, scratch: usize,
+): void {
+  product<f32>(m, n, k, a, ar, ac, b, br, bc, c, cr, from, fr, false, false, scratch);
+}
+
+export function dproduct(
+  m: i32, n: i32, k: i32, a: usize, ar: usize, ac: usize, b: usize, br: usize, bc: usize, c: usize, cr: usize,
+  from: usize, fr: usize, scratch: usize,
+): void {
+  product<f64>(m, n, k, a, ar, ac, b, br, bc, c, cr, from, fr, false, false, scratch);
+}

@@ -1,10 +1,5 @@
-// Everything the modules export. A file of kernels adds its line here.
+// Everything the first module exports. A file of kernels adds its line here, or in the entry of another module.
 export { firstNotFinite_f32, firstNotFinite_f64, firstOutside_i32 } from './check';
-export {
-  convForward_f32, convForward_f64, convInputGrad_f32, convInputGrad_f64, convScratch, convWeightGrad_f32, convWeightGrad_f64,
-  fold_f32, fold_f64, unfold_f32, unfold_f64,
-} from './conv';
-export { dgemm, dsyrk, gemmScratch, sgemm, ssyrk } from './gemm';
+export { convScratch } from './conv-scratch';
+export { dgemm, dproduct, dsyrk, gemmScratch, sgemm, sproduct, ssyrk } from './gemm';
 export * from './generated/elementwise';
-export { patchGram_f32, patchGram_f64 } from './patch-gram';
-export { avgPool_f32, avgPool_f64, avgPoolGrad_f32, avgPoolGrad_f64, maxPoolIndex_f32, maxPoolIndex_f64 } from './pool';

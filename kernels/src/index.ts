@@ -1,5 +1,9 @@
 /** @otimes/kernels: WebAssembly SIMD kernels, the memory they work in and how long it lives. */
 
+// biome-ignore-all assist/source/organizeImports: a bundle begins with the packed modules, see core/src/index.ts
+export { images, normalize, type Part, type PartExports } from './parts.ts';
+export { instantiateEigen, instantiateFactorise } from './linalg.ts';
+
 export {
   Background,
   type BackgroundOptions,
@@ -12,7 +16,7 @@ export { collector } from './collector.ts';
 export type { Element, Float, Numeric } from './elements.ts';
 export { type Variant, variants } from './features.ts';
 export { type FloatType, type Gemm, type GemmExports, gemm, type Syrk, syrk } from './gemm.ts';
-export type { Exports, LinalgExports } from './generated/types.gen.ts';
+export type { EigenExports, Exports, FactoriseExports } from './generated/types.gen.ts';
 export { Block, Heap, type HeapOptions } from './heap.ts';
 export {
   createKernels,
@@ -20,10 +24,10 @@ export {
   type KernelOptions,
   Kernels,
   type Layer,
+  type Loaded,
   type Override,
 } from './instance.ts';
 export { Handle, Tracker, type TrackerOptions, type TrackerStats } from './lifetime.ts';
-export { instantiateLinalg } from './linalg.ts';
 export { Memory, type MemoryOptions } from './memory.ts';
 export { OutOfMemory, Pool, type PoolStats } from './pool.ts';
 export { sharedVariant } from './shared.ts';

@@ -6,11 +6,11 @@
 import { Reader } from './leb128.ts';
 
 const IMPORT_SECTION = 2;
-const MEMORY = 2;
+const [FUNCTION, MEMORY] = [0, 2];
 const HAS_MAXIMUM = 1;
 const SHARED = 2;
 
-/** A copy of the module whose imported memory is shared. It must be the first import, with a maximum. */
+/** A copy of the module whose imported memory is shared: it must have a maximum, and only functions may be imported before it. */
 export function sharedVariant(bytes: Uint8Array): Uint8Array {
   const out = Uint8Array.from(bytes);
   const reader = new Reader(out, 8);
@@ -21,15 +21,20 @@ export function sharedVariant(bytes: Uint8Array): Uint8Array {
       reader.at += length;
       continue;
     }
-    reader.number(); // how many imports
-    for (const _ of ['the name of the module', 'and of the field']) {
-      const size = reader.number();
-      reader.at += size;
+    for (let imports = reader.number(); imports > 0; imports--) {
+      for (const _ of ['the name of the module', 'and of the field']) {
+        const size = reader.number();
+        reader.at += size;
+      }
+      const { at } = reader;
+      if (out[at] === MEMORY && out[at + 1] === HAS_MAXIMUM) {
+        out[at + 1] = HAS_MAXIMUM | SHARED;
+        return out;
+      }
+      if (reader.byte() !== FUNCTION) break;
+      reader.number(); // its type
     }
-    const { at } = reader;
-    if (out[at] !== MEMORY || out[at + 1] !== HAS_MAXIMUM) break;
-    out[at + 1] = HAS_MAXIMUM | SHARED;
-    return out;
+    break;
   }
-  throw new TypeError('sharedVariant: expected a module whose first import is a memory with a maximum');
+  throw new TypeError('sharedVariant: expected a module that imports functions at most, and a memory with a maximum');
 }

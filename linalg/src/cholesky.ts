@@ -1,6 +1,6 @@
 // Cholesky factorisation and what follows from it: solving and inverting symmetric positive definite matrices.
 import { describe, fail, NotPositiveDefiniteError } from './errors.ts';
-import { choleskyKernel } from './kernels.ts';
+import { choleskyKernel, cholInverseKernel, solveLowerKernel } from './kernels-factorise.ts';
 import {
   type AnyNdArray,
   converted,
@@ -19,7 +19,17 @@ import {
   readVector,
   resultDtype,
 } from './ndarray.ts';
-import { replaced, solver } from './solver.ts';
+import { plainCholesky, plainCholInverse, plainSolveLower } from './plain/factorise.ts';
+import { type Complete, replaced } from './solver.ts';
+
+const ownCholInverse: Complete['cholInverse'] = (n, l) => {
+  if (!cholInverseKernel(n, l)) plainCholInverse(n, l);
+};
+const ownSolveLower: Complete['solveLower'] = (n, l, x, k, transposed) => {
+  if (!solveLowerKernel(n, l, x, k, transposed)) plainSolveLower(n, l, x, k, transposed);
+};
+/** x [n, k] ← L⁻¹ x, or L⁻ᵀ x if `transposed`. */
+const solveLower: Complete['solveLower'] = (...x) => (replaced().solveLower ?? ownSolveLower)(...x);
 
 /**
  * Lower triangular L [n, n] with a = L Lᵀ and a positive diagonal; the upper triangle is zero.
@@ -41,8 +51,8 @@ export function cholSolve(l: AnyNdArray, b: AnyNdArray, o: PrecisionOptions = {}
   expectArguments('cholSolve', [l, b], o, PRECISION);
   const { precision = 'float64' } = o;
   const { n, data, x, k } = readSystem('cholSolve', l, b, precision);
-  solver().solveLower(n, data, x, k, false);
-  solver().solveLower(n, data, x, k, true);
+  solveLower(n, data, x, k, false);
+  solveLower(n, data, x, k, true);
   return output(x, [...b.shape], resultDtype(l, b));
 }
 
@@ -59,7 +69,7 @@ export function solveTriangular(l: AnyNdArray, b: AnyNdArray, o: TriangularOptio
   expectArguments('solveTriangular', [l, b], o, { ...PRECISION, transpose: [true, false] });
   const { transpose = false, precision = 'float64' } = o;
   const { n, data, x, k } = readSystem('solveTriangular', l, b, precision);
-  solver().solveLower(n, data, x, k, transpose);
+  solveLower(n, data, x, k, transpose);
   return output(x, [...b.shape], resultDtype(l, b));
 }
 
@@ -74,8 +84,8 @@ export function solve(a: AnyNdArray, b: AnyNdArray, o: PrecisionOptions = {}): R
   const n = a.shape[0]!;
   expectPrecision('solve', precision, a, b);
   const { x, k } = readRight('solve', a, n, b, precision);
-  solver().solveLower(n, l, x, k, false);
-  solver().solveLower(n, l, x, k, true);
+  solveLower(n, l, x, k, false);
+  solveLower(n, l, x, k, true);
   return output(x, [...b.shape], resultDtype(a, b));
 }
 
@@ -94,7 +104,7 @@ export function inverse(a: AnyNdArray, o: PrecisionOptions = {}): RealNdArray {
   }
   const x = factor('inverse', a, precision, precision);
   const n = a.shape[0]!;
-  solver().cholInverse(n, x);
+  (replaced().cholInverse ?? ownCholInverse)(n, x);
   forLower(n, (lower, upper) => {
     x[upper] = x[lower]!;
   });
@@ -109,7 +119,7 @@ function factor(operation: string, a: AnyNdArray, precision: RealDtype, dtype: R
   if (found !== null) return found;
   const { rows: n, data } = readSymmetric(operation, a);
   const l = converted(data, precision);
-  const pivot = solver().cholesky(n, l);
+  const pivot = (replaced().cholesky ?? plainCholesky)(n, l);
   if (pivot >= 0) throw new NotPositiveDefiniteError(operation, describe(a), pivot, l[pivot * n + pivot]!);
   for (let i = 0; i < n; i++) l.fill(0, i * n + i + 1, (i + 1) * n);
   return l;

@@ -1,4 +1,5 @@
 // QR factorisation.
+import { qrKernel } from './kernels-factorise.ts';
 import {
   type AnyNdArray,
   converted,
@@ -13,7 +14,12 @@ import {
   resultDtype,
   zeros,
 } from './ndarray.ts';
-import { solver } from './solver.ts';
+import { plainQr } from './plain/factorise.ts';
+import { type Complete, replaced } from './solver.ts';
+
+const ownQr: Complete['qr'] = (m, n, a, q, r) => {
+  if (!qrKernel(m, n, a, q, r)) plainQr(m, n, a, q, r);
+};
 
 /**
  * Reduced QR: a [m, n] = q r with k = min(m, n), q [m, k] of orthonormal columns, r [k, n] upper triangular with a
@@ -29,7 +35,7 @@ export function qr(a: AnyNdArray, o: PrecisionOptions = {}): { q: RealNdArray; r
   const k = Math.min(m, n);
   const q = zeros(m * k, precision);
   const r = zeros(k * n, precision);
-  solver().qr(m, n, converted(data, precision), q, r);
+  (replaced().qr ?? ownQr)(m, n, converted(data, precision), q, r);
   const dtype = resultDtype(a);
   const unscaled = converted(r, 'float64');
   if (scale !== 1) for (let p = 0; p < unscaled.length; p++) unscaled[p]! *= scale;

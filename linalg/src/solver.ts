@@ -1,10 +1,9 @@
 // Who does the arithmetic of a factorisation. The package's functions check, copy, scale and lay out results; what they
 // ask for in between is a `Solver`: the WebAssembly kernels or else plain TypeScript, and in front of either what
-// `setSolver` was given (LAPACK from a native library).
+// `setSolver` was given (LAPACK from a native library). Each function of the package names the kernels and the plain code that
+// it needs itself, so that a bundle has no others.
 import { fail } from './errors.ts';
-import { cholInverseKernel, qrKernel, solveLowerKernel } from './kernels.ts';
 import type { Real } from './ndarray.ts';
-import { plainSolver } from './plain/solver.ts';
 
 /**
  * Factorisations in place, each optional: what one lacks, the next does. All matrices are contiguous and row-major, of
@@ -39,7 +38,8 @@ export type Solver = {
   readonly qr?: (m: number, n: number, a: Real, q: Real, r: Real) => void;
 };
 
-type Complete = Required<Omit<Solver, 'minRows'>>;
+/** All of one. */
+export type Complete = Required<Omit<Solver, 'minRows'>>;
 
 let chosen: Solver = {};
 
@@ -54,22 +54,3 @@ export function setSolver(solver: Solver | null): void {
 
 /** What `setSolver` was given for matrices of n rows. */
 export const replaced = (n = Infinity): Solver => (n >= (chosen.minRows ?? 0) ? chosen : {});
-
-const own: Complete = {
-  ...plainSolver,
-  cholInverse(n, l) {
-    if (!cholInverseKernel(n, l)) plainSolver.cholInverse(n, l);
-  },
-  solveLower(n, l, x, k, transposed) {
-    if (!solveLowerKernel(n, l, x, k, transposed)) plainSolver.solveLower(n, l, x, k, transposed);
-  },
-  qr(m, n, a, q, r) {
-    if (!qrKernel(m, n, a, q, r)) plainSolver.qr(m, n, a, q, r);
-  },
-};
-
-/**
- * What is to be called where there is something to call. NOTE: `eigh` and `cholesky` ask the kernels first, which do
- * checks and layout as well, so that here they are plain.
- */
-export const solver = (): Complete => ({ ...own, ...chosen });

@@ -1,6 +1,16 @@
 /** Convolution layers. */
 
-import { describe, type Pair, pairOf, type Shape, ShapeError, sameShape, type Tensor } from '@otimes/core';
+import {
+  describe,
+  type Pair,
+  pairOf,
+  patchGram,
+  type Shape,
+  ShapeError,
+  sameShape,
+  type Tensor,
+  unfold,
+} from '@otimes/core';
 import { aBoolean, aFunction, aTensor, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 import { checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { conv2d } from './functional.ts';
@@ -69,13 +79,31 @@ export class Conv2d extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    const { stride, padding, dilation, groups } = this;
+    const { groups } = this;
     const channels = this.weight.shape[1]! * groups;
     if (x.rank === 4 && x.shape[1] !== channels)
       throw new ShapeError(
         `Conv2d: expected an input [N, ${channels}, H, W], got ${describe(x)}` +
           (x.shape[3] === channels ? '; channels come first here: x.permute(0, 3, 1, 2)' : ''),
       );
-    return conv2d(x, this.weight, this.bias, { stride, padding, dilation, groups });
+    return conv2d(x, this.weight, this.bias, { ...this.#window(), groups });
+  }
+
+  /**
+   * The patches that the kernel sees, one a row: x [N, C, H, W] → [N, Ho·Wo, C·kh·kw]; see `unfold` in core. C is cIn, or that
+   * of some groups.
+   */
+  unfold(x: Tensor): Tensor {
+    return unfold(x, this.kernel, this.#window());
+  }
+
+  /** Σ p pᵀ over those patches, [C·kh·kw, C·kh·kw], and with `ones` (default false) with a 1 behind each; see `patchGram` in core. */
+  patchGram(x: Tensor, o: { ones?: boolean } = {}): Tensor {
+    return patchGram(x, this.kernel, this.#window(), o);
+  }
+
+  #window() {
+    const { stride, padding, dilation } = this;
+    return { stride, padding, dilation };
   }
 }

@@ -8,6 +8,7 @@ export { Dropout } from './dropout.ts';
 export { Embedding } from './embedding.ts';
 export * as functional from './functional.ts';
 export * as init from './init.ts';
+export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
 export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';

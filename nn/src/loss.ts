@@ -3,7 +3,6 @@
 import {
   checkIndex,
   DTypeError,
-  defineOp,
   describe,
   labelCrossEntropy,
   owningIntermediates,
@@ -13,7 +12,15 @@ import {
   squaredError,
   Tensor,
 } from '@otimes/core';
-import { aNumber, aTensor, checkArgument, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import {
+  aNumber,
+  aTensor,
+  checkArgument,
+  checkOptions,
+  defineBuiltIn,
+  type OptionKinds,
+  oneOf,
+} from '@otimes/core/extend';
 
 export type Reduction = 'mean' | 'sum';
 
@@ -125,9 +132,8 @@ export function mseLoss(prediction: Tensor, target: Tensor, o?: { reduction?: Re
 }
 
 /** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). A separate operation, because the derivatives of max and |·| are wrong at 0. */
-const softplus = /* @__PURE__ */ defineOp<null>({
+const softplus = /* @__PURE__ */ defineBuiltIn<null>({
   name: 'softplus',
-  builtIn: true,
   shape([x]) {
     if (!x!.dtype.startsWith('float'))
       throw new DTypeError(`bceWithLogits: expected floating logits, got ${describe(x!)}`);

@@ -1,6 +1,6 @@
 // Products, rank-k updates and convolutions by a native BLAS, against their definitions.
 
-import { createKernels, type Exports, type Kernels, type NativeBlas } from '@otimes/kernels';
+import { createKernels, type Exports, images, type Kernels, type NativeBlas } from '@otimes/kernels';
 import fc from 'fast-check';
 
 export const TYPES = ['f32', 'f64'] as const;
@@ -201,7 +201,9 @@ export function checkConvolutions(bench: Bench, type: Type, g: Geometry): number
     ReturnType<Bench['put']>,
     ReturnType<Bench['put']>,
   ];
-  const { exports, compiled, scratch } = bench.kernels;
+  const exports = bench.kernels.load(images);
+  const compiled = bench.kernels.compiled as typeof exports;
+  const { scratch } = bench.kernels;
   let taken = 0;
   for (const [name, a, b, length, terms] of [
     [`convForward_${type}`, x, weights, lengths.y, elements],

@@ -5,7 +5,17 @@
 
 import assert from 'node:assert/strict';
 import { type DType, ReferenceBackend } from '@otimes/core';
-import { createKernels, type Element, type Exports, type Float, type Variant, variants } from '@otimes/kernels';
+import {
+  createKernels,
+  type Element,
+  type Exports,
+  type Float,
+  images,
+  normalize,
+  type PartExports,
+  type Variant,
+  variants,
+} from '@otimes/kernels';
 import fc from 'fast-check';
 import type { Test } from 'tap';
 import type { Operand } from '../../core/src/backends/backend.ts';
@@ -47,13 +57,18 @@ const FILES = {
     ' ',
   ),
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
+  // By convolutions, whose module imports them.
+  imported: 'sproduct dproduct'.split(' '),
   check: 'firstOutside firstNotFinite'.split(' '),
 };
 const familyOf = (name: string): string => name.split('_')[0]!;
 
 /** Kernels of one variant, and memory for a call's operands. */
 export class Bench {
-  readonly call: Exports & Record<string, (...x: number[]) => number | undefined>;
+  readonly call: Exports &
+    PartExports['images'] &
+    PartExports['normalize'] &
+    Record<string, (...x: number[]) => number | undefined>;
   readonly called = new Set<string>();
   readonly #memory;
   #top = 0;
@@ -64,6 +79,8 @@ export class Bench {
 
   constructor(variant: Variant) {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 26 } })!;
+    kernels.load(images);
+    kernels.load(normalize);
     this.#memory = kernels.memory;
     this.#start = kernels.heap.pool.alloc(2 ** 25);
     this.#names = Object.keys(kernels.exports);

@@ -4,6 +4,10 @@
  */
 
 import type { ConvGeometry } from '../backends/backend.ts';
+import { bring } from '../backends/bring.ts';
+import type { ConvKernels } from '../backends/composed/conv.ts';
+import * as reference from '../backends/reference/layers/conv.ts';
+import * as wasm from '../backends/wasm/layers/conv.ts';
 import { aBoolean, aNumber, checkOptions, orNull } from '../check.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
@@ -18,6 +22,8 @@ import { matmulOp } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { narrow } from './slice.ts';
 import { transpose } from './view.ts';
+
+bring<ConvKernels>(reference, wasm);
 
 /** Where the kernel goes, and the shapes of input, weight and output. */
 type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: Shape };

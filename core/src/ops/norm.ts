@@ -3,6 +3,10 @@
  * mean and variance are taken, and are one operation.
  */
 
+import { bring } from '../backends/bring.ts';
+import type { NormKernels } from '../backends/composed/norm.ts';
+import * as reference from '../backends/reference/layers/norm.ts';
+import * as wasm from '../backends/wasm/layers/norm.ts';
 import { aNumber, checkArgument } from '../check.ts';
 import { widestFloat } from '../device.ts';
 import { isFloat, promote } from '../dtype.ts';
@@ -16,6 +20,8 @@ import { cast, castOp } from './cast.ts';
 import { add, div, mul, sqrt, square, sub } from './elementwise.ts';
 import { centred, mean } from './reduce.ts';
 import { reshape } from './view.ts';
+
+bring<NormKernels>(reference, wasm);
 
 /** The forward pass fills `mean` and `variance`, float64 where the device has it, in the shape of x with the normalised axes as length 1. */
 type Statistics = {

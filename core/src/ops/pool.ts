@@ -1,5 +1,9 @@
 /** Pooling of images [N, C, H, W]: each channel by itself. */
 
+import { bring } from '../backends/bring.ts';
+import type { PoolKernels } from '../backends/composed/pool.ts';
+import * as reference from '../backends/reference/layers/pool.ts';
+import * as wasm from '../backends/wasm/layers/pool.ts';
 import { aBoolean, checkOptions } from '../check.ts';
 import { describe, ShapeError } from '../errors.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
@@ -10,6 +14,8 @@ import { checkImages } from './images.ts';
 import { mean } from './reduce.ts';
 import { gatherOp } from './select.ts';
 import { reshape } from './view.ts';
+
+bring<PoolKernels>(reference, wasm);
 
 /** Each in positions, one number or [rows, columns]: `stride` defaults to the kernel, `padding` to 0. */
 export type PoolOptions = Omit<WindowOptions, 'dilation'>;

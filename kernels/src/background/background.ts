@@ -6,8 +6,8 @@
 import { host as ownHost } from '#host';
 import { type Variant, variants } from '../features.ts';
 import type { Host, HostWorker } from '../host.ts';
-import { compiled } from '../instance.ts';
-import { linalgModule } from '../linalg.ts';
+import { kernelsModule } from '../instance.ts';
+import { eigenModule } from '../linalg.ts';
 import { layoutOf, type Message, STATUS, type Start, TEXT, WORKER } from './worker.ts';
 
 /** Milliseconds after which a sleeping thread looks whether the worker lives. */
@@ -124,8 +124,8 @@ export class EighWorker {
     this.#late = late;
     this.#patience = patience;
     const data: Start = {
-      kernels: compiled(variant, false),
-      linalg: linalgModule(variant),
+      kernels: kernelsModule(variant),
+      eigen: eigenModule(variant),
       words: this.#words.buffer,
     };
     this.#worker = host.startWorker(WORKER, data, how => {

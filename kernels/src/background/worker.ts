@@ -45,7 +45,7 @@ export function layoutOf(n: number, bytesPerElement: number, turns: boolean) {
 /** What the worker is started with: the compiled modules for unshared memories, and two words. */
 export type Start = {
   readonly kernels: object;
-  readonly linalg: object;
+  readonly eigen: object;
   /** 1 once it runs; and how many messages it has begun with. */
   readonly words: ArrayBufferLike;
 };
@@ -56,7 +56,7 @@ export type Message = ReturnType<typeof layoutOf> & {
   readonly n: number;
   /** Whether matrix, vectors and basis are float32; values are always float64. */
   readonly single: boolean;
-  /** What passes as symmetric, see `symmetrise` of `LinalgExports`. */
+  /** What passes as symmetric, see `symmetrise` of `EigenExports`. */
   readonly tolerance: number;
 };
 
@@ -83,7 +83,7 @@ function failed(data, error) {
   for (let i = 0; i < ${TEXT}; i++) text[i] = i < message.length ? message.charCodeAt(i) : 0;
   finish(${STATUS.failed});
 }
-function start({ kernels, linalg, words }, ready) {
+function start({ kernels, eigen, words }, ready) {
   const progress = new Int32Array(words);
   let room = null;
   const open = () => {
@@ -96,7 +96,7 @@ function start({ kernels, linalg, words }, ready) {
         if (maximum <= 256) throw error;
       }
     const products = new WebAssembly.Instance(kernels, { env: { memory } }).exports;
-    return { memory, products, exports: new WebAssembly.Instance(linalg, { env: { memory }, kernels: products }).exports };
+    return { memory, products, exports: new WebAssembly.Instance(eigen, { env: { memory }, kernels: products }).exports };
   };
   const decompose = ({ buffer, n, single, tolerance, values, matrix, vectors, basis }) => {
     if (room === null) room = open();

@@ -4,8 +4,8 @@
  */
 
 import type { Float } from '../elements.ts';
-import type { Exports } from '../generated/types.gen.ts';
-import type { Kernels, Override } from '../instance.ts';
+import type { Exports, ImagesExports } from '../generated/types.gen.ts';
+import type { Kernels, Loaded, Override } from '../instance.ts';
 import type { Memory } from '../memory.ts';
 import { convolutionsWith } from './conv.ts';
 import type { Koffi, Library, Native } from './library.ts';
@@ -112,6 +112,9 @@ function syrkWith(native: Native, base: () => number, below: Exports, type: Floa
   };
 }
 
+/** Whether the module of convolutions is loaded. */
+const hasImages = (exports: Loaded): exports is Exports & ImagesExports => 'convForward_f32' in exports;
+
 /** Resolves the products now, and makes of them what `Kernels.override` takes. */
 export function overrideWith(library: Library): (kernels: Kernels) => Override {
   const { koffi, int, func } = library;
@@ -131,14 +134,18 @@ export function overrideWith(library: Library): (kernels: Kernels) => Override {
         sgemm: gemmWith(sgemm, base, below, 'f32'),
         dgemm: gemmWith(dgemm, base, below, 'f64'),
       };
+      const all = {
+        ...products,
+        ssyrk: syrkWith(ssyrk, base, below, 'f32'),
+        dsyrk: syrkWith(dsyrk, base, below, 'f64'),
+      };
+      if (!hasImages(below)) return all;
       const [f32, f64] = [
         convolutionsWith(products.sgemm, below, 'f32'),
         convolutionsWith(products.dgemm, below, 'f64'),
       ];
       return {
-        ...products,
-        ssyrk: syrkWith(ssyrk, base, below, 'f32'),
-        dsyrk: syrkWith(dsyrk, base, below, 'f64'),
+        ...all,
         convForward_f32: f32.forward,
         convForward_f64: f64.forward,
         convInputGrad_f32: f32.inputGrad,

@@ -34,12 +34,6 @@ export const OTHERS: Plans = [
   ['norm', { arity: 4, ns: 0.16, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, -1]]}]}],
   ['crossEntropyBackward', { arity: 7, ns: 1.3, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, 4], [4, -2], [6, -1, 1]]}]}],
   ['squaredErrorBackward', { arity: 5, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [4, -1]], unit: 64}]}],
-  ['layerNorm', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [6, -1, 1], [7, 8], [8, 8]]}]}],
-  ['layerNormBackward', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, -1, 1], [6, 8], [7, 8], [8, -1, 1]]}]}],
-  ['layerNormWeights', { arity: 10, ns: 0.9, work: [0, 1], axes: [{ at: 1, moves: [[2, -1], [3, -1], [7, -1], [8, -1]], unit: 64, set: [9, 1]}], whole: 9}],
-  ['batchStats', { arity: 7, ns: 0.4, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, 8], [5, 8]], set: [6, 1, 2]}], whole: 6}],
-  ['batchNorm', { arity: 10, ns: 0.15, work: [0, 1, 2], axes: [{ at: 0, moves: [[3, -1, 1, 2], [9, -1, 1, 2]]}]}],
-  ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13}],
   ['indexSelect', { arity: 7, ns: 0.15, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 1, 2], [6, -1, 3, 2]]}, { at: 3, moves: [[5, 4], [6, -1, 2]], unit: 64, each: 2}]}],
   ['indexAdd', { arity: 7, ns: 0.15, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 3, 2], [6, -1, 1, 2]]}]}],
   ['gather', { arity: 7, ns: 1.5, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 1, 2], [5, 4, 3, 2], [6, -1, 3, 2]]}, { at: 3, moves: [[5, 4, 2], [6, -1, 2]], unit: 64, each: 2}]}],
@@ -52,6 +46,12 @@ export const OTHERS: Plans = [
   ['maxPoolIndex', { arity: 13, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[11, -1, 1, 2], [12, 4, 3, 4]]}]}],
   ['avgPool', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 1, 2], [13, -1, 3, 4]]}]}],
   ['avgPoolGrad', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 3, 4], [13, -1, 1, 2]]}]}],
+  ['layerNorm', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [6, -1, 1], [7, 8], [8, 8]]}]}],
+  ['layerNormBackward', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, -1, 1], [6, 8], [7, 8], [8, -1, 1]]}]}],
+  ['layerNormWeights', { arity: 10, ns: 0.9, work: [0, 1], axes: [{ at: 1, moves: [[2, -1], [3, -1], [7, -1], [8, -1]], unit: 64, set: [9, 1]}], whole: 9}],
+  ['batchStats', { arity: 7, ns: 0.4, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, 8], [5, 8]], set: [6, 1, 2]}], whole: 6}],
+  ['batchNorm', { arity: 10, ns: 0.15, work: [0, 1, 2], axes: [{ at: 0, moves: [[3, -1, 1, 2], [9, -1, 1, 2]]}]}],
+  ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13}],
 ];
 
 /** Which argument of a product says that it adds to its result. */

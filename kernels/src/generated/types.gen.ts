@@ -561,30 +561,6 @@ export type Exports = {
   readonly squaredErrorBackward_f32: (n: number, a: number, b: number, scale: number, out: number) => void;
   /** out ← scale · (a − b). */
   readonly squaredErrorBackward_f64: (n: number, a: number, b: number, scale: number, out: number) => void;
-  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
-  readonly layerNorm_f32: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
-  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
-  readonly layerNorm_f64: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
-  /** out ← the gradient by x. */
-  readonly layerNormBackward_f32: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
-  /** out ← the gradient by x. */
-  readonly layerNormBackward_f64: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
-  /** dw, db ← the gradients by w and b. */
-  readonly layerNormWeights_f32: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
-  /** dw, db ← the gradients by w and b. */
-  readonly layerNormWeights_f64: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
-  /** mean, variance (with 1/n) ← those of each channel. */
-  readonly batchStats_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
-  /** mean, variance (with 1/n) ← those of each channel. */
-  readonly batchStats_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
-  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
-  readonly batchNorm_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
-  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
-  readonly batchNorm_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
-  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
-  readonly batchNormBackward_f32: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
-  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
-  readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
   /** out[o, i, :] ← x[o, index[i], :]. Indices are not checked, here and below. */
   readonly indexSelect_bool: (outer: number, length: number, inner: number, count: number, x: number, index: number, out: number) => void;
   /** out[o, i, :] ← x[o, index[i], :]. Indices are not checked, here and below. */
@@ -619,6 +595,30 @@ export type Exports = {
   readonly firstNotFinite_f32: (n: number, x: number) => number;
   /** Returns the position of the first element that is NaN or infinite, or −1. */
   readonly firstNotFinite_f64: (n: number, x: number) => number;
+  /** Bytes of scratch that each convolution needs; at least `gemmScratch()`. */
+  readonly convScratch: () => number;
+  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
+   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
+  readonly sgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
+  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
+   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
+  readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
+  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
+  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** Bytes of scratch that each product needs. */
+  readonly gemmScratch: () => number;
+  /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
+   * bytes. For modules that import it. */
+  readonly sproduct: (m: number, n: number, k: number, a: number, ar: number, ac: number, b: number, br: number, bc: number, c: number, cr: number, from: number, fr: number, scratch: number) => void;
+  /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
+   * bytes. For modules that import it. */
+  readonly dproduct: (m: number, n: number, k: number, a: number, ar: number, ac: number, b: number, br: number, bc: number, c: number, cr: number, from: number, fr: number, scratch: number) => void;
+};
+
+/** What the module images exports: byte addresses, lengths in elements, nothing checked. */
+export type ImagesExports = {
   /** out ← x ∗ weights. Here and below sums of float32 run in float32. NOTE: the zeros around a plane are multiplied as its
    * pixels are, so a weight, or for its gradient a gy, that is NaN or infinite makes a NaN there too. */
   readonly convForward_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, weights: number, out: number, scratch: number) => void;
@@ -665,28 +665,60 @@ export type Exports = {
   readonly avgPoolGrad_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
   /** out ← the transpose of avgPool. */
   readonly avgPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
-  /** Bytes of scratch that each convolution needs; at least `gemmScratch()`. */
-  readonly convScratch: () => number;
-  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
-   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
-  readonly sgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
-   * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
-  readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** Bytes of scratch that each product needs. */
-  readonly gemmScratch: () => number;
 };
 
-/** What the module linalg exports: byte addresses, lengths in elements, nothing checked. */
-export type LinalgExports = {
+/** What the module normalize exports: byte addresses, lengths in elements, nothing checked. */
+export type NormalizeExports = {
+  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
+  readonly layerNorm_f32: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
+  /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
+  readonly layerNorm_f64: (rows: number, cols: number, x: number, w: number, b: number, eps: number, out: number, mean: number, variance: number) => void;
+  /** out ← the gradient by x. */
+  readonly layerNormBackward_f32: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
+  /** out ← the gradient by x. */
+  readonly layerNormBackward_f64: (rows: number, cols: number, dy: number, x: number, w: number, eps: number, mean: number, variance: number, out: number) => void;
+  /** dw, db ← the gradients by w and b. */
+  readonly layerNormWeights_f32: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
+  /** dw, db ← the gradients by w and b. */
+  readonly layerNormWeights_f64: (rows: number, cols: number, dy: number, x: number, eps: number, mean: number, variance: number, dw: number, db: number, step?: number) => void;
+  /** mean, variance (with 1/n) ← those of each channel. */
+  readonly batchStats_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
+  /** mean, variance (with 1/n) ← those of each channel. */
+  readonly batchStats_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, step?: number) => void;
+  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
+  readonly batchNorm_f32: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
+  /** out ← (x − mean) · w / √(variance + ε) + b in each channel. */
+  readonly batchNorm_f64: (outer: number, channels: number, inner: number, x: number, mean: number, variance: number, eps: number, w: number, b: number, out: number) => void;
+  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
+  readonly batchNormBackward_f32: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
+  /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
+  readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
+};
+
+/** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */
+export type EigenExports = {
   /** Bytes for the `work` of a call. */
   readonly eighWork_f32: (n: number) => number;
   /** Bytes for the `work` of a call. */
   readonly eighWork_f64: (n: number) => number;
+  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  readonly symmetrise_f32: (n: number, a: number, tolerance: number) => number;
+  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  readonly symmetrise_f64: (n: number, a: number, tolerance: number) => number;
+  /** x ← x / by. */
+  readonly divide_f32: (n: number, by: number, x: number) => void;
+  /** x ← x / by. */
+  readonly divide_f64: (n: number, by: number, x: number) => void;
+  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
+   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
+  readonly eigh_f32: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
+  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
+   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
+  readonly eigh_f64: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
+};
+
+/** What the module factorise exports: byte addresses, lengths in elements, nothing checked. */
+export type FactoriseExports = {
   /** Bytes for the `work` of a call. */
   readonly choleskyWork_f32: (n: number) => number;
   /** Bytes for the `work` of a call. */
@@ -703,14 +735,10 @@ export type LinalgExports = {
   readonly qrWork_f32: (m: number, n: number) => number;
   /** Bytes for the `work` of a call. */
   readonly qrWork_f64: (m: number, n: number) => number;
-  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  /** That of `eigen`. */
   readonly symmetrise_f32: (n: number, a: number, tolerance: number) => number;
-  /** max|a|, or −1 where a is not finite or not symmetric within tolerance · max|a|; less is averaged away. */
+  /** That of `eigen`. */
   readonly symmetrise_f64: (n: number, a: number, tolerance: number) => number;
-  /** x ← x / by. */
-  readonly divide_f32: (n: number, by: number, x: number) => void;
-  /** x ← x / by. */
-  readonly divide_f64: (n: number, by: number, x: number) => void;
   /** The upper triangle of a ← the lower one; ← 0. */
   readonly mirror_f32: (n: number, a: number) => void;
   /** The upper triangle of a ← the lower one; ← 0. */
@@ -719,12 +747,6 @@ export type LinalgExports = {
   readonly lowerOnly_f32: (n: number, a: number) => void;
   /** The upper triangle of a ← the lower one; ← 0. */
   readonly lowerOnly_f64: (n: number, a: number) => void;
-  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
-   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
-  readonly eigh_f32: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
-  /** Ascending eigenvalues into `values`, the eigenvectors into the columns of a, signs as linalg's `eigh` promises;
-   * max|a| must be near 1, and vectors [n, n] is more work. 0 where it does not converge. */
-  readonly eigh_f64: (n: number, a: number, values: number, vectors: number, work: number, scratch: number) => number;
   /** L into the lower triangle of a; −1, or the row of the first pivot that is not positive, left in its place. */
   readonly cholesky_f32: (n: number, a: number, work: number, scratch: number) => number;
   /** L into the lower triangle of a; −1, or the row of the first pivot that is not positive, left in its place. */

@@ -1,7 +1,7 @@
 /** Workers over the memory of a set of kernels, and whether there can be any. */
 
 import type { Host } from '../host.ts';
-import { type Kernels, moduleFor } from '../instance.ts';
+import { bytesOf, type Kernels, moduleFor } from '../instance.ts';
 import type { SplitOptions } from './split.ts';
 import { Team } from './team.ts';
 
@@ -14,8 +14,11 @@ export type ThreadOptions = SplitOptions & {
   readonly spin?: number;
 };
 
-/** Workers, and the scratch memory that they were given. */
-export type WorkerGroup = { readonly team: Team; readonly scratches: readonly number[] };
+/** Memory of the kernels' that workers use: its address, and how many bytes it has. */
+type Place = { readonly at: number; readonly bytes: number };
+
+/** Workers, the scratch memory that they were given, and the modules that they have beside the first one. */
+export type WorkerGroup = { readonly team: Team; readonly scratches: readonly Place[]; readonly parts: Place[] };
 
 /** Why kernels run on one thread, and what to do about it; null where workers can share their memory. */
 export function whyOne(kernels: Kernels, host: Host): string | null {
@@ -25,27 +28,38 @@ export function whyOne(kernels: Kernels, host: Host): string | null {
 }
 
 export function startWorkers(kernels: Kernels, host: Host, workers: number, spin: number | undefined): WorkerGroup {
-  const { compiled, heap, memory, scratch, variant } = kernels;
-  const scratches = Array.from({ length: workers }, () => heap.pool.alloc(compiled.convScratch()));
+  const { first: exports, heap, memory, scratch, variant } = kernels;
+  const bytes = exports.convScratch();
+  const scratches = Array.from({ length: workers }, () => ({ at: heap.pool.alloc(bytes), bytes }));
   try {
     const module = moduleFor(memory.wasm, variant);
-    const shared = { module, memory: memory.wasm, exports: compiled, scratch, scratches };
-    return { team: new Team({ workers, host, spin, ...shared }), scratches };
+    const shared = { module, memory: memory.wasm, exports, scratch, scratches: scratches.map(({ at }) => at) };
+    return { team: new Team({ workers, host, spin, ...shared }), scratches, parts: [] };
   } catch (error) {
     free(kernels, scratches);
     throw error;
   }
 }
 
-export async function stopWorkers(kernels: Kernels, { team, scratches }: WorkerGroup): Promise<void> {
+/** Gives the workers the modules that the kernels have and they have not. */
+export function shareParts({ heap, memory, parts, variant }: Kernels, group: WorkerGroup): void {
+  for (const { part, exports } of parts.slice(group.parts.length)) {
+    const bytes = bytesOf(part.packed, variant, memory.shared);
+    const place = { at: heap.pool.alloc(bytes.length), bytes: bytes.length };
+    memory.u8.set(bytes, place.at);
+    group.team.add(exports, place.at, place.bytes);
+    group.parts.push(place);
+  }
+}
+
+export async function stopWorkers(kernels: Kernels, { team, scratches, parts }: WorkerGroup): Promise<void> {
   await team.stop();
-  free(kernels, scratches);
+  free(kernels, [...scratches, ...parts]);
 }
 
 /** NOTE: not before the workers have ended, as they write to it. */
-function free(kernels: Kernels, scratches: readonly number[]): void {
-  const bytes = kernels.compiled.convScratch();
-  for (const scratch of scratches) kernels.heap.pool.free(scratch, bytes);
+function free(kernels: Kernels, places: readonly Place[]): void {
+  for (const { at, bytes } of places) kernels.heap.pool.free(at, bytes);
 }
 
 export const warnWith = (o: ThreadOptions, message: string): void =>

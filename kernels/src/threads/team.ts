@@ -3,9 +3,20 @@
  * works along and returns when all is done, so that nothing else can touch the memory meanwhile.
  */
 
-import type { Exports } from '../generated/types.gen.ts';
 import type { Host, HostWorker } from '../host.ts';
-import { CALL_BYTES, FAILED, MOST_PIECES, ROW, type Start, tableOf, textOf, WORD, WORKER, wordsOf } from './worker.ts';
+import {
+  CALL_BYTES,
+  FAILED,
+  MOST_PARTS,
+  MOST_PIECES,
+  ROW,
+  type Start,
+  tableOf,
+  textOf,
+  WORD,
+  WORKER,
+  wordsOf,
+} from './worker.ts';
 
 /**
  * So often a thread looks again before it sleeps, about 10 µs. NOTE: waking a thread takes 25 to 60 µs, looking 0.5 µs; on
@@ -28,7 +39,8 @@ type TeamOptions = {
   readonly host: Host;
   readonly module: object;
   readonly memory: object;
-  readonly exports: Exports;
+  /** The exports of that module. */
+  readonly exports: object;
   /** The address of the caller's scratch, and that of each worker. */
   readonly scratch: number;
   readonly scratches: readonly number[];
@@ -40,7 +52,7 @@ export class Team {
   /** The caller among them. */
   readonly threads: number;
   readonly #workers: readonly HostWorker[];
-  readonly #functions: readonly Kernel[];
+  readonly #functions: Kernel[];
   readonly #scratch: number;
   readonly #spin: number;
   readonly #words: Int32Array;
@@ -96,6 +108,20 @@ export class Team {
     Atomics.store(this.#words, WORD.stop, 1);
     this.#wake();
     await Promise.all(this.#workers.map(worker => worker.stop()));
+  }
+
+  /**
+   * Gives the workers the exports of one more module, whose bytes lie in the memory. NOTE: not as a message, which a worker that
+   * waits for calls does not receive.
+   */
+  add(exports: object, address: number, length: number): void {
+    const words = this.#words;
+    const count = words[WORD.parts]!;
+    if (count === MOST_PARTS) throw new RangeError(`threads: at most ${MOST_PARTS} modules`);
+    this.#functions.push(...(Object.values(exports) as Kernel[]));
+    words[WORD.part + 2 * count] = address;
+    words[WORD.part + 2 * count + 1] = length;
+    words[WORD.parts] = count + 1;
   }
 
   /** Row `piece` of the call that `run` is to make. */

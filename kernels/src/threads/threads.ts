@@ -6,6 +6,7 @@ import type { Host } from '../host.ts';
 import type { Kernels } from '../instance.ts';
 import {
   messageOf,
+  shareParts,
   startWorkers,
   stopWorkers,
   type ThreadOptions,
@@ -82,9 +83,12 @@ export class Threads {
       if (group !== null) await stopWorkers(this.#kernels, group);
       throw new Error(`setThreads: ${messageOf(error)}`, { cause: error });
     }
-    const { team } = group;
-    this.#workers = group;
-    this.#kernels.override('threads', below => split(below, team, [...PRODUCTS, ...OTHERS], this.#o));
+    const workers = group;
+    this.#workers = workers;
+    this.#kernels.override('threads', below => {
+      shareParts(this.#kernels, workers);
+      return split(below, workers.team, [...PRODUCTS, ...OTHERS], this.#o);
+    });
     // Of no use beside them.
     await this.#second.end();
   }

@@ -29,11 +29,16 @@ export const WORD = {
   stop: 10,
   /** So often a worker looks for the next call before it sleeps. */
   spin: 11,
+  /** How many modules were loaded beside the first one, and where the bytes of each lie in the memory: address and length. */
+  parts: 12,
+  part: 13,
   /** From here on one word a worker, 1 while it may hold a piece. */
-  busy: 12,
+  busy: 21,
 } as const;
 
 export const FAILED = 2;
+/** Modules that a call has words for. */
+export const MOST_PARTS = (WORD.busy - WORD.part) / 2;
 /** Workers that a call has words for. */
 export const MOST_WORKERS = 63;
 /** Pieces of one call, and arguments of one piece, at most. */
@@ -82,9 +87,16 @@ function start(data, ready) {
   const { module, memory, call, index, scratch } = data;
   const words = new Int32Array(call, 0, ${TEXT_AT / 4});
   const table = new Float64Array(call, ${TABLE_AT}, ${MOST_PIECES * ROW});
-  const exported = Object.values(new WebAssembly.Instance(module, { env: { memory } }).exports);
+  const kernels = new WebAssembly.Instance(module, { env: { memory } }).exports;
+  const exported = Object.values(kernels);
   ready();
+  let parts = 0;
   const piece = at => {
+    for (; parts < words[${WORD.parts}]; parts++) {
+      const [from, length] = [words[${WORD.part} + 2 * parts] >>> 0, words[${WORD.part} + 2 * parts + 1]];
+      const part = new WebAssembly.Module(new Uint8Array(memory.buffer, from, length).slice());
+      exported.push(...Object.values(new WebAssembly.Instance(part, { env: { memory }, kernels }).exports));
+    }
     const args = [];
     for (let i = 0; i < words[${WORD.arity}]; i++) args.push(table[at * ${ROW} + i]);
     if (words[${WORD.scratch}] >= 0) args[words[${WORD.scratch}]] = scratch;

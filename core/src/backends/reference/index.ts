@@ -2,19 +2,20 @@
 
 import { aDevice, checkArgument } from '../../check.ts';
 import type { Backend } from '../backend.ts';
+import { ABSENT } from '../parts.ts';
 import * as check from './check.ts';
 import * as elementwise from './elementwise.ts';
-import * as conv from './layers/conv.ts';
 import * as loss from './layers/loss.ts';
-import * as norm from './layers/norm.ts';
-import * as pool from './layers/pool.ts';
 import * as memory from './memory.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
 import * as select from './select.ts';
 import * as update from './update.ts';
 
-/** Every kernel, as a function that needs no backend. These files export kernels and nothing else. */
+/**
+ * Every kernel, as a function that needs no backend, but for those that come with their operations. These files export kernels and
+ * nothing else.
+ */
 export const kernels = {
   ...memory,
   ...elementwise,
@@ -22,11 +23,9 @@ export const kernels = {
   ...select,
   ...update,
   ...product,
-  ...conv,
-  ...pool,
-  ...norm,
   ...loss,
   ...check,
+  ...ABSENT,
 };
 
 export interface ReferenceBackend extends Backend {

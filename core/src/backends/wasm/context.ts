@@ -64,12 +64,6 @@ function tablesOf(exports: Exports) {
       ...(['gather', 'scatterAdd', 'indexSelect', 'indexAdd', 'moments', 'sumChannels'] as const),
       ...(['addScaled', 'addcdiv', 'scale'] as const),
     ]),
-    layer: tableOf(exports, [
-      ...(['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram'] as const),
-      ...(['maxPoolIndex', 'avgPool', 'avgPoolGrad'] as const),
-      ...(['layerNorm', 'layerNormBackward', 'layerNormWeights'] as const),
-      ...(['batchStats', 'batchNorm', 'batchNormBackward'] as const),
-    ]),
   };
 }
 

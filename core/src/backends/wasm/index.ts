@@ -4,12 +4,10 @@ import { createKernels, type Kernels } from '@otimes/kernels';
 import type { DType, TypedArray } from '../../dtype.ts';
 import type { BadValue } from '../../errors.ts';
 import type { Region } from '../../storage.ts';
-import type { Window } from '../../window.ts';
 import type {
   AdamOptions,
   Backend,
   BinaryKernel,
-  ConvGeometry,
   MomentOptions,
   Operand,
   ReduceKernel,
@@ -21,10 +19,7 @@ import { kernels as reference } from '../reference/index.ts';
 import * as check from './check.ts';
 import { type Context, contextOf, endKernels } from './context.ts';
 import * as elementwise from './elementwise.ts';
-import * as conv from './layers/conv.ts';
 import * as loss from './layers/loss.ts';
-import * as norm from './layers/norm.ts';
-import * as pool from './layers/pool.ts';
 import * as memory from './memory.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
@@ -42,6 +37,9 @@ export interface WasmBackend extends Backend {
   readonly onHost: true;
 }
 
+/** The functions' context of a backend, for kernels that come with their operations (../parts.ts). */
+export let contextIn: (backend: WasmBackend) => Context;
+
 /**
  * The functions of this folder as methods. No function calls another through `this`: who replaces one by a subclass replaces
  * that alone.
@@ -54,6 +52,10 @@ export class WasmBackend {
   /** Not among the enumerable fields: who prints all of an object would print all of the memory. */
   declare readonly kernels: Kernels;
   readonly #context: Context;
+
+  static {
+    contextIn = backend => backend.#context;
+  }
 
   constructor(device: string, kernels: Kernels) {
     this.device = device;
@@ -187,70 +189,6 @@ export class WasmBackend {
 
   checkFinite(x: Operand, error: BadValue): void {
     check.checkFinite(this.#context, x, error);
-  }
-
-  convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
-    conv.convForward(this.#context, x, w, bias, out, geometry);
-  }
-
-  convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
-    conv.convInputGrad(this.#context, gy, w, out, geometry);
-  }
-
-  convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
-    conv.convWeightGrad(this.#context, x, gy, out, geometry);
-  }
-
-  unfold(x: Operand, out: Operand, window: Window): void {
-    conv.unfold(this.#context, x, out, window);
-  }
-
-  patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
-    conv.patchGram(this.#context, x, out, window, ones);
-  }
-
-  fold(x: Operand, out: Operand, window: Window): void {
-    conv.fold(this.#context, x, out, window);
-  }
-
-  maxPoolIndex(x: Operand, out: Operand, window: Window): void {
-    pool.maxPoolIndex(this.#context, x, out, window);
-  }
-
-  avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
-    pool.avgPool(this.#context, x, out, window, countIncludePad);
-  }
-
-  avgPoolGrad(gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
-    pool.avgPoolGrad(this.#context, gy, out, window, countIncludePad);
-  }
-
-  normalize(
-    x: Operand,
-    weight: Operand,
-    bias: Operand | null,
-    eps: number,
-    out: Operand,
-    mean: Operand,
-    variance: Operand,
-  ): void {
-    norm.normalize(this.#context, x, weight, bias, eps, out, mean, variance);
-  }
-
-  normalizeInputGrad(
-    gy: Operand,
-    x: Operand,
-    weight: Operand,
-    eps: number,
-    mean: Operand,
-    variance: Operand,
-    out: Operand,
-  ): void {
-    norm.normalizeInputGrad(this.#context, gy, x, weight, eps, mean, variance, out);
-  }
-
-  normalizeWeightGrad(gy: Operand, x: Operand, eps: number, mean: Operand, variance: Operand, out: Operand): void {
-    norm.normalizeWeightGrad(this.#context, gy, x, eps, mean, variance, out);
   }
 
   crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void {

@@ -5,7 +5,7 @@
  * factors then take expand's G for that block, and `describe()` says so (docs/math.md, decision 6).
  */
 
-import { MultiHeadAttention } from '@otimes/nn';
+import { isLayer } from '@otimes/nn';
 import type { Collector } from '../collector.ts';
 import { linearBlocks } from './linear.ts';
 
@@ -13,7 +13,7 @@ import { linearBlocks } from './linear.ts';
 export const attentionCollector: Collector = {
   name: 'attention',
   collect(module, path, { sharing = 'reduce' }) {
-    if (!(module instanceof MultiHeadAttention)) return null;
+    if (!isLayer(module, 'MultiHeadAttention')) return null;
     return (['q', 'k', 'v', 'o'] as const).flatMap(name =>
       linearBlocks(module[name], { collector: 'attention', path: path === '' ? name : `${path}.${name}`, sharing }),
     );

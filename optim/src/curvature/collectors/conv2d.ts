@@ -4,8 +4,8 @@
  * the gradient at one place is `g`, and the places share.
  */
 
-import { patchGram, scope, type Tensor, unfold } from '@otimes/core';
-import { Conv2d } from '@otimes/nn';
+import { scope, type Tensor } from '@otimes/core';
+import { type Conv2d, isLayer } from '@otimes/nn';
 import type { Canonical } from '../block.ts';
 import type { Collector } from '../collector.ts';
 import { WeightBlock } from './weight.ts';
@@ -17,7 +17,7 @@ import { WeightBlock } from './weight.ts';
 export const conv2dCollector: Collector = {
   name: 'conv2d',
   collect(module, path, { sharing = 'expand' }) {
-    if (!(module instanceof Conv2d)) return null;
+    if (!isLayer(module, 'Conv2d')) return null;
     const { weight, groups } = module;
     if (!weight.requiresGrad) return [];
     if (groups === 1) return [new Conv2dBlock(module, { collector: 'conv2d', path, sharing })];
@@ -31,20 +31,19 @@ export const conv2dCollector: Collector = {
 
 class Conv2dBlock extends WeightBlock<Conv2d> {
   override canonical(input: Tensor, gy: Tensor): Canonical {
-    const { weight, kernel, groups, stride, padding, dilation } = this.tap;
-    const window = { stride, padding, dilation };
+    const { weight, groups } = this.tap;
     const channels = weight.shape[1]!;
     const group = this.first / this.dOut;
     const x = this.typed(groups === 1 ? input : input.narrow(1, group * channels, channels));
     const g = groups === 1 ? gy : gy.narrow(1, this.first, this.dOut);
-    const patches = () => scope(() => this.homogeneous(unfold(x, kernel, window)));
+    const patches = () => scope(() => this.homogeneous(this.tap.unfold(x)));
     return {
       // Patches in the order channel, kernel row, kernel column, that of the weight's axes. Those without the homogeneous
       // 1 are as large as the result, and given back at once.
       get a() {
         return patches();
       },
-      gramA: () => patchGram(x, kernel, window, { ones: this.hasBias }),
+      gramA: () => this.tap.patchGram(x, { ones: this.hasBias }),
       // [N, cOut, Ho, Wo] → [N, Ho·Wo, cOut], places row-major as those of the patches.
       g: g.flatten(2).transpose(1, 2),
     };

@@ -1,7 +1,7 @@
 /** The collector of `Linear`: rows of the input are `a`, rows of the output gradient are `g`; further axes share. */
 
 import type { Tensor } from '@otimes/core';
-import { Linear } from '@otimes/nn';
+import { isLayer, Linear } from '@otimes/nn';
 import type { AffineLayer, Canonical } from '../block.ts';
 import type { Collector } from '../collector.ts';
 import { WeightBlock, type WeightBlockOptions } from './weight.ts';
@@ -10,7 +10,7 @@ import { WeightBlock, type WeightBlockOptions } from './weight.ts';
 export const linearCollector: Collector = {
   name: 'linear',
   collect(module, path, { sharing = 'expand' }) {
-    if (!(module instanceof Linear)) return null;
+    if (!isLayer(module, 'Linear')) return null;
     return linearBlocks(module, { collector: 'linear', path, sharing });
   },
 };

@@ -9,8 +9,8 @@
  * them: `weight.grad` is dW for everyone, and costs its two products only where it is looked at.
  */
 
-import { defineOp, isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, held, lazyTensor, materialize, originOf } from '@otimes/core/extend';
+import { isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
+import { borrowGrad, defineBuiltIn, held, lazyTensor, materialize, originOf } from '@otimes/core/extend';
 import type { Kfe } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 
@@ -81,9 +81,8 @@ function turned(x: Tensor, UA: Tensor): Tensor {
   return linear(asRows(x), main.transpose(), last.shape[0] === 0 ? null : last.reshape([-1]));
 }
 
-const affineOp: Op<Attrs> = defineOp<Attrs>({
+const affineOp: Op<Attrs> = defineBuiltIn<Attrs>({
   name: 'linear in the eigenbasis',
-  builtIn: true,
   acceptsLazy: true,
   shape: ([x, W]) => ({ shape: [...x!.shape.slice(0, -1), W!.shape[0]!], dtype: x!.dtype }),
 

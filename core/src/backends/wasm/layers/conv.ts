@@ -1,26 +1,32 @@
 /** Convolution and patches on the `wasm` backend. */
 
+import { images } from '@otimes/kernels';
 import { bytesPerElement } from '../../../dtype.ts';
 import { type Shape, sizeOf } from '../../../shape.ts';
 import { type Window, windowsIn } from '../../../window.ts';
 import type { ConvGeometry, Operand } from '../../backend.ts';
 import { perChannel, withLayout } from '../../operand.ts';
 import * as reference from '../../reference/layers/conv.ts';
-import { type Context, empty } from '../context.ts';
+import { empty } from '../context.ts';
 import { binary } from '../elementwise.ts';
+import { contextIn, type WasmBackend } from '../index.ts';
 import { assign, fill, rowMajor } from '../memory.ts';
 import { gram } from '../product.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { kernelsOf } from './load.ts';
+
+const kernels = kernelsOf(images, ['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram']);
 
 export function convForward(
-  c: Context,
+  this: WasmBackend,
   x: Operand,
   w: Operand,
   bias: Operand | null,
   out: Operand,
   geometry: ConvGeometry,
 ): void {
-  const run = c.layer.convForward[out.dtype];
+  const c = contextIn(this);
+  const run = kernels(c).convForward[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.convForward(x, w, bias, out, geometry);
   const [images, weights] = [rowMajor(c, x), rowMajor(c, w)];
   const sizes = convSizes(x.shape, w.shape, out.shape, geometry);
@@ -28,39 +34,44 @@ export function convForward(
   if (bias !== null) binary(c, 'add', out, perChannel(bias), out);
 }
 
-export function convInputGrad(c: Context, gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
-  const run = c.layer.convInputGrad[out.dtype];
+export function convInputGrad(this: WasmBackend, gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+  const c = contextIn(this);
+  const run = kernels(c).convInputGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.convInputGrad(gy, w, out, geometry);
   const [grads, weights] = [rowMajor(c, gy), rowMajor(c, w)];
   const sizes = convSizes(out.shape, w.shape, gy.shape, geometry);
   run(...sizes, addressOf(grads), addressOf(weights), addressOf(out), c.kernels.scratch);
 }
 
-export function convWeightGrad(c: Context, x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
-  const run = c.layer.convWeightGrad[out.dtype];
+export function convWeightGrad(this: WasmBackend, x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
+  const c = contextIn(this);
+  const run = kernels(c).convWeightGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.convWeightGrad(x, gy, out, geometry);
   const [images, grads] = [rowMajor(c, x), rowMajor(c, gy)];
   const sizes = convSizes(x.shape, out.shape, gy.shape, geometry);
   run(...sizes, addressOf(images), addressOf(grads), addressOf(out), c.kernels.scratch);
 }
 
-export function unfold(c: Context, x: Operand, out: Operand, window: Window): void {
-  const run = c.layer.unfold[out.dtype];
+export function unfold(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
+  const c = contextIn(this);
+  const run = kernels(c).unfold[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.unfold(x, out, window);
   const images = rowMajor(c, x);
   run(...patchSizes(x.shape, window), addressOf(images), addressOf(out));
 }
 
-export function fold(c: Context, x: Operand, out: Operand, window: Window): void {
-  const run = c.layer.fold[out.dtype];
+export function fold(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
+  const c = contextIn(this);
+  const run = kernels(c).fold[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.fold(x, out, window);
   const patches = rowMajor(c, x);
   run(...patchSizes(out.shape, window), addressOf(patches), addressOf(out));
 }
 
-export function patchGram(c: Context, x: Operand, out: Operand, window: Window, ones: boolean): void {
-  const run = c.layer.patchGram[out.dtype];
-  if (run === undefined || !inMemory(out) || out.shape[0] === 0) return gramOfPatches(c, x, out, window, ones);
+export function patchGram(this: WasmBackend, x: Operand, out: Operand, window: Window, ones: boolean): void {
+  const c = contextIn(this);
+  const run = kernels(c).patchGram[out.dtype];
+  if (run === undefined || !inMemory(out) || out.shape[0] === 0) return gramOfPatches(this, x, out, window, ones);
   const images = rowMajor(c, x);
   const [kh, kw] = window.kernel;
   const size = x.shape[1]! * kw + (ones ? 1 : 0);
@@ -71,14 +82,15 @@ export function patchGram(c: Context, x: Operand, out: Operand, window: Window, 
   const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, c.kernels.scratch);
   // The kernel leaves padding out, but 0 · ∞ is NaN.
   const finite = out.storage.array.subarray(out.offset, out.offset + sizeOf(out.shape)).every(Number.isFinite);
-  if (!done || !finite) gramOfPatches(c, x, out, window, ones);
+  if (!done || !finite) gramOfPatches(this, x, out, window, ones);
 }
 
-function gramOfPatches(c: Context, x: Operand, out: Operand, window: Window, ones: boolean): void {
+function gramOfPatches(backend: WasmBackend, x: Operand, out: Operand, window: Window, ones: boolean): void {
+  const c = contextIn(backend);
   const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
   const elements = x.shape[1]! * window.kernel[0] * window.kernel[1];
   const patches = empty(c, { dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements] });
-  unfold(c, x, patches, window);
+  unfold.call(backend, x, patches, window);
   if (!ones) return gram(c, patches, out);
   const rows = empty(c, { dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements + 1] });
   fill(c, 1, rows);

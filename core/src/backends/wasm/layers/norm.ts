@@ -1,16 +1,28 @@
 /** Normalisation on the `wasm` backend. */
 
+import { normalize as module } from '@otimes/kernels';
 import { type Shape, sizeOf } from '../../../shape.ts';
 import type { Operand } from '../../backend.ts';
 import * as reference from '../../reference/layers/norm.ts';
-import { type Context, empty } from '../context.ts';
+import { empty } from '../context.ts';
 import { binary } from '../elementwise.ts';
+import { contextIn, type WasmBackend } from '../index.ts';
 import { rowMajor } from '../memory.ts';
 import { reduce } from '../reduce.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { kernelsOf } from './load.ts';
+
+const kernels = kernelsOf(module, [
+  'layerNorm',
+  'layerNormBackward',
+  'layerNormWeights',
+  'batchStats',
+  'batchNorm',
+  'batchNormBackward',
+]);
 
 export function normalize(
-  c: Context,
+  this: WasmBackend,
   x: Operand,
   weight: Operand,
   bias: Operand | null,
@@ -19,6 +31,7 @@ export function normalize(
   mean: Operand,
   variance: Operand,
 ): void {
+  const c = contextIn(this);
   const groups = groupsOf(x.shape, mean.shape);
   if (groups === null || ![out, mean, variance].every(inMemory))
     return reference.normalize(x, weight, bias, eps, out, mean, variance);
@@ -29,11 +42,11 @@ export function normalize(
   const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
   if (groups.kind === 'rows') {
     const { rows, cols } = groups;
-    c.layer.layerNorm[x.dtype]!(rows, cols, px, pw, pb, eps, po, pm, pv);
+    kernels(c).layerNorm[x.dtype]!(rows, cols, px, pw, pb, eps, po, pm, pv);
   } else {
     const { outer, channels, inner } = groups;
-    c.layer.batchStats[x.dtype]!(outer, channels, inner, px, pm, pv);
-    c.layer.batchNorm[x.dtype]!(outer, channels, inner, px, pm, pv, eps, pw, pb, po);
+    kernels(c).batchStats[x.dtype]!(outer, channels, inner, px, pm, pv);
+    kernels(c).batchNorm[x.dtype]!(outer, channels, inner, px, pm, pv, eps, pw, pb, po);
   }
   if (affine) return;
   binary(c, 'mul', out, weight, out);
@@ -41,7 +54,7 @@ export function normalize(
 }
 
 export function normalizeInputGrad(
-  c: Context,
+  this: WasmBackend,
   gy: Operand,
   x: Operand,
   weight: Operand,
@@ -50,6 +63,7 @@ export function normalizeInputGrad(
   variance: Operand,
   out: Operand,
 ): void {
+  const c = contextIn(this);
   const groups = groupsOf(x.shape, mean.shape);
   if (groups === null || ![out, mean, variance].every(inMemory))
     return reference.normalizeInputGrad(gy, x, weight, eps, mean, variance, out);
@@ -63,15 +77,15 @@ export function normalizeInputGrad(
   const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
   if (groups.kind === 'rows') {
     const { rows, cols } = groups;
-    c.layer.layerNormBackward[x.dtype]!(rows, cols, pg, px, pw, eps, pm, pv, po);
+    kernels(c).layerNormBackward[x.dtype]!(rows, cols, pg, px, pw, eps, pm, pv, po);
   } else {
     const { outer, channels, inner } = groups;
-    c.layer.batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, pw, 1, po, 0, 0);
+    kernels(c).batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, pw, 1, po, 0, 0);
   }
 }
 
 export function normalizeWeightGrad(
-  c: Context,
+  this: WasmBackend,
   gy: Operand,
   x: Operand,
   eps: number,
@@ -79,6 +93,7 @@ export function normalizeWeightGrad(
   variance: Operand,
   out: Operand,
 ): void {
+  const c = contextIn(this);
   const groups = groupsOf(x.shape, mean.shape);
   if (groups === null || ![out, mean, variance].every(inMemory))
     return reference.normalizeWeightGrad(gy, x, eps, mean, variance, out);
@@ -87,7 +102,7 @@ export function normalizeWeightGrad(
     if (groups.kind !== 'rows') return reference.normalizeWeightGrad(gy, x, eps, mean, variance, out);
     const [source, normal] = [rowMajor(c, x), empty(c, x)];
     const [px, pn, pm, pv] = [addressOf(source), addressOf(normal), addressOf(mean), addressOf(variance)];
-    c.layer.layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
+    kernels(c).layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
     binary(c, 'mul', normal, gy, normal);
     const lead = x.shape.length - out.shape.length;
     const axes = x.shape.flatMap((n, i) => (i < lead || out.shape[i - lead] !== n ? [i] : []));
@@ -98,10 +113,10 @@ export function normalizeWeightGrad(
   const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
   if (groups.kind === 'rows') {
     const { rows, cols } = groups;
-    c.layer.layerNormWeights[x.dtype]!(rows, cols, pg, px, eps, pm, pv, po, 0);
+    kernels(c).layerNormWeights[x.dtype]!(rows, cols, pg, px, eps, pm, pv, po, 0);
   } else {
     const { outer, channels, inner } = groups;
-    c.layer.batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, 0, 1, 0, po, 0);
+    kernels(c).batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, 0, 1, 0, po, 0);
   }
 }
 

@@ -1,29 +1,42 @@
 /** Pooling on the `wasm` backend. */
 
+import { images } from '@otimes/kernels';
 import type { Shape } from '../../../shape.ts';
 import type { Window } from '../../../window.ts';
 import type { Operand } from '../../backend.ts';
 import * as reference from '../../reference/layers/pool.ts';
-import type { Context } from '../context.ts';
+import { contextIn, type WasmBackend } from '../index.ts';
 import { rowMajor } from '../memory.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { kernelsOf } from './load.ts';
 
-export function maxPoolIndex(c: Context, x: Operand, out: Operand, window: Window): void {
-  const run = c.layer.maxPoolIndex[x.dtype];
+const kernels = kernelsOf(images, ['maxPoolIndex', 'avgPool', 'avgPoolGrad']);
+
+export function maxPoolIndex(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
+  const c = contextIn(this);
+  const run = kernels(c).maxPoolIndex[x.dtype];
   if (run === undefined || !inMemory(out)) return reference.maxPoolIndex(x, out, window);
   const planes = rowMajor(c, x);
   run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(out));
 }
 
-export function avgPool(c: Context, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
-  const run = c.layer.avgPool[out.dtype];
+export function avgPool(this: WasmBackend, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
+  const c = contextIn(this);
+  const run = kernels(c).avgPool[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.avgPool(x, out, window, countIncludePad);
   const planes = rowMajor(c, x);
   run(...poolSizes(x.shape, out.shape, window), countIncludePad ? 1 : 0, addressOf(planes), addressOf(out));
 }
 
-export function avgPoolGrad(c: Context, gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
-  const run = c.layer.avgPoolGrad[out.dtype];
+export function avgPoolGrad(
+  this: WasmBackend,
+  gy: Operand,
+  out: Operand,
+  window: Window,
+  countIncludePad: boolean,
+): void {
+  const c = contextIn(this);
+  const run = kernels(c).avgPoolGrad[out.dtype];
   if (run === undefined || !inMemory(out)) return reference.avgPoolGrad(gy, out, window, countIncludePad);
   const grads = rowMajor(c, gy);
   run(...poolSizes(out.shape, gy.shape, window), countIncludePad ? 1 : 0, addressOf(grads), addressOf(out));

@@ -1,0 +1,2 @@
+// Everything the module `normalize` exports.
+export * from './generated/normalize';
