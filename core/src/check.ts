@@ -149,3 +149,9 @@ export function orNull(kind: Kind): Kind {
 export function anInstance(of: abstract new (...args: never[]) => object, expected: string, hint?: Kind['hint']): Kind {
   return { expected, is: v => v instanceof of, ...(hint && { hint }) };
 }
+
+/** Throws a RangeError with the name of an option unless low ≤ value < high. */
+export function checkRange(name: string, option: string, value: number, low: number, high: number): void {
+  if (!(typeof value === 'number' && value >= low && value < high))
+    throw new RangeError(`${name}: expected ${option} in [${low}, ${high}), got ${received(value)}`);
+}

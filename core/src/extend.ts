@@ -15,6 +15,7 @@ export {
   axes,
   checkArgument,
   checkOptions,
+  checkRange,
   inspect,
   isPlainObject,
   type Kind,

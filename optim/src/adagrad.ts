@@ -1,7 +1,7 @@
 /** Adagrad (Duchi et al. 2011), as torch.optim.Adagrad. */
 
 import type { Tensor } from '@otimes/core';
-import { checkRange } from './check.ts';
+import { checkRange } from '@otimes/core/extend';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type AdagradOptions = {

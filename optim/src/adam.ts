@@ -1,7 +1,7 @@
 /** Adam (Kingma & Ba 2015, Algorithm 1) and AdamW (Loshchilov & Hutter 2019), as in torch.optim. */
 
 import { adamMoments, adamStep, type Tensor } from '@otimes/core';
-import { checkRange } from './check.ts';
+import { checkRange } from '@otimes/core/extend';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type AdamOptions = {

@@ -5,6 +5,7 @@ import {
   aBoolean,
   aNumber,
   checkArgument,
+  checkRange,
   isPlainObject,
   type Kind,
   noteKnown,
@@ -71,12 +72,6 @@ function kindOf(value: unknown): Kind {
 
 export function checkLr(name: string, lr: number): void {
   checkRange(name, 'lr', lr, 0, Infinity);
-}
-
-/** Throws unless low ≤ value < high. */
-export function checkRange(name: string, option: string, value: number, low: number, high: number): void {
-  if (!(typeof value === 'number' && value >= low && value < high))
-    throw new RangeError(`${name}: expected ${option} in [${low}, ${high}), got ${received(value)}`);
 }
 
 /** Throws unless `o` is an object of options, of which those that are known are of their kinds; others are not looked at. */

@@ -1,7 +1,15 @@
 /** KFAC (Martens & Grosse 2015): the gradient divided by the damped eigenvalues of A ⊗ G. */
 
-import { aBoolean, aNumber, checkArgument, checkOptions, nameOf, type OptionKinds, oneOf } from '@otimes/core/extend';
-import { checkRange } from './check.ts';
+import {
+  aBoolean,
+  aNumber,
+  checkArgument,
+  checkOptions,
+  checkRange,
+  nameOf,
+  type OptionKinds,
+  oneOf,
+} from '@otimes/core/extend';
 import { type AnyModule, aNumberOrFalse, KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import { DampedRule } from './kronecker/rules/damped.ts';

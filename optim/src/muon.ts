@@ -10,11 +10,11 @@ import {
   aNumber,
   checkArgument,
   checkOptions,
+  checkRange,
   type Kind,
   type OptionKinds,
 } from '@otimes/core/extend';
 import { AdamW } from './adam.ts';
-import { checkRange } from './check.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import { type Direction, MATRIX_OPTIONS, MatrixOptimizer, type MatrixOptions } from './matrix/optimizer.ts';
 

@@ -1,8 +1,8 @@
 /** NAdam: Adam with Nesterov's momentum (Dozat 2016), as torch.optim.NAdam. */
 
 import { adamMoments, type Tensor } from '@otimes/core';
+import { checkRange } from '@otimes/core/extend';
 import { checkBetas } from './adam.ts';
-import { checkRange } from './check.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type NAdamOptions = {

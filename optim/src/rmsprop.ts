@@ -1,7 +1,7 @@
 /** RMSprop (Tieleman & Hinton 2012; centred: Graves 2013, arXiv 1308.0850, eq. 38–45), as torch.optim.RMSprop. */
 
 import type { Tensor } from '@otimes/core';
-import { checkRange } from './check.ts';
+import { checkRange } from '@otimes/core/extend';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type RMSpropOptions = {

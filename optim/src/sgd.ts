@@ -1,7 +1,7 @@
 /** Stochastic gradient descent with momentum (Sutskever et al. 2013), as torch.optim.SGD. */
 
 import { sgdStep, type Tensor } from '@otimes/core';
-import { checkRange } from './check.ts';
+import { checkRange } from '@otimes/core/extend';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type SGDOptions = {

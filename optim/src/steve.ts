@@ -5,9 +5,8 @@
  * rules of their own, and the step has the length of Adam's.
  */
 
-import { aBoolean, aNumber, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { aBoolean, aNumber, checkOptions, checkRange, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { Adam, checkBetas } from './adam.ts';
-import { checkRange } from './check.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import { AdamRule } from './kronecker/rules/adam.ts';

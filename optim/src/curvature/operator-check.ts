@@ -1,8 +1,7 @@
 /** Checks of what an operator is made from, and what is known of its eigenvalues on the host: which of them stand for 0. */
 
 import { type DType, DTypeError, describe, isRecording, noGrad, ShapeError, scope, Tensor, where } from '@otimes/core';
-import { aTensor, checkFinite, type Kind, readsLater, received } from '@otimes/core/extend';
-import { checkRange } from '../check.ts';
+import { aTensor, checkFinite, checkRange, type Kind, readsLater, received } from '@otimes/core/extend';
 import { type Eigensolver, Kfe } from './basis.ts';
 import { checkBasis } from './decompose/here.ts';
 import { nullDirections, roundingOf } from './nulls.ts';

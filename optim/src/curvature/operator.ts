@@ -15,12 +15,13 @@ import {
   aTensor,
   checkArgument,
   checkOptions,
+  checkRange,
   checkTensors,
   inspect,
   readsLater,
 } from '@otimes/core/extend';
 import { NotPositiveDefiniteError } from '@otimes/linalg';
-import { checkNone, checkRange } from '../check.ts';
+import { checkNone } from '../check.ts';
 import { defaultEigensolver, type Eigensolver, Kfe, outer } from './basis.ts';
 import { decomposed } from './decompose/here.ts';
 import {

@@ -7,6 +7,7 @@ import {
   aNumber,
   checkArgument,
   checkOptions,
+  checkRange,
   isPlainObject,
   type Kind,
   type OptionKinds,
@@ -14,7 +15,7 @@ import {
   orNull,
 } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { checkKnown, checkLr, checkRange } from '../check.ts';
+import { checkKnown, checkLr } from '../check.ts';
 import type { Eigensolver } from '../curvature/basis.ts';
 import { aSharing, CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from '../curvature/options.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';

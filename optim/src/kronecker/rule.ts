@@ -26,8 +26,9 @@ export interface Rule {
   /** Names of the tensors [dOut, dIn] that it keeps in `state.slots` from a block's first step on. They are saved. */
   readonly slots: readonly string[];
   /**
-   * By how much an element of an update may exceed the largest of the gradient: 1/λ or 1/ε, say. Where that is at most 1e15 and
-   * nothing is enormous, a step cannot overflow and keeps no copies. Infinity where nobody knows.
+   * How many times the largest element of the gradient an element of the update may be: 1/λ or 1/ε, say. Where that is at most 1e15 and
+   * nothing is enormous, a step cannot overflow and keeps no copies. Infinity where nobody knows, and where no multiple of the
+   * gradient is a bound, as for signs.
    */
   readonly gain: number;
   /**

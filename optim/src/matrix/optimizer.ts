@@ -12,6 +12,7 @@ import {
   checkArgument,
   checkFinite,
   checkOptions,
+  checkRange,
   checkTrained,
   nameOf,
   type OptionKinds,
@@ -19,7 +20,7 @@ import {
   received,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { aRate, checkKnown, checkLr, checkMembers, checkNames, checkNone, checkRange } from '../check.ts';
+import { aRate, checkKnown, checkLr, checkMembers, checkNames, checkNone } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
