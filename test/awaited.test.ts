@@ -5,15 +5,17 @@ import { getBackend, ones, registerBackend, tensor } from '@otimes/core';
 import { crossEntropy } from '@otimes/nn';
 import { type KroneckerPreconditioner, STEVE } from '@otimes/optim';
 import t from 'tap';
-import { Queued } from './helpers/dozen.ts';
+import { NarrowQueued, Queued } from './helpers/dozen.ts';
 import { laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
 import { DeviceRun, deviceTasks } from './suites/device-runs.ts';
 
 const queued = new Queued('queued');
+const narrow = new NarrowQueued('narrow');
 registerBackend(queued);
+registerBackend(narrow);
 
-for (const device of [laterDevice().device, queued.device]) {
+for (const device of [laterDevice().device, queued.device, narrow.device]) {
   const on = { device };
   const check = (name: string, index: number) => {
     const at = tensor([index], { ...on, dtype: 'int32' });
@@ -78,6 +80,95 @@ for (const device of [laterDevice().device, queued.device]) {
     assert.deepEqual([...(await backend.readAsync(x, true))], [1, 1]);
   });
 
+  const floats = device === narrow.device ? (['float32'] as const) : (['float32', 'float64'] as const);
+  const outside = (value: number) => ({
+    name: 'RangeError',
+    message: `astype: int32 holds −2147483648 … 2147483647, got ${value}`,
+  });
+
+  law(
+    t,
+    `${device}: a float that int32 does not hold is told by the next read as what it is, and nothing is written before`,
+    async () => {
+      for (const dtype of floats)
+        for (const bad of [3e9, 1e20, 2 ** 31, -3e9, -1e20, Number.NaN, Infinity, -Infinity, -(2 ** 31) - 256]) {
+          // With gaps.
+          const row = tensor([1, -2.5, bad, 1e30], { ...on, dtype })
+            .reshape([2, 2])
+            .narrow(1, 0, 1)
+            .squeeze(1);
+          const value = dtype === 'float32' ? Math.fround(bad) : bad;
+          const [y, p] = [tensor([5, 6], { ...on, dtype: 'int32' }), ones([2], on)];
+          for (const write of [() => row.astype('int32'), () => y.copy_(row), () => y.storage.backend.assign(y, row)]) {
+            write();
+            p.scale_(7);
+            y.copy_(tensor([8, 9], { ...on, dtype: 'int32' }));
+            await assert.rejects(p.data(), outside(value));
+            assert.deepEqual(await p.array(), [1, 1]);
+            assert.deepEqual(await y.array(), [5, 6]);
+          }
+          y.copy_(tensor([-1.9, 2.9], { ...on, dtype }));
+          p.scale_(3);
+          assert.deepEqual(await p.array(), [3, 3]);
+          assert.deepEqual(await y.array(), [-1, 2]);
+        }
+    },
+  );
+
+  law(
+    t,
+    `${device}: int32 takes all floats that it holds, cut off toward 0, also broadcast and of no element`,
+    async () => {
+      const held = {
+        float32: [-(2 ** 31), 2 ** 31 - 128, -0.9, 0.9],
+        float64: [-(2 ** 31) - 0.9, 2 ** 31 - 0.1, -7.9, 7.9],
+      };
+      for (const dtype of floats) {
+        const x = tensor(held[dtype], { ...on, dtype });
+        const expected = held[dtype].map(value => Math.trunc(value) + 0);
+        assert.deepEqual(await x.astype('int32').array(), expected);
+        const y = tensor(
+          Array.from({ length: 8 }, () => 3),
+          { ...on, dtype: 'int32' },
+        ).reshape([2, 4]);
+        y.copy_(x);
+        assert.deepEqual(await y.array(), [expected, expected]);
+        y.storage.backend.assign(y, x.narrow(0, 3, 1));
+        assert.deepEqual(
+          (await y.array())[1],
+          Array.from({ length: 4 }, () => expected[3]),
+        );
+        assert.deepEqual(await x.narrow(0, 0, 0).astype('int32').array(), []);
+      }
+    },
+  );
+
+  law(t, `${device}: of several checks the first that failed is told, with its own value`, async () => {
+    const convert = (value: number) => tensor([0, value], on).astype('int32');
+    const orders: [() => void, object][][] = [
+      [
+        [() => check('bad', 9), { message: 'bad: 9' }],
+        [() => convert(3e9), outside(3e9)],
+      ],
+      [
+        [() => convert(4e9), outside(4e9)],
+        [() => convert(5e9), outside(5e9)],
+      ],
+    ];
+    for (const pair of orders)
+      for (const [first, second] of [pair, [...pair].reverse()]) {
+        const x = ones([2], on);
+        convert(1);
+        check('good', 1);
+        first![0]();
+        check('good', 1);
+        convert(2);
+        second![0]();
+        await assert.rejects(x.data(), first![1]);
+        assert.deepEqual(await x.array(), [1, 1]);
+      }
+  });
+
   const steve = () => {
     const lagging = { refreshEvery: 3, lr: 0.05, refresh: 'background', refreshLag: 2 } as const;
     return new DeviceRun<KroneckerPreconditioner>(device, deviceTasks.mlp, m => new STEVE(m, lagging));
@@ -133,3 +224,11 @@ for (const device of [laterDevice().device, queued.device]) {
     },
   );
 }
+
+law(t, 'no conversion of a device is given a float that int32 does not hold', async () => {
+  for (const device of [queued, narrow]) {
+    assert.ok(device.truncated.length > 50);
+    for (const values of await Promise.all(device.truncated))
+      assert.ok(values.every(value => Math.trunc(value) >= -(2 ** 31) && value < 2 ** 31));
+  }
+});

@@ -5,7 +5,11 @@ import { DTypeError } from './errors.ts';
 import type { Layout } from './shape.ts';
 import type { Storage } from './storage.ts';
 
-/** Memory that a backend keeps outside of ordinary arrays. */
+/**
+ * Memory that a backend keeps outside of ordinary arrays. Most regions are never released: the tensors over them become unreachable.
+ * A backend whose memory the garbage collector does not reach frees it then, by `Tracker` of `@otimes/kernels` or a
+ * FinalizationRegistry.
+ */
 export interface Region {
   /** Elements. */
   readonly size: number;

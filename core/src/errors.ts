@@ -44,6 +44,10 @@ export const readError = (device: string): Error =>
     `read: tensors on '${device}' are read with await: await t.data(), await t.number() for one element, await t.array()`,
   );
 
+/** What conversions of floats throw, or tell later, where int32 cannot hold one. */
+export const int32Error = (value: number): Error =>
+  new RangeError(`astype: int32 holds −2147483648 … 2147483647, got ${value}`);
+
 /** Makes the error for a bad value at a row-major position. */
 export type BadValue = (position: number, value: number) => Error;
 

@@ -6,6 +6,7 @@ import {
   ComposedBackend,
   type DeviceKernels,
   type DType,
+  type Operand,
   ReferenceBackend,
   type Region,
   type TypedArray,
@@ -157,10 +158,12 @@ export class Narrow extends Dozen {
   }
 }
 
-/** The dozen behind a queue. */
+/** The dozen behind a queue, whose conversions check that they are given what int32 holds. */
 export class Queued extends AwaitedBackend {
   readonly device: string;
   readonly #queue: LaterBackend;
+  /** The floats that conversions were given to make int32 of. */
+  truncated: Promise<TypedArray>[] = [];
 
   constructor(device: string) {
     super();
@@ -185,12 +188,19 @@ export class Queued extends AwaitedBackend {
     return this.#queue.readAsync(...operands);
   }
 
-  copy(...operands: Parameters<DeviceKernels['copy']>) {
-    this.#queue.copy(...operands);
+  convert(x: Operand, out: Operand) {
+    this.#see(x, out.dtype);
+    this.#queue.copy(x, out);
   }
 
-  write(...operands: Parameters<DeviceKernels['assign']>) {
-    this.#queue.assign(...operands);
+  write(y: Operand, x: Operand) {
+    this.#see(x, y.dtype);
+    this.#queue.assign(y, x);
+  }
+
+  /** Keeps what is to become int32. */
+  #see(x: Operand, dtype: DType): void {
+    if (dtype === 'int32' && x.dtype.startsWith('float')) this.truncated.push(this.fetch(x));
   }
 
   fill(...operands: Parameters<DeviceKernels['fill']>) {
@@ -228,4 +238,9 @@ export class Queued extends AwaitedBackend {
   scatterAdd(...operands: Parameters<DeviceKernels['scatterAdd']>) {
     this.#queue.scatterAdd(...operands);
   }
+}
+
+/** The dozen behind a queue, without float64. */
+export class NarrowQueued extends Queued {
+  readonly dtypes: readonly DType[] = ['bool', 'int32', 'float32'];
 }

@@ -36,7 +36,7 @@ const OTHERS: readonly string[] = [
 const LONGEST = 1 << 14;
 
 /** Memory whose elements nobody can see at once. */
-class LaterRegion implements Region {
+export class LaterRegion implements Region {
   readonly size: number;
   readonly host: Storage;
   readonly #device: LaterBackend;
@@ -81,6 +81,8 @@ export class LaterBackend extends ReferenceBackend {
       const kernel = Reflect.get(host, name) as Kernel;
       const inPlace = (IN_PLACE as readonly string[]).includes(name);
       const enqueue: Kernel = (...operands) => {
+        // Before anything is written.
+        if (name === 'assign') this.#checkRange(operands[0] as Operand, operands[1] as Operand);
         const seen = operands.map(onHost);
         this.#enter(() => {
           if (!inPlace || this.#failed === null) kernel.apply(host, seen);
@@ -153,6 +155,13 @@ export class LaterBackend extends ReferenceBackend {
     if (!this.answersInstantReads) throw readError(this.device);
     this.#drain();
     return read();
+  }
+
+  /** Floats that become int32 are in its range. */
+  #checkRange(y: Operand, x: Operand): void {
+    if (y.dtype !== 'int32' || !x.dtype.startsWith('float')) return;
+    const fits = (value: number) => Math.trunc(value) >= -(2 ** 31) && value < 2 ** 31;
+    this.#check(x, fits, (_, value) => new RangeError(`astype: int32 holds −2147483648 … 2147483647, got ${value}`));
   }
 
   #check(x: Operand, isGood: (value: number) => boolean, error: (position: number, value: number) => Error): void {

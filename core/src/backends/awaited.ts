@@ -1,19 +1,28 @@
 /** A device by a dozen kernels whose values come later: reads are awaited, and checks are told by the next one. */
 
-import type { TypedArray } from '../dtype.ts';
-import { type BadValue, readError } from '../errors.ts';
-import { sizeOf } from '../shape.ts';
+import { widestFloat } from '../device.ts';
+import { type DType, isFloat, type TypedArray } from '../dtype.ts';
+import { type BadValue, int32Error, readError } from '../errors.ts';
+import { type Shape, sizeOf } from '../shape.ts';
 import { held, unscoped } from '../storage.ts';
 import type { Operand } from './backend.ts';
 import { type Scratch, within } from './composed/scratch.ts';
 import { ComposedBackend } from './composed.ts';
 import { emptyOperand, withLayout } from './operand.ts';
 
+/** The error of a check, and whether the value that it is given is a float of any size, which int32 does not hold. */
+type Check = { readonly error: BadValue; readonly ofFloat: boolean };
+
+/** What a check looks at in `values`, all of them in one axis: where they are bad, and in which int32 the status keeps one of them. */
+type Look = (scratch: Scratch, values: Operand) => { bad: Operand; code: (value: Operand) => Operand };
+
 /**
  * Checks run on the device and end in one status, int32 [3]: the number of the first check that failed (from 1 on; 0 for
- * none), the position of its first bad value, and that value. While there is one, `assign` writes nothing once a check has
- * failed, and so does every kernel that is composed of it. A kernel of the device's own that writes in place looks at
- * `status` itself.
+ * none), the position of its first bad value, and that value. Where the value is a float that int32 does not hold, it stands
+ * beside the status. While there is a status, `assign` writes nothing once a check has failed, and so does every kernel that is composed
+ * of it. A kernel of the device's own that writes in place looks at `status` itself.
+ *
+ * Floats that become int32, in `copy` and in `assign`, are such a check: the device's `convert` and `write` never see one out of range.
  *
  * A failure is told when the first read that was called after it rejects; `status` is null from then on, and what is called
  * later is written again. Checks between the failure and that moment are told with it. Other reads that were called before that
@@ -22,14 +31,18 @@ import { emptyOperand, withLayout } from './operand.ts';
 export abstract class AwaitedBackend extends ComposedBackend {
   /** What checks found since the last read, or null where nothing was checked. */
   status: Operand | null = null;
-  /** The errors of the checks since a failure was last told: another array after each, by which reads know what is theirs. */
-  #checks: BadValue[] = [];
+  /** The float of the check that the status names, [1], if that check is of floats; null where none of them was. */
+  #float: Operand | null = null;
+  /** The checks since a failure was last told: another array after each, by which reads know what is theirs. */
+  #checks: Check[] = [];
   /** What is to be undone if one of the first `after` of these has failed. */
   #undos: { readonly after: number; readonly undo: () => void }[] = [];
 
   /** The elements in row-major order, as they are after the kernels that were called before. */
   abstract fetch(x: Operand): Promise<TypedArray>;
-  /** `assign` without a look at the status. */
+  /** `copy` without a check: floats that become int32 are in its range. */
+  abstract convert(x: Operand, out: Operand): void;
+  /** `assign` without a look at the status, and without a check: floats that become int32 are in its range. */
   abstract write(y: Operand, x: Operand): void;
 
   read(): TypedArray {
@@ -40,7 +53,8 @@ export abstract class AwaitedBackend extends ComposedBackend {
     const { status } = this;
     const [checks, elements] = [this.#checks, this.fetch(x)];
     if (status === null) return elements;
-    const [data, word] = await Promise.all([elements, this.fetch(status)]);
+    const float = this.#float === null ? [] : this.fetch(this.#float);
+    const [data, word, [bad]] = await Promise.all([elements, this.fetch(status), float]);
     const [failed, position, value] = word as Int32Array;
     if (failed === 0) {
       // Unless it was checked again meanwhile; then a later read does this.
@@ -53,7 +67,8 @@ export abstract class AwaitedBackend extends ComposedBackend {
       this.#clear();
       for (const { undo } of undos.reverse()) undo();
     }
-    throw checks[failed! - 1]!(position!, value!);
+    const { error, ofFloat } = checks[failed! - 1]!;
+    throw error(position!, ofFloat ? bad! : value!);
   }
 
   onFailure(undo: () => void): void {
@@ -62,12 +77,34 @@ export abstract class AwaitedBackend extends ComposedBackend {
 
   #clear(): void {
     this.status?.storage.release();
+    this.#float?.storage.release();
     this.status = null;
+    this.#float = null;
     this.#checks = [];
     this.#undos = [];
   }
 
+  copy(x: Operand, out: Operand): void {
+    if (!narrows(x, out.dtype)) return this.convert(x, out);
+    within(this, scratch => {
+      // A float of either dtype is above −2³¹ − 1 or not; the next float32 below −2³¹ is −2³¹ − 256.
+      const least =
+        x.dtype === 'float64' ? scratch.binary('gt', x, -(2 ** 31) - 1) : scratch.binary('ge', x, -(2 ** 31));
+      const fits = scratch.binary('and', least, scratch.binary('lt', x, 2 ** 31));
+      const look: Look = inside => ({
+        bad: inside.unary('not', withLayout(fits, [sizeOf(x.shape)])),
+        code: () => inside.constant(0, 'int32'),
+      });
+      this.#check(x, { error: (_, value) => int32Error(value), ofFloat: true }, look);
+      this.convert(scratch.where(fits, x, 0), out);
+    });
+  }
+
   assign(y: Operand, x: Operand): void {
+    if (narrows(x, y.dtype)) {
+      within(this, scratch => this.assign(y, scratch.copy(x, y.dtype)));
+      return;
+    }
     const { status } = this;
     if (status === null) return this.write(y, x);
     within(this, scratch => {
@@ -79,7 +116,7 @@ export abstract class AwaitedBackend extends ComposedBackend {
   }
 
   checkIndex(index: Operand, length: number, error: BadValue): void {
-    this.#check(index, error, (scratch, values) => ({
+    this.#check(index, { error, ofFloat: false }, (scratch, values) => ({
       bad: scratch.binary('or', scratch.binary('lt', values, 0), scratch.binary('ge', values, length)),
       // An int32 itself.
       code: value => value,
@@ -88,7 +125,7 @@ export abstract class AwaitedBackend extends ComposedBackend {
 
   checkFinite(x: Operand, error: BadValue): void {
     const named: BadValue = (position, code) => error(position, [-Infinity, Number.NaN, Infinity][code + 1]!);
-    this.#check(x, named, (scratch, values) => {
+    this.#check(x, { error: named, ofFloat: false }, (scratch, values) => {
       const [finite, bad] = [scratch.empty('bool', values.shape), scratch.empty('bool', values.shape)];
       this.unary('isFinite', values, finite);
       this.unary('not', finite, bad);
@@ -102,38 +139,48 @@ export abstract class AwaitedBackend extends ComposedBackend {
     });
   }
 
-  #word(): Operand {
-    return unscoped(() => held(emptyOperand(this, 'int32', [3])));
+  /** Memory that outlives the kernel, with any content. */
+  #held(dtype: DType, shape: Shape): Operand {
+    return unscoped(() => held(emptyOperand(this, dtype, shape)));
   }
 
-  #check(
-    x: Operand,
-    error: BadValue,
-    look: (scratch: Scratch, values: Operand) => { bad: Operand; code: (value: Operand) => Operand },
-  ): void {
+  #check(x: Operand, check: Check, look: Look): void {
     const size = sizeOf(x.shape);
     if (size === 0) return;
-    this.#checks.push(error);
+    this.#checks.push(check);
     within(this, scratch => {
       const values = withLayout(scratch.packed(x), [size]);
       const { bad, code } = look(scratch, values);
       const ones = scratch.copy(bad, 'int32');
       const first = scratch.empty('int32', [1]);
       this.argReduce('argmax', ones, 0, withLayout(first, []));
-      const found = this.#word();
+      const value = scratch.gather(values, 0, first);
+      const found = this.#held('int32', [3]);
       const part = (i: number) => withLayout(found, [1], [1], i);
       this.write(part(0), scratch.binary('mul', scratch.reduce('max', ones, [0]), this.#checks.length));
       this.write(part(1), first);
-      this.write(part(2), code(scratch.gather(values, 0, first)));
-      if (this.status === null) {
+      this.write(part(2), code(value));
+      const float = check.ofFloat ? this.#held(widestFloat(this), [1]) : null;
+      if (float !== null) this.write(float, value);
+      const { status } = this;
+      if (status === null) {
         this.status = found;
+        this.#float = float;
         return;
       }
-      const next = this.#word();
-      this.where(scratch.binary('ne', withLayout(this.status, []), 0), this.status, found, next);
-      this.status.storage.release();
-      found.storage.release();
-      this.status = next;
+      const failed = scratch.binary('ne', withLayout(status, []), 0);
+      const merged = (old: Operand, one: Operand) => {
+        const next = this.#held(one.dtype, one.shape);
+        this.where(failed, old, one, next);
+        for (const { storage } of [old, one]) storage.release();
+        return next;
+      };
+      // Where the status has failed and there is no float, it is not of one.
+      if (float !== null) this.#float = this.#float === null ? float : merged(this.#float, float);
+      this.status = merged(status, found);
     });
   }
 }
+
+/** Whether elements are truncated, and may be out of range. */
+const narrows = (x: Operand, dtype: DType): boolean => dtype === 'int32' && isFloat(x.dtype);

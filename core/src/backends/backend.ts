@@ -117,10 +117,10 @@ export interface DeviceKernels extends Device {
 
   /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where
-   * int32 cannot hold them; on a device that is read with await, as that of a check that failed.
+   * int32 cannot hold them; on a device that is read with await, as that of a check that failed (`AwaitedBackend` does this).
    */
   copy(x: Operand, out: Operand): void;
-  /** In place: y ← x converted, any layouts, `x` broadcast to `y`. */
+  /** In place: y ← x converted as by `copy`, any layouts, `x` broadcast to `y`. */
   assign(y: Operand, x: Operand): void;
   /** out ← value everywhere. */
   fill(value: number, out: Operand): void;

@@ -4,6 +4,7 @@
  */
 
 import type { DType, TypedArray } from '../../dtype.ts';
+import { int32Error } from '../../errors.ts';
 import type { BinaryKernel, ReduceKernel, UnaryKernel } from '../backend.ts';
 
 /** out[k … end−1] ← a from i on in steps of `stepA`, with b from j on in steps of `stepB`. */
@@ -135,7 +136,6 @@ export function convertLoop(dtype: DType): UpdateLoop {
 
 function toInt32(value: number): number {
   const integer = Math.trunc(value);
-  if (!(integer >= -2147483648 && integer <= 2147483647))
-    throw new RangeError(`astype: int32 holds −2147483648 … 2147483647, got ${value}`);
+  if (!(integer >= -2147483648 && integer <= 2147483647)) throw int32Error(value);
   return integer;
 }
