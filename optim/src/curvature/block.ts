@@ -31,7 +31,7 @@ export type Sharing = 'expand' | 'reduce';
 
 /**
  * The canonical form of a layer's statistics, after which there are no cases: inputs a [batch, shared, dIn] with the
- * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut].
+ * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut]. Axis 0 is the batch.
  */
 export type Canonical = {
   readonly a: Tensor;

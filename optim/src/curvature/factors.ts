@@ -3,7 +3,8 @@
  * of the Kronecker optimizers stands in this file and nowhere else.
  *
  * Notation: inputs a [B, T, dIn]; g [B, T, dOut], the gradient of ONE example's loss; D_b = Σ_t g_bt a_btᵀ is the
- * gradient matrix of example b, and D = 1/B Σ_b D_b that of the batch.
+ * gradient matrix of example b, and D = 1/B Σ_b D_b that of the batch. B counts the examples of the loss: for the gradients of
+ * 'sampled' and 'ggn' the rows of the model's output, for those of the loss itself the layer's own first axis.
  */
 
 import { gram, type Tensor, where } from '@otimes/core';
@@ -43,11 +44,15 @@ type StatisticsOptions = {
   readonly wantsFactors: boolean;
 };
 
-/** One use of a layer: in which backward pass, and in which call of the model (0 outside of any). */
-export type Use = { readonly pass: number; readonly call: number };
+/**
+ * One use of a layer: in which backward pass, and in which call of the model (0 outside of any). `examples` is what that call
+ * counts as, where it is not the layer's first axis: the rows of the model's output, for 'sampled' and 'ggn'.
+ */
+export type Use = { readonly pass: number; readonly call: number; readonly examples?: number | undefined };
 
 /** The examples of one call of the model in one pass. */
 type Examples = {
+  /** The layer's first axis. */
   readonly batch: number;
   readonly samples: Kept[];
   /** 'reduce': sums over the positions, and how many there were. */
@@ -173,7 +178,7 @@ export class Statistics {
   }
 
   /** Counts a use of which nothing but the number of examples is needed. */
-  count({ pass, call }: Use, batch: number, label: string): Sums {
+  count({ pass, call, examples: counted }: Use, batch: number, label: string): Sums {
     let sums = this.#running.get(pass);
     if (sums === undefined) {
       sums = new Sums();
@@ -183,7 +188,7 @@ export class Statistics {
     if (examples === undefined) {
       examples = { batch, samples: [], open: null };
       sums.calls.set(call, examples);
-      sums.batch += batch;
+      sums.batch += counted ?? batch;
     } else if (examples.batch !== batch)
       throw new Error(
         `${label} was used for ${examples.batch} and for ${batch} examples in one backward pass; its uses must be of the ` +

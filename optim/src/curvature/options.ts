@@ -16,15 +16,21 @@ export type CurvatureOptions = {
   maxFactorDim?: number;
   /** How shared positions enter the factors; by default the collector decides ('expand' for Linear). */
   sharing?: Sharing;
-  /** Which Fisher the factors estimate. Default 'empirical'; the other two need `loss`. */
+  /**
+   * Which Fisher the factors estimate. Default 'empirical': an example is what the first axis of a layer's input counts. The other
+   * two need `loss`, and are means over the rows of the model's output.
+   */
   fisher?: FisherKind;
-  /** The loss, for 'sampled' and 'ggn'. */
+  /** The loss, for 'sampled' and 'ggn'. Logits are [batch, classes, …], as for `crossEntropy`. */
   loss?: FisherLoss;
   /** Whether the loss is the mean over the batch (default) or its sum. Factors, and steps, are the same for both. */
   lossReduction?: LossReduction;
-  /** Which layers have curvature, and how. Default `defaultCollectors`. */
+  /**
+   * Which layers have curvature, and how. Axis 0 of their inputs is the batch: [batch, positions, features], not
+   * [batch · positions, features]. Default `defaultCollectors`.
+   */
   collectors?: readonly Collector[];
-  /** Draws labels for fisher 'sampled'. Default: a generator with seed 0. */
+  /** Draws labels for fisher 'sampled', and signs for 'ggn' where an example has several rows of output. Default: seed 0. */
   rng?: Generator;
   /**
    * Several processes train the model together, each on its own part of every batch: the mean, or sum, over the parts of all is

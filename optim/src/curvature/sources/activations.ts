@@ -7,7 +7,8 @@ import type { Canonical, LayerBlock } from '../block.ts';
 import { checkedCanonical } from '../block-check.ts';
 import type { LossReduction, Sample, Use } from '../factors.ts';
 import { inOwnScope } from '../own-scope.ts';
-import { type FisherKind, type FisherLoss, fisherGradients } from './fisher.ts';
+import { FirstAxes } from './first-axes.ts';
+import { checkClasses, type FisherKind, type FisherLoss, fisherGradients, rowsOf } from './fisher.ts';
 
 /** Which gradients `capture` hands on. */
 export type CaptureOptions = {
@@ -16,7 +17,7 @@ export type CaptureOptions = {
   /** Needed unless `fisher` is 'empirical'. */
   readonly loss: FisherLoss | undefined;
   readonly lossReduction: LossReduction;
-  /** Draws the labels of 'sampled'. */
+  /** Draws the labels of 'sampled', and signs of 'ggn' where examples have several rows of output. */
   readonly rng: Generator;
 };
 
@@ -32,6 +33,11 @@ export interface LayerSink {
    * tap's. Runs inside backward, without recording.
    */
   record(use: Use, batch: number, sample: Sample | null, output: Tensor): void;
+  /**
+   * Told once, in a forward pass, where the block takes its input for more examples than the model's output has on its first
+   * axis.
+   */
+  outnumbers?(batch: number, outputs: number, fisher: FisherKind): void;
 }
 
 /** Statistics are made inside backward, and no tensor of the forward pass is kept beyond it. */
@@ -54,11 +60,13 @@ export function capture(
   // Numbers of the calls of the model that are running; it may call itself.
   const calls: number[] = [];
   let called = 0;
+  const axes = new FirstAxes(sinks, fisher);
 
-  const handOver = ({ sink, call, input, output }: Passage, pass: number, gys: readonly Tensor[] | null) => {
+  const handOver = (passage: Passage, pass: number, gys: readonly Tensor[] | null, examples?: number) => {
+    const { sink, call, input, output } = passage;
     const { block } = sink.layer;
-    const use = { pass, call };
-    const batch = input.rank < 2 ? 1 : input.shape[0]!;
+    const use = { pass, call, examples };
+    const batch = batchOf(input);
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
@@ -75,18 +83,21 @@ export function capture(
     sink.record(use, batch, sample, output);
   };
   /** Propagates the Fisher's own gradients from the model's output to the blocks that it depends on. */
-  const estimate = (seen: readonly Passage[], output: Tensor) => {
+  const estimate = (seen: readonly Passage[], output: Tensor, gradient: Tensor) => {
     if (fisher === 'empirical' || loss === undefined) return;
+    const rows = rowsOf(loss, output);
     if (output.size === 0) {
       // Of an empty batch there is nothing to draw from; that it was there is counted.
-      for (const passage of seen) handOver(passage, backwardPass(), null);
+      for (const passage of seen) handOver(passage, backwardPass(), null, rows);
       return;
     }
     const needs = seen.map(({ sink }) => sink.need);
     const outputs = seen.map(passage => passage.output);
     const sampled = needs.includes('samples');
+    if (sampled && loss === 'crossEntropy') checkClasses(output, gradient);
     const before = rng.getState();
-    const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), lossReduction, rng) : [];
+    const seedOptions = { reduction: lossReduction, rng, apart: seen.some(({ input }) => batchOf(input) < rows) };
+    const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), seedOptions) : [];
     const drawn = String(rng.getState());
     // A pass that throws has drawn nothing, unless others have drawn since.
     onBackwardEnd(completed => {
@@ -96,8 +107,8 @@ export function capture(
     const pass = backwardPass();
     for (const [i, passage] of seen.entries()) {
       const gys = passes.flatMap(gradients => gradients[i] ?? []);
-      if (needs[i] === 'batch') handOver(passage, pass, null);
-      else if (needs[i] === 'samples' && gys.length > 0) handOver(passage, pass, gys);
+      if (needs[i] === 'batch') handOver(passage, pass, null, rows);
+      else if (needs[i] === 'samples' && gys.length > 0) handOver(passage, pass, gys, rows);
     }
   };
 
@@ -111,6 +122,7 @@ export function capture(
       if (!output.requiresGrad) return;
       const { need } = sink;
       if (need === 'nothing') return;
+      axes.saw(sink, batchOf(input));
       const passage = { sink, call: calls.at(-1) ?? 0, input: input.detach(), output };
       if (fisher !== 'empirical') {
         // Outside of a call nobody would take them, and they hold a graph.
@@ -127,17 +139,19 @@ export function capture(
       calls.push(++called);
       // What layers that were called on their own left behind is no part of the pass that begins.
       passages = [];
+      axes.begins();
     }, BORROWS),
     model.onForward((_, __, output) => {
       calls.pop();
+      axes.ends(output);
       const seen = passages;
       passages = [];
       if (fisher === 'empirical' || !isRecording() || seen.length === 0) return;
       if (!(output instanceof Tensor) || !output.requiresGrad)
         throw new TypeError(`fisher '${fisher}': the model must return one tensor that depends on its parameters`);
       // The user's backward arrives here before it enters the model, so the graph below is still whole.
-      output.onGrad(() => {
-        if (backwardPass() !== 0) inOwnScope(() => estimate(seen, output));
+      output.onGrad(gy => {
+        if (backwardPass() !== 0) inOwnScope(() => estimate(seen, output, gy));
       }, BORROWS);
     }, BORROWS),
   );
@@ -147,6 +161,9 @@ export function capture(
     },
   };
 }
+
+/** A layer's first axis; a vector is a batch of one. */
+const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!);
 
 /** `a` and `gramA` of a dtype, each when it is asked for. */
 function lazily(canonical: Canonical, dtype: DType): { a: () => Tensor; gramA: (() => Tensor) | undefined } {

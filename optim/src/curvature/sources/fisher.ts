@@ -1,5 +1,6 @@
 /**
- * Which Fisher the factors estimate, as output gradients to propagate from the model's output z [B, …].
+ * Which Fisher the factors estimate, as output gradients to propagate from the model's output z [B, …]. Its rows are what the
+ * loss is a mean over, and the factors are too: a model that flattens positions into its output has them all as rows.
  *
  * empirical: the gradient of the loss itself, nothing to add here. sampled: the gradient for targets drawn from the
  * model's own predictive distribution, a Monte Carlo estimate of the true Fisher. ggn: the columns of a square root of
@@ -7,44 +8,107 @@
  */
 
 import { arange, describe, type Generator, oneHot, randn, ShapeError, type Tensor, tensor, zeros } from '@otimes/core';
-import { readsLater } from '@otimes/core/extend';
+import { checkFinite, readsLater } from '@otimes/core/extend';
 import type { LossReduction } from '../factors.ts';
 
 export type FisherKind = 'empirical' | 'sampled' | 'ggn';
 
-/** crossEntropy: z [B, C] are logits. mse: any z, the example's loss is the mean over its elements (sum: the sum). */
+/**
+ * crossEntropy: z [B, C, …] are logits, the classes on axis 1, and every position of the further axes is a row. mse: any z, the
+ * loss of a row z[b] is the mean over its elements (sum: the sum).
+ */
 export type FisherLoss = 'crossEntropy' | 'mse';
 
+type SeedOptions = {
+  readonly reduction: LossReduction;
+  readonly rng: Generator;
+  /**
+   * Whether one example may have several rows. Columns of the Hessian then get a random sign row by row, since rows that meet in
+   * a layer would add up: with signs their mixed products are 0 in expectation. A row alone gives the same bits either way.
+   */
+  readonly apart: boolean;
+};
+
+/** How many rows an output has. */
+export function rowsOf(loss: FisherLoss, { shape }: Tensor): number {
+  const [batch = 1, , ...positions] = shape;
+  return loss === 'crossEntropy' ? positions.reduce((product, n) => product * n, batch) : batch;
+}
+
 /**
- * Gradients of z, each like z and of ONE example's loss, whose outer products sum to the loss Hessian of every example:
+ * Gradients of z, each like z and of ONE row's loss, whose outer products sum to the loss Hessian of every row:
  * one random gradient in expectation ('sampled'), or as many as the Hessian has rank ('ggn').
  */
 export function fisherGradients(
   kind: 'sampled' | 'ggn',
   loss: FisherLoss,
   z: Tensor,
-  reduction: LossReduction,
-  rng: Generator,
+  { reduction, rng, apart }: SeedOptions,
 ): Tensor[] {
+  const signed = (columns: Tensor[]) => (apart ? columns.map(column => column.mul(signs(column, rng))) : columns);
   switch (loss) {
-    case 'crossEntropy':
-      return kind === 'ggn' ? softmaxColumns(z) : [sampledSoftmax(z, rng)];
+    case 'crossEntropy': {
+      const p = probabilities(z);
+      const seeds = kind === 'ggn' ? signed(softmaxColumns(p)) : [sampledSoftmax(p, rng)];
+      return seeds.map(seed => likeLogits(seed, z));
+    }
     case 'mse':
-      return kind === 'ggn' ? gaussianColumns(z, reduction) : [sampledGaussian(z, reduction, rng)];
+      return kind === 'ggn' ? signed(gaussianColumns(z, reduction)) : [sampledGaussian(z, reduction, rng)];
     default:
       throw new RangeError(`fisher: expected loss 'crossEntropy' or 'mse', got '${String(loss satisfies never)}'`);
   }
 }
 
+/** ±1 for each row, [rows, 1, …]. */
+function signs({ shape, dtype, device }: Tensor, rng: Generator): Tensor {
+  const values = Float64Array.from({ length: shape[0]! }, () => (rng.uniform() < 0.5 ? -1 : 1));
+  return tensor(values, { shape: shape.map((n, i) => (i === 0 ? n : 1)) })
+    .astype(dtype)
+    .to(device);
+}
+
+/** Of z [B, C, …], by row: p [rows, C]. */
 function probabilities(z: Tensor): Tensor {
-  if (z.rank !== 2)
-    throw new ShapeError(`fisher: cross-entropy needs logits [batch, classes], the model returned ${describe(z)}`);
-  return z.softmax(1);
+  if (z.rank < 2)
+    throw new ShapeError(`fisher: cross-entropy needs logits [batch, classes, …], the model returned ${describe(z)}`);
+  return (z.rank === 2 ? z : z.permute(...classesLast(z)).reshape([-1, z.shape[1]!])).softmax(1);
+}
+
+/**
+ * Throws where the loss's gradient says that the classes of z [B, …, C] stand on its last axis: it sums to 0 over the classes of a
+ * row. On a device that is read with await the next read rejects.
+ */
+export function checkClasses(z: Tensor, gy: Tensor): void {
+  if (z.rank < 3) return;
+  const least = gy.abs().max().mul(1e-3);
+  const left = (axis: number) => gy.sum(axis).abs().max();
+  const fits = left(1)
+    .le(least)
+    .logicalOr(left(z.rank - 1).gt(least));
+  const classes = z.shape[z.rank - 1]!;
+  // 1/0 where it does not.
+  checkFinite(
+    fits.astype(gy.dtype).reciprocal(),
+    () =>
+      new ShapeError(
+        `fisher: cross-entropy needs logits [batch, classes, …], the model returned ${describe(z)} with the classes last: ` +
+          `return z.reshape(-1, ${classes}), or permute the last axis to axis 1`,
+      ),
+  );
+}
+
+/** The axes of z in an order with the classes last. */
+const classesLast = ({ shape }: Tensor): number[] => [...shape.keys()].filter(axis => axis !== 1).concat(1);
+
+/** Rows [rows, C] in the shape of z [B, C, …]. */
+function likeLogits(rows: Tensor, z: Tensor): Tensor {
+  if (z.rank === 2) return rows;
+  const order = classesLast(z);
+  return rows.reshape(order.map(axis => z.shape[axis]!)).permute(...order.map((_, axis) => order.indexOf(axis)));
 }
 
 /** diag(p) − p pᵀ = Σ_c √p_c (e_c − p) (√p_c (e_c − p))ᵀ. */
-function softmaxColumns(z: Tensor): Tensor[] {
-  const p = probabilities(z);
+function softmaxColumns(p: Tensor): Tensor[] {
   const [batch, classes] = p.shape as [number, number];
   return Array.from({ length: classes }, (_, c) => {
     const label = oneHot(tensor(new Int32Array(batch).fill(c), { device: p.device }), classes, { dtype: p.dtype });
@@ -53,8 +117,7 @@ function softmaxColumns(z: Tensor): Tensor[] {
 }
 
 /** p − e_y with y drawn from p. */
-function sampledSoftmax(z: Tensor, rng: Generator): Tensor {
-  const p = probabilities(z);
+function sampledSoftmax(p: Tensor, rng: Generator): Tensor {
   const [batch, classes] = p.shape as [number, number];
   if (readsLater(p)) return p.sub(drawnOnDevice(p, rng));
   const values = p.dataSync();
@@ -90,7 +153,7 @@ function drawnOnDevice(p: Tensor, rng: Generator): Tensor {
   return arange(0, classes, 1, { dtype, device }).eq(y).astype(dtype);
 }
 
-/** The Hessian of one example's loss is h I: 2/n for the mean over its n elements, 2 for the sum. */
+/** The Hessian of one row's loss is h I: 2/n for the mean over its n elements, 2 for the sum. */
 function gaussianScale(z: Tensor, reduction: LossReduction): number {
   return Math.sqrt(reduction === 'mean' ? 2 / (z.size / z.shape[0]!) : 2);
 }

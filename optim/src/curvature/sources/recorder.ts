@@ -10,6 +10,7 @@ import { inOwnScope } from '../own-scope.ts';
 import { type Frame, isAffineIn, type TurnedSink } from '../routes/affine.ts';
 import { Stopwatch } from '../stopwatch.ts';
 import type { LayerSink, Need } from './activations.ts';
+import type { FisherKind } from './fisher.ts';
 
 /** What is wanted of the statistics of a layer. It is asked in forward and backward passes. */
 export interface Demand<L extends LayerCurvature> {
@@ -60,6 +61,20 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
     const { layer } = this;
     if (this.#demand.factors(layer) || this.#demand.squares(layer)) return 'samples';
     return this.#demand.batch(layer) ? 'batch' : 'nothing';
+  }
+
+  outnumbers(batch: number, outputs: number, fisher: FisherKind): void {
+    // There the rows of the output are what is counted, and 'expand' takes positions for independent anyway.
+    if (fisher !== 'empirical' && this.layer.sharing === 'expand') return;
+    const wrong =
+      fisher === 'empirical'
+        ? `G and second moments of examples are too large, by ${batch / outputs} times if ${outputs} is the batch`
+        : "sharing 'reduce' cannot join them";
+    console.warn(
+      `${this.#where} has ${batch} rows on its first axis, and the model's output has ${outputs}. The first axis is the batch, so each ` +
+        `row counts as an example with a loss of its own. If they are positions of fewer examples, as after reshape(-1, features), ` +
+        `${wrong}: give the layer [batch, positions, features]. If every row is an example, nothing is wrong`,
+    );
   }
 
   /** Runs inside backward: turns activations into statistics, so that none outlives the pass needlessly. */
