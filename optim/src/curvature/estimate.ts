@@ -8,7 +8,18 @@ import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
 import { alone, type Communicator } from './communicator.ts';
-import { agreed, COUNTS, checkReadAtOnce, column, countsOf, inTurns, type Turns, told, Whole } from './exchange.ts';
+import {
+  agreed,
+  COUNTS,
+  checkReadAtOnce,
+  column,
+  countsOf,
+  inTurns,
+  Line,
+  type Turns,
+  told,
+  Whole,
+} from './exchange.ts';
 import { type Factors, gradientScale, type LossReduction, type Statistics } from './factors.ts';
 import { LayerCurvature } from './layer.ts';
 import { checkModel } from './model.ts';
@@ -48,6 +59,8 @@ export class CurvatureEstimate {
   readonly #labels: Labels;
   /** Whether `add` waits for other processes. */
   #isOpen = false;
+  /** Whether an exchange of `add` has failed: until the next pass it can be called again. */
+  #isKept = false;
   readonly #handle: Handle;
   /** Examples so far, by layer. */
   readonly #examples = new Map<LayerCurvature, Scalar>();
@@ -85,6 +98,7 @@ export class CurvatureEstimate {
       turnedSquares: () => false,
       basisAhead: () => null,
       batch: () => false,
+      adds: () => this.#dropKept(),
       begins: () => this.#checkNotOpen('backward()'),
     };
     const recorders = layers.map(layer => new Recorder(name, layer, demand, watch));
@@ -96,7 +110,8 @@ export class CurvatureEstimate {
    * that their sum is the batch's. Each batch counts by its examples. Gradients stay for the caller to use or to clear.
    *
    * With a `communicator` of several processes the batch is that of all, which all of them add, with averages that are the same in
-   * all. It returns a promise if the communicator does; until that is settled, `backward` and `add` throw.
+   * all. It returns a promise if the communicator does; until that is settled, `backward` and `add` throw. Where an exchange fails,
+   * a further `add()` does it again; a backward pass begins another batch.
    *
    * @throws if no pass reached any layer, or factors are not finite; the averages are then as they were, in all processes
    */
@@ -141,7 +156,7 @@ export class CurvatureEstimate {
   }
 
   *#addJointly(): Turns<void> {
-    const communicator = this.#communicator;
+    const communicator = new Line(this.#communicator);
     const layers = [...this.layers.values()];
     const width = 1 + COUNTS;
     const borrowed: Tensor[] = [];
@@ -171,10 +186,17 @@ export class CurvatureEstimate {
       this.#labels.next();
     } finally {
       this.#isOpen = false;
-      for (const layer of layers) layer.dropStatistics();
+      this.#isKept = communicator.isCut;
+      if (!this.#isKept) for (const layer of layers) layer.dropStatistics();
       // What became an average is kept.
       for (const x of borrowed) x.storage.release();
     }
+  }
+
+  #dropKept(): void {
+    if (!this.#isKept) return;
+    this.#isKept = false;
+    for (const layer of this.layers.values()) layer.dropStatistics();
   }
 
   #differing({ label }: LayerCurvature, has: number, lacks: number): Error {

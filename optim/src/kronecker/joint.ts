@@ -14,9 +14,11 @@ import { owner } from '../curvature/communicator.ts';
 import {
   agreed,
   COUNTS,
+  checkBroadcast,
   checkReadAtOnce,
   column,
   countsOf,
+  markOf,
   type Table,
   type Turns,
   told,
@@ -264,7 +266,11 @@ export class JointBatch {
     });
     for (let from = 0; from < communicator.size; from++) {
       const sent = due.filter(one => ownerOf(one) === from).flatMap(({ i }) => sentOf(bases[i]!));
-      if (sent.length > 0) yield communicator.broadcast(sent, from);
+      if (sent.length === 0) continue;
+      const mark = markOf(communicator, from);
+      borrowed.push(mark);
+      yield communicator.broadcast([...sent, mark], from);
+      checkBroadcast(mark.item(), from);
     }
     return bases as Kfe[];
   }
