@@ -7,7 +7,7 @@
  */
 
 import { type Tensor, zeros } from '@otimes/core';
-import { borrowGrad, held } from '@otimes/core/extend';
+import { borrowGrad, held, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Decomposition, decomposeMean, Kfe } from '../curvature/basis.ts';
 import { owner } from '../curvature/communicator.ts';
@@ -19,6 +19,7 @@ import {
   column,
   countsOf,
   markOf,
+  summed,
   type Table,
   type Turns,
   told,
@@ -95,20 +96,33 @@ export class JointBatch {
 
   /**
    * @param check throws for what makes a step impossible beyond what is found here
+   * @param fields what lies where the model has its parameters, now
    * @param borrowed gets what is held and is to be released after the step
    */
-  *whole(check: () => void, borrowed: Tensor[]): Turns<WholeBatch> {
-    const { communicator, settings, states, rest } = this.#parts;
+  *whole(check: () => void, fields: () => readonly unknown[], borrowed: Tensor[]): Turns<WholeBatch> {
+    const { name, communicator, settings, states, rest, paths } = this.#parts;
     let own: Own = { blocks: [], rest: new Map() };
     const width = OWN + (FLAGS + COUNTS) * states.length + rest.parameters.length;
+    const seen = () => [...fields(), ...Array.from(paths.keys(), versionOf)];
+    let before: readonly unknown[] = [];
     const table = yield* told(communicator, width, () => {
       check();
+      before = seen();
       inOwnScope(() => {
         own = this.#own(borrowed);
       });
       return this.#row(own);
     });
     const shared = this.#shared(table, own);
+    const isDisturbed = () => {
+      const now = seen();
+      return now.length !== before.length || now.some((one, i) => one !== before[i]);
+    };
+    const disturbed = (rank: number) =>
+      new Error(
+        `${name}: parameters of process ${rank} were written to, or its model was moved, while a step waited for other processes: ` +
+          'await step() before; the step has changed no parameter',
+      );
     const isSum = settings.lossReduction === 'sum';
     const batch = shared[0]?.whole.batch ?? 1;
     const share = isSum || shared.length === 0 ? 1 : shared[0]!.whole.batches[communicator.rank]! / batch;
@@ -127,7 +141,7 @@ export class JointBatch {
       ...found.flatMap(({ raw, fresh }) => (fresh === null ? [raw] : [raw, fresh.A, fresh.G])),
       ...own.rest.values(),
     ];
-    if (sums.length > 0) yield communicator.sum(sums);
+    if (sums.length > 0) yield* summed(communicator, sums, isDisturbed, disturbed);
     const active: Active[] = [];
     inOwnScope(() => {
       for (const one of found) active.push(this.#planner.checked(one));
@@ -135,6 +149,7 @@ export class JointBatch {
     });
     const bases = yield* this.#bases(active, borrowed);
     const squares = yield* this.#squares(shared, bases, borrowed);
+    if (isDisturbed()) throw disturbed(communicator.rank);
     return { active, bases, squares, gradients: own.rest, batch, settle: () => settled(shared) };
   }
 

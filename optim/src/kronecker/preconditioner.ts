@@ -45,10 +45,11 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#parts = partsOf(name, this.constructor, model, o, kind);
     const { states, paths, settings, demand, labels, watch } = this.#parts;
     const trainable = [...paths.keys()];
-    this.#stepper = new Stepper(this.#parts, () => {
+    const check = () => {
       this.#watchman.check();
       checkTrained(this, trainable);
-    });
+    };
+    this.#stepper = new Stepper(this.#parts, check, () => this.#watchman.now());
 
     const { lossReduction, fisher } = settings;
     const recorders = states.map(state => new Recorder(name, state, demand, watch));

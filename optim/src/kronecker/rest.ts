@@ -72,10 +72,16 @@ export class Rest {
     }
   }
 
+  /** Whether code of the program runs in its step. */
+  get runsProgram(): boolean {
+    return this.optimizer !== null && !this.#isOurs;
+  }
+
   /** A step that `own` takes back if it fails. */
   #step(optimizer: Optimizer, own: Journal | null): void {
     if (own !== null) {
       const state = optimizer.stateDict();
+      for (const x of Object.values(state)) own.copy(x);
       for (const p of this.parameters) own.save(p);
       own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
     }
