@@ -4,6 +4,7 @@ import { Generator, type Handle, type Tensor, zeros } from '@otimes/core';
 import { aCount, aString, checkArgument, checkOptions, inspect, nameOf, readsLater } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
 import { checkNone } from '../check.ts';
+import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from './alike.ts';
 import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
@@ -55,6 +56,8 @@ export class CurvatureEstimate {
   readonly #model: AnyModule;
   readonly #reduction: LossReduction;
   readonly #isOfLoss: boolean;
+  /** What else must be the same in all processes. */
+  readonly #options: Facts;
   readonly #communicator: Communicator;
   readonly #labels: Labels;
   /** Whether `add` waits for other processes. */
@@ -87,6 +90,7 @@ export class CurvatureEstimate {
     this.#model = model;
     this.#reduction = lossReduction;
     this.#isOfLoss = fisher === 'empirical';
+    this.#options = Object.entries({ fisher, loss: this.#isOfLoss ? null : loss, lossReduction });
     const watch = new Stopwatch({ statistics: 0 });
     checkReadAtOnce(name, layers[0]!.block.parameters[0]!, communicator);
     this.#communicator = communicator;
@@ -159,23 +163,26 @@ export class CurvatureEstimate {
     const communicator = new Line(this.#communicator);
     const layers = [...this.layers.values()];
     const width = 1 + COUNTS;
+    const facts: Facts = [['the class', this.#name], ...factsOf(layers), ...this.#options];
     const borrowed: Tensor[] = [];
     this.#isOpen = true;
     try {
-      const table = yield* told(communicator, layers.length * width, () => {
+      const table = yield* told(communicator, ALIKE + layers.length * width, () => {
         inOwnScope(() => {
           for (const layer of this.#seen()) this.#fresh(layer);
         });
-        return layers.flatMap(({ statistics }) =>
+        const ofLayers = layers.flatMap(({ statistics }) =>
           statistics === null ? new Array<number>(width).fill(0) : [1, ...countsOf(statistics)],
         );
+        return [...alikeOf(facts), ...ofLayers];
       });
+      checkAlike(`${this.#name}.add`, facts, table, 0);
       const fresh: Fresh[] = [];
       inOwnScope(() => {
         for (const [i, layer] of layers.entries()) {
-          const isSeen = agreed(column(table, i * width), (has, lacks) => this.#differing(layer, has, lacks));
+          const isSeen = agreed(column(table, ALIKE + i * width), (has, lacks) => this.#differing(layer, has, lacks));
           if (!isSeen) continue;
-          const whole = new Whole(table, i * width + 1);
+          const whole = new Whole(table, ALIKE + i * width + 1);
           const factors = whole.factors(layer.statistics!, this.#scaleOf(layer.statistics!));
           borrowed.push(factors.A, factors.G);
           fresh.push({ layer, factors, batch: whole.batch });

@@ -1,7 +1,7 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, readsLater, received } from '@otimes/core/extend';
+import { borrowGrad, nameOf, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
@@ -70,6 +70,15 @@ export class Rest {
     } finally {
       for (const [p, g] of own) p.grad = g;
     }
+  }
+
+  /** Class and options, as far as these are known. */
+  get description(): string {
+    const { optimizer } = this;
+    if (optimizer === null) return '';
+    // What an optimizer of the program's writes about itself may be of one process.
+    const isKnown = Object.hasOwn(optimizer.constructor, 'builtIn') && trainedBy(optimizer) !== undefined;
+    return isKnown ? String(optimizer) : nameOf(optimizer);
   }
 
   /** Whether code of the program runs in its step. */
