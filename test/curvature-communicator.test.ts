@@ -190,6 +190,18 @@ law(t, 'what fails in one process is the same error in all, and changes no avera
   assert.deepEqual(bits(run), bits(twin));
 });
 
+law(t, 'where an exchange fails, add() can be called again', async () => {
+  const twin = several(2);
+  assert.deepEqual(await add(twin, BATCHES[0]!, [3, 3]), []);
+  for (const fails of [0, 1]) {
+    const run = several(2);
+    run.ranks.failsIn = fails;
+    assert.equal((await add(run, BATCHES[0]!, [3, 3])).length, 2);
+    await Promise.all(run.processes.map(({ curvature }) => curvature.add()));
+    assert.deepEqual(bits(run), bits(twin));
+  }
+});
+
 law(t, 'while add() waits, nothing else of the estimate runs', async () => {
   const { processes } = several(2);
   for (const { model } of processes) backward(model, BATCHES[0]!);

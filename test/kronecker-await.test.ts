@@ -68,6 +68,16 @@ for (const [name, make] of Object.entries(kinds)) {
           'zeroGrad\\(\\)': () => optimizer.zeroGrad(),
           'loadStateDict\\(\\)': () => optimizer.loadStateDict(state),
           'detach\\(\\)': () => optimizer.detach(),
+          'observe\\(\\)': () => optimizer.observe(),
+          'setting lr': () => {
+            optimizer.lr = 3;
+          },
+          'setting weightDecay': () => {
+            optimizer.weightDecay = 3;
+          },
+          'setting factorEvery': () => {
+            optimizer.factorEvery = 3;
+          },
         }))
           t.throws(act, {
             name: 'Error',

@@ -264,12 +264,17 @@ law(t, 'while a step waits for other processes, nothing else of the optimizer ru
     () => first.zeroGrad(),
     () => first.loadStateDict(state),
     () => first.detach(),
+    () => first.observe(),
+    ...(['lr', 'weightDecay', 'refreshEvery', 'factorDecay', 'factorEvery', 'damping'] as const).map(name => () => {
+      first[name] = name.endsWith('Every') ? 7 : 0.5;
+    }),
   ])
     assert.throws(
       act,
       /^Error: KFAC: .* while a step waits for values, from the device or from other processes: await step\(\)/,
     );
   await Promise.all([open, second.step()]);
+  first.lr = 0.01;
   assert.equal(bitsOf(models[0].stateDict()), bitsOf(models[1].stateDict()));
 });
 

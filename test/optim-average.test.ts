@@ -151,3 +151,41 @@ law(t, 'alone it does nothing, and wrong arguments are errors', () => {
   );
   wrong(() => averageGradients([p], alone, { batch: 3 } as never), /there is no option 'batch', only examples/);
 });
+
+law(t, 'gradients that change while it waits are an error, and are left as they are', async () => {
+  const changes: ((p: ReturnType<typeof weight>) => void)[] = [
+    p => {
+      p.grad = null;
+    },
+    p => {
+      p.grad = tensor([7, 7]);
+    },
+    p => p.grad!.scale_(3),
+  ];
+  for (const change of changes) {
+    const { communicators } = new Ranks(2);
+    const parameters = [weight(1, 2), weight(3, 4)];
+    const open = communicators.map((c, i) => averageGradients([parameters[i]!], c));
+    change(parameters[1]!);
+    const after = parameters[1]!.grad?.toArray();
+    for (const one of await Promise.allSettled(open))
+      assert.match(
+        one.status === 'rejected' ? String(one.reason) : 'done',
+        /^Error: averageGradients: gradients of process 1 changed while it waited/,
+      );
+    assert.deepEqual(parameters[0]!.grad!.toArray(), [1, 2]);
+    assert.deepEqual(parameters[1]!.grad?.toArray(), after);
+  }
+});
+
+law(t, 'examples whose sum is not finite are an error in all, and no gradient changes', async () => {
+  const { communicators } = new Ranks(2);
+  const p = weight(1, 2);
+  const all = await Promise.allSettled(communicators.map(c => averageGradients([p], c, { examples: 1e308 })));
+  for (const one of all)
+    assert.match(
+      one.status === 'rejected' ? String(one.reason) : 'done',
+      /^RangeError: averageGradients: expected a finite sum of the examples of all processes, got 1e\+308 \+ 1e\+308 = Infinity/,
+    );
+  assert.deepEqual(p.grad!.toArray(), [1, 2]);
+});

@@ -9,10 +9,11 @@ import {
   held,
   type Kind,
   type OptionKinds,
+  versionOf,
 } from '@otimes/core/extend';
 import { checkTensor, listOf } from './check.ts';
 import { aCommunicator, type Communicator } from './curvature/communicator.ts';
-import { agreed, column, inTurns, type Turns, told, total } from './curvature/exchange.ts';
+import { agreed, column, inTurns, summed, type Turns, told, total } from './curvature/exchange.ts';
 
 export type AverageOptions = {
   /** How many this process has in the batch: parts weigh by it. Default 1, which is right for parts of equal size. */
@@ -54,9 +55,12 @@ export function averageGradients(
   if (communicator.size > 1) return inTurns(averaging(all, communicator, o.examples ?? 1));
 }
 
+/** A gradient, how often it had been written to, and its copy. */
+type Own = { readonly gradient: Tensor; readonly version: number; readonly copy: Tensor };
+
 function* averaging(parameters: readonly Tensor[], communicator: Communicator, examples: number): Turns<void> {
   // Copies, which take the gradients' place once all is well.
-  const own = new Map<Tensor, Tensor>();
+  const own = new Map<Tensor, Own>();
   try {
     const table = yield* told(communicator, 1 + parameters.length, () => {
       unscoped(() => noGrad(() => copies(parameters, own)));
@@ -67,18 +71,37 @@ function* averaging(parameters: readonly Tensor[], communicator: Communicator, e
         const where = `parameter ${i} has a gradient in process ${has} and none in process ${lacks}`;
         return new Error(`averageGradients: ${where}: all processes train the same parameters in a step`);
       });
-    const share = examples / total(column(table, 0));
-    for (const g of own.values()) g.scale_(share);
-    if (own.size > 0) yield communicator.sum([...own.values()]);
-    for (const [p, g] of own) p.grad = g.keep();
+    const all = total(column(table, 0));
+    if (!Number.isFinite(all))
+      throw new RangeError(
+        `averageGradients: expected a finite sum of the examples of all processes, got ${column(table, 0).join(' + ')} = ${all}`,
+      );
+    for (const { copy } of own.values()) copy.scale_(examples / all);
+    if (own.size > 0) {
+      const copies = Array.from(own.values(), ({ copy }) => copy);
+      yield* summed(communicator, copies, () => parameters.some(p => isChanged(p, own.get(p))), changed);
+    }
+    for (const [p, { copy }] of own) p.grad = copy.keep();
   } finally {
-    for (const g of own.values()) g.storage.release();
+    for (const { copy } of own.values()) copy.storage.release();
   }
 }
 
-function copies(parameters: readonly Tensor[], into: Map<Tensor, Tensor>): void {
+function copies(parameters: readonly Tensor[], into: Map<Tensor, Own>): void {
   for (const p of parameters) {
-    const g = borrowGrad(p);
-    if (g !== null) into.set(p, held(g.clone()));
+    const gradient = borrowGrad(p);
+    if (gradient !== null) into.set(p, { gradient, version: versionOf(gradient), copy: held(gradient.clone()) });
   }
 }
+
+/** Whether a gradient is another one than was told, or was written to. */
+function isChanged(p: Tensor, told: Own | undefined): boolean {
+  const now = borrowGrad(p);
+  return now !== (told?.gradient ?? null) || (now !== null && versionOf(now) !== told?.version);
+}
+
+const changed = (rank: number): Error =>
+  new Error(
+    `averageGradients: gradients of process ${rank} changed while it waited for other processes, and are as they are: await ` +
+      'averageGradients() before backward, zeroGrad or a step',
+  );

@@ -92,6 +92,7 @@ export class KFAC extends KroneckerPreconditioner {
   set damping(damping: number) {
     checkArgument(nameOf(this), 'damping', damping, aNumber);
     checkAbove0(nameOf(this), 'damping', damping);
+    this.checkNoStepOpen('setting damping');
     this.#rule.damping = damping;
   }
 

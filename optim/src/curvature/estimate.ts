@@ -4,11 +4,23 @@ import { Generator, type Handle, type Tensor, zeros } from '@otimes/core';
 import { aCount, aString, checkArgument, checkOptions, inspect, nameOf, readsLater } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
 import { checkNone } from '../check.ts';
+import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from './alike.ts';
 import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';
 import { alone, type Communicator } from './communicator.ts';
-import { agreed, COUNTS, checkReadAtOnce, column, countsOf, inTurns, type Turns, told, Whole } from './exchange.ts';
+import {
+  agreed,
+  COUNTS,
+  checkReadAtOnce,
+  column,
+  countsOf,
+  inTurns,
+  Line,
+  type Turns,
+  told,
+  Whole,
+} from './exchange.ts';
 import { type Factors, gradientScale, type LossReduction, type Statistics } from './factors.ts';
 import { LayerCurvature } from './layer.ts';
 import { checkModel } from './model.ts';
@@ -44,10 +56,14 @@ export class CurvatureEstimate {
   readonly #model: AnyModule;
   readonly #reduction: LossReduction;
   readonly #isOfLoss: boolean;
+  /** What else must be the same in all processes. */
+  readonly #options: Facts;
   readonly #communicator: Communicator;
   readonly #labels: Labels;
   /** Whether `add` waits for other processes. */
   #isOpen = false;
+  /** Whether an exchange of `add` has failed: until the next pass it can be called again. */
+  #isKept = false;
   readonly #handle: Handle;
   /** Examples so far, by layer. */
   readonly #examples = new Map<LayerCurvature, Scalar>();
@@ -74,6 +90,7 @@ export class CurvatureEstimate {
     this.#model = model;
     this.#reduction = lossReduction;
     this.#isOfLoss = fisher === 'empirical';
+    this.#options = Object.entries({ fisher, loss: this.#isOfLoss ? null : loss, lossReduction });
     const watch = new Stopwatch({ statistics: 0 });
     checkReadAtOnce(name, layers[0]!.block.parameters[0]!, communicator);
     this.#communicator = communicator;
@@ -85,6 +102,7 @@ export class CurvatureEstimate {
       turnedSquares: () => false,
       basisAhead: () => null,
       batch: () => false,
+      adds: () => this.#dropKept(),
       begins: () => this.#checkNotOpen('backward()'),
     };
     const recorders = layers.map(layer => new Recorder(name, layer, demand, watch));
@@ -96,7 +114,8 @@ export class CurvatureEstimate {
    * that their sum is the batch's. Each batch counts by its examples. Gradients stay for the caller to use or to clear.
    *
    * With a `communicator` of several processes the batch is that of all, which all of them add, with averages that are the same in
-   * all. It returns a promise if the communicator does; until that is settled, `backward` and `add` throw.
+   * all. It returns a promise if the communicator does; until that is settled, `backward` and `add` throw. Where an exchange fails,
+   * a further `add()` does it again; a backward pass begins another batch.
    *
    * @throws if no pass reached any layer, or factors are not finite; the averages are then as they were, in all processes
    */
@@ -141,26 +160,29 @@ export class CurvatureEstimate {
   }
 
   *#addJointly(): Turns<void> {
-    const communicator = this.#communicator;
+    const communicator = new Line(this.#communicator);
     const layers = [...this.layers.values()];
     const width = 1 + COUNTS;
+    const facts: Facts = [['the class', this.#name], ...factsOf(layers), ...this.#options];
     const borrowed: Tensor[] = [];
     this.#isOpen = true;
     try {
-      const table = yield* told(communicator, layers.length * width, () => {
+      const table = yield* told(communicator, ALIKE + layers.length * width, () => {
         inOwnScope(() => {
           for (const layer of this.#seen()) this.#fresh(layer);
         });
-        return layers.flatMap(({ statistics }) =>
+        const ofLayers = layers.flatMap(({ statistics }) =>
           statistics === null ? new Array<number>(width).fill(0) : [1, ...countsOf(statistics)],
         );
+        return [...alikeOf(facts), ...ofLayers];
       });
+      checkAlike(`${this.#name}.add`, facts, table, 0);
       const fresh: Fresh[] = [];
       inOwnScope(() => {
         for (const [i, layer] of layers.entries()) {
-          const isSeen = agreed(column(table, i * width), (has, lacks) => this.#differing(layer, has, lacks));
+          const isSeen = agreed(column(table, ALIKE + i * width), (has, lacks) => this.#differing(layer, has, lacks));
           if (!isSeen) continue;
-          const whole = new Whole(table, i * width + 1);
+          const whole = new Whole(table, ALIKE + i * width + 1);
           const factors = whole.factors(layer.statistics!, this.#scaleOf(layer.statistics!));
           borrowed.push(factors.A, factors.G);
           fresh.push({ layer, factors, batch: whole.batch });
@@ -171,10 +193,17 @@ export class CurvatureEstimate {
       this.#labels.next();
     } finally {
       this.#isOpen = false;
-      for (const layer of layers) layer.dropStatistics();
+      this.#isKept = communicator.isCut;
+      if (!this.#isKept) for (const layer of layers) layer.dropStatistics();
       // What became an average is kept.
       for (const x of borrowed) x.storage.release();
     }
+  }
+
+  #dropKept(): void {
+    if (!this.#isKept) return;
+    this.#isKept = false;
+    for (const layer of this.layers.values()) layer.dropStatistics();
   }
 
   #differing({ label }: LayerCurvature, has: number, lacks: number): Error {

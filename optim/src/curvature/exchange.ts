@@ -36,6 +36,65 @@ async function waiting(turns: Turns<void>, first: Promise<void>): Promise<void> 
 const isPromise = (v: unknown): v is Promise<void> =>
   typeof v === 'object' && v !== null && 'then' in v && typeof v.then === 'function';
 
+/** A communicator that remembers whether a call of it has failed. */
+export class Line implements Communicator {
+  readonly rank: number;
+  readonly size: number;
+  /** Whether one has not ended well. */
+  isCut = false;
+  readonly #communicator: Communicator;
+
+  constructor(communicator: Communicator) {
+    this.rank = communicator.rank;
+    this.size = communicator.size;
+    this.#communicator = communicator;
+  }
+
+  sum(tensors: readonly Tensor[]): void | Promise<void> {
+    return this.#watched(() => this.#communicator.sum(tensors));
+  }
+
+  broadcast(tensors: readonly Tensor[], from: number): void | Promise<void> {
+    return this.#watched(() => this.#communicator.broadcast(tensors, from));
+  }
+
+  #watched(call: () => void | Promise<void>): void | Promise<void> {
+    this.isCut = true;
+    const open = call();
+    const done = () => {
+      this.isCut = false;
+    };
+    if (isPromise(open)) return open.then(done);
+    done();
+  }
+}
+
+/**
+ * Sums tensors, and whether something is in the way of this process now. Throws, in all, where that is so in one; and in this one
+ * where it has become so while it waited.
+ *
+ * @param isDisturbed asked at once, and again at the end
+ * @param disturbed makes the error, of the first such process
+ */
+export function* summed(
+  communicator: Communicator,
+  tensors: readonly Tensor[],
+  isDisturbed: () => boolean,
+  disturbed: (rank: number) => Error,
+): Turns<void> {
+  const { rank, size } = communicator;
+  const own = Number(isDisturbed());
+  const flags = numbers([size], at => (at === rank ? own : 0));
+  try {
+    yield communicator.sum([...tensors, flags]);
+    const first = (flags.toArray() as number[]).findIndex(flag => flag !== 0);
+    if (first >= 0) throw disturbed(first);
+    if (isDisturbed()) throw disturbed(rank);
+  } finally {
+    flags.storage.release();
+  }
+}
+
 /** What every process has told, by its rank: a row of numbers each. */
 export type Table = readonly (readonly number[])[];
 
@@ -54,18 +113,51 @@ export function* told(communicator: Communicator, width: number, tell: () => rea
   } catch (error) {
     failed = { error };
   }
-  const ownRow = [failed === null ? 0 : 1, ...row];
-  const table = numbers([size, width + 1], at => ownRow[at - rank * (width + 1)] ?? 0);
+  // The first number is 1 in all: it tells whether sums are sums.
+  const ownRow = [1, failed === null ? 0 : 1, ...row];
+  const length = width + 2;
+  const table = numbers([size, length], at => ownRow[at - rank * length] ?? 0);
   try {
     yield communicator.sum([table]);
     const rows = table.toArray() as number[][];
-    const failing = rows.findIndex(([fails]) => fails !== 0);
+    checkSum(rows, rank, ownRow);
+    const failing = rows.findIndex(([, fails]) => fails !== 0);
     if (failing >= 0) return yield* raise(communicator, failing, failed);
-    return rows.map(([, ...values]) => values);
+    return rows.map(([, , ...values]) => values);
   } finally {
     table.storage.release();
   }
 }
+
+/** Throws where a table is not the sum of what each process has told. One that averages, or does nothing, is told so in all. */
+function checkSum(rows: readonly (readonly number[])[], rank: number, ownRow: readonly number[]): void {
+  const op = 'sum() of the communicator must add in place, and neither average nor round';
+  for (const [from, [mark, fails]] of rows.entries()) {
+    if (mark !== 1)
+      throw new Error(
+        `${op}: the row of process ${from} came back as ${mark} times what it told. A sum is the same tensors, written to with copy_`,
+      );
+    if (fails !== 0 && fails !== 1) throw new Error(`${op}: a flag of process ${from}, 0 or 1, came back as ${fails}`);
+  }
+  const at = ownRow.findIndex(
+    (told, i) => !(told === rows[rank]![i] || (Number.isNaN(told) && Number.isNaN(rows[rank]![i]))),
+  );
+  if (at >= 0)
+    throw new Error(
+      `${op}: of the row of process ${rank}, ${ownRow[at]} came back as ${rows[rank]![at]}. Tables are float64`,
+    );
+}
+
+/** Throws unless a broadcast has brought the mark 1 that its sender set, and others left at 0. */
+export function checkBroadcast(mark: number, from: number): void {
+  if (mark !== 1)
+    throw new Error(
+      `broadcast() of the communicator must replace tensors in place: a mark of process ${from}, 1, came as ${mark}`,
+    );
+}
+
+/** A mark for `checkBroadcast`, of one element, held: to be sent with other tensors, and released. */
+export const markOf = ({ rank }: Communicator, from: number): Tensor => numbers([1], () => Number(rank === from));
 
 type Failure = { readonly error: unknown };
 
@@ -81,19 +173,30 @@ const CLASSES: readonly (new (message: string, options?: ErrorOptions) => Error)
 
 /** Throws, in all processes, the error of one of them. */
 function* raise(communicator: Communicator, from: number, own: Failure | null): Turns<never> {
-  const { error } = own ?? {};
-  const text = error instanceof Error ? error.message : String(error);
-  const kind = CLASSES.findIndex(one => error instanceof Error && error.constructor === one);
-  const sent = [Math.max(kind, 0), Math.min(text.length, LONGEST), ...text.split('').map(unit => unit.charCodeAt(0))];
-  const message = numbers([LONGEST + 2], i => sent[i] ?? 0);
+  const { text, kind } = own === null ? { text: '', kind: 0 } : seenOf(own.error);
+  const units = text.split('').map(unit => unit.charCodeAt(0));
+  const sent = own === null ? [] : [1, kind, Math.min(text.length, LONGEST), ...units];
+  const message = numbers([LONGEST + 3], i => sent[i] ?? 0);
   try {
     yield communicator.broadcast([message], from);
-    const [code, length, ...units] = message.toArray() as number[];
+    const [mark, code, length, ...units] = message.toArray() as number[];
+    checkBroadcast(mark!, from);
     const told = String.fromCharCode(...units.slice(0, length));
     const all = `process ${from} of ${communicator.size}: ${told}`;
-    throw new CLASSES[code!]!(all, own === null ? undefined : { cause: error });
+    throw new CLASSES[code!]!(all, own === null ? undefined : { cause: own.error });
   } finally {
     message.storage.release();
+  }
+}
+
+/** The text of what was thrown, and its class. Anything can be thrown: an object that has no text, or one that throws for it. */
+function seenOf(error: unknown): { readonly text: string; readonly kind: number } {
+  try {
+    const text = String(error instanceof Error ? error.message : error);
+    const kind = CLASSES.findIndex(one => error instanceof Error && error.constructor === one);
+    return { text, kind: Math.max(kind, 0) };
+  } catch {
+    return { text: 'it threw something that has no text', kind: 0 };
   }
 }
 

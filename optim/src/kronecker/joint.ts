@@ -7,16 +7,20 @@
  */
 
 import { type Tensor, zeros } from '@otimes/core';
-import { borrowGrad, held } from '@otimes/core/extend';
+import { borrowGrad, held, nameOf, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
+import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from '../curvature/alike.ts';
 import { type Decomposition, decomposeMean, Kfe } from '../curvature/basis.ts';
 import { owner } from '../curvature/communicator.ts';
 import {
   agreed,
   COUNTS,
+  checkBroadcast,
   checkReadAtOnce,
   column,
   countsOf,
+  markOf,
+  summed,
   type Table,
   type Turns,
   told,
@@ -59,6 +63,9 @@ type Agreement = {
   readonly needsInputGrad: boolean;
 };
 
+/** 1/λ, or 1/ε. */
+const GAIN = 'gain of the rule';
+
 /** What may be set between steps and must be the same in all processes, which tell it. */
 const SETTINGS: Readonly<Record<string, (of: Parts) => number>> = {
   step: ({ refresher }) => refresher.steps,
@@ -67,10 +74,28 @@ const SETTINGS: Readonly<Record<string, (of: Parts) => number>> = {
   factorDecay: ({ settings }) => settings.factorDecay,
   factorEvery: ({ settings }) => settings.factorEvery,
   refreshEvery: ({ refresher }) => refresher.every,
-  // 1/λ, or 1/ε.
-  'gain of the rule': ({ rule }) => rule.gain,
+  [GAIN]: ({ rule }) => rule.gain,
+  "lr of the rest's optimizer": ({ rest }) => rest.optimizer?.lr ?? 0,
 };
-const OWN = Object.keys(SETTINGS).length;
+const SET = Object.keys(SETTINGS).length;
+/** Numbers that it tells before those of blocks. */
+const OWN = SET + ALIKE;
+
+/** What else was chosen when the optimizer was made. An eigensolver may differ: each basis is that of one process. */
+function factsOfParts({ name, isOurs, states, settings, refresher, rule, rest, paths }: Parts): Facts {
+  const { lossReduction, fisher, loss, route } = settings;
+  const isOwnRule = Object.hasOwn(rule.constructor, 'builtIn');
+  return [
+    ['the class', [name, isOurs, isOwnRule && nameOf(rule)]],
+    ...factsOf(states),
+    ["the list of the rest's parameters", rest.parameters.map(p => [paths.get(p), p.shape])],
+    ["the rest's optimizer", rest.description],
+    ['lr in overrides', states.map(({ lrRatio }) => lrRatio)],
+    ...Object.entries({ lossReduction, fisher, loss, route, stagger: refresher.stagger }),
+    // What a rule of the program's keeps in its fields is the program's. Damping may be set between steps: the gain tells it.
+    ...(isOwnRule ? Object.entries(rule).filter(([option]) => option !== 'damping') : []),
+  ];
+}
 /** Numbers that it tells of a block before `countsOf`, in the order of `#row`. */
 const FLAGS = 7;
 
@@ -93,20 +118,33 @@ export class JointBatch {
 
   /**
    * @param check throws for what makes a step impossible beyond what is found here
+   * @param fields what lies where the model has its parameters, now
    * @param borrowed gets what is held and is to be released after the step
    */
-  *whole(check: () => void, borrowed: Tensor[]): Turns<WholeBatch> {
-    const { communicator, settings, states, rest } = this.#parts;
+  *whole(check: () => void, fields: () => readonly unknown[], borrowed: Tensor[]): Turns<WholeBatch> {
+    const { name, communicator, settings, states, rest, paths } = this.#parts;
     let own: Own = { blocks: [], rest: new Map() };
     const width = OWN + (FLAGS + COUNTS) * states.length + rest.parameters.length;
+    const seen = () => [...fields(), ...Array.from(paths.keys(), versionOf)];
+    let before: readonly unknown[] = [];
     const table = yield* told(communicator, width, () => {
       check();
+      before = seen();
       inOwnScope(() => {
         own = this.#own(borrowed);
       });
       return this.#row(own);
     });
     const shared = this.#shared(table, own);
+    const isDisturbed = () => {
+      const now = seen();
+      return now.length !== before.length || now.some((one, i) => one !== before[i]);
+    };
+    const disturbed = (rank: number) =>
+      new Error(
+        `${name}: parameters of process ${rank} were written to, or its model was moved, while a step waited for other processes: ` +
+          'await step() before; the step has changed no parameter',
+      );
     const isSum = settings.lossReduction === 'sum';
     const batch = shared[0]?.whole.batch ?? 1;
     const share = isSum || shared.length === 0 ? 1 : shared[0]!.whole.batches[communicator.rank]! / batch;
@@ -125,7 +163,7 @@ export class JointBatch {
       ...found.flatMap(({ raw, fresh }) => (fresh === null ? [raw] : [raw, fresh.A, fresh.G])),
       ...own.rest.values(),
     ];
-    if (sums.length > 0) yield communicator.sum(sums);
+    if (sums.length > 0) yield* summed(communicator, sums, isDisturbed, disturbed);
     const active: Active[] = [];
     inOwnScope(() => {
       for (const one of found) active.push(this.#planner.checked(one));
@@ -133,6 +171,7 @@ export class JointBatch {
     });
     const bases = yield* this.#bases(active, borrowed);
     const squares = yield* this.#squares(shared, bases, borrowed);
+    if (isDisturbed()) throw disturbed(communicator.rank);
     return { active, bases, squares, gradients: own.rest, batch, settle: () => settled(shared) };
   }
 
@@ -165,25 +204,35 @@ export class JointBatch {
       return [...flags.map(Number), rows, Number(needsInputGrad), ...countsOf(statistics!)];
     });
     const settings = Object.values(SETTINGS).map(read => read(this.#parts));
-    return [...settings, ...ofBlocks, ...rest.parameters.map(p => Number(own.rest.has(p)))];
+    return [
+      ...settings,
+      ...alikeOf(factsOfParts(this.#parts)),
+      ...ofBlocks,
+      ...rest.parameters.map(p => Number(own.rest.has(p))),
+    ];
   }
 
   #wantsSquares(state: BlockState): boolean {
     return (state.statistics?.hasSamples ?? false) && this.#parts.demand.squares(state);
   }
 
+  #checkSetting(table: Table, what: string): void {
+    const values = column(table, Object.keys(SETTINGS).indexOf(what));
+    const other = values.findIndex(value => value !== values[0]);
+    if (other >= 0)
+      throw new Error(
+        `${this.#parts.name}: processes must be alike, and ${what} is ${values[0]} in process 0 and ${values[other]} in process ` +
+          `${other}: load the same state in all, and set the same options`,
+      );
+  }
+
   /** The blocks that have a gradient. Throws the same error in all processes where they cannot step together. */
   #shared(table: Table, own: Own): Shared[] {
     const { name, states, rest, paths } = this.#parts;
-    for (const [i, what] of Object.keys(SETTINGS).entries()) {
-      const values = column(table, i);
-      const other = values.findIndex(value => value !== values[0]);
-      if (other >= 0)
-        throw new Error(
-          `${name}: processes must be alike, and ${what} is ${values[0]} in process 0 and ${values[other]} in process ${other}: ` +
-            'load the same state in all, and set the same options',
-        );
-    }
+    for (const what of Object.keys(SETTINGS)) if (what !== GAIN) this.#checkSetting(table, what);
+    checkAlike(name, factsOfParts(this.#parts), table, SET);
+    // Last, since momentum and eps are a part of it, and are named as themselves.
+    this.#checkSetting(table, GAIN);
     const differing = (label: string, what: string) => (has: number, lacks: number) =>
       new Error(
         `${name}: ${label} has ${what} in process ${has} and none in process ${lacks}: all processes train the same ` +
@@ -264,7 +313,11 @@ export class JointBatch {
     });
     for (let from = 0; from < communicator.size; from++) {
       const sent = due.filter(one => ownerOf(one) === from).flatMap(({ i }) => sentOf(bases[i]!));
-      if (sent.length > 0) yield communicator.broadcast(sent, from);
+      if (sent.length === 0) continue;
+      const mark = markOf(communicator, from);
+      borrowed.push(mark);
+      yield communicator.broadcast([...sent, mark], from);
+      checkBroadcast(mark.item(), from);
     }
     return bases as Kfe[];
   }

@@ -5,7 +5,7 @@
  */
 
 import type { Tensor } from '@otimes/core';
-import { type BadValue, checkFinite, readsLater } from '@otimes/core/extend';
+import { type BadValue, checkFinite, held, readsLater } from '@otimes/core/extend';
 
 /**
  * Numbers up to here are ordinary: of gradients; their squares, for what is kept of those; and 1/ε or 1/λ. With a learning
@@ -69,10 +69,23 @@ export const isOrdinaryStep = (gain: number, lr: number, keep: number): boolean 
 export class Journal {
   readonly #values = new Map<Tensor, Tensor>();
   readonly #undo: (() => void)[] = [];
+  readonly #copies: Tensor[] = [];
+  readonly #outlives: boolean;
+
+  /** @param outlives whether it is restored after the scope in which it was made: then `release` gives the copies back */
+  constructor({ outlives = false }: { readonly outlives?: boolean } = {}) {
+    this.#outlives = outlives;
+  }
 
   /** Remembers the elements of a tensor that will be written to. */
   save(x: Tensor): void {
-    if (!this.#values.has(x)) this.#values.set(x, x.detach().clone());
+    if (!this.#values.has(x)) this.#values.set(x, this.copy(x.detach().clone()));
+  }
+
+  /** Lets a copy, that something in `after` needs, live as long as the journal. */
+  copy(x: Tensor): Tensor {
+    if (this.#outlives) this.#copies.push(held(x));
+    return x;
   }
 
   /** Runs after the elements are back. */
@@ -86,5 +99,11 @@ export class Journal {
     for (const undo of this.#undo) undo();
     this.#values.clear();
     this.#undo.length = 0;
+  }
+
+  /** Gives back what it has held. */
+  release(): void {
+    for (const x of this.#copies) x.storage.release();
+    this.#copies.length = 0;
   }
 }

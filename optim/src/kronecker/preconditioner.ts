@@ -4,31 +4,22 @@
  * rule's.
  */
 
-import { Generator, type Handle, type StateDict } from '@otimes/core';
+import type { Handle, StateDict } from '@otimes/core';
 import { aBoolean, aCount, checkArgument, checkRange, checkTrained, nameOf } from '@otimes/core/extend';
-import type { AnyModule, Parameter } from '@otimes/nn';
+import type { AnyModule } from '@otimes/nn';
 import { checkLr, checkNone } from '../check.ts';
-import { defaultEigensolver } from '../curvature/basis.ts';
 import { type Descriptions, describeClaims, layerRows } from '../curvature/claims.ts';
-import { alone } from '../curvature/communicator.ts';
-import { Decomposer } from '../curvature/decompose/here.ts';
 import { checkModel } from '../curvature/model.ts';
-import { Refresher } from '../curvature/refresh.ts';
 import { substituteForwards } from '../curvature/routes/substitute.ts';
 import { capture } from '../curvature/sources/activations.ts';
-import { Labels } from '../curvature/sources/labels.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
-import { Stopwatch } from '../curvature/stopwatch.ts';
 import { Optimizer } from '../optimizer.ts';
-import { assemble } from './assemble.ts';
-import { StepDemand } from './demand.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
-import { type Phase, type Report, readReportOf, reportOf } from './report.ts';
-import { Rest } from './rest.ts';
+import { partsOf } from './parts.ts';
+import { type Report, readReportOf, reportOf } from './report.ts';
 import type { Kind } from './rule.ts';
 import { checkKind } from './rule-check.ts';
 import { load, save } from './save.ts';
-import { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
 import { type Parts, Stepper } from './step.ts';
 import { Watchman } from './watchman.ts';
@@ -50,28 +41,15 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
-    const { communicator = alone } = o;
-    const labels = new Labels(o.rng ?? new Generator(0), communicator);
     this.#watchman = new Watchman(name, model);
-
-    const { lr = kind.lr, refreshEvery = 10 } = o;
-    const { rule } = kind;
-    const { states, paths, unclaimed } = assemble(name, model, o, lr);
+    this.#parts = partsOf(name, this.constructor, model, o, kind);
+    const { states, paths, settings, demand, labels, watch } = this.#parts;
     const trainable = [...paths.keys()];
-    const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
-    const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
-    const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
-    const settings = new StepSettings(lr, o, refresher);
-    const demand = new StepDemand(name, states, rule, settings, refresher, communicator);
-    const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
-    const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
-    const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
-    const isOurs = [this.constructor, rule.constructor].every(made => Object.hasOwn(made, 'builtIn'));
-    this.#parts = { name, isOurs, states, paths, rule, settings, refresher, demand, rest, communicator, labels, watch };
-    this.#stepper = new Stepper(this.#parts, () => {
+    const check = () => {
       this.#watchman.check();
       checkTrained(this, trainable);
-    });
+    };
+    this.#stepper = new Stepper(this.#parts, check, () => this.#watchman.now());
 
     const { lossReduction, fisher } = settings;
     const recorders = states.map(state => new Recorder(name, state, demand, watch));
@@ -90,6 +68,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
   override set lr(lr: number) {
     checkLr(this.#name, lr);
+    this.checkNoStepOpen('setting lr');
     this.#parts.settings.lr = lr;
     this.#parts.rest.lr = lr;
   }
@@ -101,6 +80,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Finite and ≥ 0; from the next step on. */
   set weightDecay(weightDecay: number) {
     checkRange(this.#name, 'weightDecay', weightDecay, 0, Infinity);
+    this.checkNoStepOpen('setting weightDecay');
     this.#parts.settings.weightDecay = weightDecay;
   }
 
@@ -124,6 +104,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   set refreshEvery(refreshEvery: number) {
     checkArgument(this.#name, 'refreshEvery', refreshEvery, aCount);
     if (this.refreshLag !== null) checkLag(this.#name, this.refreshLag, refreshEvery);
+    this.checkNoStepOpen('setting refreshEvery');
     this.#parts.refresher.every = refreshEvery;
   }
 
@@ -134,6 +115,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** In [0, 1); from the next step on. */
   set factorDecay(factorDecay: number) {
     checkRange(this.#name, 'factorDecay', factorDecay, 0, 1);
+    this.checkNoStepOpen('setting factorDecay');
     this.#parts.settings.factorDecay = factorDecay;
   }
 
@@ -144,7 +126,17 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** An integer ≥ 1; from the next step on. */
   set factorEvery(factorEvery: number) {
     checkArgument(this.#name, 'factorEvery', factorEvery, aCount);
+    this.checkNoStepOpen('setting factorEvery');
     this.#parts.settings.factorEvery = factorEvery;
+  }
+
+  /**
+   * Throws while a step waits, as all that changes the optimizer does. For a class with settings of its own.
+   *
+   * @param what was called, for the message: 'setting damping', say
+   */
+  protected checkNoStepOpen(what: string): void {
+    this.#parts.demand.checkNoStepOpen(what);
   }
 
   /** Steps made so far. */
@@ -157,7 +149,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
    * `step` throws after it.
    */
   detach(): void {
-    this.#parts.demand.checkNoStepOpen('detach()');
+    this.checkNoStepOpen('detach()');
     for (const state of this.#parts.states) state.leaveBasis();
     for (const handle of this.#handles) handle.remove();
     this.#detached = true;
@@ -165,8 +157,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
   override zeroGrad(...none: readonly never[]): void {
     checkNone(`${this.#name}.zeroGrad`, none, 'gradients become null');
+    this.checkNoStepOpen('zeroGrad()');
     const { paths, states, demand } = this.#parts;
-    demand.checkNoStepOpen('zeroGrad()');
     for (const p of paths.keys()) p.grad = null;
     this.#watchman.zeroGrad();
     demand.reset();
@@ -189,7 +181,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   override step(...none: readonly never[]): void | Promise<void> {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
     if (this.#detached) throw new Error(`${this.#name}: step() after detach(), which removed the hooks`);
-    this.#parts.demand.checkNoStepOpen('step()');
+    this.checkNoStepOpen('step()');
     return this.#stepper.step();
   }
 
@@ -213,6 +205,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** Lets steps also record the angle between gradient and update, for `report()`; it costs a few passes over both. */
   observe(on = true): void {
     checkArgument(`${this.#name}.observe`, 'on', on, aBoolean);
+    this.checkNoStepOpen('observe()');
     this.#stepper.updater.observes = on;
   }
 
@@ -235,7 +228,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   }
 
   override loadStateDict(saved: StateDict): void {
-    this.#parts.demand.checkNoStepOpen('loadStateDict()');
+    this.checkNoStepOpen('loadStateDict()');
     load(saved, this.#parts);
     this.#stepper.updater.loaded();
   }

@@ -1,7 +1,7 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, readsLater, received } from '@otimes/core/extend';
+import { borrowGrad, nameOf, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
@@ -72,10 +72,25 @@ export class Rest {
     }
   }
 
+  /** Class and options, as far as these are known. */
+  get description(): string {
+    const { optimizer } = this;
+    if (optimizer === null) return '';
+    // What an optimizer of the program's writes about itself may be of one process.
+    const isKnown = Object.hasOwn(optimizer.constructor, 'builtIn') && trainedBy(optimizer) !== undefined;
+    return isKnown ? String(optimizer) : nameOf(optimizer);
+  }
+
+  /** Whether code of the program runs in its step. */
+  get runsProgram(): boolean {
+    return this.optimizer !== null && !this.#isOurs;
+  }
+
   /** A step that `own` takes back if it fails. */
   #step(optimizer: Optimizer, own: Journal | null): void {
     if (own !== null) {
       const state = optimizer.stateDict();
+      for (const x of Object.values(state)) own.copy(x);
       for (const p of this.parameters) own.save(p);
       own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
     }

@@ -3,7 +3,7 @@
 import { gradientScale, type LossReduction, type Statistics } from '../curvature/factors.ts';
 import type { Refresher } from '../curvature/refresh.ts';
 import type { Route } from '../curvature/routes/route.ts';
-import type { FisherKind } from '../curvature/sources/fisher.ts';
+import type { FisherKind, FisherLoss } from '../curvature/sources/fisher.ts';
 import type { KroneckerOptions } from './options.ts';
 import type { StepInfo } from './rule.ts';
 import type { BlockState } from './state.ts';
@@ -15,6 +15,8 @@ export class StepSettings implements StepInfo {
   factorEvery: number;
   readonly lossReduction: LossReduction;
   readonly fisher: FisherKind;
+  /** Of 'sampled' and 'ggn'; null for 'empirical'. */
+  readonly loss: FisherLoss | null;
   readonly route: Route | 'auto';
   readonly #refresher: Refresher<BlockState>;
 
@@ -25,6 +27,7 @@ export class StepSettings implements StepInfo {
     this.factorEvery = o.factorEvery ?? 1;
     this.lossReduction = o.lossReduction ?? 'mean';
     this.fisher = o.fisher ?? 'empirical';
+    this.loss = this.fisher === 'empirical' ? null : o.loss!;
     this.route = o.route ?? 'auto';
     this.#refresher = refresher;
   }

@@ -13,7 +13,7 @@ import { borrowGrad, held, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import type { Kfe } from '../curvature/basis.ts';
 import type { Communicator } from '../curvature/communicator.ts';
-import { inTurns, type Turns } from '../curvature/exchange.ts';
+import { inTurns, type Turns, told } from '../curvature/exchange.ts';
 import { meanGradient } from '../curvature/factors.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
 import type { Refresher, RefreshJob } from '../curvature/refresh.ts';
@@ -68,17 +68,22 @@ export class Stepper {
   readonly updater: Updater;
   readonly #parts: Parts;
   readonly #check: () => void;
+  readonly #fields: () => readonly unknown[];
   readonly #planner: Planner;
   /** Null in a process that trains alone. */
   readonly #joint: JointBatch | null;
   #open: Open | null = null;
 
-  /** @param check throws for what makes a step impossible beyond what is found here */
-  constructor(parts: Parts, check: () => void) {
+  /**
+   * @param check throws for what makes a step impossible beyond what is found here
+   * @param fields what lies where the model has its parameters, now
+   */
+  constructor(parts: Parts, check: () => void, fields: () => readonly unknown[]) {
     const { name, isOurs, paths, rule, settings, demand } = parts;
     this.#parts = parts;
     this.updater = new Updater(parts);
     this.#check = check;
+    this.#fields = fields;
     this.#planner = new Planner(name, isOurs, paths, rule, settings, demand);
     this.#joint = parts.communicator.size === 1 ? null : new JointBatch(parts, this.#planner);
   }
@@ -97,10 +102,10 @@ export class Stepper {
     const borrowed: Tensor[] = [];
     demand.isStepOpen = true;
     try {
-      const whole = yield* joint.whole(this.#check, borrowed);
+      const whole = yield* joint.whole(this.#check, this.#fields, borrowed);
       const undo = whole.settle();
       try {
-        inOwnScope(() => this.#finish(whole.active, whole.bases, new Array(whole.active.length).fill(null), whole));
+        yield* this.#finishJointly(whole);
       } catch (error) {
         undo();
         throw error;
@@ -111,6 +116,31 @@ export class Stepper {
       // What became the optimizer's is kept.
       for (const x of borrowed) x.storage.release();
     }
+  }
+
+  /** Where code of the program has run that may fail in one process alone, they tell before it is final. */
+  *#finishJointly(whole: WholeBatch): Turns<void> {
+    const { communicator, isOurs, rest } = this.#parts;
+    const jobs = new Array<null>(whole.active.length).fill(null);
+    if (isOurs && !rest.runsProgram) {
+      inOwnScope(() => this.#finish(whole.active, whole.bases, jobs, whole));
+      return;
+    }
+    const journal = new Journal({ outlives: true });
+    let hasStepped = false;
+    try {
+      yield* told(communicator, 0, () => {
+        inOwnScope(() => this.#update(whole.active, whole.bases, jobs, whole, journal));
+        hasStepped = true;
+        return [];
+      });
+    } catch (error) {
+      if (hasStepped) inOwnScope(() => journal.restore());
+      throw error;
+    } finally {
+      journal.release();
+    }
+    this.#ended();
   }
 
   /** The step up to where values are awaited, or all of it. */
@@ -194,24 +224,37 @@ export class Stepper {
     return { bases, jobs };
   }
 
-  /**
-   * The step from where its bases are known.
-   *
-   * @param whole what several processes have together, in the place of this one's second moments and gradients of the rest
-   */
+  /** The step from where its bases are known. `whole` as in `#update`. */
   #finish(
     active: readonly Active[],
     bases: readonly Kfe[],
     jobs: readonly (RefreshJob | null)[],
     whole: WholeBatch | null = null,
   ): void {
-    const { states, watch, demand, refresher, isOurs } = this.#parts;
+    this.#update(active, bases, jobs, whole, null);
+    this.#ended();
+  }
+
+  /**
+   * Changes blocks and parameters. What throws leaves them as they were.
+   *
+   * @param whole what several processes have together, in the place of this one's second moments and gradients of the rest
+   * @param kept gets what takes everything back, where somebody else may want that afterwards
+   */
+  #update(
+    active: readonly Active[],
+    bases: readonly Kfe[],
+    jobs: readonly (RefreshJob | null)[],
+    whole: WholeBatch | null,
+    kept: Journal | null,
+  ): void {
+    const { watch, isOurs } = this.#parts;
     const squares = (one: Active, basis: Kfe, i: number) =>
       whole === null ? this.#planner.squares(one.state, basis) : whole.squares[i]!;
     const plans = watch.time('precondition', () =>
       active.map((one, i) => this.#planner.plan(one, bases[i]!, jobs[i]!, squares(one, bases[i]!, i))),
     );
-    const journal = watch.time('rest', () => this.#journal(plans));
+    const journal = watch.time('rest', () => this.#journal(plans, kept));
     const stepRest = () => watch.time('rest', () => this.#stepRest(journal, whole));
     try {
       // What may fail comes first, as a rest or a rule of the program may. Before the latter there is a journal.
@@ -229,6 +272,11 @@ export class Stepper {
         state.keep();
       }
     }
+  }
+
+  /** After a step that was made. */
+  #ended(): void {
+    const { states, demand, refresher } = this.#parts;
     for (const state of states) state.dropStatistics();
     demand.reset();
     const { steps } = refresher;
@@ -239,10 +287,10 @@ export class Stepper {
     });
   }
 
-  /** What takes everything back, if the blocks may still fail. */
-  #journal(plans: readonly Plan[]): Journal | null {
+  /** What takes everything back, if the blocks may still fail, or somebody wants it. */
+  #journal(plans: readonly Plan[], kept: Journal | null): Journal | null {
     const { refresher } = this.#parts;
-    const journal = plans.every(plan => plan.isOrdinary) ? null : new Journal();
+    const journal = kept ?? (plans.every(plan => plan.isOrdinary) ? null : new Journal());
     if (journal !== null) {
       for (const { state } of plans) state.saveTo(journal);
       const { done } = refresher;

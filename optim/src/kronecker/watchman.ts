@@ -32,6 +32,11 @@ export class Watchman {
     }
   }
 
+  /** What lies in each field now. */
+  now(): readonly unknown[] {
+    return this.#fields.map(({ module, name }) => Reflect.get(module, name));
+  }
+
   /** Throws for a parameter that backward has reached and that would stay as it is. */
   check(): void {
     for (const [path, p] of this.#frozen)

@@ -24,6 +24,8 @@ export interface Demand<L extends LayerCurvature> {
   basisAhead(layer: L): Kfe | null;
   /** Whether the number of examples is wanted, if nothing else is. */
   batch(layer: L): boolean;
+  /** Before a pass adds to the statistics of a layer: for whoever has kept those of a batch that ended. */
+  adds?(): void;
   /** Statistics of a pass begin, in one layer of perhaps many. */
   begins(pass: number): void;
 }
@@ -84,6 +86,7 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
 
   #record(use: Use, batch: number, sample: Sample | null, output: Tensor): void {
     const { layer } = this;
+    this.#demand.adds?.();
     // Gradients that were set to null were given up, and what was collected with them too.
     if (layer.statistics?.isIdle && layer.block.parameters.every(p => borrowGrad(p) === null)) layer.dropStatistics();
     layer.statistics ??= new Statistics({

@@ -1,0 +1,42 @@
+/** What a Kronecker optimizer is made of, from its options. */
+
+import { Generator } from '@otimes/core';
+import type { AnyModule, Parameter } from '@otimes/nn';
+import { defaultEigensolver } from '../curvature/basis.ts';
+import { alone } from '../curvature/communicator.ts';
+import { Decomposer } from '../curvature/decompose/here.ts';
+import { Refresher } from '../curvature/refresh.ts';
+import { Labels } from '../curvature/sources/labels.ts';
+import { Stopwatch } from '../curvature/stopwatch.ts';
+import { assemble } from './assemble.ts';
+import { StepDemand } from './demand.ts';
+import type { KroneckerOptions } from './options.ts';
+import type { Phase } from './report.ts';
+import { Rest } from './rest.ts';
+import type { Kind } from './rule.ts';
+import { StepSettings } from './settings.ts';
+import type { Parts } from './step.ts';
+
+/**
+ * Throws as `assemble` does, and for a rest that is none.
+ *
+ * @param name the optimizer's, for messages
+ * @param made its class: one of the library's own has `builtIn`
+ */
+export function partsOf(name: string, made: object, model: AnyModule, o: KroneckerOptions, kind: Kind): Parts {
+  const { communicator = alone } = o;
+  const labels = new Labels(o.rng ?? new Generator(0), communicator);
+  const { lr = kind.lr, refreshEvery = 10 } = o;
+  const { rule } = kind;
+  const { states, paths, unclaimed } = assemble(name, model, o, lr);
+  const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
+  const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
+  const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
+  const settings = new StepSettings(lr, o, refresher);
+  const demand = new StepDemand(name, states, rule, settings, refresher, communicator);
+  const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
+  const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
+  const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
+  const isOurs = [made, rule.constructor].every(one => Object.hasOwn(one, 'builtIn'));
+  return { name, isOurs, states, paths, rule, settings, refresher, demand, rest, communicator, labels, watch };
+}
