@@ -47,13 +47,14 @@ export abstract class AwaitedBackend extends ComposedBackend {
       if (this.status === status) this.#clear();
       return data;
     }
+    const broken: unknown[] = [];
     // Unless another read has told it already.
     if (!peek && this.#checks === checks) {
       const undos = this.#undos.filter(({ after }) => after >= failed!);
       this.#clear();
-      for (const { undo } of undos.reverse()) undo();
+      for (const { undo } of undos.reverse()) attempt(undo, broken);
     }
-    throw checks[failed! - 1]!(position!, value!);
+    throw withCauses(checks[failed! - 1]!(position!, value!), broken);
   }
 
   onFailure(undo: () => void): void {
@@ -136,4 +137,19 @@ export abstract class AwaitedBackend extends ComposedBackend {
       this.status = next;
     });
   }
+}
+
+/** What one undo throws must not keep others from running. */
+function attempt(undo: () => void, errors: unknown[]): void {
+  try {
+    undo();
+  } catch (error) {
+    errors.push(error);
+  }
+}
+
+/** The error of a check is what a read tells; undos that threw are its `cause`. */
+function withCauses(error: Error, causes: readonly unknown[]): Error {
+  if (causes.length > 0) error.cause = new AggregateError(causes, 'undoing what the check refused has failed too');
+  return error;
 }
