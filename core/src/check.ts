@@ -76,8 +76,8 @@ export function received(value: unknown, depth = 1): string {
   return `a ${value.constructor?.name ?? 'strange object'}`;
 }
 
-/** Whether it is a promise where none may be. Its own failure, of which nobody will ask, is not told: what refuses it tells enough. */
-export function isRefusedPromise(value: unknown): boolean {
+/** Whether it is a promise. The caller refuses it, and so nobody would wait for it: a failure of its own ends no process. */
+export function dropPromise(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || received(value) !== 'a promise') return false;
   Promise.resolve(value).catch(() => {});
   return true;

@@ -23,6 +23,7 @@ export {
   type OptionKinds,
   oneOf,
   orNull,
+  dropPromise,
   received,
 } from './check.ts';
 export { type BadValue, readError } from './errors.ts';

@@ -19,7 +19,7 @@ import { capture } from '../curvature/sources/activations.ts';
 import { Labels } from '../curvature/sources/labels.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Stopwatch } from '../curvature/stopwatch.ts';
-import { Optimizer } from '../optimizer.ts';
+import { noteTrained, Optimizer } from '../optimizer.ts';
 import { assemble } from './assemble.ts';
 import { StepDemand } from './demand.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
@@ -58,6 +58,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const { rule } = kind;
     const { states, paths, unclaimed } = assemble(name, model, o, lr);
     const trainable = [...paths.keys()];
+    noteTrained(this, trainable);
     const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
     const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
     const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });

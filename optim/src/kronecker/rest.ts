@@ -1,7 +1,7 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, readsLater, received } from '@otimes/core/extend';
+import { borrowGrad, dropPromise, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Optimizer, trainedBy } from '../optimizer.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
@@ -120,7 +120,7 @@ const METHODS = ['step', 'zeroGrad', 'stateDict', 'loadStateDict'] as const;
 
 /**
  * What the option `rest` returned. Throws unless it is an optimizer, and trains exactly the unclaimed parameters. Of an optimizer
- * that is no `GradientOptimizer` nobody knows which it trains. `paths` has the names of the model's parameters.
+ * that extends `Optimizer` alone nobody knows which it trains. `paths` has the names of the model's parameters.
  */
 function checkRest(
   name: string,
@@ -130,6 +130,7 @@ function checkRest(
 ): Optimizer {
   if (!isOptimizer(rest)) {
     const got = received(rest);
+    dropPromise(rest);
     const hint =
       rest === undefined ? '; is its return missing?' : got === 'a promise' ? '; the function must be synchronous' : '';
     throw new TypeError(
@@ -168,8 +169,6 @@ function isOptimizer(value: unknown): value is Optimizer {
 /** The rest's step, outside of every scope. Throws a TypeError if it returns a promise: what it does later, nobody could take back. */
 function stepSynchronously(name: string, rest: Optimizer): void {
   const returned: unknown = unscoped(() => rest.step());
-  if (received(returned) !== 'a promise') return;
-  // Its own failure would have nobody to catch it.
-  Promise.resolve(returned).catch(() => {});
+  if (!dropPromise(returned)) return;
   throw new TypeError(`${name}: rest must be synchronous, and the step() of its optimizer returned a promise`);
 }
