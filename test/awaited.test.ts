@@ -134,22 +134,26 @@ for (const device of [laterDevice().device, queued.device]) {
     },
   );
 
-  law(t, `${device}: an undo that throws keeps neither others from running nor the error of the check from being told`, async () => {
-    const x = ones([2], on);
-    const ran: string[] = [];
-    check('bad', 9);
-    onFailure(x, () => ran.push('first'));
-    onFailure(x, () => {
-      ran.push('second');
-      throw new Error('broken');
-    });
-    await assert.rejects(x.data(), (error: Error) => {
-      assert.equal(error.message, 'bad: 9');
-      assert.ok(error.cause instanceof AggregateError);
-      assert.equal((error.cause.errors[0] as Error).message, 'broken');
-      return true;
-    });
-    assert.deepEqual(ran, ['second', 'first']);
-    assert.deepEqual(await x.array(), [1, 1]);
-  });
+  law(
+    t,
+    `${device}: an undo that throws keeps neither others from running nor the error of the check from being told`,
+    async () => {
+      const x = ones([2], on);
+      const ran: string[] = [];
+      check('bad', 9);
+      onFailure(x, () => ran.push('first'));
+      onFailure(x, () => {
+        ran.push('second');
+        throw new Error('broken');
+      });
+      await assert.rejects(x.data(), (error: Error) => {
+        assert.equal(error.message, 'bad: 9');
+        assert.ok(error.cause instanceof AggregateError);
+        assert.equal((error.cause.errors[0] as Error).message, 'broken');
+        return true;
+      });
+      assert.deepEqual(ran, ['second', 'first']);
+      assert.deepEqual(await x.array(), [1, 1]);
+    },
+  );
 }

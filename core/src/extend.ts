@@ -16,6 +16,7 @@ export {
   checkArgument,
   checkOptions,
   checkRange,
+  dropPromise,
   inspect,
   isPlainObject,
   type Kind,
@@ -23,7 +24,6 @@ export {
   type OptionKinds,
   oneOf,
   orNull,
-  dropPromise,
   received,
 } from './check.ts';
 export { type BadValue, readError } from './errors.ts';

@@ -8,15 +8,25 @@ import {
   checkOptions,
   checkTrained,
   dropPromise,
-  held,
   inspect,
   isPlainObject,
   nameOf,
   onFailure,
   received,
 } from '@otimes/core/extend';
-import { checkHeld, checkLr, checkNames, checkNone, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
+import {
+  checkHeld,
+  checkLr,
+  checkNames,
+  checkNone,
+  checkParameters,
+  checkSlots,
+  checkTensor,
+  kindsOf,
+  listOf,
+} from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
+import { copied, noteSnapshot, noteTrained, type Snapshot } from './trained.ts';
 
 /** Changes parameters by their gradients. */
 export abstract class Optimizer {
@@ -79,28 +89,6 @@ export class ParameterState {
   }
 }
 
-const TRAINED = new WeakMap<Optimizer, readonly Tensor[]>();
-const SNAPSHOTS = new WeakMap<Optimizer, () => Snapshot>();
-
-/** Copies of what an optimizer remembers. */
-type Snapshot = {
-  /** Puts all back, bit for bit, without reading a value. */
-  readonly restore: () => void;
-  /** Gives the copies' memory back. */
-  readonly release: () => void;
-};
-
-/** @internal Says which parameters an optimizer trains. */
-export function noteTrained(optimizer: Optimizer, parameters: readonly Tensor[]): void {
-  TRAINED.set(optimizer, parameters);
-}
-
-/** @internal The parameters that an optimizer trains; undefined where nobody has said. */
-export const trainedBy = (optimizer: Optimizer): readonly Tensor[] | undefined => TRAINED.get(optimizer);
-
-/** @internal Of a `GradientOptimizer`, without its parameters; undefined for another optimizer. */
-export const snapshotOf = (optimizer: Optimizer): Snapshot | undefined => SNAPSHOTS.get(optimizer)?.();
-
 type Group<O> = { readonly parameters: readonly Tensor[]; readonly options: O; readonly lrRatio: number };
 
 /**
@@ -143,7 +131,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     this.#parameters = this.#groups.flatMap(group => group.parameters);
     checkParameters(name, this.#parameters);
     noteTrained(this, this.#parameters);
-    SNAPSHOTS.set(this, () => this.#snapshot());
+    noteSnapshot(this, () => this.#snapshot());
     this.#states = this.#parameters.map(p => new ParameterState(p));
   }
 
@@ -370,12 +358,6 @@ function counted(state: ParameterState): () => void {
     for (const [name, value] of numbers) state.numbers.set(name, value);
   };
 }
-
-/** A tensor, and its elements as they are now in memory that nobody else gives back. */
-const copied = (x: Tensor): { readonly x: Tensor; readonly copy: Tensor } => ({
-  x,
-  copy: unscoped(() => held(x.detach().clone())),
-});
 
 /** What a subclass has, or the base has for it. */
 const METHODS = ['update', 'slotNames', 'squareNames', 'numberNames'] as const;

@@ -8,8 +8,8 @@ import {
   checkArgument,
   checkFinite,
   checkTensors,
-  type Kind,
   dropPromise,
+  type Kind,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';

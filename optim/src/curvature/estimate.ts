@@ -1,7 +1,16 @@
 /** The curvature of a model for uses that are no optimizer: uncertainty, influence, pruning, or a look at it. */
 
 import { Generator, type Handle, type Tensor, zeros } from '@otimes/core';
-import { aCount, aString, checkArgument, checkOptions, inspect, nameOf, onFailure, readsLater } from '@otimes/core/extend';
+import {
+  aCount,
+  aString,
+  checkArgument,
+  checkOptions,
+  inspect,
+  nameOf,
+  onFailure,
+  readsLater,
+} from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
 import { checkNone } from '../check.ts';
 import { checkFactor, diagonal } from './basis.ts';

@@ -19,7 +19,8 @@ import { capture } from '../curvature/sources/activations.ts';
 import { Labels } from '../curvature/sources/labels.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Stopwatch } from '../curvature/stopwatch.ts';
-import { noteTrained, Optimizer } from '../optimizer.ts';
+import { Optimizer } from '../optimizer.ts';
+import { noteTrained } from '../trained.ts';
 import { assemble } from './assemble.ts';
 import { StepDemand } from './demand.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
@@ -56,9 +57,8 @@ export abstract class KroneckerPreconditioner extends Optimizer {
 
     const { lr = kind.lr, refreshEvery = 10 } = o;
     const { rule } = kind;
-    const { states, paths, unclaimed } = assemble(name, model, o, lr);
-    const trainable = [...paths.keys()];
-    noteTrained(this, trainable);
+    const { states, paths, unclaimed, areOurs } = assemble(name, model, o, lr);
+    const trainable = noteTrained(this, [...paths.keys()]);
     const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
     const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
     const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
@@ -67,7 +67,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
     const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
     const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
-    const isOurs = [this.constructor, rule.constructor].every(made => Object.hasOwn(made, 'builtIn'));
+    const isOurs = areOurs && [this.constructor, rule.constructor].every(made => Object.hasOwn(made, 'builtIn'));
     this.#parts = { name, isOurs, states, paths, rule, settings, refresher, demand, rest, communicator, labels, watch };
     this.#stepper = new Stepper(this.#parts, () => {
       this.#watchman.check();

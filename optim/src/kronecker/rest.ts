@@ -3,7 +3,9 @@
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
 import { borrowGrad, dropPromise, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { type Optimizer, trainedBy } from '../optimizer.ts';
+import { checkHeld } from '../check.ts';
+import type { Optimizer } from '../optimizer.ts';
+import { snapshotOf, trainedBy } from '../trained.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
 
 type RestOptions = {
@@ -25,6 +27,8 @@ export class Rest {
   readonly #name: string;
   readonly #paths: ReadonlyMap<Tensor, string>;
   readonly #isOurs: boolean;
+  /** Whether no code of the program runs in its step. */
+  readonly #isBuiltIn: boolean;
   readonly #ratio: number;
   #wasOrdinary = true;
 
@@ -35,6 +39,7 @@ export class Rest {
     this.#isOurs = make === undefined;
     this.optimizer =
       parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
+    this.#isBuiltIn = this.optimizer === null || isBuiltIn(this.optimizer);
     this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
   }
 
@@ -47,12 +52,16 @@ export class Rest {
   check(gradientOf: (p: Parameter) => Tensor | null = borrowGrad): void {
     for (const p of this.parameters) {
       const g = gradientOf(p);
-      if (g !== null) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
+      if (g === null) continue;
+      const where = `'${this.#paths.get(p)}'`;
+      checkHeld(this.#name, where, p);
+      finiteMagnitude(g, foundIn(this.#name, 'gradient', where));
     }
   }
 
   /**
-   * A step, outside of every scope. What throws leaves parameters and optimizer as they were.
+   * A step, outside of every scope. What throws leaves parameters and optimizer as they were; on a device that is read with await the
+   * state of an optimizer that is no `GradientOptimizer` stays as it is, since it cannot be loaded at once.
    *
    * @param gain of the whole optimizer: how much larger than the gradient a step may be
    * @param journal takes the step back if something else fails later; null if nothing will
@@ -62,11 +71,9 @@ export class Rest {
     const { optimizer } = this;
     if (optimizer === null) return;
     const own = new Map(seen === null ? [] : this.parameters.map(p => [p, p.grad]));
-    // A device that is read with await keeps no copies of the rest: its state could not be loaded at once.
-    const later = this.parameters.some(readsLater);
     try {
       for (const p of own.keys()) p.grad = seen!(p);
-      this.#step(optimizer, later ? null : (journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal())));
+      this.#step(optimizer, journal ?? (this.#isSafe(optimizer, gain) ? null : new Journal()));
     } finally {
       for (const [p, g] of own) p.grad = g;
     }
@@ -74,23 +81,42 @@ export class Rest {
 
   /** A step that `own` takes back if it fails. */
   #step(optimizer: Optimizer, own: Journal | null): void {
+    const later = this.#readsLater;
     if (own !== null) {
-      const state = optimizer.stateDict();
       for (const p of this.parameters) own.save(p);
-      own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
+      if (later) this.#saveLater(optimizer, own);
+      else {
+        const state = optimizer.stateDict();
+        own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
+      }
     }
     try {
       stepSynchronously(this.#name, optimizer);
-      if (own !== null) this.#checkStepped(optimizer);
+      if (own !== null && !later) this.#checkStepped(optimizer);
     } catch (error) {
       own?.restore();
       throw error;
     }
   }
 
+  /** Where a state dict would have to be awaited before it could be loaded. */
+  #saveLater(optimizer: Optimizer, own: Journal): void {
+    const snapshot = snapshotOf(optimizer);
+    if (snapshot !== undefined) own.after(snapshot.restore);
+  }
+
+  get #readsLater(): boolean {
+    return this.parameters.some(readsLater);
+  }
+
   /** After a state was loaded: nobody knows what is in it. */
   loaded(): void {
     this.#wasOrdinary = false;
+  }
+
+  /** Whether a step needs no copies. What overflows on a device that is read with await is not looked for. */
+  #isSafe(optimizer: Optimizer, gain: number): boolean {
+    return this.#readsLater ? this.#isBuiltIn : this.#isOrdinary(optimizer, gain);
   }
 
   /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. */
@@ -165,6 +191,11 @@ function isOptimizer(value: unknown): value is Optimizer {
   const isRate = typeof lr === 'number' && lr >= 0 && lr < Infinity;
   return isRate && METHODS.every(method => typeof Reflect.get(value, method) === 'function');
 }
+
+/** Whether its class is the library's, and no method was replaced. */
+const isBuiltIn = (optimizer: Optimizer): boolean =>
+  Object.hasOwn(optimizer.constructor, 'builtIn') &&
+  ![...METHODS, 'update'].some(name => Object.hasOwn(optimizer, name));
 
 /** The rest's step, outside of every scope. Throws a TypeError if it returns a promise: what it does later, nobody could take back. */
 function stepSynchronously(name: string, rest: Optimizer): void {

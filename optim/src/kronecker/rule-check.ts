@@ -1,7 +1,7 @@
 /** Checks of rules, and of what they answer: those of a program come from plain JavaScript too. */
 
 import { Tensor } from '@otimes/core';
-import { aFunction, checkFinite, type Kind as Expected, dropPromise, readsLater, received } from '@otimes/core/extend';
+import { aFunction, checkFinite, dropPromise, type Kind as Expected, readsLater, received } from '@otimes/core/extend';
 import { aRate, checkMembers, checkNames, checkSlots, isLike, showOn } from '../check.ts';
 import { SAVED } from '../curvature/layer.ts';
 import { foundIn } from './journal.ts';

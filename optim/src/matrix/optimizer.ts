@@ -22,7 +22,7 @@ import {
   versionOf,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { aRate, checkKnown, checkLr, checkMembers, checkNames, checkNone } from '../check.ts';
+import { aRate, checkHeld, checkKnown, checkLr, checkMembers, checkNames, checkNone } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
@@ -33,8 +33,9 @@ import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
 import { Rest } from '../kronecker/rest.ts';
 import { Watchman } from '../kronecker/watchman.ts';
-import { noteTrained, Optimizer } from '../optimizer.ts';
+import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
+import { noteTrained } from '../trained.ts';
 
 /** What a user may set for some matrices alone. */
 export type MatrixOverride = {
@@ -203,6 +204,7 @@ export abstract class MatrixOptimizer extends Optimizer {
       });
       for (const { matrix, g } of active) {
         const where = `'${matrix.block.path}'`;
+        checkHeld(this.#name, where, matrix.block.weight);
         const norm = g.norm();
         if (!readsLater(norm) && Number.isFinite(norm.item())) continue;
         checkFinite(g, foundIn(this.#name, 'gradient', where));
@@ -262,7 +264,12 @@ export abstract class MatrixOptimizer extends Optimizer {
       x.shape[1] === dIn &&
       x.dtype === weight.dtype &&
       x.device === weight.device;
-    if (!isDirection(answer) || !isLike(answer.update) || answer.slots.length !== length || !answer.slots.every(isLike)) {
+    if (
+      !isDirection(answer) ||
+      !isLike(answer.update) ||
+      answer.slots.length !== length ||
+      !answer.slots.every(isLike)
+    ) {
       dropPromise(answer);
       throw new TypeError(
         `${name}: expected direction() of '${path}' to return { update, slots } with an update and ${length} slots, each ` +
