@@ -257,9 +257,9 @@ for (const device of DEVICES) {
 
 law(t, 'a rest that trains what blocks have, or another model, is refused whatever it extends', () => {
   const make = () => mlp([4, 5, 3], { rng: new Generator(1) });
-  const [model, other] = [make(), make()];
   const overrides = { 'layers.0': { skip: true } };
   for (const rest of [(m: AnyModule) => new Muon(m), (m: AnyModule) => new KFAC(m)]) {
+    const [model, other] = [make(), make()];
     assert.throws(() => new KFAC(model, { overrides, rest: () => rest(model) }), {
       message: /^KFAC: the optimizer that rest returned trains 'layers.2.weight', which a block updates/,
     });
@@ -268,6 +268,7 @@ law(t, 'a rest that trains what blocks have, or another model, is refused whatev
         /^Muon: the optimizer that rest returned does not train 'layers.0.bias', 'layers.2.bias'; it must train all/,
     });
   }
+  const model = make();
   assert.ok(new KFAC(model, { overrides, rest: () => new Muon(model.namedModules().get('layers.0')!) }));
 });
 
