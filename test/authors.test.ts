@@ -71,7 +71,12 @@ const wrong: Record<string, readonly [make: (model: AnyModule) => unknown, messa
 };
 const members: readonly [member: string, value: unknown, message: string][] = [
   ['direction', undefined, 'expected its direction to be a function, got undefined'],
-  ['slotNames', undefined, "expected its slotNames to be a list of names without dots, such as ['m'], got undefined"],
+  [
+    'slotNames',
+    undefined,
+    "expected its slotNames to be a list of names without dots, such as ['m'], got undefined: the base asks before fields are set, " +
+      "so write a getter: get slotNames() { return ['m']; }",
+  ],
   ['slotNames', 'm', "expected its slotNames to be a list of names without dots, such as ['m'], got 'm'"],
   ['slotNames', ['m', 'm'], "its slotNames have 'm' twice"],
   ['slotNames', ['a.b'], "expected its slotNames to be a list of names without dots, such as ['m'], got ['a.b']"],

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { getBackend, ones, registerBackend, tensor } from '@otimes/core';
+import { onFailure } from '@otimes/core/extend';
 import { crossEntropy } from '@otimes/nn';
 import { type KroneckerPreconditioner, STEVE } from '@otimes/optim';
 import t from 'tap';
@@ -221,6 +222,29 @@ for (const device of [laterDevice().device, queued.device, narrow.device]) {
       assert.deepEqual(await run.parameters(), before);
       await run.steps(3);
       assert.ok(run.losses.every(Number.isFinite));
+    },
+  );
+
+  law(
+    t,
+    `${device}: an undo that throws keeps neither others from running nor the error of the check from being told`,
+    async () => {
+      const x = ones([2], on);
+      const ran: string[] = [];
+      check('bad', 9);
+      onFailure(x, () => ran.push('first'));
+      onFailure(x, () => {
+        ran.push('second');
+        throw new Error('broken');
+      });
+      await assert.rejects(x.data(), (error: Error) => {
+        assert.equal(error.message, 'bad: 9');
+        assert.ok(error.cause instanceof AggregateError);
+        assert.equal((error.cause.errors[0] as Error).message, 'broken');
+        return true;
+      });
+      assert.deepEqual(ran, ['second', 'first']);
+      assert.deepEqual(await x.array(), [1, 1]);
     },
   );
 }

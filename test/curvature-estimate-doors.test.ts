@@ -161,6 +161,8 @@ for (const device of DEVICES)
       await assert.rejects(bad, /factor [AG] of linear '[02]' has (NaN|-?Infinity) at position \d+; nothing was added/);
     };
     await fails();
+    for (const path of ['0', '2'])
+      assert.throws(() => spoilt.curvature.factors(path), { message: /add\(\) has brought nothing of '\d' yet/ });
     for (const [n, seed] of [
       [4, 1],
       [7, 2],

@@ -76,6 +76,13 @@ export function received(value: unknown, depth = 1): string {
   return `a ${value.constructor?.name ?? 'strange object'}`;
 }
 
+/** Whether it is a promise. The caller refuses it, and so nobody would wait for it: a failure of its own ends no process. */
+export function dropPromise(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || received(value) !== 'a promise') return false;
+  Promise.resolve(value).catch(() => {});
+  return true;
+}
+
 /**
  * What messages call an instance. Minifiers rename classes, so those of the library have a static `builtIn`; a class of the
  * program's own is called by its name, or by what it extends where a minifier left nothing of that.

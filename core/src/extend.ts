@@ -16,6 +16,7 @@ export {
   checkArgument,
   checkOptions,
   checkRange,
+  dropPromise,
   inspect,
   isPlainObject,
   type Kind,

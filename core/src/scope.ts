@@ -1,6 +1,6 @@
 /** Scopes: stretches of a program at whose end the memory that was made inside is given back. `storage.ts` has the table. */
 
-import { aFunction, checkArgument, received } from './check.ts';
+import { aFunction, checkArgument, dropPromise, received } from './check.ts';
 import type { Node } from './graph.ts';
 import { inScope, leave, Scope, Storage, tracking, within } from './storage.ts';
 import type { Tensor } from './tensor.ts';
@@ -44,7 +44,7 @@ export function scope<T>(run: () => T): T {
   let result: T | undefined;
   try {
     result = within(own, run);
-    if (result instanceof Promise)
+    if (result instanceof Promise && dropPromise(result))
       throw new TypeError('scope: expected a synchronous function, got one that returns a promise');
     return result;
   } finally {

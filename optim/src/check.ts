@@ -1,9 +1,10 @@
 /** Checks of what optimizers are made from. */
 
-import { describe, sameShape, Tensor } from '@otimes/core';
+import { describe, ReleasedError, sameShape, Tensor } from '@otimes/core';
 import {
   aBoolean,
   aNumber,
+  borrowGrad,
   checkArgument,
   checkRange,
   isPlainObject,
@@ -153,6 +154,15 @@ export function checkSlots(
   throw new TypeError(
     `${what} to have the slots that ${source} says, ${list}; got ${wrong.join(', ')}. A state dict of it could not be loaded`,
   );
+}
+
+/** Throws a ReleasedError unless a parameter and its gradient have their elements. `where` names the parameter. */
+export function checkHeld(name: string, where: string, p: Tensor): void {
+  const isGone = p.storage.released;
+  if (isGone || borrowGrad(p)?.storage.released)
+    throw new ReleasedError(
+      `${name}: ${isGone ? '' : 'the gradient of '}${where}, ${describe(p)}, was released; no parameter was changed`,
+    );
 }
 
 /** Throws unless no argument was given. */

@@ -7,14 +7,26 @@ import {
   checkArgument,
   checkOptions,
   checkTrained,
+  dropPromise,
   inspect,
   isPlainObject,
   nameOf,
   onFailure,
   received,
 } from '@otimes/core/extend';
-import { checkLr, checkNames, checkNone, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
+import {
+  checkHeld,
+  checkLr,
+  checkNames,
+  checkNone,
+  checkParameters,
+  checkSlots,
+  checkTensor,
+  kindsOf,
+  listOf,
+} from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
+import { copied, noteSnapshot, noteTrained, type Snapshot } from './trained.ts';
 
 /** Changes parameters by their gradients. */
 export abstract class Optimizer {
@@ -77,11 +89,6 @@ export class ParameterState {
   }
 }
 
-const TRAINED = new WeakMap<Optimizer, readonly Tensor[]>();
-
-/** @internal The parameters that a `GradientOptimizer` trains; undefined for another optimizer. */
-export const trainedBy = (optimizer: Optimizer): readonly Tensor[] | undefined => TRAINED.get(optimizer);
-
 type Group<O> = { readonly parameters: readonly Tensor[]; readonly options: O; readonly lrRatio: number };
 
 /**
@@ -123,7 +130,8 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     });
     this.#parameters = this.#groups.flatMap(group => group.parameters);
     checkParameters(name, this.#parameters);
-    TRAINED.set(this, this.#parameters);
+    noteTrained(this, this.#parameters);
+    noteSnapshot(this, () => this.#snapshot());
     this.#states = this.#parameters.map(p => new ParameterState(p));
   }
 
@@ -157,8 +165,9 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   protected abstract update(p: Tensor, g: Tensor, state: ParameterState, options: O): void;
 
   /**
-   * Parameters that are frozen, or have no gradient, stay as they are. An `update` that throws counts for nothing; if it is a parameter's first,
-   * parameters whose first it was are what they were. On a device that is
+   * Parameters that are frozen, or have no gradient, stay as they are. Before the first of them changes it throws if a parameter or a
+   * gradient was released. A class of the program steps with copies of all parameters and states: where its `update` throws, or returns
+   * something, everything is what it was. On a device that is
    * read with await, steps after a check that failed change nothing, and are not counted once a read has told it. Throws if the model was moved to another device since
    * this optimizer was made, or if it has a layer that cannot be found; see `Module`.
    */
@@ -167,7 +176,10 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     checkTrained(this, this.#parameters);
     const own = this.#builtIn && !Object.hasOwn(this, 'update');
     if (!own) this.#checkMembers();
-    const undos: (() => void)[] = [];
+    this.#parameters.forEach((p, i) => {
+      if (p.requiresGrad && borrowGrad(p) !== null) checkHeld(nameOf(this), `parameter ${i}`, p);
+    });
+    const undo = own ? null : this.#undo();
     // Outside of every scope, because the state created here outlives it.
     unscoped(() =>
       noGrad(() => {
@@ -179,23 +191,17 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
             const g = own ? borrowGrad(p) : p.grad;
             if (g === null || !p.requiresGrad) continue;
             const uncount = counted(state);
-            // What the program's own class keeps is checked once, so its first update can be taken back.
+            // What the program's own class keeps is checked once.
             const isFirst = !own && state.step === 0;
-            const before = isFirst ? p.detach().clone() : null;
-            if (before !== null)
-              undos.push(() => {
-                uncount();
-                p.copy_(before);
-              });
             state.step++;
             try {
               // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
               if (own) scope(() => this.update(p, g, state, now));
-              else this.update(p, g, state, now);
+              else this.#checkNothing(i - 1, p, this.update(p, g, state, now));
               if (isFirst) this.#checkKept(i - 1, p, now);
             } catch (error) {
               uncount();
-              for (const undo of undos) undo();
+              undo?.restore();
               throw error;
             }
             // After a check that fails later nothing of this was written.
@@ -203,6 +209,54 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
           }
         }
       }),
+    );
+    undo?.release();
+  }
+
+  /** Of parameters and states. */
+  #undo(): Snapshot {
+    const { restore, release } = this.#snapshot();
+    const parameters = this.#parameters.filter(p => p.requiresGrad && borrowGrad(p) !== null).map(copied);
+    return {
+      restore() {
+        for (const { x, copy } of parameters) x.copy_(copy);
+        restore();
+      },
+      release() {
+        for (const { copy } of parameters) copy.storage.release();
+        release();
+      },
+    };
+  }
+
+  #snapshot(): Snapshot {
+    const [lr, states] = [this.#lr, this.#states];
+    const each = states.map(state => ({
+      ...{ state, uncount: counted(state) },
+      slots: Array.from(state.slots, ([name, x]) => ({ name, ...copied(x) })),
+    }));
+    return {
+      restore: () => {
+        [this.#lr, this.#states] = [lr, states];
+        for (const { state, uncount, slots } of each) {
+          uncount();
+          state.slots.clear();
+          for (const { name, x, copy } of slots) state.slots.set(name, x.copy_(copy));
+        }
+      },
+      release() {
+        for (const { slots } of each) for (const { copy } of slots) copy.storage.release();
+      },
+    };
+  }
+
+  /** Throws for what the program's own `update` of a parameter returned. */
+  #checkNothing(i: number, p: Tensor, returned: unknown): void {
+    if (returned === undefined) return;
+    dropPromise(returned);
+    throw new TypeError(
+      `${nameOf(this)}: expected update() of parameter ${i}, ${describe(p)}, to change it in place and return nothing, got ` +
+        `${received(returned)}; no parameter was changed`,
     );
   }
 

@@ -125,7 +125,14 @@ export class LaterBackend extends ReferenceBackend {
     // Unless another read has told it already.
     if (!peek && this.#failed === failed) {
       this.#failed = null;
-      for (const undo of failed.undos.reverse()) undo();
+      const broken: unknown[] = [];
+      for (const undo of failed.undos.reverse())
+        try {
+          undo();
+        } catch (error) {
+          broken.push(error);
+        }
+      if (broken.length > 0) failed.error.cause = new AggregateError(broken);
     }
     throw failed.error;
   }

@@ -61,14 +61,15 @@ export abstract class AwaitedBackend extends ComposedBackend {
       if (this.status === status) this.#clear();
       return data;
     }
+    const broken: unknown[] = [];
     // Unless another read has told it already.
     if (!peek && this.#checks === checks) {
       const undos = this.#undos.filter(({ after }) => after >= failed!);
       this.#clear();
-      for (const { undo } of undos.reverse()) undo();
+      for (const { undo } of undos.reverse()) attempt(undo, broken);
     }
     const { error, ofFloat } = checks[failed! - 1]!;
-    throw error(position!, ofFloat ? bad! : value!);
+    throw withCauses(error(position!, ofFloat ? bad! : value!), broken);
   }
 
   onFailure(undo: () => void): void {
@@ -184,3 +185,18 @@ export abstract class AwaitedBackend extends ComposedBackend {
 
 /** Whether elements are truncated, and may be out of range. */
 const narrows = (x: Operand, dtype: DType): boolean => dtype === 'int32' && isFloat(x.dtype);
+
+/** What one undo throws must not keep others from running. */
+function attempt(undo: () => void, errors: unknown[]): void {
+  try {
+    undo();
+  } catch (error) {
+    errors.push(error);
+  }
+}
+
+/** The error of a check is what a read tells; undos that threw are its `cause`. */
+function withCauses(error: Error, causes: readonly unknown[]): Error {
+  if (causes.length > 0) error.cause = new AggregateError(causes, 'undoing what the check refused has failed too');
+  return error;
+}

@@ -111,7 +111,7 @@ export interface DeviceKernels extends Device {
   /**
    * Devices that are read with await: runs `undo` when a read tells the failure of a check that was entered before this call; then
    * nothing was written in place meanwhile. It is for what the host has counted of such work. The last one runs first, and all before
-   * the read rejects. Where the checks passed, `undo` is dropped.
+   * the read rejects; those that throw are the `cause` of the error that it tells. Where the checks passed, `undo` is dropped.
    */
   onFailure?(undo: () => void): void;
 

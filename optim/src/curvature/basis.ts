@@ -8,6 +8,7 @@ import {
   checkArgument,
   checkFinite,
   checkTensors,
+  dropPromise,
   type Kind,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
@@ -242,11 +243,13 @@ export function checkSolved(name: string, what: string, found: ReturnType<Eigens
     ['vectors', [n, n]],
   ] as const) {
     const came = found?.[part]?.shape;
-    if (String(came) !== String(shape))
+    if (String(came) !== String(shape)) {
+      dropPromise(found);
       throw new TypeError(
         `${name}: the eigensolver must return { values [${n}], vectors [${n},${n}] } as ndarrays for the ` +
           `${what}; ${part} is ${came === undefined ? 'no ndarray' : `[${came}]`}`,
       );
+    }
   }
 }
 

@@ -1,7 +1,16 @@
 /** The curvature of a model for uses that are no optimizer: uncertainty, influence, pruning, or a look at it. */
 
 import { Generator, type Handle, type Tensor, zeros } from '@otimes/core';
-import { aCount, aString, checkArgument, checkOptions, inspect, nameOf, readsLater } from '@otimes/core/extend';
+import {
+  aCount,
+  aString,
+  checkArgument,
+  checkOptions,
+  inspect,
+  nameOf,
+  onFailure,
+  readsLater,
+} from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
 import { checkNone } from '../check.ts';
 import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from './alike.ts';
@@ -151,6 +160,11 @@ export class CurvatureEstimate {
     if (layer.A === null || layer.G === null) {
       layer.setFactors({ A: nothing(A), G: nothing(G), expandedG: false });
       this.#examples.set(layer, nothing(diagonal(A).sum()).keep());
+      // If a check refuses this batch, there is nothing yet, as before it.
+      onFailure(A, () => {
+        [layer.A, layer.G] = [null, null];
+        this.#examples.delete(layer);
+      });
     }
     const count = this.#examples.get(layer) as Tensor;
     const fresh = count.add(batch).reciprocal().mul(batch);

@@ -14,6 +14,8 @@ type Assembly = {
   readonly paths: ReadonlyMap<Parameter, string>;
   /** Those that no block has. */
   readonly unclaimed: readonly Parameter[];
+  /** Whether no collector of the program made any block, whose methods are code of the program. */
+  readonly areOurs: boolean;
 };
 
 /**
@@ -42,5 +44,6 @@ export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr
     state.checkSizes(name);
     return state;
   });
-  return { states, paths, unclaimed: [...paths.keys()].filter(p => !claimed.has(p)) };
+  const areOurs = collectors.every(one => defaultCollectors.includes(one));
+  return { states, paths, unclaimed: [...paths.keys()].filter(p => !claimed.has(p)), areOurs };
 }

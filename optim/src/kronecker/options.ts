@@ -27,7 +27,7 @@ export type { AnyModule, Parameter } from '@otimes/nn';
 
 /** Options that KFAC, EKFAC and STEVE share. */
 export type KroneckerOptions = CurvatureOptions & {
-  /** Learning rate. */
+  /** Learning rate. Of parameters whose values are read with await at most 1e30, more is an error in the step. */
   lr?: number;
   /** Decoupled: parameters shrink by lr · weightDecay a step. Default 0. */
   weightDecay?: number;

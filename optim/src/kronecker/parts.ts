@@ -28,7 +28,7 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
   const labels = new Labels(o.rng ?? new Generator(0), communicator);
   const { lr = kind.lr, refreshEvery = 10 } = o;
   const { rule } = kind;
-  const { states, paths, unclaimed } = assemble(name, model, o, lr);
+  const { states, paths, unclaimed, areOurs } = assemble(name, model, o, lr);
   const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
   const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
   const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
@@ -37,6 +37,6 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
   const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
   const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });
   const watch = new Stopwatch<Phase>({ statistics: 0, refresh: 0, precondition: 0, rest: 0 });
-  const isOurs = [made, rule.constructor].every(one => Object.hasOwn(one, 'builtIn'));
+  const isOurs = areOurs && [made, rule.constructor].every(one => Object.hasOwn(one, 'builtIn'));
   return { name, isOurs, states, paths, rule, settings, refresher, demand, rest, communicator, labels, watch };
 }

@@ -3,6 +3,7 @@
 import type { Tensor } from '@otimes/core';
 import { borrowGrad, readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
+import { checkHeld } from '../check.ts';
 import { checkFactor, type Kfe } from '../curvature/basis.ts';
 import type { Factors } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
@@ -87,6 +88,7 @@ export class Planner {
     if (parameters.every(p => borrowGrad(p) === null)) return null;
     const { statistics } = state;
     const name = this.#name;
+    for (const p of parameters) checkHeld(name, `'${this.#paths.get(p)}'`, p);
     const without = parameters.filter(p => borrowGrad(p) === null);
     if (without.length > 0)
       throw new Error(

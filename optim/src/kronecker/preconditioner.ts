@@ -14,6 +14,7 @@ import { substituteForwards } from '../curvature/routes/substitute.ts';
 import { capture } from '../curvature/sources/activations.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Optimizer } from '../optimizer.ts';
+import { noteTrained } from '../trained.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
 import { partsOf } from './parts.ts';
 import { type Report, readReportOf, reportOf } from './report.ts';
@@ -44,7 +45,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#watchman = new Watchman(name, model);
     this.#parts = partsOf(name, this.constructor, model, o, kind);
     const { states, paths, settings, demand, labels, watch } = this.#parts;
-    const trainable = [...paths.keys()];
+    const trainable = noteTrained(this, [...paths.keys()]);
     const check = () => {
       this.#watchman.check();
       checkTrained(this, trainable);

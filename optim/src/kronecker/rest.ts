@@ -1,9 +1,11 @@
 /** The parameters that no block claims, and the optimizer that updates them, as a program gives it. */
 
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, nameOf, readsLater, received } from '@otimes/core/extend';
+import { borrowGrad, dropPromise, nameOf, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { type Optimizer, trainedBy } from '../optimizer.ts';
+import { checkHeld } from '../check.ts';
+import type { Optimizer } from '../optimizer.ts';
+import { snapshotOf, trainedBy } from '../trained.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
 
 type RestOptions = {
@@ -25,6 +27,8 @@ export class Rest {
   readonly #name: string;
   readonly #paths: ReadonlyMap<Tensor, string>;
   readonly #isOurs: boolean;
+  /** Whether no code of the program runs in its step. */
+  readonly #isBuiltIn: boolean;
   readonly #ratio: number;
   #wasOrdinary = true;
 
@@ -35,6 +39,7 @@ export class Rest {
     this.#isOurs = make === undefined;
     this.optimizer =
       parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
+    this.#isBuiltIn = this.optimizer === null || isBuiltIn(this.optimizer);
     this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
   }
 
@@ -47,12 +52,16 @@ export class Rest {
   check(gradientOf: (p: Parameter) => Tensor | null = borrowGrad): void {
     for (const p of this.parameters) {
       const g = gradientOf(p);
-      if (g !== null) finiteMagnitude(g, foundIn(this.#name, 'gradient', `'${this.#paths.get(p)}'`));
+      if (g === null) continue;
+      const where = `'${this.#paths.get(p)}'`;
+      checkHeld(this.#name, where, p);
+      finiteMagnitude(g, foundIn(this.#name, 'gradient', where));
     }
   }
 
   /**
-   * A step, outside of every scope. What throws leaves parameters and optimizer as they were.
+   * A step, outside of every scope. What throws leaves parameters and optimizer as they were; on a device that is read with await the
+   * state of an optimizer that is no `GradientOptimizer` stays as it is, since it cannot be loaded at once.
    *
    * @param gain of the whole optimizer: how much larger than the gradient a step may be
    * @param journal takes the step back if something else fails later; null if nothing will
@@ -62,11 +71,9 @@ export class Rest {
     const { optimizer } = this;
     if (optimizer === null) return;
     const own = new Map(seen === null ? [] : this.parameters.map(p => [p, p.grad]));
-    // A device that is read with await keeps no copies of the rest: its state could not be loaded at once.
-    const later = this.parameters.some(readsLater);
     try {
       for (const p of own.keys()) p.grad = seen!(p);
-      this.#step(optimizer, later ? null : (journal ?? (this.#isOrdinary(optimizer, gain) ? null : new Journal())));
+      this.#step(optimizer, journal ?? (this.#isSafe(optimizer, gain) ? null : new Journal()));
     } finally {
       for (const [p, g] of own) p.grad = g;
     }
@@ -88,24 +95,43 @@ export class Rest {
 
   /** A step that `own` takes back if it fails. */
   #step(optimizer: Optimizer, own: Journal | null): void {
+    const later = this.#readsLater;
     if (own !== null) {
-      const state = optimizer.stateDict();
-      for (const x of Object.values(state)) own.copy(x);
       for (const p of this.parameters) own.save(p);
-      own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
+      if (later) this.#saveLater(optimizer, own);
+      else {
+        const state = optimizer.stateDict();
+        for (const x of Object.values(state)) own.copy(x);
+        own.after(() => unscoped(() => optimizer.loadStateDict(copyOf(state))));
+      }
     }
     try {
       stepSynchronously(this.#name, optimizer);
-      if (own !== null) this.#checkStepped(optimizer);
+      if (own !== null && !later) this.#checkStepped(optimizer);
     } catch (error) {
       own?.restore();
       throw error;
     }
   }
 
+  /** Where a state dict would have to be awaited before it could be loaded. */
+  #saveLater(optimizer: Optimizer, own: Journal): void {
+    const snapshot = snapshotOf(optimizer);
+    if (snapshot !== undefined) own.after(snapshot.restore);
+  }
+
+  get #readsLater(): boolean {
+    return this.parameters.some(readsLater);
+  }
+
   /** After a state was loaded: nobody knows what is in it. */
   loaded(): void {
     this.#wasOrdinary = false;
+  }
+
+  /** Whether a step needs no copies. What overflows on a device that is read with await is not looked for. */
+  #isSafe(optimizer: Optimizer, gain: number): boolean {
+    return this.#readsLater ? this.#isBuiltIn : this.#isOrdinary(optimizer, gain);
   }
 
   /** Whether nothing can overflow in a step; of an optimizer of the user's nobody knows. */
@@ -135,7 +161,7 @@ const METHODS = ['step', 'zeroGrad', 'stateDict', 'loadStateDict'] as const;
 
 /**
  * What the option `rest` returned. Throws unless it is an optimizer, and trains exactly the unclaimed parameters. Of an optimizer
- * that is no `GradientOptimizer` nobody knows which it trains. `paths` has the names of the model's parameters.
+ * that extends `Optimizer` alone nobody knows which it trains. `paths` has the names of the model's parameters.
  */
 function checkRest(
   name: string,
@@ -145,6 +171,7 @@ function checkRest(
 ): Optimizer {
   if (!isOptimizer(rest)) {
     const got = received(rest);
+    dropPromise(rest);
     const hint =
       rest === undefined ? '; is its return missing?' : got === 'a promise' ? '; the function must be synchronous' : '';
     throw new TypeError(
@@ -180,11 +207,14 @@ function isOptimizer(value: unknown): value is Optimizer {
   return isRate && METHODS.every(method => typeof Reflect.get(value, method) === 'function');
 }
 
+/** Whether its class is the library's, and no method was replaced. */
+const isBuiltIn = (optimizer: Optimizer): boolean =>
+  Object.hasOwn(optimizer.constructor, 'builtIn') &&
+  ![...METHODS, 'update'].some(name => Object.hasOwn(optimizer, name));
+
 /** The rest's step, outside of every scope. Throws a TypeError if it returns a promise: what it does later, nobody could take back. */
 function stepSynchronously(name: string, rest: Optimizer): void {
   const returned: unknown = unscoped(() => rest.step());
-  if (received(returned) !== 'a promise') return;
-  // Its own failure would have nobody to catch it.
-  Promise.resolve(returned).catch(() => {});
+  if (!dropPromise(returned)) return;
   throw new TypeError(`${name}: rest must be synchronous, and the step() of its optimizer returned a promise`);
 }

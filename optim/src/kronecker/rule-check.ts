@@ -1,7 +1,7 @@
 /** Checks of rules, and of what they answer: those of a program come from plain JavaScript too. */
 
 import { Tensor } from '@otimes/core';
-import { aFunction, checkFinite, type Kind as Expected, readsLater, received } from '@otimes/core/extend';
+import { aFunction, checkFinite, dropPromise, type Kind as Expected, readsLater, received } from '@otimes/core/extend';
 import { aRate, checkMembers, checkNames, checkSlots, isLike, showOn } from '../check.ts';
 import { SAVED } from '../curvature/layer.ts';
 import { foundIn } from './journal.ts';
@@ -40,24 +40,27 @@ const NEEDS = ['squares', 'batch', 'nothing'] as const;
 /** What a rule asks of a block's statistics. */
 export function checkedNeeds(name: string, { label }: BlockState, answer: (typeof NEEDS)[number]): typeof answer {
   if (NEEDS.includes(answer)) return answer;
+  dropPromise(answer);
   throw refusal(name, `needs() of ${label}`, "'squares', 'batch' or 'nothing'", received(answer));
 }
 
 /** Throws for a promise: what comes later would meet another step. */
 export function checkNothing(name: string, method: string, answer: unknown): void {
-  if (received(answer) === 'a promise')
+  if (dropPromise(answer))
     throw refusal(name, method, 'nothing', 'a promise; rules are synchronous, and read no values');
 }
 
 /** Whether `stepInBasis` has made the step. */
 export function checkedStepped(name: string, { label }: BlockState, answer: boolean): boolean {
   if (typeof answer === 'boolean') return answer;
+  dropPromise(answer);
   throw refusal(name, `stepInBasis() of ${label}`, 'true or false', received(answer));
 }
 
 /** The update of a block: a tensor like its gradient D. `by` is the method that it comes from. */
 export function checkedUpdate(name: string, by: string, { label }: BlockState, D: Tensor, update: unknown): Tensor {
   if (isLike(update, D)) return update;
+  dropPromise(update);
   const hint = update === undefined ? '; is its return missing?' : '';
   throw refusal(name, `${by}() of ${label}`, `an update ${showOn(D)}`, showOn(update) + hint);
 }

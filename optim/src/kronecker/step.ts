@@ -9,7 +9,7 @@
  */
 
 import { scope, type Tensor } from '@otimes/core';
-import { borrowGrad, held, versionOf } from '@otimes/core/extend';
+import { borrowGrad, held, readsLater, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import type { Kfe } from '../curvature/basis.ts';
 import type { Communicator } from '../curvature/communicator.ts';
@@ -63,6 +63,9 @@ type Held = readonly [p: Parameter, gradient: Tensor | null, version: number];
 
 /** What a step waits for: such bases, or only those that are to take over after it. */
 type Open = Waiting | { readonly active: null };
+
+/** Where values are read with await: products with it, and quotients by it, are far from the ends of float32. */
+const LARGEST_LR = 1e30;
 
 export class Stepper {
   readonly updater: Updater;
@@ -147,6 +150,7 @@ export class Stepper {
   #begin(): void {
     const { states, rest, watch } = this.#parts;
     const active: Active[] = [];
+    this.#checkRates();
     for (const state of states) {
       const one = this.#planner.active(state);
       if (one !== null) active.push(one);
@@ -161,6 +165,18 @@ export class Stepper {
     this.#finish(active, bases, jobs);
     if (this.#parts.refresher.isReading) this.#open = { active: null };
     else watch.time('refresh', () => scope(() => this.updater.takeArrivals()));
+  }
+
+  /** Throws for learning rates by which a device that is read with await would multiply in vain: its host sees no result. */
+  #checkRates(): void {
+    const { name, states, settings } = this.#parts;
+    for (const { block, label, lrRatio } of states) {
+      const [{ device }, lr] = [block.parameters[0]!, settings.lr * lrRatio];
+      if (lr > LARGEST_LR && readsLater(block.parameters[0]!))
+        throw new RangeError(
+          `${name}: expected lr ≤ ${LARGEST_LR} for parameters on '${device}', got ${lr} for ${label}; no parameter was changed`,
+        );
+    }
   }
 
   /** Waits, and does the rest of the step. */

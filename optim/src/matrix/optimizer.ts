@@ -14,25 +14,28 @@ import {
   checkOptions,
   checkRange,
   checkTrained,
+  dropPromise,
   nameOf,
   type OptionKinds,
   readsLater,
   received,
+  versionOf,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { aRate, checkKnown, checkLr, checkMembers, checkNames, checkNone } from '../check.ts';
+import { aRate, checkHeld, checkKnown, checkLr, checkMembers, checkNames, checkNone } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
 import { checkModel, trainableOf } from '../curvature/model.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
-import { finiteMagnitude, foundIn, notFinite } from '../kronecker/journal.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, magnitude, notFinite } from '../kronecker/journal.ts';
 import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
 import { Rest } from '../kronecker/rest.ts';
 import { Watchman } from '../kronecker/watchman.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
+import { noteTrained } from '../trained.ts';
 
 /** What a user may set for some matrices alone. */
 export type MatrixOverride = {
@@ -117,7 +120,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     const name = nameOf(this);
     checkMembers(name, 'the third argument of MatrixOptimizer', defaults, DEFAULTS);
     checkArgument(name, 'its direction', this.direction, aFunction);
-    this.#slotNames = checkNames(name, 'its slotNames', Reflect.get(this, 'slotNames'), []);
+    this.#slotNames = checkNames(name, 'its slotNames', slotNamesOf(name, Reflect.get(this, 'slotNames')), []);
     checkKnown<MatrixOptions>(name, o, MATRIX_OPTIONS);
     const { lr = defaults.lr, weightDecay = 0, overrides = {}, collectors = defaultCollectors } = o;
     checkModel(name, model);
@@ -135,6 +138,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     const paths = trainableOf(name, model);
     this.#paths = paths;
     this.#trainable = [...paths.keys()];
+    noteTrained(this, this.#trainable);
     const all = weightMatrices(name, model, collectors);
     checkPaths(name, overrides, all);
     for (const [path, own] of Object.entries(overrides)) {
@@ -163,8 +167,8 @@ export abstract class MatrixOptimizer extends Optimizer {
   protected abstract get slotNames(): readonly string[];
 
   /**
-   * The update for a gradient g [rows, columns] whose norm is finite. It changes neither `g` nor the slots, and reads nothing. `g` is
-   * lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call. A step throws, and
+   * The update for a gradient g [rows, columns] whose norm is finite. It changes neither `g` nor the slots, which is an error and put
+   * back, and reads nothing. `g` is lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call. A step throws, and
    * nothing has changed, unless all matrices have an update and slots like the weight, as matrices of finite numbers.
    */
   protected abstract direction(g: Tensor, slots: readonly Tensor[]): Direction;
@@ -186,7 +190,8 @@ export abstract class MatrixOptimizer extends Optimizer {
 
   /**
    * Matrices and parameters without a gradient stay as they are. For a gradient that is not finite it throws a RangeError, and
-   * nothing has changed; on a device that is read with await nothing is written, and the next read rejects with it.
+   * nothing has changed, and so for weights that a learning rate or an update takes out of their range; on a device that is read with
+   * await nothing is written, and the next read rejects with it.
    */
   override step(...none: readonly never[]): void {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
@@ -199,6 +204,7 @@ export abstract class MatrixOptimizer extends Optimizer {
       });
       for (const { matrix, g } of active) {
         const where = `'${matrix.block.path}'`;
+        checkHeld(this.#name, where, matrix.block.weight);
         const norm = g.norm();
         if (!readsLater(norm) && Number.isFinite(norm.item())) continue;
         checkFinite(g, foundIn(this.#name, 'gradient', where));
@@ -207,17 +213,44 @@ export abstract class MatrixOptimizer extends Optimizer {
       }
       this.#rest.check();
       const plans = active.map(({ matrix, g }) => {
-        const answer: unknown = scope(() => this.direction(g, matrix.slots));
-        return { matrix, ...this.#checked(answer, matrix) };
+        const { update, slots } = this.#isOurs
+          ? scope(() => this.#checked(this.direction(g, matrix.slots), matrix))
+          : this.#directionOf(matrix, g);
+        return { matrix, update, slots, result: this.#extreme(matrix, update) };
       });
       this.#rest.step(this.#restGain, null);
-      for (const { matrix, update, slots } of plans) {
+      for (const { matrix, update, slots, result } of plans) {
         slots.forEach((value, i) => {
           matrix.slots[i]!.copy_(value);
         });
-        this.#apply(matrix, update);
+        if (result === null) this.#apply(matrix, update);
+        else matrix.block.weight.copy_(result);
       }
     });
+  }
+
+  /** What the program's own `direction` says. Whatever it wrote to is put back, and is an error. */
+  #directionOf(matrix: Matrix, g: Tensor): Direction {
+    const { path } = matrix.block;
+    const lent = [{ what: 'g', x: g }, ...matrix.slots.map((x, i) => ({ what: `slot '${this.#slotNames[i]}'`, x }))];
+    const before = lent.map(({ what, x }) => ({ what, x, version: versionOf(x), copy: x.clone() }));
+    const restored = () => {
+      const written = before.filter(({ x, version }) => versionOf(x) !== version);
+      for (const { x, copy } of written) x.copy_(copy);
+      return written.map(({ what }) => what);
+    };
+    try {
+      const found = scope(() => this.#checked(this.direction(g, matrix.slots), matrix));
+      const written = restored();
+      if (written.length === 0) return found;
+      throw new Error(
+        `${this.#name}: expected direction() of '${path}' to write to neither g nor slots, and it wrote to ` +
+          `${written.join(', ')}: return what takes the place of the slots; no parameter was changed`,
+      );
+    } catch (error) {
+      restored();
+      throw error;
+    }
   }
 
   /** What `direction` returned for a matrix, if it is what the class says and a step can take it. */
@@ -231,11 +264,18 @@ export abstract class MatrixOptimizer extends Optimizer {
       x.shape[1] === dIn &&
       x.dtype === weight.dtype &&
       x.device === weight.device;
-    if (!isDirection(answer) || !isLike(answer.update) || answer.slots.length !== length || !answer.slots.every(isLike))
+    if (
+      !isDirection(answer) ||
+      !isLike(answer.update) ||
+      answer.slots.length !== length ||
+      !answer.slots.every(isLike)
+    ) {
+      dropPromise(answer);
       throw new TypeError(
         `${name}: expected direction() of '${path}' to return { update, slots } with an update and ${length} slots, each ` +
           `${weight.dtype}[${dOut},${dIn}] on '${weight.device}', got ${shown(answer)}; no parameter was changed`,
       );
+    }
     if (!this.#isOurs) {
       const where = `'${path}'`;
       finiteMagnitude(answer.update, foundIn(name, 'update', where));
@@ -246,13 +286,28 @@ export abstract class MatrixOptimizer extends Optimizer {
     return answer;
   }
 
-  #apply({ block, lrRatio }: Matrix, update: Tensor): void {
+  /** The weight after a step that may leave its range, made and checked before anything is written; null for an ordinary step. */
+  #extreme(matrix: Matrix, update: Tensor): Tensor | null {
+    const { block, lrRatio } = matrix;
+    const lr = this.#lr * lrRatio;
+    const keep = 1 - lr * this.#weightDecay;
+    // What comes later tells no size, and updates of the library's own are far below.
+    const size = this.#isOurs ? 1 : readsLater(update) ? Infinity : magnitude(update);
+    if (lr === 0 || (isOrdinary(size) && isOrdinaryStep(1, lr, keep))) return null;
+    const result = block.weight.detach().clone();
+    this.#apply(matrix, update, result);
+    finiteMagnitude(result, foundIn(this.#name, 'update of the weights', `'${block.path}'`));
+    return result;
+  }
+
+  /** Weight ← (1 − lr · weightDecay) weight − lr · update; `weight` may be a copy of the matrix's own. */
+  #apply({ block, lrRatio }: Matrix, update: Tensor, weight: Tensor = block.weight): void {
     const lr = this.#lr * lrRatio;
     const keep = 1 - lr * this.#weightDecay;
     // With a learning rate of 0 the weights are what they were, to the last bit.
     if (lr === 0) return;
-    if (keep !== 1) block.weight.scale_(keep);
-    block.add(update, -lr);
+    if (keep !== 1) weight.scale_(keep);
+    weight.addScaled_(update.reshape(weight.shape), -lr);
   }
 
   override zeroGrad(...none: readonly never[]): void {
@@ -304,6 +359,15 @@ export abstract class MatrixOptimizer extends Optimizer {
     const decay = this.#weightDecay === 0 ? '' : `, weightDecay ${this.#weightDecay}`;
     return `${this.#name}(lr ${this.#lr}${decay}) of ${nameOf(this.#model)}\n${this.describe()}`;
   }
+}
+
+/** Fields come after the base's constructor, which asks. */
+function slotNamesOf(name: string, names: unknown): unknown {
+  if (names !== undefined) return names;
+  throw new TypeError(
+    `${name}: expected its slotNames to be a list of names without dots, such as ['m'], got undefined: the base asks before fields are ` +
+      "set, so write a getter: get slotNames() { return ['m']; }",
+  );
 }
 
 const isDirection = (v: unknown): v is Direction =>

@@ -131,9 +131,9 @@ export class DampedRule implements Rule {
     const least = trust * TRUSTED * Math.sqrt(state.block.dOut);
     const norm = update.norm();
     if (readsLater(norm)) {
-      const length = norm.mul(lr);
-      const limit = asTensor(state.norm(), length).mul(trust).maximum(least);
-      state.trust = replaced(state.trust, where(length.gt(limit), limit.div(length), 1));
+      const limit = asTensor(state.norm(), norm).mul(trust).maximum(least);
+      // In this order a large lr overflows nothing.
+      state.trust = replaced(state.trust, limit.div(norm).div(lr).minimum(1));
       return state.trust;
     }
     const length = lr * norm.item();
@@ -157,12 +157,8 @@ export class DampedRule implements Rule {
       }
     }
     if (later === null) return inner <= 0 ? 1 : Math.min(1, Math.sqrt(kappa / (lr ** 2 * inner)));
-    const clipped = later
-      .mul(lr ** 2)
-      .reciprocal()
-      .mul(kappa)
-      .sqrt()
-      .minimum(1);
+    // In this order a large lr overflows nothing.
+    const clipped = later.reciprocal().mul(kappa).sqrt().div(lr).minimum(1);
     return where(later.le(0), 1, clipped);
   }
 
