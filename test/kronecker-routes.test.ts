@@ -1,7 +1,7 @@
 // The ways a gradient takes into the eigenbasis are one optimizer, and what they need in memory.
 
 import assert from 'node:assert/strict';
-import { Generator, getBackend, noGrad, ones, type Tensor, WasmBackend, zeros } from '@otimes/core';
+import { Generator, getBackend, noGrad, type Tensor, WasmBackend, zeros } from '@otimes/core';
 import { Linear, Sequential } from '@otimes/nn';
 import { clipGradNorm, KFAC, type Route, STEVE } from '@otimes/optim';
 import fc from 'fast-check';

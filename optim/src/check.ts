@@ -154,8 +154,3 @@ export function checkSlots(
     `${what} to have the slots that ${source} says, ${list}; got ${wrong.join(', ')}. A state dict of it could not be loaded`,
   );
 }
-
-/** Throws unless no argument was given. */
-export function checkNone(name: string, given: readonly unknown[], hint: string): void {
-  if (given.length > 0) throw new TypeError(`${name}: takes no argument, got ${received(given[0])}; ${hint}`);
-}

@@ -5,6 +5,7 @@ import {
   aFunction,
   borrowGrad,
   checkArgument,
+  checkNone,
   checkOptions,
   checkTrained,
   inspect,
@@ -13,7 +14,7 @@ import {
   onFailure,
   received,
 } from '@otimes/core/extend';
-import { checkLr, checkNames, checkNone, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
+import { checkLr, checkNames, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 
 /** Changes parameters by their gradients. */

@@ -1,9 +1,17 @@
 /** The curvature of a model for uses that are no optimizer: uncertainty, influence, pruning, or a look at it. */
 
 import { Generator, type Handle, type Tensor, zeros } from '@otimes/core';
-import { aCount, aString, checkArgument, checkOptions, inspect, nameOf, readsLater } from '@otimes/core/extend';
+import {
+  aCount,
+  aString,
+  checkArgument,
+  checkNone,
+  checkOptions,
+  inspect,
+  nameOf,
+  readsLater,
+} from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import { checkNone } from '../check.ts';
 import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';
 import { collectBlocks, defaultCollectors } from './collector.ts';

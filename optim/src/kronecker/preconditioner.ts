@@ -5,9 +5,9 @@
  */
 
 import { Generator, type Handle, type StateDict } from '@otimes/core';
-import { aBoolean, aCount, checkArgument, checkRange, checkTrained, nameOf } from '@otimes/core/extend';
+import { aBoolean, aCount, checkArgument, checkNone, checkRange, checkTrained, nameOf } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { checkLr, checkNone } from '../check.ts';
+import { checkLr } from '../check.ts';
 import { defaultEigensolver } from '../curvature/basis.ts';
 import { type Descriptions, describeClaims, layerRows } from '../curvature/claims.ts';
 import { alone } from '../curvature/communicator.ts';
