@@ -18,7 +18,7 @@ const refused = (backend: Backend, error: { name: string; message: string | RegE
 };
 
 law(t, 'a device without a kernel is refused, by its name, that of its class and what is missing', () => {
-  const end = '; a class that extends ComposedBackend or AwaitedBackend has all but a dozen kernels';
+  const end = '; ComposedBackend and AwaitedBackend have all but a dozen kernels';
   const says = (what: string) => ({ name: 'TypeError', message: `registerBackend: the device ${what}${end}` });
   const kernels = 'store copy assign fill unary binary where reduce argReduce matmul gather scatterAdd allocate';
   for (const name of kernels.split(' '))
@@ -34,7 +34,9 @@ law(t, 'a device without a kernel is refused, by its name, that of its class and
   }
   refused(
     new Bare(),
-    says("'bare' of class Bare has no read or readAsync, allocate, assign, copy, fill, store and 8 more"),
+    says(
+      "'bare' of class Bare has no read or readAsync, allocate, assign, copy, fill, store, binary, unary, where, argReduce, reduce, gather, scatterAdd, matmul",
+    ),
   );
   registerBackend(without(new ReferenceBackend('whole'), 'checkIndex', 'checkFinite'));
   assert.deepEqual(zeros([2], { device: 'whole' }).toArray(), [0, 0]);

@@ -32,9 +32,8 @@ export function registerBackend(backend: Backend): void {
   const missing = missingIn(backend);
   if (missing.length > 0)
     throw new TypeError(
-      `registerBackend: the device '${backend.device}' of class ${nameOf(backend)} has no ${missing.slice(0, 6).join(', ')}` +
-        `${missing.length > 6 ? ` and ${missing.length - 6} more` : ''}; ` +
-        'a class that extends ComposedBackend or AwaitedBackend has all but a dozen kernels',
+      `registerBackend: the device '${backend.device}' of class ${nameOf(backend)} has no ${missing.join(', ')}; ` +
+        'ComposedBackend and AwaitedBackend have all but a dozen kernels',
     );
   checkArgument(`registerBackend: ${nameOf(backend)} '${backend.device}'`, 'dtypes', backend.dtypes, someDTypes);
   backends.set(backend.device, backend);
