@@ -136,7 +136,7 @@ for (const device of [laterDevice().device, queued.device, narrow.device]) {
         assert.deepEqual(await y.array(), [expected, expected]);
         y.storage.backend.assign(y, x.narrow(0, 3, 1));
         assert.deepEqual(
-          (await y.array())[1],
+          ((await y.array()) as number[][])[1],
           Array.from({ length: 4 }, () => expected[3]),
         );
         assert.deepEqual(await x.narrow(0, 0, 0).astype('int32').array(), []);

@@ -1,7 +1,19 @@
 /** A device of a dozen kernels: all others are composed of them, on the device, and leave nothing behind. */
 
 import assert from 'node:assert/strict';
-import { Generator, ones, randint, randn, registerBackend, type Tensor, tensor, zeros } from '@otimes/core';
+import {
+  arange,
+  Generator,
+  maxPool2d,
+  ones,
+  randint,
+  randn,
+  registerBackend,
+  type Tensor,
+  tensor,
+  where,
+  zeros,
+} from '@otimes/core';
 import {
   BatchNorm2d,
   Conv2d,
@@ -25,6 +37,27 @@ registerBackend(dozen);
 registerBackend(queued);
 
 opsSuite(t, { device: dozen.device });
+
+law(t, 'max pooling: the gradient goes to the first of equal values and to the last NaN, as on the reference', () => {
+  const rng = new Generator(5);
+  const values = randint(0, 5, [2, 2, 7, 6], { rng });
+  const x = where(values.eq(0), Number.NaN, values.astype('float32'));
+  for (const [kernel, o] of [
+    [3, { stride: 1, padding: 1 }],
+    [2, {}],
+    [[4, 2], { stride: [3, 1], padding: [2, 0] }],
+  ] as const) {
+    const on = (device: string) => {
+      const leaf = x.to(device).detach();
+      leaf.requiresGrad = true;
+      const y = maxPool2d(leaf, kernel, o);
+      y.mul(arange(y.size).reshape(y.shape).to(device)).sum().backward();
+      return [y, leaf.grad!].map(one => one.toArray());
+    };
+    assert.deepEqual(on(dozen.device), on('reference'));
+    assert.deepEqual(on('cpu'), on('reference'));
+  }
+});
 
 type Classifier = { call(x: Tensor): Tensor; parameters(): Tensor[] };
 

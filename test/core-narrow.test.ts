@@ -89,3 +89,19 @@ law(t, 'a float64 tensor is refused where the device has none: made, moved and c
   assert.throws(() => zeros([2], { device: 'narrow' }).astype('float64'), error);
   assert.throws(() => new Linear(2, 2, { dtype: 'float64' }).to('narrow'), error);
 });
+
+law(t, 'normalisation without float64 holds up to deviations of 1.8e19, beyond which the variance is infinite', () => {
+  const layer = new LayerNorm(4, { device: narrow.device });
+  const of = (scale: number) =>
+    layer
+      .call(
+        tensor([[1, 2, 3, 4]])
+          .mul(scale)
+          .to(narrow.device),
+      )
+      .toArray() as number[][];
+  const expected = [-3, -1, 1, 3].map(x => x / Math.sqrt(5));
+  for (const scale of [1, 1e3, 1e18])
+    for (const [i, y] of of(scale)[0]!.entries()) assert.ok(Math.abs(y - expected[i]!) < 1e-5, `${y} at ${scale}`);
+  assert.deepEqual(of(2e19), [[0, 0, 0, 0]]);
+});

@@ -204,6 +204,24 @@ law(t, 'ndarray() of any view is the view itself: same elements, same memory', (
   ),
 );
 
+law(t, 'an ndarray that reaches beyond its data is refused, on devices that share its memory and on others', () => {
+  for (const device of ['cpu', 'reference'])
+    for (const data of [new Float32Array(3), new Uint8Array(3), [1, 2, 3]])
+      for (const [shape, stride, offset] of [
+        [[2, 2], [2, 1], 0],
+        [[2], [1], -1],
+        [[2], [-1], 0],
+        [[2], [0.5], 0],
+        [[2], [1], Number.NaN],
+      ] as const)
+        assert.throws(
+          () => tensor(Object.assign(ndarray(data as number[], [...shape], [...stride]), { offset }), { device }),
+          /tensor: expected an ndarray within the 3 elements of its data, got shape \[2(,2)?\], strides \[/,
+        );
+  assert.deepEqual(tensor(ndarray(new Float32Array([1, 2, 3]), [2], [-2], 2)).toArray(), [3, 1]);
+  assert.deepEqual(tensor(ndarray(new Float32Array(0), [0, 2])).shape, [0, 2]);
+});
+
 law(t, 'an ndarray with any strides goes in without a copy; both see each write', () => {
   const a = ndarray(
     new Float64Array(24).map((_, i) => i),

@@ -256,3 +256,14 @@ law(t, 'gram of a batch is that of all its rows, exactly symmetric, where they l
       }
     }
 });
+
+law(t, 'reads of a whole tensor take no argument, and say so', async () => {
+  const x = ones([1]);
+  for (const name of ['data', 'number', 'array', 'cpu'] as const) {
+    const read = x[name] as (...given: unknown[]) => Promise<unknown>;
+    await assert.rejects(read.call(x, 1), {
+      name: 'TypeError',
+      message: new RegExp(`^${name}: takes no argument, got 1; `),
+    });
+  }
+});

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { Generator, ones, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
-import { exampleSquares, factors, Kfe } from '@otimes/optim/curvature';
+import { exampleSquares, factors, Kfe, KroneckerOperator } from '@otimes/optim/curvature';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -57,4 +57,24 @@ law(t, 'a basis is that of factors of the sizes that are given', () => {
       name: 'ShapeError',
       message: new RegExp(`^Kfe.of: expected factor ${side} \\[\\d,\\d\\], got \\[\\d,\\d\\]$`),
     });
+});
+
+law(t, 'a basis needs both sides, and one of another copy of the package is told as that', () => {
+  const Made = Kfe as unknown as new (...given: unknown[]) => Kfe;
+  for (const given of [[], [{ U: null }], [{ U: 1, s: A, n: A }]])
+    assert.throws(
+      () => new Made(...given),
+      /^TypeError: Kfe: expected A to be \{ U, s, n \}, tensors of which U may be null; /,
+    );
+  const copy = {
+    Kfe: class Kfe {
+      UA = null;
+      sA = A;
+    },
+  }.Kfe;
+  const fromBasis = KroneckerOperator.fromBasis as (basis: unknown) => unknown;
+  assert.throws(
+    () => fromBasis(new copy()),
+    /expected basis to be a Kfe, got a Kfe; .* another copy of @otimes\/optim: the program has two$/,
+  );
 });

@@ -1,9 +1,21 @@
 // Factors too large, what is printed, and collectors of the program.
 
 import assert from 'node:assert/strict';
-import { Generator, noGrad, OutOfMemoryError, randint, randn, type Tensor } from '@otimes/core';
+import { arange, concat, Generator, noGrad, OutOfMemoryError, ones, randint, randn, type Tensor } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
-import { type AnyModule, Conv2d, crossEntropy, LayerNorm, Linear, mlp, Sequential, Tanh } from '@otimes/nn';
+import {
+  type AnyModule,
+  Conv2d,
+  crossEntropy,
+  LayerNorm,
+  Linear,
+  Module,
+  MultiHeadAttention,
+  mlp,
+  Parameter,
+  Sequential,
+  Tanh,
+} from '@otimes/nn';
 import {
   type Collector,
   defaultCollectors,
@@ -16,7 +28,9 @@ import {
 } from '@otimes/optim';
 import t from 'tap';
 import { Decomposer } from '../optim/src/curvature/decompose/here.ts';
+import { mustBeClose } from './helpers/allclose.ts';
 import { bitsOf, labels, nets, warningsOf } from './helpers/family.ts';
+import { within } from './helpers/golden.ts';
 import { law } from './helpers/law.ts';
 import { linearAt } from './suites/training.ts';
 
@@ -241,6 +255,91 @@ t.test('collectors of the program', t => {
     new KFAC(model, { collectors: [mine] }).detach();
     layer.bias!.requiresGrad = false;
     assert.throws(() => new KFAC(model, { collectors: [keeps] }), /KFAC: collector 'mine' at 'layers\.0': .*is frozen/);
+  });
+  t.end();
+});
+
+t.test('layers that a program extends', t => {
+  class Doubled extends Linear {
+    override forward(x: Tensor): Tensor {
+      return super.forward(x).mul(2);
+    }
+  }
+  class DoubledConv extends Conv2d {
+    override forward(x: Tensor): Tensor {
+      return super.forward(x).mul(2);
+    }
+  }
+  class Causal extends MultiHeadAttention {
+    override forward(x: Tensor): Tensor {
+      const at = arange(x.shape[1]!);
+      return super.forward(x, at.unsqueeze(1).ge(at)).mul(2);
+    }
+  }
+  class Named extends Linear {
+    override toString(): string {
+      return 'Named';
+    }
+  }
+  const claims = (module: AnyModule) =>
+    new EKFAC(module)
+      .describe()
+      .map(({ path, collector, parameters }) => `${collector} ${path}: ${parameters.join(' ')}`);
+
+  law(t, 'a class with a forward of its own is no Linear and no Conv2d to the collectors: rest has it', () => {
+    const rest = ['rest weight: weight', 'rest bias: bias'];
+    assert.deepEqual(claims(new Sequential(new Linear(2, 2), new Doubled(3, 2))).slice(1), [
+      'rest 1.weight: 1.weight',
+      'rest 1.bias: 1.bias',
+    ]);
+    const assigned = Object.assign(new Linear(3, 2), { forward: (x: Tensor) => x });
+    for (const module of [new Doubled(3, 2), new DoubledConv(2, 2, 3), assigned, new (class extends Doubled {})(3, 2)])
+      assert.deepEqual(claims(module), rest);
+    assert.deepEqual(claims(new Named(3, 2)), ['linear : weight bias']);
+  });
+
+  law(
+    t,
+    'the projections of an attention with a forward of its own are blocks; one that is no plain Linear is none',
+    () => {
+      const blocks = ['q', 'k', 'v', 'o'].map(name => `attention ${name}: ${name}.weight ${name}.bias`);
+      assert.deepEqual(claims(new Causal(4, 2)), blocks);
+      const attention = Object.assign(new MultiHeadAttention(4, 2), { v: new Doubled(4, 4) });
+      assert.deepEqual(claims(attention), [
+        ...blocks.filter(name => !name.startsWith('attention v')),
+        'rest v.weight: v.weight',
+        'rest v.bias: v.bias',
+      ]);
+    },
+  );
+
+  law(t, 'whatever is claimed has G D A = ‖D‖² D on one example, with a forward of its own around it too', () => {
+    for (const make of [(o: object) => new Named(4, 3, o), (o: object) => new Causal(4, 1, o)]) {
+      const rng = new Generator(3);
+      const model = make({ rng, dtype: 'float64' });
+      const optimizer = new EKFAC(model, { lr: 0, refreshEvery: 1 });
+      const x = randn(model instanceof Linear ? [1, 4] : [1, 1, 4], { rng, dtype: 'float64' });
+      model.call(x).square().sum().backward();
+      const [path, layer] = model instanceof Linear ? ['', model] : ['v', model.v];
+      const D = concat([layer.weight.grad!, layer.bias!.grad!.unsqueeze(1)], 1);
+      optimizer.step();
+      const { A, G } = optimizer.inspect(path);
+      mustBeClose(G!.matmul(D).matmul(A!), D.mul(D.square().sum()), within(1e-10));
+    }
+  });
+
+  law(t, 'a class that has taken the name of a layer and has none of its members is an error that names it', () => {
+    class Fake extends Module {
+      static readonly builtIn = 'Linear';
+      scale = new Parameter(ones([1]));
+      override forward(x: Tensor): Tensor {
+        return x;
+      }
+    }
+    assert.throws(
+      () => new KFAC(new Fake()),
+      /^TypeError: Linear: expected a layer with weight, bias, got Fake without weight; /,
+    );
   });
   t.end();
 });

@@ -1,7 +1,7 @@
 // The ways a gradient takes into the eigenbasis are one optimizer, and what they need in memory.
 
 import assert from 'node:assert/strict';
-import { Generator, getBackend, noGrad, ones, type Tensor, WasmBackend, zeros } from '@otimes/core';
+import { Generator, getBackend, noGrad, type Tensor, WasmBackend, zeros } from '@otimes/core';
 import { Linear, Sequential } from '@otimes/nn';
 import { clipGradNorm, KFAC, type Route, STEVE } from '@otimes/optim';
 import fc from 'fast-check';
@@ -132,14 +132,9 @@ t.test('one optimizer, whichever way the gradient takes', t => {
     );
   });
 
-  law(t, 'describe() tells the route from the first step on; identity sides and other classes take gradients', () => {
-    class Doubled extends Linear {
-      override forward(x: Tensor): Tensor {
-        return super.forward(x).mul(2);
-      }
-    }
+  law(t, 'describe() tells the route from the first step on; identity sides take gradients', () => {
     const o = { dtype: 'float64', rng: new Generator(1) } as const;
-    const model = new Sequential(new Linear(6, 6, o), new Doubled(6, 4, o), new Linear(4, 3, o));
+    const model = new Sequential(new Linear(6, 6, o), new Linear(6, 4, o), new Linear(4, 3, o));
     const optimizer = new STEVE(model, { route: 'resident', maxFactorDim: 6 });
     const routes = () => optimizer.describe().map(({ route }) => route);
     assert.deepEqual(routes(), ['gradient', 'gradient', 'gradient']);
@@ -150,11 +145,6 @@ t.test('one optimizer, whichever way the gradient takes', t => {
       optimizer.step();
     }
     assert.deepEqual(routes(), ['gradient', 'gradient', 'resident']);
-    // What the class of its own computes is what runs.
-    mustBeClose(
-      model.layers[1]!.call(ones([1, 6], { dtype: o.dtype })),
-      noGrad(() => model.layers[1]!.forward(ones([1, 6], { dtype: o.dtype }))),
-    );
   });
   t.end();
 });

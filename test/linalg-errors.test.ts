@@ -4,6 +4,7 @@ import {
   cholesky,
   cholSolve,
   eigh,
+  eighInBackground,
   eighJacobi,
   inverse,
   kron,
@@ -14,6 +15,7 @@ import {
   solve,
   solveTriangular,
   unvec,
+  vec,
 } from '@otimes/linalg';
 import ndarray, { type NdArray } from 'ndarray';
 import { onEach } from './helpers/linalg.ts';
@@ -94,3 +96,39 @@ onEach('errors say which operation, what it expects and what came', async t => {
     'semidefinite is not enough',
   );
 });
+
+onEach(
+  'an ndarray that reaches beyond its data is refused by every function, and one without elements is not',
+  async t => {
+    const data = new Float64Array(8).fill(1);
+    // The package rounds an offset that it is given.
+    const square = (offset: number, stride: number[] = [2, 1]) =>
+      Object.assign(ndarray(data, [2, 2], stride), { offset });
+    const beyond = [square(5), square(-1), square(Number.NaN), square(0.5), square(0, [0.5, 1]), square(0, [-2, 1])];
+    const good = f64Square();
+    const calls: [string, (a: NdArray) => unknown][] = [
+      ...[eigh, eighJacobi, cholesky, inverse, qr, vec].map((f): [string, (a: NdArray) => unknown] => [f.name, f]),
+      ['eighInBackground', a => eighInBackground(a)],
+      ['eighInBackground', a => eighInBackground(good, { from: a })],
+      ...[matmul, kron, solve, cholSolve, solveTriangular].flatMap((f): [string, (a: NdArray) => unknown][] => [
+        [f.name, a => f(a, good)],
+        [f.name, a => f(good, a)],
+      ]),
+      ['kronMatvec', a => kronMatvec(good, a, ndarray(data, [4]))],
+      ['unvec', a => unvec(a, 2, 2)],
+    ];
+    for (const [name, call] of calls)
+      for (const a of beyond)
+        t.throws(() => call(a), { message: new RegExp(`^${name}: expected an ndarray within the 8 `) });
+    t.throws(
+      () => eigh(ndarray(new Float64Array(3), [2, 2])),
+      new Error(
+        'eigh: expected an ndarray within the 3 elements of its data: float64[2,2] with strides [2,1] and offset 0',
+      ),
+    );
+    t.strictSame(matmul(square(7, [-2, -1]).hi(2, 2), good).shape, [2, 2], 'to the first and the last element');
+    t.strictSame(matmul(ndarray(new Float64Array(0), [0, 2]), good).shape, [0, 2]);
+  },
+);
+
+const f64Square = () => build(2, 2, (i, j) => (i === j ? 2 : 1));

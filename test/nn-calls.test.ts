@@ -277,3 +277,18 @@ law(t, 'isLayer says what instanceof says, of subclasses and unlike them of laye
   const copy = new (class extends theirs {})() as Module;
   assert.ok(isLayer(copy, 'Conv2d') && !(copy instanceof Conv2d));
 });
+
+law(t, 'isLayer takes the name of a layer and a module; anything else is an error', () => {
+  const asked = isLayer as (...args: unknown[]) => boolean;
+  for (const [name, hint] of [
+    ['linear', "; did you mean 'Linear'\\?"],
+    ['Module', ''],
+    ['toString', ''],
+  ])
+    assert.throws(() => asked(new Linear(1, 1), name), {
+      name: 'RangeError',
+      message: new RegExp(`^isLayer: expected the name to be the name of a layer's class, .*got '${name}'${hint}$`),
+    });
+  for (const module of [null, undefined, 3, 'Linear'])
+    assert.throws(() => asked(module, 'Linear'), /^TypeError: isLayer: expected the module to be a module, got /);
+});

@@ -101,6 +101,17 @@ law(t, 'an empty batch and no channels give empty planes and zeros', () => {
   exact(layer.weight.grad!, zeros(layer.weight.shape));
 });
 
+law(t, 'unfold and patchGram of a layer have its window: another one is an error', () => {
+  const layer = new Conv2d(1, 1, 2);
+  const images = x(1, 1, 3, 3);
+  const unfolds = layer.unfold.bind(layer) as (...given: unknown[]) => Tensor;
+  const grams = layer.patchGram.bind(layer) as (...given: unknown[]) => Tensor;
+  const message = /: takes no argument, got \{ padding \}; .* stride, padding and dilation are those of the layer$/;
+  assert.throws(() => unfolds(images, { padding: 3 }), { name: 'TypeError', message });
+  assert.throws(() => grams(images, {}, { padding: 3 }), { name: 'TypeError', message });
+  assert.throws(() => grams(images, { padding: 3 }), /^TypeError: patchGram: there is no option 'padding'/);
+});
+
 // --- pooling ---
 
 law(t, 'pooling over the whole plane = the extremum and the mean of the plane', () => {

@@ -157,6 +157,11 @@ export function anInstance(of: abstract new (...args: never[]) => object, expect
   return { expected, is: v => v instanceof of, ...(hint && { hint }) };
 }
 
+/** Throws unless no argument was given. */
+export function checkNone(name: string, given: readonly unknown[], hint: string): void {
+  if (given.length > 0) throw new TypeError(`${name}: takes no argument, got ${received(given[0])}; ${hint}`);
+}
+
 /** Throws a RangeError with the name of an option unless low ≤ value < high. */
 export function checkRange(name: string, option: string, value: number, low: number, high: number): void {
   if (!(typeof value === 'number' && value >= low && value < high))

@@ -7,7 +7,7 @@ import { allocateArray, type DType, dtypeOfArray, type TypedArray, toElement } f
 import { ShapeError } from './errors.ts';
 import { Tensor } from './methods.ts';
 import { converted, dtypeOfNumbers, fromNested, type NestedArrays, type NumberArray } from './nested.ts';
-import { checkShape, contiguousStrides, type Shape, sameShape, sizeOf } from './shape.ts';
+import { checkShape, contiguousStrides, isWithin, type Shape, sameShape, sizeOf } from './shape.ts';
 import { allocate, Storage, storageOf } from './storage.ts';
 import type { Nested } from './tensor.ts';
 
@@ -107,6 +107,7 @@ export function eye(n: number, o: TensorOptions = {}): Tensor {
  * memory. One over another typed array is copied and has the dtype of that array, one over anything else float64.
  *
  * @throws DTypeError where int32 cannot hold a value
+ * @throws ShapeError where an ndarray reaches beyond its data, or has an offset or strides that are no integers
  */
 export function tensor(data: TensorData, o: TensorOptions & { shape?: Shape } = {}): Tensor {
   checkOptions('tensor', o, { ...TENSOR, shape: aShape });
@@ -131,6 +132,11 @@ function isNdarray(data: TensorData): data is ndarray.NdArray {
 }
 
 function fromNdarray(a: ndarray.NdArray, o: TensorOptions & { shape?: Shape }): Tensor {
+  if (!isWithin({ shape: a.shape, strides: a.stride, offset: a.offset }, a.data.length))
+    throw new ShapeError(
+      `tensor: expected an ndarray within the ${a.data.length} elements of its data, got shape [${a.shape}], ` +
+        `strides [${a.stride}], offset ${a.offset}`,
+    );
   if (o.shape !== undefined && !sameShape(o.shape, a.shape))
     throw new ShapeError(
       `tensor: the ndarray has shape [${a.shape.join(',')}], the options say [${o.shape.join(',')}]`,

@@ -31,7 +31,10 @@ export interface Device {
   readonly device: string;
   /** True if kernels also take ordinary arrays as the memory of a storage: ndarrays then come in without a copy. */
   readonly onHost: boolean;
-  /** The dtypes that its elements can have; all by default. A tensor of another one is refused when it is made. */
+  /**
+   * The dtypes that its elements can have; all by default. A tensor of another one is refused when it is made. float32, int32 and
+   * bool must be among them: positions are int32, conditions bool.
+   */
   readonly dtypes?: readonly DType[];
 
   /** Memory for `size` elements, with any content. */

@@ -14,6 +14,7 @@ export {
   aString,
   axes,
   checkArgument,
+  checkNone,
   checkOptions,
   checkRange,
   dropPromise,

@@ -4,6 +4,7 @@
  */
 
 import { backward } from './autograd.ts';
+import { checkNone } from './check.ts';
 import type { DType } from './dtype.ts';
 import { ElementwiseMethods } from './methods-elementwise.ts';
 import { cast } from './ops/cast.ts';
@@ -199,7 +200,8 @@ class Methods extends ElementwiseMethods {
   }
 
   /** A copy on 'cpu', outside of the graph, from every device. Rejects as `data` does. */
-  cpu(): Promise<Tensor> {
+  async cpu(...none: []): Promise<Tensor> {
+    checkNone('cpu', none, "to('…') moves to other devices");
     return toCpu(this);
   }
 

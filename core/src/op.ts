@@ -5,7 +5,7 @@ import { aDType, aFunction, aString, checkArgument, type Kind, received } from '
 import { type DType, isFloat } from './dtype.ts';
 import { DTypeError, describe, ShapeError } from './errors.ts';
 import { type Differentiable, isRecording, Node } from './graph.ts';
-import { checkShape, contiguousStrides, type Layout, type Shape, sizeOf } from './shape.ts';
+import { checkShape, contiguousStrides, isWithin, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
 import { aTensor, someTensors, type Tensor } from './tensor.ts';
 
@@ -112,21 +112,6 @@ function checked<A>(spec: Parameters<typeof defineOp<A>>[0]): Parameters<typeof 
 
 const aRule: Kind = { ...aFunction, expected: 'a function, or notDifferentiable' };
 const aResultType: Kind = { expected: '{ shape, dtype }', is: v => typeof v === 'object' && v !== null };
-
-/** Whether a view reads only elements that there are. */
-function isWithin(layout: Layout, size: number): boolean {
-  if (!Array.isArray(layout?.shape) || !Array.isArray(layout.strides)) return false;
-  const { shape, strides, offset } = layout;
-  if (shape.length !== strides.length || ![offset, ...shape, ...strides].every(Number.isInteger)) return false;
-  if (shape.some(length => length < 0)) return false;
-  if (sizeOf(shape) === 0) return true;
-  let [first, last] = [offset, offset];
-  shape.forEach((length, i) => {
-    if (strides[i]! < 0) first += (length - 1) * strides[i]!;
-    else last += (length - 1) * strides[i]!;
-  });
-  return first >= 0 && last < size;
-}
 
 function devicesDiffer(op: string, x: readonly Tensor[]): DTypeError {
   const all = x.map(t => `${describe(t)} on ${t.device}`).join(' and ');

@@ -113,3 +113,18 @@ export function reducedShape(shape: Shape, axes: readonly number[], keepdim: boo
     ? shape.map((length, i) => (axes.includes(i) ? 1 : length))
     : shape.filter((_, i) => !axes.includes(i));
 }
+
+/** Whether a layout of integers reads only elements that there are, of the `size` in memory. */
+export function isWithin(layout: Layout, size: number): boolean {
+  if (!Array.isArray(layout?.shape) || !Array.isArray(layout.strides)) return false;
+  const { shape, strides, offset } = layout;
+  if (shape.length !== strides.length || ![offset, ...shape, ...strides].every(Number.isInteger)) return false;
+  if (shape.some(length => length < 0)) return false;
+  if (sizeOf(shape) === 0) return true;
+  let [first, last] = [offset, offset];
+  shape.forEach((length, i) => {
+    if (strides[i]! < 0) first += (length - 1) * strides[i]!;
+    else last += (length - 1) * strides[i]!;
+  });
+  return first >= 0 && last < size;
+}

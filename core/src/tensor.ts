@@ -2,7 +2,17 @@
 
 import { NdView } from '@otimes/linalg';
 import type { NdArray } from 'ndarray';
-import { aBoolean, aFunction, anInstance, checkArgument, checkOptions, inspect, type Kind, received } from './check.ts';
+import {
+  aBoolean,
+  aFunction,
+  anInstance,
+  checkArgument,
+  checkNone,
+  checkOptions,
+  inspect,
+  type Kind,
+  received,
+} from './check.ts';
 import { type DType, isFloat, type TypedArray } from './dtype.ts';
 import { DTypeError, describe, GraphError, readError, ShapeError } from './errors.ts';
 import type { Node } from './graph.ts';
@@ -21,6 +31,9 @@ export interface Handle {
 }
 
 const UNSEEN = 'by zeroGrad() or grad = null, as a gradient that nobody had asked for';
+
+/** What a read that was given an argument is told. */
+const WHOLE = 'it reads the whole tensor; select, narrow and slice take parts';
 
 /** Called with the complete gradient of a tensor; a tensor it returns takes the gradient's place. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing, and `undefined` would make them say so
@@ -200,19 +213,22 @@ export class TensorBase implements Layout {
    * As `dataSync`, on every device. Rejects with the error of a check that failed on a device that is read with await; what is
    * trained there is then as it was before the step that failed.
    */
-  async data(): Promise<TypedArray> {
+  async data(...none: []): Promise<TypedArray> {
+    checkNone('data', none, WHOLE);
     const { backend } = this.storage;
     return backend.readAsync === undefined ? backend.read(this) : backend.readAsync(this);
   }
 
   /** As `item`, on every device. */
-  async number(): Promise<number> {
+  async number(...none: []): Promise<number> {
+    checkNone('number', none, WHOLE);
     checkSingle('number', this);
     return (await this.data())[0]!;
   }
 
   /** As `toArray`, on every device. */
-  async array(): Promise<Nested> {
+  async array(...none: []): Promise<Nested> {
+    checkNone('array', none, WHOLE);
     return nested(this, await this.data());
   }
 

@@ -20,7 +20,7 @@ export type PrecisionOptions = {
 };
 
 /**
- * Checks the arguments of a public function: throws unless `arrays` are ndarrays, and `o` a plain object of options in `known`, each
+ * Checks the arguments of a public function: throws unless `arrays` are ndarrays within their data, and `o` a plain object of options in `known`, each
  * one of the values listed there (null: any).
  */
 export function expectArguments(
@@ -31,6 +31,7 @@ export function expectArguments(
 ): void {
   arrays.forEach((a: unknown, i) => {
     if (!isNdArray(a)) fail(operation, `expected argument ${i} to be an ndarray`, show(a));
+    expectWithin(operation, a as AnyNdArray);
   });
   const names = Object.keys(known);
   const prototype = o === null ? undefined : Object.getPrototypeOf(o);
@@ -49,6 +50,22 @@ export const PRECISION = { precision: ['float32', 'float64'] };
 
 const isNdArray = (a: unknown): boolean =>
   typeof a === 'object' && a !== null && 'data' in a && 'stride' in a && 'offset' in a && 'dtype' in a && 'shape' in a;
+
+/** Throws where an ndarray reads elements that its data do not have. */
+function expectWithin(operation: string, a: AnyNdArray): void {
+  const { data, shape, stride, offset } = a;
+  let fits = Number.isInteger(offset) && shape.length === stride.length;
+  let [first, last] = [offset, offset];
+  for (let i = 0; i < shape.length; i++) {
+    const [length, step] = [shape[i]!, stride[i]!];
+    fits &&= Number.isInteger(length) && length >= 0 && Number.isInteger(step);
+    if (step < 0) first += (length - 1) * step;
+    else last += (length - 1) * step;
+  }
+  if (fits && (shape.includes(0) || (first >= 0 && last < data.length))) return;
+  const came = `${describe(a)} with strides [${stride}] and offset ${offset}`;
+  fail(operation, `expected an ndarray within the ${data.length} elements of its data`, came);
+}
 
 function show(value: unknown): string {
   if (typeof value === 'object' && value !== null)

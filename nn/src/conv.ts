@@ -11,7 +11,7 @@ import {
   type Tensor,
   unfold,
 } from '@otimes/core';
-import { aBoolean, aFunction, aTensor, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
+import { aBoolean, aFunction, aTensor, checkArgument, checkNone, checkOptions, type Kind } from '@otimes/core/extend';
 import { checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
 import { conv2d } from './functional.ts';
 import { type InitOptions, kaimingUniform, uniform } from './init.ts';
@@ -32,6 +32,9 @@ export type Conv2dOptions = Placement & {
   /** Makes the initial weight; default uniform in ±1/√fan-in, as in PyTorch. The bias is always drawn like that. */
   init?: (shape: Shape, o: InitOptions) => Tensor;
 };
+
+/** What methods that were given one argument too many are told. */
+const LAYERS_WINDOW = 'behind these there is none, as stride, padding and dilation are those of the layer';
 
 /** A number, or one for rows and one for columns; `pairOf` checks the numbers. */
 export const aPair: Kind = {
@@ -93,12 +96,14 @@ export class Conv2d extends Module {
    * The patches that the kernel sees, one a row: x [N, C, H, W] → [N, Ho·Wo, C·kh·kw]; see `unfold` in core. C is cIn, or that
    * of some groups.
    */
-  unfold(x: Tensor): Tensor {
+  unfold(x: Tensor, ...none: []): Tensor {
+    checkNone('Conv2d.unfold', none, LAYERS_WINDOW);
     return unfold(x, this.kernel, this.#window());
   }
 
   /** Σ p pᵀ over those patches, [C·kh·kw, C·kh·kw], and with `ones` (default false) with a 1 behind each; see `patchGram` in core. */
-  patchGram(x: Tensor, o: { ones?: boolean } = {}): Tensor {
+  patchGram(x: Tensor, o: { ones?: boolean } = {}, ...none: []): Tensor {
+    checkNone('Conv2d.patchGram', none, LAYERS_WINDOW);
     return patchGram(x, this.kernel, this.#window(), o);
   }
 

@@ -164,8 +164,3 @@ export function checkHeld(name: string, where: string, p: Tensor): void {
       `${name}: ${isGone ? '' : 'the gradient of '}${where}, ${describe(p)}, was released; no parameter was changed`,
     );
 }
-
-/** Throws unless no argument was given. */
-export function checkNone(name: string, given: readonly unknown[], hint: string): void {
-  if (given.length > 0) throw new TypeError(`${name}: takes no argument, got ${received(given[0])}; ${hint}`);
-}

@@ -21,6 +21,7 @@ export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
 export { KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
+export type { Overrides } from './kronecker/overrides.ts';
 export { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 export type { BlockReport, Phase, Report } from './kronecker/report.ts';
 export type { Kind, Proposal, Rule, StepInfo } from './kronecker/rule.ts';

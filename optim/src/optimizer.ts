@@ -5,6 +5,7 @@ import {
   aFunction,
   borrowGrad,
   checkArgument,
+  checkNone,
   checkOptions,
   checkTrained,
   dropPromise,
@@ -14,17 +15,7 @@ import {
   onFailure,
   received,
 } from '@otimes/core/extend';
-import {
-  checkHeld,
-  checkLr,
-  checkNames,
-  checkNone,
-  checkParameters,
-  checkSlots,
-  checkTensor,
-  kindsOf,
-  listOf,
-} from './check.ts';
+import { checkHeld, checkLr, checkNames, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
 import { StateReader, scalar } from './state-dict.ts';
 import { copied, noteSnapshot, noteTrained, type Snapshot } from './trained.ts';
 

@@ -98,7 +98,7 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
 
 /**
  * Mean 0 and variance 1 over the last axes, which have the shape of `weight`, then · weight + bias (Ba et al. 2016).
- * `eps` is added to the variance.
+ * `eps` is added to the variance. On a device without float64 the variance is infinite where |x − mean| > 1.8e19, and y is `bias`.
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null = null, eps = 1e-5): Tensor {
   checkTensors('layerNorm', x, weight);
@@ -111,7 +111,8 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null = null,
 }
 
 /**
- * Mean 0 and variance 1 in each channel over batch and positions, then · weight + bias (Ioffe & Szegedy 2015).
+ * Mean 0 and variance 1 in each channel over batch and positions, then · weight + bias (Ioffe & Szegedy 2015). Large numbers
+ * as in `layerNorm`.
  *
  * @param x [N, C, …]
  * @param weight [C], as is `bias`
@@ -155,7 +156,7 @@ export function batchNormEval(
 
 /**
  * Mean 0 and variance 1 over the positions and the channels of each group, then · weight + bias for each channel (Wu & He
- * 2018). x is [N, C, …], weight and bias are [C].
+ * 2018). x is [N, C, …], weight and bias are [C]. Large numbers as in `layerNorm`.
  */
 export function groupNorm(x: Tensor, groups: number, weight: Tensor, bias: Tensor | null = null, eps = 1e-5): Tensor {
   const channels = checkChannels('groupNorm', x, weight, bias);

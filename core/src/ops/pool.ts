@@ -46,7 +46,7 @@ const maxPoolIndex = defineOp<Pool>({
   backward: notDifferentiable,
 });
 
-/** The largest value in each window; NaN wins. The gradient goes to the first of equal ones, as in PyTorch. */
+/** The largest value in each window; NaN wins. The gradient goes to the first of equal ones and to the last NaN, as in PyTorch. */
 export function maxPool2d(x: Tensor, kernel: number | Pair, o: PoolOptions = {}): Tensor {
   checkOptions('maxPool2d', o, POOL);
   const pool = poolOf('maxPool2d', x, kernel, o);

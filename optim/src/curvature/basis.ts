@@ -9,6 +9,7 @@ import {
   checkFinite,
   checkTensors,
   dropPromise,
+  isPlainObject,
   type Kind,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
@@ -23,6 +24,12 @@ export const defaultEigensolver: Eigensolver = eigh;
 
 /** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0; and n_j = Σ_k U_kj² F_kk of the factor F. */
 export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor; readonly n: Tensor };
+
+const aDecomposition: Kind = {
+  expected: '{ U, s, n }, tensors of which U may be null; Kfe.of makes a basis of factors',
+  is: v =>
+    isPlainObject(v) && (v.U === null || v.U instanceof Tensor) && v.s instanceof Tensor && v.n instanceof Tensor,
+};
 
 /** Sizes of both sides. */
 export const twoSizes: Kind = {
@@ -54,6 +61,8 @@ export class Kfe {
   #alive: { tolerance: number; mask: Tensor | null } | null = null;
 
   constructor(A: Decomposition, G: Decomposition) {
+    checkArgument('Kfe', 'A', A, aDecomposition);
+    checkArgument('Kfe', 'G', G, aDecomposition);
     this.UA = A.U;
     this.UG = G.U;
     this.sA = A.s;

@@ -5,6 +5,7 @@ import {
   aCount,
   aString,
   checkArgument,
+  checkNone,
   checkOptions,
   inspect,
   nameOf,
@@ -12,7 +13,6 @@ import {
   readsLater,
 } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import { checkNone } from '../check.ts';
 import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from './alike.ts';
 import { checkFactor, diagonal } from './basis.ts';
 import { checkClaims } from './claims.ts';

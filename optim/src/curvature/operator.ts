@@ -14,6 +14,7 @@ import {
   anInstance,
   aTensor,
   checkArgument,
+  checkNone,
   checkOptions,
   checkRange,
   checkTensors,
@@ -21,7 +22,6 @@ import {
   readsLater,
 } from '@otimes/core/extend';
 import { NotPositiveDefiniteError } from '@otimes/linalg';
-import { checkNone } from '../check.ts';
 import { defaultEigensolver, type Eigensolver, Kfe, outer } from './basis.ts';
 import { decomposed } from './decompose/here.ts';
 import {
@@ -62,7 +62,11 @@ import { inOwnScope } from './own-scope.ts';
 const NAME = 'KroneckerOperator';
 const KEY = Symbol(NAME);
 const FROM_BASIS = { eigenvalues: aTensor };
-const aBasis = anInstance(Kfe, 'a Kfe');
+const aBasis = anInstance(Kfe, 'a Kfe', v =>
+  typeof v === 'object' && v !== null && 'UA' in v && 'sA' in v
+    ? 'that is one of another copy of @otimes/optim: the program has two'
+    : '',
+);
 
 /**
  * A ⊗ G of one layer, positive semidefinite. X may have any batch axes before [dOut, dIn] and any dtype, and results have the wider

@@ -5,9 +5,9 @@
  */
 
 import type { Handle, StateDict } from '@otimes/core';
-import { aBoolean, aCount, checkArgument, checkRange, checkTrained, nameOf } from '@otimes/core/extend';
+import { aBoolean, aCount, checkArgument, checkNone, checkRange, checkTrained, nameOf } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import { checkLr, checkNone } from '../check.ts';
+import { checkLr } from '../check.ts';
 import { type Descriptions, describeClaims, layerRows } from '../curvature/claims.ts';
 import { checkModel } from '../curvature/model.ts';
 import { substituteForwards } from '../curvature/routes/substitute.ts';

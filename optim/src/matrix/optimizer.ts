@@ -11,6 +11,7 @@ import {
   aNumber,
   checkArgument,
   checkFinite,
+  checkNone,
   checkOptions,
   checkRange,
   checkTrained,
@@ -22,7 +23,7 @@ import {
   versionOf,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { aRate, checkHeld, checkKnown, checkLr, checkMembers, checkNames, checkNone } from '../check.ts';
+import { aRate, checkHeld, checkKnown, checkLr, checkMembers, checkNames } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';

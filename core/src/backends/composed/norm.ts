@@ -12,7 +12,7 @@ import { type Scratch, within } from './scratch.ts';
 export class NormKernels {
   /**
    * out ← x̂ · weight + bias; fills `mean` and `variance` (Σ (x − mean)² / n), which are contiguous and float64, or float32 on
-   * a device without float64.
+   * a device without float64. There a variance ends at 3.4e38: with some |x − mean| > 1.8e19 it is infinite, and x̂ is 0.
    */
   normalize(
     this: Backend,

@@ -9,7 +9,7 @@ import { type Taps, tapsOf } from './tables.ts';
 
 /** Pooling of images x [N, C, H, W] to [N, C, Ho, Wo]. Every window holds a pixel; its dilation is 1. */
 export class PoolKernels {
-  /** out (int32) ← row-major position in the plane of the first maximum of each window; NaN counts as the maximum. */
+  /** out (int32) ← row-major position in the plane of the first maximum of each window, or of its last NaN, as in PyTorch. */
   maxPoolIndex(this: Backend, x: Operand, out: Operand, window: Window): void {
     if (sizeOf(out.shape) === 0) return;
     const over = windowsOver(this, x, window);
@@ -17,14 +17,14 @@ export class PoolKernels {
     within(this, scratch => {
       // A tap in the padding is the window's first pixel once more, so the largest is a pixel of the window.
       const best = scratch.empty('int32', [planes, positions]);
-      this.argReduce('argmax', seen(scratch, x, over), 2, best);
-      const one = [planes, positions, 1];
-      this.gather(
-        withLayout(index, [planes, positions, taps], [0, taps, 1]),
-        2,
-        withLayout(best, one),
-        withLayout(out, one),
-      );
+      const [pixels, one] = [seen(scratch, x, over), [planes, positions, 1]];
+      this.argReduce('argmax', pixels, 2, best);
+      const places = withLayout(index, [planes, positions, taps], [0, taps, 1]);
+      const largest = scratch.gather(places, 2, withLayout(best, one));
+      const nan = scratch.empty('bool', pixels.shape);
+      this.unary('isNaN', pixels, nan);
+      const last = scratch.reduce('max', scratch.where(nan, places, -1), [2]);
+      this.where(scratch.binary('ge', last, 0), last, largest, withLayout(out, one));
     });
   }
 

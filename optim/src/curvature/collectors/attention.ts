@@ -5,17 +5,22 @@
  * factors then take expand's G for that block, and `describe()` says so (docs/math.md, decision 6).
  */
 
-import { isLayer } from '@otimes/nn';
 import type { Collector } from '../collector.ts';
+import { computesAs, isOurs } from './claim.ts';
 import { linearBlocks } from './linear.ts';
 
-/** Claims every MultiHeadAttention; `sharing` defaults to 'reduce'. */
+/**
+ * Claims every MultiHeadAttention; `sharing` defaults to 'reduce'. Whatever a class that extends it does in `forward`, each projection
+ * is a Linear that sees its own input; one that has a `forward` of its own has no block.
+ */
 export const attentionCollector: Collector = {
   name: 'attention',
   collect(module, path, { sharing = 'reduce' }) {
-    if (!isLayer(module, 'MultiHeadAttention')) return null;
-    return (['q', 'k', 'v', 'o'] as const).flatMap(name =>
-      linearBlocks(module[name], { collector: 'attention', path: path === '' ? name : `${path}.${name}`, sharing }),
-    );
+    if (!isOurs(module, 'MultiHeadAttention')) return null;
+    return (['q', 'k', 'v', 'o'] as const)
+      .filter(name => computesAs(module[name], 'Linear'))
+      .flatMap(name =>
+        linearBlocks(module[name], { collector: 'attention', path: path === '' ? name : `${path}.${name}`, sharing }),
+      );
   },
 };

@@ -5,19 +5,21 @@
  */
 
 import { scope, type Tensor } from '@otimes/core';
-import { type Conv2d, isLayer } from '@otimes/nn';
+import type { Conv2d } from '@otimes/nn';
 import type { Canonical } from '../block.ts';
 import type { Collector } from '../collector.ts';
+import { computesAs } from './claim.ts';
 import { WeightBlock } from './weight.ts';
 
 /**
  * Claims every Conv2d whose weight requires a gradient; `sharing` defaults to 'expand'. Groups are independent
- * convolutions, so each is a block of its own: `PATH.groups.0`, `PATH.groups.1`, …
+ * convolutions, so each is a block of its own: `PATH.groups.0`, `PATH.groups.1`, … A class that extends Conv2d and has a `forward`
+ * of its own is not claimed.
  */
 export const conv2dCollector: Collector = {
   name: 'conv2d',
   collect(module, path, { sharing = 'expand' }) {
-    if (!isLayer(module, 'Conv2d')) return null;
+    if (!computesAs(module, 'Conv2d')) return null;
     const { weight, groups } = module;
     if (!weight.requiresGrad) return [];
     if (groups === 1) return [new Conv2dBlock(module, { collector: 'conv2d', path, sharing })];

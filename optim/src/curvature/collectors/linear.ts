@@ -1,16 +1,20 @@
 /** The collector of `Linear`: rows of the input are `a`, rows of the output gradient are `g`; further axes share. */
 
 import type { Tensor } from '@otimes/core';
-import { isLayer, Linear } from '@otimes/nn';
+import { Linear } from '@otimes/nn';
 import type { AffineLayer, Canonical } from '../block.ts';
 import type { Collector } from '../collector.ts';
+import { computesAs } from './claim.ts';
 import { WeightBlock, type WeightBlockOptions } from './weight.ts';
 
-/** Claims every Linear whose weight requires a gradient; `sharing` defaults to 'expand'. */
+/**
+ * Claims every Linear whose weight requires a gradient; `sharing` defaults to 'expand'. A class that extends Linear and has a `forward`
+ * of its own is not claimed.
+ */
 export const linearCollector: Collector = {
   name: 'linear',
   collect(module, path, { sharing = 'expand' }) {
-    if (!isLayer(module, 'Linear')) return null;
+    if (!computesAs(module, 'Linear')) return null;
     return linearBlocks(module, { collector: 'linear', path, sharing });
   },
 };
@@ -26,7 +30,7 @@ class LinearBlock extends WeightBlock<Linear> {
   constructor(module: Linear, o: WeightBlockOptions) {
     super(module, o);
     const { weight, bias } = module;
-    // A class of its own may compute something else, a frozen bias is no part of the block, and one frame has one dtype.
+    // Another copy of the package may compute in another way, a frozen bias is no part of the block, and one frame has one dtype.
     const fits = bias === null || (bias.requiresGrad && bias.dtype === weight.dtype);
     const plain = module.forward === Linear.prototype.forward && fits;
     this.layer = plain ? { module, weight, bias } : undefined;
