@@ -15,6 +15,7 @@ const ALLOWED = {
   core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
   nn: ['@otimes/core', '@otimes/core/extend'],
   data: ['@otimes/core', '@otimes/core/extend'],
+  gpu: ['@otimes/core', '@otimes/core/extend', '@otimes/kernels', 'gpu.js'],
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
 /**

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { openBlas } from '@otimes/kernels';
 import type { Test } from 'tap';
+import { openGpu } from './gpu.ts';
 
 const onPath = (...names: string[]) =>
   (process.env.PATH ?? '')
@@ -39,6 +40,7 @@ const NEEDS = {
     if (missing.length === 0) return null;
     return `no ${missing.join(', no ')}: apt-get install libopenblas0 libopenblas64-0`;
   },
+  gpu: openGpu,
   bundlers: async () => (existsSync(BUNDLERS) ? null : 'no bundlers: npm ci --prefix test/bundlers'),
 };
 

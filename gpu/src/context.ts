@@ -1,0 +1,51 @@
+/** What the functions of this package work with: the queue, the memory, and the kernels that were made so far. */
+
+import type { DType, Operand, Storage } from '@otimes/core';
+import type { Commands, Kernel, Memory } from './commands.ts';
+import type { ElementwiseCompiler } from './compiler.ts';
+import { contiguousStrides, sizeOf } from './layouts.ts';
+import { GpuRegion, type Pool } from './pool.ts';
+
+export type Context = {
+  readonly device: string;
+  readonly commands: Commands;
+  readonly pool: Pool;
+  readonly compiler: ElementwiseCompiler;
+  readonly kernels: Map<string, Kernel>;
+};
+
+export function regionOf(c: Context, size: number, idle = false): GpuRegion {
+  return new GpuRegion(c.pool, c.pool.allocate(4 * size, idle), size, c.device);
+}
+
+export function memoryOf(x: Operand): Memory {
+  const { memory } = x.storage;
+  if (!(memory instanceof GpuRegion)) throw new Error('gpu: expected memory of this device');
+  return memory.memory;
+}
+
+/** A kernel by its name, made at its first use. */
+export function kernelOf(c: Context, name: string, make: () => { code: string; types: string }): Kernel {
+  let kernel = c.kernels.get(name);
+  if (kernel === undefined) {
+    const { code, types } = make();
+    kernel = c.commands.kernel(code, types);
+    c.kernels.set(name, kernel);
+  }
+  return kernel;
+}
+
+/** Memory of the pool as an operand without gaps. It goes back when nothing holds it, as all memory does. */
+export function temporary(c: Context, dtype: DType, shape: readonly number[]): Operand {
+  const memory = regionOf(c, sizeOf(shape));
+  return { storage: { memory } as unknown as Storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+}
+
+/** The members of an operand, which may be a tensor, whose getters a spread would lose; with others in their place. */
+export const operand = (x: Operand, other: Partial<Operand> = {}): Operand => ({
+  storage: other.storage ?? x.storage,
+  dtype: other.dtype ?? x.dtype,
+  shape: other.shape ?? x.shape,
+  strides: other.strides ?? x.strides,
+  offset: other.offset ?? x.offset,
+});

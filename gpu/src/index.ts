@@ -1,0 +1,42 @@
+/** @otimes/gpu: the device 'gpu', by WebGPU in browsers and in Node. */
+
+import { registerBackend } from '@otimes/core';
+import { checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { type AdapterOptions, type GpuInfo, openDevice } from './adapter.ts';
+import { GpuBackend } from './backend.ts';
+
+export type { AdapterOptions, GpuInfo } from './adapter.ts';
+export { GpuBackend } from './backend.ts';
+
+export type GpuOptions = AdapterOptions & {
+  /** Bytes that all tensors on the GPU may take together; default 16e9. Beyond it, an OutOfMemoryError. */
+  readonly memoryLimit?: number;
+};
+
+const OPTIONS: OptionKinds<GpuOptions> = {
+  powerPreference: oneOf('high-performance', 'low-power'),
+  adapter: { expected: 'a GPUAdapter', is: v => typeof (v as GPUAdapter | null)?.requestDevice === 'function' },
+  memoryLimit: { expected: 'bytes, a number above 0', is: v => typeof v === 'number' && v > 0 },
+};
+
+let current: GpuBackend | null = null;
+
+/**
+ * Opens the GPU and registers it as the device 'gpu'; called again, it opens a new one in its place, after a device was lost say.
+ * Throws an Error that says what is missing where there is no adapter. An adapter that computes on the CPU is opened as any
+ * other and says so by `isFallbackAdapter`.
+ *
+ *     await initGpu();
+ *     model.to('gpu');
+ */
+export async function initGpu(options: GpuOptions = {}): Promise<GpuInfo> {
+  checkOptions('initGpu', options, OPTIONS);
+  const { memoryLimit = 16e9, ...adapter } = options;
+  const { device, info } = await openDevice(adapter);
+  current = new GpuBackend(device, info, { memoryLimit });
+  registerBackend(current);
+  return info;
+}
+
+/** The open GPU, or null before `initGpu`. */
+export const gpuBackend = (): GpuBackend | null => current;

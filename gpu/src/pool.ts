@@ -1,0 +1,127 @@
+/** Memory of the GPU: buffers by size class that live as long as they can be reached, by the rule of @otimes/kernels. */
+
+import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
+import { readError } from '@otimes/core/extend';
+import { Handle, Tracker } from '@otimes/kernels';
+import type { Commands, Memory } from './commands.ts';
+
+/**
+ * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
+ * tensors cannot share one. Sizes are rounded up to four classes for each power of two.
+ */
+function rounded(bytes: number): number {
+  const least = Math.max(bytes, 256);
+  const quarter = 2 ** (Math.floor(Math.log2(least)) - 2);
+  return Math.ceil(least / quarter) * quarter;
+}
+
+export type PoolStats = {
+  /** Bytes of all buffers, and of those in use. */
+  bytes: number;
+  live: number;
+  buffers: number;
+};
+
+export class Pool {
+  readonly stats: PoolStats = { buffers: 0, bytes: 0, live: 0 };
+  readonly #commands: Commands;
+  readonly #limit: number;
+  readonly #free = new Map<number, Memory[]>();
+  readonly #tracker = new Tracker<Memory>(memory => this.#take(memory), { budget: 256e6, count: 2000 });
+
+  /** @param limit bytes of all buffers together */
+  constructor(commands: Commands, limit: number) {
+    this.#commands = commands;
+    this.#limit = limit;
+  }
+
+  /**
+   * Memory with any content. What was given back a moment ago may still be in use by kernels that come before: the device runs
+   * them in order, so no fence is needed. Only writes from the host overtake them: they want memory that is `idle`.
+   */
+  allocate(bytes: number, idle = false): Handle<Memory> {
+    if (this.#tracker.due) this.#tracker.collect();
+    const size = rounded(bytes);
+    const memory = this.#reuse(size, idle) ?? this.#create(size, idle);
+    this.stats.live += size;
+    const handle = new Handle(memory, bytes);
+    this.#tracker.add(handle);
+    return handle;
+  }
+
+  #reuse(size: number, idle: boolean): Memory | undefined {
+    const free = this.#free.get(size);
+    if (free === undefined) return undefined;
+    const at = idle ? free.findIndex(({ batch }) => batch < this.#commands.batch) : free.length - 1;
+    return at < 0 ? undefined : free.splice(at, 1)[0];
+  }
+
+  #create(size: number, idle: boolean): Memory {
+    if (this.stats.bytes + size > this.#limit) {
+      this.#tracker.collect();
+      const found = this.#reuse(size, idle);
+      if (found !== undefined) return found;
+      this.#destroyIdle();
+    }
+    if (this.stats.bytes + size > this.#limit)
+      throw new OutOfMemoryError(
+        `allocate: ${size} bytes beside the ${this.stats.live} in use are more than the ${this.#limit} of this GPU's memoryLimit`,
+      );
+    const memory = this.#commands.create(size);
+    this.stats.buffers++;
+    this.stats.bytes += size;
+    return memory;
+  }
+
+  /** Gives back to the device what nobody uses. */
+  #destroyIdle(): void {
+    this.#commands.submit();
+    for (const memories of this.#free.values())
+      for (const memory of memories) {
+        this.stats.buffers--;
+        this.stats.bytes -= memory.bytes;
+        this.#commands.destroy(memory);
+      }
+    this.#free.clear();
+  }
+
+  release(handle: Handle<Memory>): void {
+    this.#tracker.release(handle);
+  }
+
+  #take(memory: Memory): void {
+    this.stats.live -= memory.bytes;
+    const free = this.#free.get(memory.bytes);
+    if (free === undefined) this.#free.set(memory.bytes, [memory]);
+    else free.push(memory);
+  }
+}
+
+/** The memory behind a storage on the GPU: a word of 4 bytes for each element. */
+export class GpuRegion implements Region {
+  readonly size: number;
+  readonly #pool: Pool;
+  readonly #handle: Handle<Memory>;
+  readonly #device: string;
+
+  constructor(pool: Pool, handle: Handle<Memory>, size: number, device: string) {
+    this.#pool = pool;
+    this.#handle = handle;
+    this.size = size;
+    this.#device = device;
+  }
+
+  get memory(): Memory {
+    const { resource } = this.#handle;
+    if (resource === null) throw new ReferenceError('memory: a tensor on the GPU was used after its release');
+    return resource;
+  }
+
+  get array(): TypedArray {
+    throw readError(this.#device);
+  }
+
+  release(): void {
+    this.#pool.release(this.#handle);
+  }
+}

@@ -1,0 +1,184 @@
+/** The device 'gpu': what it computes is what the reference computes, and what it refuses changes nothing. */
+
+import assert from 'node:assert/strict';
+import { Generator, ones, randint, randn, type Tensor, tensor, zeros } from '@otimes/core';
+import { gpuBackend, initGpu } from '@otimes/gpu';
+import {
+  BatchNorm2d,
+  Conv2d,
+  crossEntropy,
+  Flatten,
+  LayerNorm,
+  Linear,
+  MaxPool2d,
+  type Module,
+  ReLU,
+  Sequential,
+  TransformerBlock,
+} from '@otimes/nn';
+import {
+  Adam,
+  AdamW,
+  clipGradNorm,
+  EKFAC,
+  KFAC,
+  type KroneckerOptions,
+  Muon,
+  type Optimizer,
+  SGD,
+  STEVE,
+} from '@otimes/optim';
+import t from 'tap';
+import { testNeeding } from './helpers/requires.ts';
+
+const law = await testNeeding(t, 'gpu');
+const on = { device: 'gpu' };
+
+const nets: Record<string, { shape: number[]; make(rng: Generator): Module }> = {
+  MLP: {
+    shape: [32, 16],
+    make: rng => new Sequential(new Linear(16, 24, { rng }), new ReLU(), new Linear(24, 3, { rng })),
+  },
+  CNN: {
+    shape: [8, 2, 8, 8],
+    make: rng =>
+      new Sequential(
+        new Conv2d(2, 4, 3, { padding: 1, rng }),
+        new BatchNorm2d(4),
+        new ReLU(),
+        new MaxPool2d(2),
+        new Conv2d(4, 8, 3, { padding: 1, stride: 2, groups: 2, rng }),
+        new ReLU(),
+        new Flatten(),
+        new Linear(32, 3, { rng }),
+      ),
+  },
+  transformer: {
+    shape: [4, 6, 8],
+    make: rng =>
+      new Sequential(new TransformerBlock(8, 2, { rng }), new LayerNorm(8), new Flatten(), new Linear(48, 3, { rng })),
+  },
+};
+
+const small: KroneckerOptions = { lr: 0.01, refreshEvery: 3 };
+const damped = { ...small, damping: 0.1 };
+const optimizers: Record<string, (model: Module) => Optimizer> = {
+  'SGD with momentum': model => new SGD(model.parameters(), { lr: 0.05, momentum: 0.9 }),
+  Adam: model => new Adam(model.parameters(), { lr: 0.01 }),
+  AdamW: model => new AdamW(model.parameters(), { lr: 0.01 }),
+  Muon: model => new Muon(model),
+  KFAC: model => new KFAC(model, { ...damped, dampingSplit: 'pi', klClip: 1e-3 }),
+  EKFAC: model => new EKFAC(model, { ...damped, fisher: 'sampled', loss: 'crossEntropy' }),
+  STEVE: model => new STEVE(model, small),
+  'STEVE in the basis': model => new STEVE(model, { ...small, route: 'resident' }),
+  'STEVE of sums over positions': model =>
+    new STEVE(model, { ...small, sharing: 'reduce', fisher: 'ggn', loss: 'crossEntropy' }),
+};
+
+async function losses(net: string, make: (model: Module) => Optimizer, device: string): Promise<number[]> {
+  const rng = new Generator(3);
+  const model = nets[net]!.make(rng).to(device);
+  const optimizer = make(model);
+  const found: number[] = [];
+  for (let step = 0; step < 8; step++) {
+    const x = randn(nets[net]!.shape, { rng, device });
+    const y = randint(0, 3, [x.shape[0]!], { rng, device });
+    optimizer.zeroGrad();
+    const loss = crossEntropy(model.call(x) as Tensor, y);
+    loss.backward();
+    clipGradNorm(model.parameters(), 1);
+    await optimizer.step();
+    found.push(await loss.number());
+  }
+  return found;
+}
+
+for (const net of Object.keys(nets))
+  for (const [name, make] of Object.entries(optimizers))
+    law(`${net}: ${name} learns on the GPU what it learns on the CPU`, async () => {
+      const [expected, found] = [await losses(net, make, 'cpu'), await losses(net, make, 'gpu')];
+      for (const [i, loss] of found.entries())
+        assert.ok(Math.abs(loss - expected[i]!) < 1e-3, `loss ${i}: ${loss}, expected ${expected[i]}`);
+    });
+
+law('a step that is not read submits nothing but when its constants are used up', async () => {
+  const model = nets.MLP!.make(new Generator(0)).to('gpu');
+  const optimizer = new Adam(model.parameters());
+  const [x, y] = [ones([32, 16], on), zeros([32], { ...on, dtype: 'int32' })];
+  const step = () => {
+    optimizer.zeroGrad();
+    const loss = crossEntropy(model.call(x) as Tensor, y);
+    loss.backward();
+    optimizer.step();
+    return loss;
+  };
+  await step().number();
+  const before = gpuBackend()!.stats;
+  for (let i = 0; i < 5; i++) step();
+  const after = gpuBackend()!.stats;
+  assert.equal(after.submits, before.submits);
+  assert.ok(
+    (after.dispatches - before.dispatches) / 5 <= 24,
+    `${(after.dispatches - before.dispatches) / 5} dispatches`,
+  );
+  await step().number();
+});
+
+law('a label out of range rejects the next read, and leaves parameters and moments as they were', async () => {
+  const model = nets.MLP!.make(new Generator(0)).to('gpu');
+  const optimizer = new Adam(model.parameters());
+  const step = (labels: number[]) => {
+    optimizer.zeroGrad();
+    crossEntropy(model.call(ones([3, 16], on)) as Tensor, tensor(labels, { ...on, dtype: 'int32' })).backward();
+    optimizer.step();
+  };
+  const all = async () => {
+    const state = { ...model.stateDict(), ...optimizer.stateDict() };
+    return Promise.all(Object.entries(state).map(async ([name, x]) => [name, [...(await x.data())]]));
+  };
+  step([0, 1, 2]);
+  const before = await all();
+  step([0, 3, 2]);
+  await assert.rejects(model.parameters()[0]!.data(), { message: /3 at position 1 is out of range 0 … 2/ });
+  assert.deepEqual(await all(), before);
+  step([2, 1, 0]);
+  assert.notDeepEqual(await all(), before);
+});
+
+law('initGpu refuses what it does not know, and keeps the GPU that is open', async () => {
+  const open = gpuBackend();
+  for (const o of [{ memory: 1 }, { memoryLimit: -1 }, { powerPreference: 'most' }, { adapter: {} }])
+    await assert.rejects(initGpu(o as never), { message: /^initGpu: / });
+  assert.equal(gpuBackend(), open);
+});
+
+law('what WebGPU has no numbers for is refused where it is made', () => {
+  assert.throws(() => zeros([2], { ...on, dtype: 'float64' }), { name: 'DTypeError', message: /'gpu' has no float64/ });
+});
+
+law('numbers at the edges, of functions that shaders compute exactly, are those of the CPU', async () => {
+  const values = [0, -0, 1, -1, 0.5, 1e-30, 3e38, -3e38, 100, -100, Infinity, -Infinity, Number.NaN];
+  const functions: Record<string, (x: Tensor) => Tensor> = {
+    exp: x => x.exp(),
+    relu: x => x.relu(),
+    abs: x => x.abs(),
+    max: x => x.maximum(0),
+    min: x => x.minimum(0),
+    sign: x => x.sign(),
+    floor: x => x.floor(),
+    round: x => x.round(),
+    isNaN: x => x.isNaN(),
+    isFinite: x => x.isFinite(),
+  };
+  for (const [name, f] of Object.entries(functions)) {
+    const [expected, found] = await Promise.all([f(tensor(values)).data(), f(tensor(values, on)).data()]);
+    for (const [i, value] of found.entries()) {
+      // Denormal numbers may be flushed to 0.
+      const near = Math.abs(value - expected[i]!) <= Math.max(2e-6 * Math.abs(expected[i]!), 1.2e-38);
+      assert.ok(
+        Object.is(value + 0, expected[i]! + 0) || near,
+        `${name}(${values[i]}): ${value}, expected ${expected[i]}`,
+      );
+    }
+  }
+});

@@ -1,0 +1,39 @@
+/** The device 'gpu' for tests: of a GPU, or of SwiftShader, which computes on the CPU and comes with Chromium. */
+
+import { existsSync, realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { gpuBackend, initGpu } from '@otimes/gpu';
+import koffi from 'koffi';
+
+/** Folders that may hold SwiftShader: $SWIFTSHADER, those of Debian's Chromium. */
+const FOLDERS = [process.env.SWIFTSHADER, '/usr/lib/chromium'].filter(folder => folder !== undefined);
+
+/** Makes the Vulkan loader find SwiftShader in this process. Returns whether there is one. */
+function useSwiftShader(): boolean {
+  const folder = FOLDERS.find(one => existsSync(join(one, 'vk_swiftshader_icd.json')));
+  if (folder === undefined) return false;
+  // The loader is found by its name afterwards, wherever it lies.
+  koffi.load(realpathSync(join(folder, 'libvulkan.so.1')));
+  process.env.VK_DRIVER_FILES = join(dirname(join(folder, 'x')), 'vk_swiftshader_icd.json');
+  return true;
+}
+
+let opened: Promise<string | null> | null = null;
+
+/** Opens the device 'gpu', once. Returns why there is none, or null. */
+export function openGpu(): Promise<string | null> {
+  opened ??= open();
+  return opened;
+}
+
+async function open(): Promise<string | null> {
+  if (gpuBackend() !== null) return null;
+  const attempt = () =>
+    initGpu().then(
+      () => null,
+      (error: Error) => error.message,
+    );
+  const first = await attempt();
+  if (first === null || !useSwiftShader()) return first && 'no GPU: a driver with Vulkan, or apt-get install chromium';
+  return attempt();
+}
