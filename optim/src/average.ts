@@ -62,7 +62,7 @@ function* averaging(parameters: readonly Tensor[], communicator: Communicator, e
   // Copies, which take the gradients' place once all is well.
   const own = new Map<Tensor, Own>();
   try {
-    const table = yield* told(communicator, 1 + parameters.length, () => {
+    const table = yield* told('averageGradients', communicator, 1 + parameters.length, () => {
       unscoped(() => noGrad(() => copies(parameters, own)));
       return [examples, ...parameters.map(p => Number(own.has(p)))];
     });

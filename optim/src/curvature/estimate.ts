@@ -181,7 +181,7 @@ export class CurvatureEstimate {
     const borrowed: Tensor[] = [];
     this.#isOpen = true;
     try {
-      const table = yield* told(communicator, ALIKE + layers.length * width, () => {
+      const table = yield* told(this.#name, communicator, ALIKE + layers.length * width, () => {
         inOwnScope(() => {
           for (const layer of this.#seen()) this.#fresh(layer);
         });

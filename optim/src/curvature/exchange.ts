@@ -102,9 +102,15 @@ export type Table = readonly (readonly number[])[];
  * The rows of numbers that all processes tell. Where `tell` throws in one, all throw an error with the text of the first such
  * process, and of its class where that is one of a few; there it has the original as its cause.
  *
+ * @param name who asks, for messages
  * @param width how many numbers `tell` returns, in every process
  */
-export function* told(communicator: Communicator, width: number, tell: () => readonly number[]): Turns<Table> {
+export function* told(
+  name: string,
+  communicator: Communicator,
+  width: number,
+  tell: () => readonly number[],
+): Turns<Table> {
   const { rank, size } = communicator;
   let row: readonly number[] = new Array<number>(width).fill(0);
   let failed: Failure | null = null;
@@ -120,7 +126,7 @@ export function* told(communicator: Communicator, width: number, tell: () => rea
   try {
     yield communicator.sum([table]);
     const rows = table.toArray() as number[][];
-    checkSum(rows, rank, ownRow);
+    checkSum(name, rows, rank, ownRow);
     const failing = rows.findIndex(([, fails]) => fails !== 0);
     if (failing >= 0) return yield* raise(communicator, failing, failed);
     return rows.map(([, , ...values]) => values);
@@ -130,8 +136,8 @@ export function* told(communicator: Communicator, width: number, tell: () => rea
 }
 
 /** Throws where a table is not the sum of what each process has told. One that averages, or does nothing, is told so in all. */
-function checkSum(rows: readonly (readonly number[])[], rank: number, ownRow: readonly number[]): void {
-  const op = 'sum() of the communicator must add in place, and neither average nor round';
+function checkSum(name: string, rows: readonly (readonly number[])[], rank: number, ownRow: readonly number[]): void {
+  const op = `${name}: sum() of the communicator must add in place, and neither average nor round`;
   for (const [from, [mark, fails]] of rows.entries()) {
     if (mark !== 1)
       throw new Error(

@@ -127,7 +127,7 @@ export class JointBatch {
     const width = OWN + (FLAGS + COUNTS) * states.length + rest.parameters.length;
     const seen = () => [...fields(), ...Array.from(paths.keys(), versionOf)];
     let before: readonly unknown[] = [];
-    const table = yield* told(communicator, width, () => {
+    const table = yield* told(this.#parts.name, communicator, width, () => {
       check();
       before = seen();
       inOwnScope(() => {
@@ -292,7 +292,7 @@ export class JointBatch {
     // Small ones first: they tell how long large ones will take.
     const mine = due.filter(one => ownerOf(one) === communicator.rank);
     mine.sort((x, y) => x.state.decompositionCost - y.state.decompositionCost);
-    yield* told(communicator, 0, () => {
+    yield* told(this.#parts.name, communicator, 0, () => {
       watch.time('refresh', () =>
         inOwnScope(() => {
           for (const { state, averages, i } of mine) {

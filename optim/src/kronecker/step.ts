@@ -132,7 +132,7 @@ export class Stepper {
     const journal = new Journal({ outlives: true });
     let hasStepped = false;
     try {
-      yield* told(communicator, 0, () => {
+      yield* told(this.#parts.name, communicator, 0, () => {
         inOwnScope(() => this.#update(whole.active, whole.bases, jobs, whole, journal));
         hasStepped = true;
         return [];
