@@ -48,6 +48,10 @@ export const readError = (device: string): Error =>
 export const int32Error = (value: number): Error =>
   new RangeError(`astype: int32 holds −2147483648 … 2147483647, got ${value}`);
 
+/** What powers of int32 throw, or tell later, for an exponent below 0. */
+export const powerError = (exponent: number): Error =>
+  new RangeError(`pow: int32 takes exponents ≥ 0, got ${exponent}; use astype('float32') first`);
+
 /** Makes the error for a bad value at a row-major position. */
 export type BadValue = (position: number, value: number) => Error;
 

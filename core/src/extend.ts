@@ -1,5 +1,9 @@
 /** @otimes/core/extend: what authors of packages over @otimes/core use, and programs do not. */
 
+export { type Mark, PendingChecks } from './backends/checks.ts';
+export { meanAxes, weightAxes } from './backends/composed/norm.ts';
+export { transposed, withLayout } from './backends/operand.ts';
+export { mergedAxes, pathTo } from './backends/walk.ts';
 export {
   aBoolean,
   aCount,
@@ -27,11 +31,11 @@ export {
   orNull,
   received,
 } from './check.ts';
-export { type BadValue, readError } from './errors.ts';
+export { type BadValue, int32Error, powerError, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { defineOp as defineBuiltIn } from './op.ts';
 export { onBackwardEnd } from './pass.ts';
-export { checkShape } from './shape.ts';
+export { checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';

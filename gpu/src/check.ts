@@ -2,14 +2,15 @@
 
 import type { Operand } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
+import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { sizeOf } from './layouts.ts';
 import { constants, tensor, tree } from './wgsl.ts';
 
 /** What is bad in i32 words x. */
 const BAD = {
   'out of range': 'x < 0 || x >= p.limit',
+  negative: 'x < 0',
   'not finite': '(bitcast<u32>(x) & 0x7f800000u) == 0x7f800000u',
   // |x| from 2³¹ on, ±∞ and NaN, but −2³¹ itself; truncation keeps what is nearer to 0.
   'no int32': '(bitcast<u32>(x) & 0x7fffffffu) >= 0x4f000000u && bitcast<u32>(x) != 0xcf000000u',

@@ -5,7 +5,7 @@
  */
 
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
-import type { BadValue } from '@otimes/core/extend';
+import { type BadValue, PendingChecks } from '@otimes/core/extend';
 
 /** Bytes from the constants of one dispatch to those of the next: the alignment of offsets that every adapter accepts. */
 const SLICE = 256;
@@ -45,7 +45,8 @@ export type Kernel = {
 const STATUS = 16;
 const COMPUTE = 4; // GPUShaderStage.COMPUTE
 
-type Check = { readonly id: number; readonly error: (position: number, bits: number) => Error };
+/** The error of a check, from the position and the bits of the first bad value. */
+type Check = (position: number, bits: number) => Error;
 
 export type CommandStats = { submits: number; dispatches: number; kernels: number; reads: number };
 
@@ -64,11 +65,7 @@ export class Commands {
   readonly #groups = new Map<string, GPUBindGroup>();
   #age = 0;
   readonly #staging: GPUBuffer[] = [];
-  #checks: Check[] = [];
-  #checked = 0;
-  /** What is to be undone if a check up to `after` has failed. */
-  #undos: { readonly after: number; readonly undo: () => void }[] = [];
-  #cleared = 0;
+  readonly #checks = new PendingChecks<Check>();
   #soon: Promise<void> | null = null;
   #broken: Error | null = null;
 
@@ -197,13 +194,12 @@ export class Commands {
 
   /** Announces a check, and gives the number that its kernel is to leave in the status. */
   check(error: BadValue, toValue: (bits: number) => number): number {
-    this.#checks.push({ id: ++this.#checked, error: (position, bits) => error(position, toValue(bits)) });
-    return this.#checked;
+    return this.#checks.add((position, bits) => error(position, toValue(bits)));
   }
 
   /** Runs `undo` when the failure of a check that was announced before is told. */
   onFailure(undo: () => void): void {
-    if (this.#checks.length > 0) this.#undos.push({ after: this.#checked, undo });
+    this.#checks.onFailure(undo);
   }
 
   /**
@@ -216,7 +212,7 @@ export class Commands {
     const staging = this.#stagingOf(size + STATUS);
     if (size > 0) this.#copy(memory, offset, staging, 0, size);
     this.#copy(this.status, 0, staging, size, STATUS);
-    const last = this.#checked;
+    const mark = this.#checks.mark();
     this.stats.reads++;
     // Reads that are asked for together travel together.
     this.#soon ??= Promise.resolve().then(() => {
@@ -233,33 +229,24 @@ export class Commands {
     staging.unmap();
     this.#staging.push(staging);
     if (this.#broken !== null) throw this.#broken;
-    const [failed, position, bits] = new Uint32Array(data, size, 3) as unknown as [number, number, number];
-    const check = this.#checks.find(({ id }) => id === failed);
+    const [failed, position, bits] = new Uint32Array(data, size, 3);
     if (failed === 0) {
-      this.#checks = this.#checks.filter(({ id }) => id > last);
-      this.#undos = this.#undos.filter(({ after }) => after > last);
+      this.#checks.passed(mark);
       return data.slice(0, bytes);
     }
-    const error = check?.error(position, bits) ?? this.#told.get(failed) ?? new Error('gpu: a check failed');
-    // Unless another read has told it already.
-    if (!peek && failed > this.#cleared) this.#clear(failed, error);
-    throw error;
+    throw this.#checks.tell(
+      mark,
+      failed!,
+      peek,
+      check => check(position!, bits!),
+      () => this.#clear(),
+    );
   }
 
-  /** Errors that were told, for reads that were called before that. */
-  readonly #told = new Map<number, Error>();
-
-  /** What is called from now on is written again. Checks up to here are told with the one that failed. */
-  #clear(failed: number, error: Error): void {
+  /** What is called from now on is written again. */
+  #clear(): void {
     this.submit();
     this.device.queue.writeBuffer(this.status.buffer, 0, new Uint32Array(4));
-    this.#told.set(failed, error);
-    if (this.#told.size > 64) this.#told.delete(this.#told.keys().next().value!);
-    this.#cleared = this.#checked;
-    this.#checks = [];
-    const undos = this.#undos.filter(({ after }) => after >= failed);
-    this.#undos = [];
-    for (const { undo } of undos.reverse()) undo();
   }
 
   #stagingOf(bytes: number): GPUBuffer {

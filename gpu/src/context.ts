@@ -1,9 +1,9 @@
 /** What the functions of this package work with: the queue, the memory, and the kernels that were made so far. */
 
 import type { DType, Operand, Storage } from '@otimes/core';
+import { contiguousStrides, sizeOf } from '@otimes/core/extend';
 import type { Commands, Kernel, Memory } from './commands.ts';
 import type { ElementwiseCompiler } from './compiler.ts';
-import { contiguousStrides, sizeOf } from './layouts.ts';
 import { GpuRegion, type Pool } from './pool.ts';
 
 export type Context = {
@@ -40,12 +40,3 @@ export function temporary(c: Context, dtype: DType, shape: readonly number[]): O
   const memory = regionOf(c, sizeOf(shape));
   return { storage: { memory } as unknown as Storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
 }
-
-/** The members of an operand, which may be a tensor, whose getters a spread would lose; with others in their place. */
-export const operand = (x: Operand, other: Partial<Operand> = {}): Operand => ({
-  storage: other.storage ?? x.storage,
-  dtype: other.dtype ?? x.dtype,
-  shape: other.shape ?? x.shape,
-  strides: other.strides ?? x.strides,
-  offset: other.offset ?? x.offset,
-});

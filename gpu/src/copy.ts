@@ -1,8 +1,9 @@
 /** Copies of elements, between any layouts and from one dtype to another. */
 
 import type { Operand } from '@otimes/core';
+import { isContiguous, sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
-import { isContiguous, joined, led, sizeOf } from './layouts.ts';
+import { joined, led } from './layouts.ts';
 import {
   AXES,
   constants,
@@ -54,16 +55,16 @@ export function copyWords(c: Context, x: Operand, y: Operand, guarded = false): 
     code: move(CONVERSIONS[name]!, guarded),
     types: `uiiu${walkTypes(2)}`,
   }));
-  const { shape, strides } = joined(y.shape, [y, x]);
-  const steps = [led(shape, AXES, 1), led(strides[0]!, AXES, 0), led(strides[1]!, AXES, 0)].flat();
+  const { lengths, strides } = joined(y.shape, [y, x]);
+  const steps = [led(lengths, AXES, 1), led(strides[0]!, AXES, 0), led(strides[1]!, AXES, 0)].flat();
   const memories = [memoryOf(x), memoryOf(y)];
   if (guarded) memories.push(c.commands.status);
   c.commands.dispatch(kernel, memories, [size, y.offset, x.offset, 0, ...steps], flatGroups(size));
 }
 
-/** A copy in row-major order without gaps, in memory of the pool. */
-export function copied(c: Context, x: Operand): Operand {
-  const out = temporary(c, x.dtype, x.shape);
+/** A copy in row-major order without gaps, in memory of the pool; broadcast to a shape if one is given. */
+export function copied(c: Context, x: Operand, shape: readonly number[] = x.shape): Operand {
+  const out = temporary(c, x.dtype, shape);
   copyWords(c, x, out);
   return out;
 }
@@ -72,3 +73,15 @@ export function copied(c: Context, x: Operand): Operand {
 export function rowMajor(c: Context, x: Operand): Operand {
   return isContiguous(x) ? x : copied(c, x);
 }
+
+/** `x` in words of that kind: itself, or a copy. A bool is a float32 word. */
+export function inWords(c: Context, x: Operand, word: 'f32' | 'i32'): Operand {
+  if ((x.dtype === 'int32') === (word === 'i32')) return x;
+  const out = temporary(c, word === 'i32' ? 'int32' : 'float32', x.shape);
+  copyWords(c, x, out);
+  return out;
+}
+
+/** One buffer cannot be read and written in one dispatch: `x`, or a copy if it lies in memory that is written. */
+export const apart = (c: Context, x: Operand, ...written: readonly Operand[]): Operand =>
+  written.some(y => memoryOf(x) === memoryOf(y)) ? copied(c, x) : x;

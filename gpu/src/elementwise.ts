@@ -1,9 +1,10 @@
 /** Elementwise kernels: float32 and bool by gpu.js, int32 and what looks at bits by templates of WGSL. */
 
 import type { BinaryKernel, Operand, UnaryGradKernel, UnaryKernel } from '@otimes/core';
+import { powerError, sizeOf } from '@otimes/core/extend';
 import { checkKernel } from './check.ts';
-import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
-import { copied, copyWords } from './copy.ts';
+import { type Context, kernelOf, memoryOf } from './context.ts';
+import { apart, copied, inWords } from './copy.ts';
 import {
   BINARY,
   FLOAT_BINARY,
@@ -16,32 +17,18 @@ import {
   UNARY_GRAD,
   WHERE,
 } from './functions.ts';
-import { joined, led, sizeOf } from './layouts.ts';
+import { joined, led } from './layouts.ts';
 
 import { AXES, constants, FINITE, FLAT, flatGroups, INDEX, tensor, walk, walkFields, walkTypes } from './wgsl.ts';
 
 type Operands = Readonly<Record<string, Operand | number>>;
 
-const isFloat = (x: Operand): boolean => x.dtype !== 'int32';
 const isOperand = (x: Operand | number): x is Operand => typeof x !== 'number';
 
-/** One buffer cannot be read and written in one dispatch: an operand that lies in the result is copied. */
-const apart = (c: Context, x: Operand, out: Operand): Operand => (memoryOf(x) === memoryOf(out) ? copied(c, x) : x);
-
-/** `x` as float32 words: itself unless it is int32. */
-function asFloat(c: Context, x: Operand): Operand {
-  if (isFloat(x)) return x;
-  const out = temporary(c, 'float32', x.shape);
-  copyWords(c, x, out);
-  return out;
-}
-
-function asInt(c: Context, x: Operand): Operand {
-  if (!isFloat(x)) return x;
-  const out = temporary(c, 'int32', x.shape);
-  copyWords(c, x, out);
-  return out;
-}
+/** Whether a kernel of gpu.js takes so many axes, of which the first of three is one workgroup for each place. */
+const fits = (lengths: readonly number[]): boolean =>
+  lengths.length < 2 ||
+  (lengths.length <= 3 && lengths.every((n, i) => n <= 65535 * (i === 0 && lengths.length === 3 ? 1 : 8)));
 
 /** out ← `body`, a function body in JavaScript, of operands in f32 words and numbers, broadcast to the shape of `out`; by gpu.js. */
 export function byGpuJs(c: Context, body: string, operands: Operands, out: Operand): void {
@@ -49,36 +36,27 @@ export function byGpuJs(c: Context, body: string, operands: Operands, out: Opera
   if (size === 0) return;
   const names = Object.keys(operands).filter(name => isOperand(operands[name]!));
   const numbers = Object.keys(operands).filter(name => !names.includes(name));
-  let all = names.map(name => apart(c, asFloat(c, operands[name] as Operand), out));
-  let { shape, strides } = joined(out.shape, all);
-  let { workgroup } = { workgroup: [64] as readonly number[] };
-  if (
-    shape.length > 3 ||
-    (shape.length > 1 && shape.some((n, i) => n > 65535 * (i === 0 && shape.length === 3 ? 1 : 8)))
-  ) {
-    // More axes than gpu.js has: operands without gaps have one.
-    all = all.map(x => {
-      const packed = temporary(c, x.dtype, out.shape);
-      copyWords(c, x, packed);
-      return packed;
-    });
-    ({ shape, strides } = joined(out.shape, all));
+  let all = names.map(name => apart(c, inWords(c, operands[name] as Operand, 'f32'), out));
+  let { lengths, strides } = joined(out.shape, all);
+  if (!fits(lengths)) {
+    // More than a kernel of gpu.js takes: operands without gaps have one axis.
+    all = all.map(x => copied(c, x, out.shape));
+    ({ lengths, strides } = joined(out.shape, all));
   }
-  const flat = shape.length < 2;
-  const compiled = c.compiler.get(body, names, numbers, flat);
-  workgroup = compiled.workgroup;
+  const flat = lengths.length < 2;
+  const { kernel, workgroup, pad } = c.compiler.get(body, names, numbers, flat);
   const axes = flat ? 1 : 3;
-  const lengths = led(shape, axes, 1).reverse();
-  const groups = flat ? flatGroups(lengths[0]!) : lengths.map((n, i) => Math.ceil(n / workgroup[i]!));
+  const output = led(lengths, axes, 1).reverse();
+  const groups = flat ? flatGroups(output[0]!) : output.map((n, i) => Math.ceil(n / workgroup[i]!));
   const values = [
-    ...lengths,
+    ...output,
     ...new Array<number>(3 - axes).fill(1),
     flat ? groups[0]! * 64 : 0,
-    ...new Array<number>(compiled.pad).fill(0),
+    ...new Array<number>(pad).fill(0),
     ...numbers.map(name => operands[name] as number),
     ...all.flatMap((x, k) => [...led(strides[k]!, axes, 0).reverse(), x.offset]),
   ];
-  c.commands.dispatch(compiled.kernel, [...all, out].map(memoryOf), values, groups);
+  c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, groups);
 }
 
 /** out ← an expression in WGSL of one or two operands, all of them i32 or all of them f32 words. */
@@ -105,7 +83,7 @@ ${FINITE} ${prelude}
     types: `uu${ints ? 'ii' : 'ff'}iiuu${walkTypes(2)}`,
   }));
   const all = tensors.map(x => apart(c, operands[x] as Operand, out));
-  const { shape, strides } = joined(out.shape, all);
+  const { lengths, strides } = joined(out.shape, all);
   const of = (k: number) => tensors.indexOf(names[k] ?? '');
   const start = (k: number) => (of(k) < 0 ? 0 : all[of(k)]!.offset);
   const steps = (k: number) => led(of(k) < 0 ? [] : strides[of(k)]!, AXES, 0);
@@ -119,7 +97,7 @@ ${FINITE} ${prelude}
     start(1),
     0,
     0,
-    led(shape, AXES, 1),
+    led(lengths, AXES, 1),
     steps(0),
     steps(1),
   ].flat();
@@ -128,9 +106,9 @@ ${FINITE} ${prelude}
 
 export function unary(c: Context, kernel: UnaryKernel, x: Operand, out: Operand): void {
   const ofInt = out.dtype === 'int32' ? INT_UNARY[kernel] : undefined;
-  if (ofInt !== undefined) return byWgsl(c, kernel, ofInt, { x: asInt(c, x) }, out);
+  if (ofInt !== undefined) return byWgsl(c, kernel, ofInt, { x: inWords(c, x, 'i32') }, out);
   const ofBits = FLOAT_UNARY[kernel];
-  if (ofBits !== undefined) return byWgsl(c, kernel, ofBits, { x: asFloat(c, x) }, out);
+  if (ofBits !== undefined) return byWgsl(c, kernel, ofBits, { x: inWords(c, x, 'f32') }, out);
   const body = UNARY[kernel];
   if (body === undefined) throw new TypeError(`${kernel}: the device '${c.device}' has no such kernel`);
   byGpuJs(c, body, { x }, out);
@@ -147,26 +125,24 @@ export function binary(c: Context, kernel: BinaryKernel, a: Operand | number, b:
   if (floats || bools || out.dtype === 'float32') {
     const exact = FLOAT_BINARY[kernel];
     if (exact === undefined) return byGpuJs(c, BINARY[kernel]!, { a, b }, out);
-    const [x, y] = [a, b].map(value => (isOperand(value) ? asFloat(c, value) : value)) as [Operand, Operand];
+    const [x, y] = [a, b].map(value => (isOperand(value) ? inWords(c, value, 'f32') : value)) as [Operand, Operand];
     return byWgsl(c, kernel, exact, { a: x, b: y }, out, kernel === 'pow' ? FLOAT_POWER : '');
   }
-  const [x, y] = [a, b].map(value => (isOperand(value) ? asInt(c, value) : value)) as [Operand, Operand];
+  const [x, y] = [a, b].map(value => (isOperand(value) ? inWords(c, value, 'i32') : value)) as [Operand, Operand];
   if (kernel === 'pow') checkExponent(c, y);
   byWgsl(c, kernel, INT_BINARY[kernel]!, { a: x, b: y }, out, kernel === 'pow' ? INT_POWER : '');
 }
 
 function checkExponent(c: Context, b: Operand | number): void {
-  const error = (_: number, value: number) =>
-    new RangeError(`pow: int32 takes exponents ≥ 0, got ${value}; use astype('float32') first`);
-  if (isOperand(b)) checkKernel(c, 'out of range', b, error, 0x7fffffff);
-  else if (b < 0) throw error(0, b);
+  if (isOperand(b)) checkKernel(c, 'negative', b, (_, value) => powerError(value));
+  else if (b < 0) throw powerError(b);
 }
 
 export function where(c: Context, condition: Operand, a: Operand, b: Operand, out: Operand): void {
   if (out.dtype !== 'int32') return byGpuJs(c, WHERE, { c: condition, a, b }, out);
   // Whole numbers beyond 2²⁴ do not survive as float32: both sides are taken as they are, and one is written.
-  const [p, q] = [asInt(c, a), asInt(c, b)];
-  selectWords(c, asFloat(c, condition), p, q, out);
+  const [p, q] = [a, b].map(x => inWords(c, x, 'i32')) as [Operand, Operand];
+  selectWords(c, inWords(c, condition, 'f32'), p, q, out);
 }
 
 const SELECT = `${constants(`n:u32, c0:i32, a0:i32, b0:i32, ${walkFields(['c', 'a', 'b'])}`)}
@@ -182,9 +158,9 @@ function selectWords(c: Context, condition: Operand, a: Operand, b: Operand, out
   const size = sizeOf(out.shape);
   if (size === 0) return;
   const all = [condition, a, b].map(x => apart(c, x, out));
-  const { shape, strides } = joined(out.shape, all);
+  const { lengths, strides } = joined(out.shape, all);
   const kernel = kernelOf(c, 'where i32', () => ({ code: SELECT, types: `uiii${walkTypes(3)}` }));
-  const steps = [led(shape, AXES, 1), ...strides.map(s => led(s, AXES, 0))].flat();
+  const steps = [led(lengths, AXES, 1), ...strides.map(s => led(s, AXES, 0))].flat();
   const values = [size, ...all.map(x => x.offset), ...steps];
   c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, flatGroups(size));
 }

@@ -1,10 +1,10 @@
 /** Copies, fills and conversions. An element is a word of 4 bytes; a bool is a float32 word, 0 or 1, as gpu.js has floats alone. */
 
 import type { Operand, TypedArray } from '@otimes/core';
+import { int32Error, sizeOf } from '@otimes/core/extend';
 import { checkKernel } from './check.ts';
 import { type Context, kernelOf, memoryOf, regionOf } from './context.ts';
 import { copyWords, rowMajor } from './copy.ts';
-import { sizeOf } from './layouts.ts';
 import type { GpuRegion } from './pool.ts';
 import { constants, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
 
@@ -46,7 +46,5 @@ export function copy(c: Context, x: Operand, out: Operand): void {
 /** What int32 cannot hold is told by the next read. */
 export function checkRange(c: Context, x: Operand, out: Operand): void {
   if (x.dtype !== 'float32' || out.dtype !== 'int32') return;
-  const error = (_: number, value: number) =>
-    new RangeError(`astype: int32 holds −2147483648 … 2147483647, got ${value}`);
-  checkKernel(c, 'no int32', x, error);
+  checkKernel(c, 'no int32', x, (_, value) => int32Error(value));
 }

@@ -1,16 +1,13 @@
 /** Normalisation: sums over the normalised axes, and elementwise arithmetic around them. */
 
 import type { Operand } from '@otimes/core';
-import { type Context, operand, temporary } from './context.ts';
+import { meanAxes, reducedShape, sizeOf, weightAxes, withLayout } from '@otimes/core/extend';
+import { type Context, temporary } from './context.ts';
 import { byGpuJs } from './elementwise.ts';
-import { contiguousStrides, sizeOf } from './layouts.ts';
 import { total } from './reduce.ts';
 
 /** x̂ of x with mean m and variance v. */
 const NORMAL = '(x - m) / Math.sqrt(v + eps)';
-
-/** The axes over which means of that shape were taken. */
-const axesOf = (mean: Operand) => mean.shape.map((_, axis) => axis).filter(axis => mean.shape[axis] === 1);
 
 export function normalize(
   c: Context,
@@ -23,7 +20,7 @@ export function normalize(
   variance: Operand,
 ): void {
   if (sizeOf(mean.shape) === 0) return;
-  const axes = axesOf(mean);
+  const axes = meanAxes(mean);
   total(c, 'mean', x, axes, mean);
   total(c, 'variance', x, axes, variance, mean);
   const operands = { x, m: mean, v: variance, w: weight, eps };
@@ -42,7 +39,7 @@ export function normalizeInputGrad(
   out: Operand,
 ): void {
   if (sizeOf(out.shape) === 0) return;
-  const axes = axesOf(mean);
+  const axes = meanAxes(mean);
   const [g, along] = [temporary(c, 'float32', x.shape), temporary(c, 'float32', x.shape)];
   const [mg, ma] = [temporary(c, 'float32', mean.shape), temporary(c, 'float32', mean.shape)];
   byGpuJs(c, 'return gy * w;', { gy, w: weight }, g);
@@ -63,10 +60,8 @@ export function normalizeWeightGrad(
   out: Operand,
 ): void {
   if (sizeOf(out.shape) === 0) return;
-  const lead = x.shape.length - out.shape.length;
-  const axes = x.shape.map((_, axis) => axis).filter(axis => axis < lead || out.shape[axis - lead] !== x.shape[axis]);
+  const axes = weightAxes(x, out);
   const terms = temporary(c, 'float32', x.shape);
   byGpuJs(c, `return gy * ${NORMAL};`, { gy, x, m: mean, v: variance, eps }, terms);
-  const shape = x.shape.filter((_, axis) => !axes.includes(axis));
-  total(c, 'sum', terms, axes, operand(out, { shape, strides: contiguousStrides(shape) }));
+  total(c, 'sum', terms, axes, withLayout(out, reducedShape(x.shape, axes, false)));
 }

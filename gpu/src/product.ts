@@ -1,10 +1,11 @@
 /** Products: tiles in workgroup memory, t × t results in the registers of each thread. */
 
 import type { Operand } from '@otimes/core';
-import { type Context, kernelOf, memoryOf, operand, temporary } from './context.ts';
-import { rowMajor } from './copy.ts';
-import { joined, sizeOf } from './layouts.ts';
-import { copy, fill } from './memory.ts';
+import { sizeOf, transposed, withLayout } from '@otimes/core/extend';
+import { type Context, kernelOf, memoryOf } from './context.ts';
+import { copied, inWords, rowMajor } from './copy.ts';
+import { joined } from './layouts.ts';
+import { fill } from './memory.ts';
 import { constants, tensor, times, type Word } from './wgsl.ts';
 
 const FIELDS =
@@ -49,14 +50,6 @@ var<workgroup> Bs : array<${word}, ${16 * side}>;
 
 const TYPES = `uuuu${'i'.repeat(10)}u`;
 
-/** `x` in words of that kind. */
-function inWords(c: Context, x: Operand, word: Word): Operand {
-  if ((x.dtype === 'int32') === (word === 'i32')) return x;
-  const out = temporary(c, word === 'i32' ? 'int32' : 'float32', x.shape);
-  copy(c, x, out);
-  return out;
-}
-
 export function matmul(c: Context, a: Operand, b: Operand, out: Operand): void {
   multiply(c, a, b, null, out);
 }
@@ -65,17 +58,16 @@ export function matmul(c: Context, a: Operand, b: Operand, out: Operand): void {
 export function gram(c: Context, x: Operand, out: Operand): void {
   const n = x.shape.at(-1)!;
   const count = sizeOf(x.shape.slice(0, -1));
-  const rows = operand(rowMajor(c, x), { shape: [count, n], strides: [n, 1] });
-  multiply(c, operand(rows, { shape: [n, count], strides: [1, n] }), rows, null, out);
+  const rows = withLayout(rowMajor(c, x), [count, n]);
+  multiply(c, transposed(rows), rows, null, out);
 }
 
 export function linear(c: Context, x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
   const k = x.shape.at(-1)!;
   const count = sizeOf(x.shape.slice(0, -1));
-  const rows = x.shape.length === 2 ? x : operand(rowMajor(c, x), { shape: [count, k], strides: [k, 1] });
-  const turned = operand(weight, { shape: [...weight.shape].reverse(), strides: [...weight.strides].reverse() });
+  const rows = x.shape.length === 2 ? x : withLayout(rowMajor(c, x), [count, k]);
   const m = weight.shape[0]!;
-  multiply(c, rows, turned, bias, operand(out, { shape: [count, m], strides: [m, 1] }));
+  multiply(c, rows, transposed(weight), bias, withLayout(out, [count, m]));
 }
 
 /** Rows and columns of a product that a thread computes. Not measured on a GPU yet: 4 keeps more threads busy where it is small. */
@@ -93,16 +85,11 @@ function multiply(c: Context, left: Operand, right: Operand, bias: Operand | nul
   let [a, b] = [left, right].map(x => inWords(c, x, word)) as [Operand, Operand];
   const lead = (x: Operand) => ({ shape: x.shape.slice(0, -2), strides: x.strides.slice(0, -2), offset: 0 });
   const batch = out.shape.slice(0, -2);
-  if (joined(batch, [lead(a), lead(b)]).shape.length > 1) {
-    const whole = (x: Operand): Operand => {
-      const packed = temporary(c, x.dtype, [...batch, ...x.shape.slice(-2)]);
-      copy(c, x, packed);
-      return packed;
-    };
-    [a, b] = [whole(a), whole(b)];
+  if (joined(batch, [lead(a), lead(b)]).lengths.length > 1) {
+    [a, b] = [a, b].map(x => copied(c, x, [...batch, ...x.shape.slice(-2)])) as [Operand, Operand];
   }
-  const { shape, strides } = joined(batch, [lead(a), lead(b)]);
-  const count = shape[0] ?? 1;
+  const { lengths, strides } = joined(batch, [lead(a), lead(b)]);
+  const count = lengths[0] ?? 1;
   const t = tileOf(m, n);
   const kernel = kernelOf(c, `${word} matmul ${t}`, () => ({ code: matmulCode(t, word), types: TYPES }));
   const memories = [a, b, bias ?? a, out].map(memoryOf);

@@ -1,9 +1,9 @@
 /** Reductions. One workgroup a result where elements lie side by side, else a thread a result, so that neighbours read neighbours. */
 
 import type { Operand, ReduceKernel } from '@otimes/core';
-import { type Context, kernelOf, memoryOf, operand, temporary } from './context.ts';
-import { copyWords, rowMajor } from './copy.ts';
-import { sizeOf } from './layouts.ts';
+import { sizeOf, withLayout } from '@otimes/core/extend';
+import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
+import { inWords, rowMajor } from './copy.ts';
 
 import {
   constants,
@@ -110,7 +110,11 @@ function arranged(c: Context, x: Operand, axes: readonly number[]): { source: Op
     };
   const kept = x.shape.map((_, i) => i).filter(i => !sorted.includes(i));
   const order = [...kept, ...sorted];
-  const turned = operand(x, { shape: order.map(i => x.shape[i]!), strides: order.map(i => x.strides[i]!) });
+  const turned = withLayout(
+    x,
+    order.map(i => x.shape[i]!),
+    order.map(i => x.strides[i]!),
+  );
   return {
     source: rowMajor(c, turned),
     dims: [sizeOf(kept.map(i => x.shape[i]!)), sizeOf(sorted.map(i => x.shape[i]!)), 1],
@@ -145,15 +149,7 @@ export function total(
 export function reduce(c: Context, kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void {
   if (sizeOf(out.shape) === 0) return;
   const ints = x.dtype === 'int32' && kernel !== 'mean' && kernel !== 'norm';
-  let given = x;
-  if (x.dtype === 'int32' && !ints) {
-    given = temporary(c, 'float32', x.shape);
-    copyWords(c, x, given);
-  }
-  if (x.dtype === 'bool' && out.dtype === 'int32') {
-    given = temporary(c, 'int32', x.shape);
-    copyWords(c, x, given);
-  }
+  const given = x.dtype === 'float32' ? x : inWords(c, x, ints || out.dtype === 'int32' ? 'i32' : 'f32');
   const { source, dims } = arranged(c, given, axes);
   const word: Word = given.dtype === 'int32' ? 'i32' : 'f32';
   const table = word === 'i32' ? INT : FLOAT;

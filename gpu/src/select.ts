@@ -1,8 +1,9 @@
 /** Picking and adding by index. WebGPU adds no floats atomically, and sums are to be reproducible: so a thread gathers its sum. */
 
 import type { Operand } from '@otimes/core';
+import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
-import { led, sizeOf } from './layouts.ts';
+import { led } from './layouts.ts';
 import { AXES, constants, FLAT, flatGroups, INDEX, tensor, type Word, walk, walkFields, walkTypes } from './wgsl.ts';
 
 /** Y ← X at index along one axis; an index out of range, which a check tells, picks entry 0. */

@@ -1,9 +1,9 @@
 /** Softmax along an axis, its logarithm, and the gradients of both: one workgroup for each row along that axis. */
 
 import type { Operand } from '@otimes/core';
+import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { sizeOf } from './layouts.ts';
 import { constants, FINITE, GROUP, PER_GROUP, rowGroups, tensor, tree } from './wgsl.ts';
 
 /** The rows of [outer, length, inner] along the middle: where one begins, and how far its elements are apart. */

@@ -1,13 +1,12 @@
 /** Updates in place. Each begins with a look at the status: once a check has failed nothing is written. */
 
 import type { AdamOptions, MomentOptions, Operand, SgdOptions } from '@otimes/core';
-import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
-import { copied, copyWords, rowMajor } from './copy.ts';
-import { joined, led, sizeOf } from './layouts.ts';
+import { sizeOf } from '@otimes/core/extend';
+import { type Context, kernelOf, memoryOf } from './context.ts';
+import { apart, copyWords, inWords, rowMajor } from './copy.ts';
+import { joined, led } from './layouts.ts';
 import { checkRange } from './memory.ts';
 import { AXES, constants, FLAT, flatGroups, GUARD, INDEX, tensor, walk, walkFields, walkTypes } from './wgsl.ts';
-
-const apart = (c: Context, x: Operand, y: Operand): Operand => (memoryOf(x) === memoryOf(y) ? copied(c, x) : x);
 
 export function assign(c: Context, y: Operand, x: Operand): void {
   checkRange(c, x, y);
@@ -35,23 +34,15 @@ function add(c: Context, y: Operand, x: Operand, d: Operand | null, alpha: numbe
   const size = sizeOf(y.shape);
   if (size === 0) return;
   const others = (d === null ? [x] : [x, d]).map(z => apart(c, z, y));
-  const { shape, strides } = joined(y.shape, [y, ...others]);
+  const { lengths, strides } = joined(y.shape, [y, ...others]);
   const kernel = kernelOf(c, d === null ? 'addScaled' : 'addcdiv', () => ({
     code: addCode(d !== null),
     types: `uffuiiiu${walkTypes(1 + others.length)}`,
   }));
-  const steps = [led(shape, AXES, 1), ...strides.map(s => led(s, AXES, 0))].flat();
+  const steps = [led(lengths, AXES, 1), ...strides.map(s => led(s, AXES, 0))].flat();
   const values = [size, alpha, keep, 0, y.offset, others[0]!.offset, others[1]?.offset ?? 0, 0, ...steps];
   const memories = [y, others[0]!, others[1] ?? others[0]!].map(memoryOf);
   c.commands.dispatch(kernel, [...memories, c.commands.status], values, flatGroups(size));
-}
-
-/** `x` as float32. */
-function asFloat(c: Context, x: Operand): Operand {
-  if (x.dtype !== 'int32') return x;
-  const out = temporary(c, 'float32', x.shape);
-  copyWords(c, x, out);
-  return out;
 }
 
 /** Of integers: computed beside, and written by `assign`. */
@@ -59,11 +50,11 @@ export const isFloat = (...all: readonly (Operand | null)[]): boolean =>
   all.every(x => x === null || x.dtype === 'float32');
 
 export function addScaled(c: Context, y: Operand, x: Operand, alpha: number, keep: number): void {
-  add(c, y, asFloat(c, x), null, alpha, keep);
+  add(c, y, inWords(c, x, 'f32'), null, alpha, keep);
 }
 
 export function addcdiv(c: Context, y: Operand, x: Operand, d: Operand, value: number, keep: number): void {
-  add(c, y, asFloat(c, x), asFloat(c, d), value, keep);
+  add(c, y, inWords(c, x, 'f32'), inWords(c, d, 'f32'), value, keep);
 }
 
 const SCALE = `${constants(`n:u32, beta:f32, y0:i32, pad:u32, ${walkFields(['y'])}`)}
@@ -79,9 +70,9 @@ ${tensor(1, 'Y', 'read_write')} ${tensor(2, 'status', 'read', 'u32')}
 export function scale(c: Context, y: Operand, beta: number): void {
   const size = sizeOf(y.shape);
   if (size === 0) return;
-  const { shape, strides } = joined(y.shape, [y]);
+  const { lengths, strides } = joined(y.shape, [y]);
   const kernel = kernelOf(c, 'scale', () => ({ code: SCALE, types: `ufiu${walkTypes(1)}` }));
-  const values = [size, beta, y.offset, 0, ...led(shape, AXES, 1), ...led(strides[0]!, AXES, 0)];
+  const values = [size, beta, y.offset, 0, ...led(lengths, AXES, 1), ...led(strides[0]!, AXES, 0)];
   c.commands.dispatch(kernel, [memoryOf(y), c.commands.status], values, flatGroups(size));
 }
 
@@ -123,7 +114,7 @@ export const atStart = (...all: readonly Operand[]): boolean => all.every(x => x
 export function adam(c: Context, p: Operand, m: Operand, v: Operand, g: Operand, o: AdamOptions): void {
   const size = sizeOf(p.shape);
   if (size === 0) return;
-  const grad = apart(c, apart(c, apart(c, rowMajor(c, g), p), m), v);
+  const grad = apart(c, rowMajor(c, g), p, m, v);
   const values = [size, o.beta1, o.beta2, o.eps, o.correction1, o.correction2, grad.offset, 0, 0, o.lr, o.keep, 1];
   const kernel = kernelOf(c, 'adam', () => ({ code: ADAM, types: ADAM_TYPES }));
   c.commands.dispatch(kernel, [...[p, m, v, grad].map(memoryOf), c.commands.status], values, flatGroups(size));
@@ -140,7 +131,7 @@ export function moments(
 ): void {
   const size = sizeOf(m.shape);
   if (size === 0) return;
-  const [grad, squares] = [g, second ?? g].map(x => apart(c, apart(c, rowMajor(c, x), m), v)) as [Operand, Operand];
+  const [grad, squares] = [g, second ?? g].map(x => apart(c, rowMajor(c, x), m, v)) as [Operand, Operand];
   const flag = Number(second === null);
   const values = [
     size,
@@ -177,7 +168,7 @@ ${tensor(1, 'W', 'read_write')} ${tensor(2, 'B', 'read_write')} ${tensor(3, 'G')
 export function sgd(c: Context, p: Operand, buf: Operand, g: Operand, o: SgdOptions): void {
   const size = sizeOf(p.shape);
   if (size === 0) return;
-  const grad = apart(c, apart(c, rowMajor(c, g), p), buf);
+  const grad = apart(c, rowMajor(c, g), p, buf);
   const values = [size, o.lr, o.momentum, o.gain, o.bufferWeight, o.gradientWeight, grad.offset];
   const kernel = kernelOf(c, 'sgd', () => ({ code: SGD, types: 'ufffffu' }));
   c.commands.dispatch(kernel, [...[p, buf, grad].map(memoryOf), c.commands.status], values, flatGroups(size));

@@ -1,9 +1,9 @@
 /** Patches and pooling of images [N, C, H, W]: a thread for each element of the result, which looks at what it sees. */
 
 import type { Operand, Window } from '@otimes/core';
+import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { sizeOf } from './layouts.ts';
 import { constants, FINITE, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
 
 const FIELDS = 'n:u32, x0:u32, planes:u32, pad:u32, size:vec4<i32>, kernel:vec4<i32>, step:vec4<i32>, far:vec4<i32>';

@@ -6,6 +6,7 @@ import { type BadValue, int32Error, readError } from '../errors.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import { held, unscoped } from '../storage.ts';
 import type { Operand } from './backend.ts';
+import { PendingChecks } from './checks.ts';
 import { type Scratch, within } from './composed/scratch.ts';
 import { ComposedBackend } from './composed.ts';
 import { emptyOperand, withLayout } from './operand.ts';
@@ -33,10 +34,7 @@ export abstract class AwaitedBackend extends ComposedBackend {
   status: Operand | null = null;
   /** The float of the check that the status names, [1], if that check is of floats; null where none of them was. */
   #float: Operand | null = null;
-  /** The checks since a failure was last told: another array after each, by which reads know what is theirs. */
-  #checks: Check[] = [];
-  /** What is to be undone if one of the first `after` of these has failed. */
-  #undos: { readonly after: number; readonly undo: () => void }[] = [];
+  readonly #checks = new PendingChecks<Check>();
 
   /** The elements in row-major order, as they are after the kernels that were called before. */
   abstract fetch(x: Operand): Promise<TypedArray>;
@@ -51,29 +49,23 @@ export abstract class AwaitedBackend extends ComposedBackend {
 
   async readAsync(x: Operand, peek = false): Promise<TypedArray> {
     const { status } = this;
-    const [checks, elements] = [this.#checks, this.fetch(x)];
+    const [mark, elements] = [this.#checks.mark(), this.fetch(x)];
     if (status === null) return elements;
     const float = this.#float === null ? [] : this.fetch(this.#float);
     const [data, word, [bad]] = await Promise.all([elements, this.fetch(status), float]);
     const [failed, position, value] = word as Int32Array;
     if (failed === 0) {
+      this.#checks.passed(mark);
       // Unless it was checked again meanwhile; then a later read does this.
       if (this.status === status) this.#clear();
       return data;
     }
-    const broken: unknown[] = [];
-    // Unless another read has told it already.
-    if (!peek && this.#checks === checks) {
-      const undos = this.#undos.filter(({ after }) => after >= failed!);
-      this.#clear();
-      for (const { undo } of undos.reverse()) attempt(undo, broken);
-    }
-    const { error, ofFloat } = checks[failed! - 1]!;
-    throw withCauses(error(position!, ofFloat ? bad! : value!), broken);
+    const errorOf = ({ error, ofFloat }: Check) => error(position!, ofFloat ? bad! : value!);
+    throw this.#checks.tell(mark, failed!, peek, errorOf, () => this.#clear());
   }
 
   onFailure(undo: () => void): void {
-    if (this.#checks.length > 0) this.#undos.push({ after: this.#checks.length, undo });
+    this.#checks.onFailure(undo);
   }
 
   #clear(): void {
@@ -81,8 +73,6 @@ export abstract class AwaitedBackend extends ComposedBackend {
     this.#float?.storage.release();
     this.status = null;
     this.#float = null;
-    this.#checks = [];
-    this.#undos = [];
   }
 
   copy(x: Operand, out: Operand): void {
@@ -148,7 +138,7 @@ export abstract class AwaitedBackend extends ComposedBackend {
   #check(x: Operand, check: Check, look: Look): void {
     const size = sizeOf(x.shape);
     if (size === 0) return;
-    this.#checks.push(check);
+    const number = this.#checks.add(check);
     within(this, scratch => {
       const values = withLayout(scratch.packed(x), [size]);
       const { bad, code } = look(scratch, values);
@@ -158,7 +148,7 @@ export abstract class AwaitedBackend extends ComposedBackend {
       const value = scratch.gather(values, 0, first);
       const found = this.#held('int32', [3]);
       const part = (i: number) => withLayout(found, [1], [1], i);
-      this.write(part(0), scratch.binary('mul', scratch.reduce('max', ones, [0]), this.#checks.length));
+      this.write(part(0), scratch.binary('mul', scratch.reduce('max', ones, [0]), number));
       this.write(part(1), first);
       this.write(part(2), code(value));
       const float = check.ofFloat ? this.#held(widestFloat(this), [1]) : null;
@@ -185,18 +175,3 @@ export abstract class AwaitedBackend extends ComposedBackend {
 
 /** Whether elements are truncated, and may be out of range. */
 const narrows = (x: Operand, dtype: DType): boolean => dtype === 'int32' && isFloat(x.dtype);
-
-/** What one undo throws must not keep others from running. */
-function attempt(undo: () => void, errors: unknown[]): void {
-  try {
-    undo();
-  } catch (error) {
-    errors.push(error);
-  }
-}
-
-/** The error of a check is what a read tells; undos that threw are its `cause`. */
-function withCauses(error: Error, causes: readonly unknown[]): Error {
-  if (causes.length > 0) error.cause = new AggregateError(causes, 'undoing what the check refused has failed too');
-  return error;
-}

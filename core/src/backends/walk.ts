@@ -70,6 +70,25 @@ export function pathTo(x: Layout, to: Shape): Path {
   return { strides: broadcastStrides('broadcast', x, to), offset: x.offset };
 }
 
+/** Axes and strides of a walk with axes merged along which every operand goes on evenly, and without those of length 1. */
+export function mergedAxes(shape: Shape, paths: readonly Path[]): { lengths: number[]; strides: number[][] } {
+  const lengths: number[] = [];
+  const strides: number[][] = paths.map(() => []);
+  for (let axis = 0; axis < shape.length; axis++) {
+    const length = shape[axis]!;
+    if (length === 1) continue;
+    const last = lengths.length - 1;
+    if (last >= 0 && paths.every((p, k) => strides[k]![last] === p.strides[axis]! * length)) {
+      lengths[last]! *= length;
+      for (let k = 0; k < paths.length; k++) strides[k]![last] = paths[k]!.strides[axis]!;
+      continue;
+    }
+    lengths.push(length);
+    for (let k = 0; k < paths.length; k++) strides[k]!.push(paths[k]!.strides[axis]!);
+  }
+  return { lengths, strides };
+}
+
 /** Elements before, along and after an axis: row-major index = (before · length + i) · after + j. */
 export function around(shape: Shape, axis: number): { before: number; length: number; after: number } {
   return { before: sizeOf(shape.slice(0, axis)), length: shape[axis]!, after: sizeOf(shape.slice(axis + 1)) };

@@ -26,7 +26,7 @@ export class NormKernels {
   ): void {
     if (sizeOf(mean.shape) === 0) return;
     const { dtype } = mean;
-    const axes = axesOf(mean);
+    const axes = meanAxes(mean);
     within(this, scratch => {
       const elements = scratch.as(x, dtype);
       this.reduce('mean', elements, axes, mean);
@@ -49,7 +49,7 @@ export class NormKernels {
   ): void {
     if (sizeOf(out.shape) === 0) return;
     const { dtype } = mean;
-    const axes = axesOf(mean);
+    const axes = meanAxes(mean);
     within(this, scratch => {
       const { normal, deviation } = normalized(scratch, x, eps, mean, variance);
       const g = scratch.binary('mul', scratch.as(gy, dtype), scratch.as(weight, dtype));
@@ -71,9 +71,7 @@ export class NormKernels {
     out: Operand,
   ): void {
     if (sizeOf(out.shape) === 0) return;
-    const lead = x.shape.length - out.shape.length;
-    // Where x has length 1 too there is nothing to sum.
-    const axes = [...x.shape.keys()].filter(axis => axis < lead || out.shape[axis - lead] !== x.shape[axis]);
+    const axes = weightAxes(x, out);
     within(this, scratch => {
       const { normal } = normalized(scratch, x, eps, mean, variance);
       const terms = scratch.binary('mul', scratch.as(gy, mean.dtype), normal);
@@ -85,7 +83,13 @@ export class NormKernels {
 }
 
 /** The axes over which means of that shape were taken. */
-const axesOf = (mean: Operand) => [...mean.shape.keys()].filter(axis => mean.shape[axis] === 1);
+export const meanAxes = (mean: Operand): number[] => [...mean.shape.keys()].filter(axis => mean.shape[axis] === 1);
+
+/** The axes of x along which a weight is broadcast. Where x has length 1 too there is nothing to sum. */
+export function weightAxes(x: Operand, weight: Operand): number[] {
+  const lead = x.shape.length - weight.shape.length;
+  return [...x.shape.keys()].filter(axis => axis < lead || weight.shape[axis - lead] !== x.shape[axis]);
+}
 
 /** x̂, and √(variance + eps). */
 function normalized(scratch: Scratch, x: Operand, eps: number, mean: Operand, variance: Operand) {

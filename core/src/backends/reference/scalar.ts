@@ -1,5 +1,6 @@
 /** The scalar functions behind the elementwise kernels of the reference backend. */
 
+import { powerError } from '../../errors.ts';
 import type { BinaryKernel, UnaryGradKernel, UnaryKernel } from '../backend.ts';
 
 /**
@@ -85,7 +86,7 @@ export const UNARY: Record<UnaryKernel, (x: number) => number> = {
 
 /** a^b modulo 2³², by squaring. */
 function powInt32(a: number, b: number): number {
-  if (b < 0) throw new RangeError(`pow: int32 takes exponents ≥ 0, got ${b}; use astype('float32') first`);
+  if (b < 0) throw powerError(b);
   let result = 1;
   for (let square = a, rest = b; rest > 0; rest >>>= 1, square = Math.imul(square, square))
     if (rest & 1) result = Math.imul(result, square);

@@ -1,7 +1,7 @@
 /** Walks over strided operands, a plane of two axes at a time: what one call of a WebAssembly kernel covers. */
 
 import type { Shape } from '../../shape.ts';
-import { type Path, walkRows } from '../walk.ts';
+import { mergedAxes, type Path, walkRows } from '../walk.ts';
 
 /** Steps between rows and columns of each operand of a plane, in elements. */
 export type Steps = { readonly row: readonly number[]; readonly col: readonly number[] };
@@ -18,21 +18,8 @@ export function walkPlanes(
   plane: (rows: number, cols: number, start: number, at: readonly number[], steps: Steps) => void,
   anyOrder = false,
 ): void {
-  const lengths: number[] = [];
-  const strides: number[][] = paths.map(() => []);
-  for (let axis = 0; axis < shape.length; axis++) {
-    const length = shape[axis]!;
-    if (length === 0) return;
-    if (length === 1) continue;
-    const last = lengths.length - 1;
-    if (last >= 0 && paths.every((p, k) => strides[k]![last] === p.strides[axis]! * length)) {
-      lengths[last]! *= length;
-      for (let k = 0; k < paths.length; k++) strides[k]![last] = paths[k]!.strides[axis]!;
-      continue;
-    }
-    lengths.push(length);
-    for (let k = 0; k < paths.length; k++) strides[k]!.push(paths[k]!.strides[axis]!);
-  }
+  if (shape.includes(0)) return;
+  const { lengths, strides } = mergedAxes(shape, paths);
   const cols = lengths.pop() ?? 1;
   const col = strides.map(s => s.pop() ?? 0);
   const at = anyOrder ? lengths.lastIndexOf(Math.max(...lengths)) : lengths.length - 1;
