@@ -1,64 +1,16 @@
 /** The device 'gpu': what it computes is what the reference computes, and what it refuses changes nothing. */
 
 import assert from 'node:assert/strict';
-import { Generator, ones, randint, randn, type Tensor, tensor, zeros } from '@otimes/core';
+import { Generator, ones, type Tensor, tensor, zeros } from '@otimes/core';
 import { gpuBackend, initGpu } from '@otimes/gpu';
-import {
-  BatchNorm2d,
-  Conv2d,
-  crossEntropy,
-  Flatten,
-  LayerNorm,
-  Linear,
-  MaxPool2d,
-  type Module,
-  ReLU,
-  Sequential,
-  TransformerBlock,
-} from '@otimes/nn';
-import {
-  Adam,
-  AdamW,
-  clipGradNorm,
-  EKFAC,
-  KFAC,
-  type KroneckerOptions,
-  Muon,
-  type Optimizer,
-  SGD,
-  STEVE,
-} from '@otimes/optim';
+import { crossEntropy, type Module } from '@otimes/nn';
+import { Adam, AdamW, EKFAC, KFAC, type KroneckerOptions, Muon, type Optimizer, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { testNeeding } from './helpers/requires.ts';
+import { losses, nets } from './suites/float32.ts';
 
 const law = await testNeeding(t, 'gpu');
 const on = { device: 'gpu' };
-
-const nets: Record<string, { shape: number[]; make(rng: Generator): Module }> = {
-  MLP: {
-    shape: [32, 16],
-    make: rng => new Sequential(new Linear(16, 24, { rng }), new ReLU(), new Linear(24, 3, { rng })),
-  },
-  CNN: {
-    shape: [8, 2, 8, 8],
-    make: rng =>
-      new Sequential(
-        new Conv2d(2, 4, 3, { padding: 1, rng }),
-        new BatchNorm2d(4),
-        new ReLU(),
-        new MaxPool2d(2),
-        new Conv2d(4, 8, 3, { padding: 1, stride: 2, groups: 2, rng }),
-        new ReLU(),
-        new Flatten(),
-        new Linear(32, 3, { rng }),
-      ),
-  },
-  transformer: {
-    shape: [4, 6, 8],
-    make: rng =>
-      new Sequential(new TransformerBlock(8, 2, { rng }), new LayerNorm(8), new Flatten(), new Linear(48, 3, { rng })),
-  },
-};
 
 const small: KroneckerOptions = { lr: 0.01, refreshEvery: 3 };
 const damped = { ...small, damping: 0.1 };
@@ -74,24 +26,6 @@ const optimizers: Record<string, (model: Module) => Optimizer> = {
   'STEVE of sums over positions': model =>
     new STEVE(model, { ...small, sharing: 'reduce', fisher: 'ggn', loss: 'crossEntropy' }),
 };
-
-async function losses(net: string, make: (model: Module) => Optimizer, device: string): Promise<number[]> {
-  const rng = new Generator(3);
-  const model = nets[net]!.make(rng).to(device);
-  const optimizer = make(model);
-  const found: number[] = [];
-  for (let step = 0; step < 8; step++) {
-    const x = randn(nets[net]!.shape, { rng, device });
-    const y = randint(0, 3, [x.shape[0]!], { rng, device });
-    optimizer.zeroGrad();
-    const loss = crossEntropy(model.call(x) as Tensor, y);
-    loss.backward();
-    clipGradNorm(model.parameters(), 1);
-    await optimizer.step();
-    found.push(await loss.number());
-  }
-  return found;
-}
 
 for (const net of Object.keys(nets))
   for (const [name, make] of Object.entries(optimizers))
