@@ -156,11 +156,11 @@ export function checkSlots(
   );
 }
 
-/** Throws a ReleasedError unless a parameter and its gradient have their elements. `where` names the parameter. */
-export function checkHeld(name: string, where: string, p: Tensor): void {
-  const isGone = p.storage.released;
-  if (isGone || borrowGrad(p)?.storage.released)
-    throw new ReleasedError(
-      `${name}: ${isGone ? '' : 'the gradient of '}${where}, ${describe(p)}, was released; no parameter was changed`,
-    );
+/** Whether a parameter and its gradient have their elements. */
+export const isHeld = (p: Tensor): boolean => !p.storage.released && !borrowGrad(p)?.storage.released;
+
+/** The error for a parameter that is not held, or whose gradient is not. `where` names the parameter. */
+export function goneError(name: string, where: string, p: Tensor): ReleasedError {
+  const what = p.storage.released ? '' : 'the gradient of ';
+  return new ReleasedError(`${name}: ${what}${where}, ${describe(p)}, was released; no parameter was changed`);
 }

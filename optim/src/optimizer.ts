@@ -15,9 +15,20 @@ import {
   onFailure,
   received,
 } from '@otimes/core/extend';
-import { checkHeld, checkLr, checkNames, checkParameters, checkSlots, checkTensor, kindsOf, listOf } from './check.ts';
+import {
+  checkLr,
+  checkNames,
+  checkParameters,
+  checkSlots,
+  checkTensor,
+  goneError,
+  isHeld,
+  kindsOf,
+  listOf,
+} from './check.ts';
+import { Journal } from './journal.ts';
 import { StateReader, scalar } from './state-dict.ts';
-import { copied, noteSnapshot, noteTrained, type Snapshot } from './trained.ts';
+import { noteSaver, noteTrained } from './trained.ts';
 
 /** Changes parameters by their gradients. */
 export abstract class Optimizer {
@@ -122,7 +133,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     this.#parameters = this.#groups.flatMap(group => group.parameters);
     checkParameters(name, this.#parameters);
     noteTrained(this, this.#parameters);
-    noteSnapshot(this, () => this.#snapshot());
+    noteSaver(this, journal => this.#saveTo(journal));
     this.#states = this.#parameters.map(p => new ParameterState(p));
   }
 
@@ -157,20 +168,24 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
 
   /**
    * Parameters that are frozen, or have no gradient, stay as they are. Before the first of them changes it throws if a parameter or a
-   * gradient was released. A class of the program steps with copies of all parameters and states: where its `update` throws, or returns
-   * something, everything is what it was. On a device that is
-   * read with await, steps after a check that failed change nothing, and are not counted once a read has told it. Throws if the model was moved to another device since
-   * this optimizer was made, or if it has a layer that cannot be found; see `Module`.
+   * gradient was released, if the model was moved to another device since this optimizer was made, or if it has a layer that
+   * cannot be found; see `Module`. A class of the program steps with copies of all parameters and states: where its `update`
+   * throws, or returns something, everything is what it was. On a device that is read with await, steps after a check that failed
+   * change nothing, and are not counted once a read has told it.
    */
   override step(...none: readonly never[]): void {
     if (none.length > 0) checkNone(`${nameOf(this)}.step`, none, 'call loss.backward() before it');
     checkTrained(this, this.#parameters);
     const own = this.#builtIn && !Object.hasOwn(this, 'update');
     if (!own) this.#checkMembers();
-    this.#parameters.forEach((p, i) => {
-      if (p.requiresGrad && borrowGrad(p) !== null) checkHeld(nameOf(this), `parameter ${i}`, p);
-    });
-    const undo = own ? null : this.#undo();
+    const active = this.#parameters.filter(p => p.requiresGrad && borrowGrad(p) !== null);
+    for (const p of active)
+      if (!isHeld(p)) throw goneError(nameOf(this), `parameter ${this.#parameters.indexOf(p)}`, p);
+    const journal = own ? null : new Journal({ outlives: true });
+    if (journal !== null) {
+      for (const p of active) journal.save(p);
+      this.#saveTo(journal);
+    }
     // Outside of every scope, because the state created here outlives it.
     unscoped(() =>
       noGrad(() => {
@@ -182,17 +197,18 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
             const g = own ? borrowGrad(p) : p.grad;
             if (g === null || !p.requiresGrad) continue;
             const uncount = counted(state);
-            // What the program's own class keeps is checked once.
-            const isFirst = !own && state.step === 0;
-            state.step++;
+            const isFirst = state.step++ === 0;
             try {
               // Temporaries of the library's own are given back at once; a class of the program may keep what it sees or makes.
               if (own) scope(() => this.update(p, g, state, now));
-              else this.#checkNothing(i - 1, p, this.update(p, g, state, now));
-              if (isFirst) this.#checkKept(i - 1, p, now);
+              else {
+                this.#checkNothing(i - 1, p, this.update(p, g, state, now));
+                // What the program's own class keeps is checked once.
+                if (isFirst) this.#checkKept(i - 1, p, now);
+              }
             } catch (error) {
               uncount();
-              undo?.restore();
+              journal?.restore();
               throw error;
             }
             // After a check that fails later nothing of this was written.
@@ -201,44 +217,24 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
         }
       }),
     );
-    undo?.release();
+    journal?.release();
   }
 
-  /** Of parameters and states. */
-  #undo(): Snapshot {
-    const { restore, release } = this.#snapshot();
-    const parameters = this.#parameters.filter(p => p.requiresGrad && borrowGrad(p) !== null).map(copied);
-    return {
-      restore() {
-        for (const { x, copy } of parameters) x.copy_(copy);
-        restore();
-      },
-      release() {
-        for (const { copy } of parameters) copy.storage.release();
-        release();
-      },
-    };
-  }
-
-  #snapshot(): Snapshot {
+  #saveTo(journal: Journal): void {
     const [lr, states] = [this.#lr, this.#states];
-    const each = states.map(state => ({
-      ...{ state, uncount: counted(state) },
-      slots: Array.from(state.slots, ([name, x]) => ({ name, ...copied(x) })),
-    }));
-    return {
-      restore: () => {
-        [this.#lr, this.#states] = [lr, states];
-        for (const { state, uncount, slots } of each) {
-          uncount();
-          state.slots.clear();
-          for (const { name, x, copy } of slots) state.slots.set(name, x.copy_(copy));
-        }
-      },
-      release() {
-        for (const { slots } of each) for (const { copy } of slots) copy.storage.release();
-      },
-    };
+    journal.after(() => {
+      this.#lr = lr;
+      this.#states = states;
+    });
+    for (const state of states) {
+      const [uncount, slots] = [counted(state), [...state.slots]];
+      for (const [, x] of slots) journal.save(x);
+      journal.after(() => {
+        uncount();
+        state.slots.clear();
+        for (const [name, x] of slots) state.slots.set(name, x);
+      });
+    }
   }
 
   /** Throws for what the program's own `update` of a parameter returned. */

@@ -3,13 +3,13 @@
 import type { Tensor } from '@otimes/core';
 import { borrowGrad, readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { checkHeld } from '../check.ts';
+import { goneError, isHeld } from '../check.ts';
 import { checkFactor, type Kfe } from '../curvature/basis.ts';
 import type { Factors } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
 import { basisGradient } from '../curvature/routes/affine.ts';
 import type { StepDemand } from './demand.ts';
-import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep } from './journal.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep } from './finite.ts';
 import type { Rule } from './rule.ts';
 import type { StepSettings } from './settings.ts';
 import type { BlockState } from './state.ts';
@@ -88,7 +88,7 @@ export class Planner {
     if (parameters.every(p => borrowGrad(p) === null)) return null;
     const { statistics } = state;
     const name = this.#name;
-    for (const p of parameters) checkHeld(name, `'${this.#paths.get(p)}'`, p);
+    for (const p of parameters) if (!isHeld(p)) throw goneError(name, `'${this.#paths.get(p)}'`, p);
     const without = parameters.filter(p => borrowGrad(p) === null);
     if (without.length > 0)
       throw new Error(

@@ -3,10 +3,11 @@
 import { describe, type StateDict, type Tensor, unscoped } from '@otimes/core';
 import { borrowGrad, dropPromise, nameOf, readsLater, received } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
-import { checkHeld } from '../check.ts';
+import { goneError, isHeld } from '../check.ts';
+import { Journal } from '../journal.ts';
 import type { Optimizer } from '../optimizer.ts';
-import { snapshotOf, trainedBy } from '../trained.ts';
-import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, Journal, largest, notFinite } from './journal.ts';
+import { saverOf, trainedBy } from '../trained.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, largest, notFinite } from './finite.ts';
 
 type RestOptions = {
   /** Of the optimizer whose rest it is. */
@@ -54,7 +55,7 @@ export class Rest {
       const g = gradientOf(p);
       if (g === null) continue;
       const where = `'${this.#paths.get(p)}'`;
-      checkHeld(this.#name, where, p);
+      if (!isHeld(p)) throw goneError(this.#name, where, p);
       finiteMagnitude(g, foundIn(this.#name, 'gradient', where));
     }
   }
@@ -98,7 +99,8 @@ export class Rest {
     const later = this.#readsLater;
     if (own !== null) {
       for (const p of this.parameters) own.save(p);
-      if (later) this.#saveLater(optimizer, own);
+      // A state dict would have to be awaited there before it could be loaded.
+      if (later) saverOf(optimizer)?.(own);
       else {
         const state = optimizer.stateDict();
         for (const x of Object.values(state)) own.copy(x);
@@ -112,12 +114,6 @@ export class Rest {
       own?.restore();
       throw error;
     }
-  }
-
-  /** Where a state dict would have to be awaited before it could be loaded. */
-  #saveLater(optimizer: Optimizer, own: Journal): void {
-    const snapshot = snapshotOf(optimizer);
-    if (snapshot !== undefined) own.after(snapshot.restore);
   }
 
   get #readsLater(): boolean {

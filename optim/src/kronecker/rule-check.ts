@@ -4,7 +4,7 @@ import { Tensor } from '@otimes/core';
 import { aFunction, checkFinite, dropPromise, type Kind as Expected, readsLater, received } from '@otimes/core/extend';
 import { aRate, checkMembers, checkNames, checkSlots, isLike, showOn } from '../check.ts';
 import { SAVED } from '../curvature/layer.ts';
-import { foundIn } from './journal.ts';
+import { foundIn } from './finite.ts';
 import type { Kind, Proposal, Rule } from './rule.ts';
 import { type BlockState, SAVED_COUNTS } from './state.ts';
 

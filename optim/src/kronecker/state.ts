@@ -6,8 +6,8 @@ import type { Parameter } from '@otimes/nn';
 import type { LayerBlock, Sharing } from '../curvature/block.ts';
 import { LayerCurvature, type LayerOptions } from '../curvature/layer.ts';
 import { remembered, type Scalar } from '../curvature/scalar.ts';
+import type { Journal } from '../journal.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
-import type { Journal } from './journal.ts';
 
 /** What a user may set for some blocks alone; see `KroneckerOptions.overrides`. */
 export type BlockOptions = {

@@ -23,13 +23,13 @@ import {
   versionOf,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { aRate, checkHeld, checkKnown, checkLr, checkMembers, checkNames } from '../check.ts';
+import { aRate, checkKnown, checkLr, checkMembers, checkNames, goneError, isHeld } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
 import { type Collector, defaultCollectors } from '../curvature/collector.ts';
 import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
 import { checkModel, trainableOf } from '../curvature/model.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
-import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, magnitude, notFinite } from '../kronecker/journal.ts';
+import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, magnitude, notFinite } from '../kronecker/finite.ts';
 import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
 import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
 import { Rest } from '../kronecker/rest.ts';
@@ -205,7 +205,7 @@ export abstract class MatrixOptimizer extends Optimizer {
       });
       for (const { matrix, g } of active) {
         const where = `'${matrix.block.path}'`;
-        checkHeld(this.#name, where, matrix.block.weight);
+        if (!isHeld(matrix.block.weight)) throw goneError(this.#name, where, matrix.block.weight);
         const norm = g.norm();
         if (!readsLater(norm) && Number.isFinite(norm.item())) continue;
         checkFinite(g, foundIn(this.#name, 'gradient', where));

@@ -1,11 +1,11 @@
 /**
- * What a step may have to take back. A step checks everything that it can before it changes anything. What is left are
- * numbers that overflow on the way; where sizes show that none can, it keeps no copies, else it does, and looks at the
- * result.
+ * Numbers that are not finite. A step checks everything that it can before it changes anything. What is left are numbers that
+ * overflow on the way; where sizes show that none can, it keeps no copies, else it does (`optim/src/journal.ts`), and looks at
+ * the result.
  */
 
 import type { Tensor } from '@otimes/core';
-import { type BadValue, checkFinite, held, readsLater } from '@otimes/core/extend';
+import { type BadValue, checkFinite, readsLater } from '@otimes/core/extend';
 
 /**
  * Numbers up to here are ordinary: of gradients; their squares, for what is kept of those; and 1/ε or 1/λ. With a learning
@@ -64,46 +64,3 @@ export const isOrdinary = (size: number, degree: 1 | 2 = 1): boolean => size <= 
 /** Whether updates that are at most `gain` times an ordinary gradient can move no weight out of its range. */
 export const isOrdinaryStep = (gain: number, lr: number, keep: number): boolean =>
   gain <= ORDINARY_GAIN && lr <= ORDINARY_LR && Math.abs(keep) <= 1;
-
-/** Copies of what is about to change. */
-export class Journal {
-  readonly #values = new Map<Tensor, Tensor>();
-  readonly #undo: (() => void)[] = [];
-  readonly #copies: Tensor[] = [];
-  readonly #outlives: boolean;
-
-  /** @param outlives whether it is restored after the scope in which it was made: then `release` gives the copies back */
-  constructor({ outlives = false }: { readonly outlives?: boolean } = {}) {
-    this.#outlives = outlives;
-  }
-
-  /** Remembers the elements of a tensor that will be written to. */
-  save(x: Tensor): void {
-    if (!this.#values.has(x)) this.#values.set(x, this.copy(x.detach().clone()));
-  }
-
-  /** Lets a copy, that something in `after` needs, live as long as the journal. */
-  copy(x: Tensor): Tensor {
-    if (this.#outlives) this.#copies.push(held(x));
-    return x;
-  }
-
-  /** Runs after the elements are back. */
-  after(undo: () => void): void {
-    this.#undo.push(undo);
-  }
-
-  /** Puts everything back, bit for bit; once. */
-  restore(): void {
-    for (const [x, value] of this.#values) x.copy_(value);
-    for (const undo of this.#undo) undo();
-    this.#values.clear();
-    this.#undo.length = 0;
-  }
-
-  /** Gives back what it has held. */
-  release(): void {
-    for (const x of this.#copies) x.storage.release();
-    this.#copies.length = 0;
-  }
-}
