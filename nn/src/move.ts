@@ -39,27 +39,21 @@ export function moveTo(module: AnyModule, device: string): void {
 
 /** As `Module.cpu`. */
 export async function bringToCpu(module: AnyModule): Promise<void> {
-  const reads = new Map<Tensor, Promise<{ copy: Tensor; version: number; path: string }>>();
-  for (const [path, value] of heldBy(module)) {
-    if (value.device === 'cpu' || reads.has(value)) continue;
-    const copied = value.detach().cpu();
-    // After the read has begun, which computes what is late.
-    const version = versionOf(value);
-    reads.set(
-      value,
-      copied.then(copy => ({ copy, version, path })),
-    );
-  }
-  const copies = new Map(await Promise.all([...reads].map(async ([value, read]) => [value, await read] as const)));
+  const reads = new Map<Tensor, { copy: Promise<Tensor>; version: number; path: string }>();
+  for (const [path, value] of heldBy(module))
+    if (value.device !== 'cpu' && !reads.has(value))
+      // The version after the read has begun, which computes what is late.
+      reads.set(value, { copy: value.detach().cpu(), version: versionOf(value), path });
+  const copies = new Map(await Promise.all([...reads].map(async ([value, { copy }]) => [value, await copy] as const)));
   const changed = (path: string) =>
     new Error(
       `${nameOf(module)}.cpu: ${path} changed while the values were read; nothing was moved. await cpu() before the model is changed`,
     );
-  for (const [value, { version, path }] of copies) if (versionOf(value) !== version) throw changed(`'${path}'`);
+  for (const [value, { version, path }] of reads) if (versionOf(value) !== version) throw changed(`'${path}'`);
   replaceAll(module, 'cpu', 'cpu', (value, prefix) => {
     const found = copies.get(value);
     if (found === undefined) throw changed(prefix === '' ? 'a field' : `a field of '${prefix.slice(0, -1)}'`);
-    return placedOn(value, found.copy);
+    return placedOn(value, found);
   });
 }
 
