@@ -78,13 +78,10 @@ export function mergedAxes(shape: Shape, paths: readonly Path[]): { lengths: num
     const length = shape[axis]!;
     if (length === 1) continue;
     const last = lengths.length - 1;
-    if (last >= 0 && paths.every((p, k) => strides[k]![last] === p.strides[axis]! * length)) {
-      lengths[last]! *= length;
-      for (let k = 0; k < paths.length; k++) strides[k]![last] = paths[k]!.strides[axis]!;
-      continue;
-    }
-    lengths.push(length);
-    for (let k = 0; k < paths.length; k++) strides[k]!.push(paths[k]!.strides[axis]!);
+    if (last >= 0 && paths.every((p, k) => strides[k]![last] === p.strides[axis]! * length)) lengths[last]! *= length;
+    else lengths.push(length);
+    // Merged axes are stepped along by the innermost of them.
+    for (let k = 0; k < paths.length; k++) strides[k]![lengths.length - 1] = paths[k]!.strides[axis]!;
   }
   return { lengths, strides };
 }
