@@ -2,8 +2,9 @@
 
 import type { DType, Operand, Storage } from '@otimes/core';
 import { contiguousStrides, sizeOf } from '@otimes/core/extend';
-import type { Commands, Kernel, Memory } from './commands.ts';
+import type { Commands } from './commands.ts';
 import type { ElementwiseCompiler } from './compiler.ts';
+import type { Kernel, Memory } from './kernel.ts';
 import { GpuRegion, type Pool } from './pool.ts';
 
 export type Context = {
@@ -29,7 +30,7 @@ export function kernelOf(c: Context, name: string, make: () => { code: string; t
   let kernel = c.kernels.get(name);
   if (kernel === undefined) {
     const { code, types } = make();
-    kernel = c.commands.kernel(code, types);
+    kernel = c.commands.kernel(code, types, name);
     c.kernels.set(name, kernel);
   }
   return kernel;
