@@ -40,7 +40,8 @@ async function compile(fileName, text) {
 /** Node's hook: what a module is. */
 export async function load(url, context, next) {
   const { protocol, pathname } = new URL(url);
-  if (protocol !== 'file:' || !pathname.endsWith('.ts') || pathname.includes('/node_modules/')) return next(url, context);
+  if (protocol !== 'file:' || !pathname.endsWith('.ts') || pathname.includes('/node_modules/'))
+    return next(url, context);
   const file = fileURLToPath(url);
   const text = readFileSync(file, 'utf8');
   const kept = `${CACHE}/${createHash('sha256').update([conditions, file, text].join('\n')).digest('hex')}.js`;
