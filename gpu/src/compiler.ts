@@ -4,17 +4,9 @@
  * others, write into memory of the pool, and need no warm-up.
  */
 
-import { GPU, Input } from 'gpu.js';
+import { GPU } from 'gpu.js';
 import type { Commands, Kernel } from './commands.ts';
-
-/** The parts of a built gpu.js kernel that are used; its typings lack them. */
-type Built = {
-  _buildAsync(): Promise<void>;
-  build(...args: unknown[]): Promise<void>;
-  compiledSource: string;
-  paramsLayout: { scalarArgs: readonly { offset: number }[]; byteLength: number };
-  workgroupSize: readonly number[];
-};
+import { translate } from './translate.ts';
 
 export type Compiled = {
   readonly kernel: Kernel;
@@ -54,17 +46,22 @@ export class ElementwiseCompiler {
       [...axes.map(axis => `this.thread.${axis} * ${name}_${axis}`), `${name}_0`].join(' + ');
     const loads = arrays.map(name => `const ${name} = ${name}_all[${place(name)}];`);
     const all = [...arrays.map(name => `${name}_all`), ...numbers, ...steps];
-    const built = translate(this.#gpujs(), `function(${all.join(', ')}) { ${loads.join(' ')} ${body} }`, axes.length, {
-      arrays: arrays.map(name => `${name}_all`),
-      numbers,
-      steps,
-    });
+    const { code, workgroup, firstNumber } = translate(
+      this.#gpujs(),
+      `function(${all.join(', ')}) { ${loads.join(' ')} ${body} }`,
+      axes.length,
+      {
+        arrays: arrays.map(name => `${name}_all`),
+        numbers,
+        steps,
+      },
+    );
     // outputX, outputY, outputZ, dispatchWidth; four words of dimensions for each array, which a flat index does not use.
     const pad = 4 * arrays.length;
-    if (built.paramsLayout.scalarArgs[0]?.offset !== 16 + 4 * pad)
+    if (firstNumber !== 16 + 4 * pad)
       throw new Error('gpu.js: expected the constants of version 2.24.1, to which @otimes/gpu is pinned');
     const types = 'u'.repeat(4 + pad) + 'f'.repeat(numbers.length) + 'i'.repeat(steps.length);
-    return { kernel: this.#commands.kernel(built.compiledSource, types), workgroup: built.workgroupSize, pad };
+    return { kernel: this.#commands.kernel(code, types), workgroup, pad };
   }
 
   #gpujs(): GPU {
@@ -81,34 +78,4 @@ export class ElementwiseCompiler {
     }
     return this.#gpu;
   }
-}
-
-function translate(
-  gpu: GPU,
-  source: string,
-  axes: number,
-  { arrays, numbers, steps }: Record<'arrays' | 'numbers' | 'steps', readonly string[]>,
-): Built {
-  const typed = (names: readonly string[], type: string) => names.map(name => [name, type]);
-  const made = gpu.createKernel(source as never, {
-    output: Array.from({ length: axes }, () => 1),
-    dynamicOutput: true,
-    dynamicArguments: true,
-    argumentTypes: Object.fromEntries([
-      ...typed(arrays, 'Input'),
-      ...typed(numbers, 'Float'),
-      ...typed(steps, 'Integer'),
-    ]),
-  });
-  const built = (made as unknown as { kernel: Built }).kernel;
-  // What follows the translation: a device of its own, and the shader on it.
-  built._buildAsync = async () => {};
-  let failed: unknown = null;
-  const one = new Input([0], [1]);
-  built.build(...arrays.map(() => one), ...numbers.map(() => 0.5), ...steps.map(() => 1)).catch((error: unknown) => {
-    failed = error;
-  });
-  if (typeof built.compiledSource !== 'string')
-    throw new Error(`gpu.js: expected a translation of ${source}, got ${failed ?? 'none'}`);
-  return built;
 }
