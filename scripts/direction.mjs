@@ -16,7 +16,7 @@ const ALLOWED = {
   nn: ['@otimes/core', '@otimes/core/extend'],
   data: ['@otimes/core', '@otimes/core/extend'],
   gpu: [
-    ...['@otimes/core', '@otimes/core/extend', '@otimes/kernels'],
+    ...['#host', '@otimes/core', '@otimes/core/extend', '@otimes/kernels'],
     // Bundled into the package: gpu/bundle.mjs.
     ...['gpu.js/src/backend/web-gpu/kernel.js', 'gpu.js/src/input.js'],
   ],

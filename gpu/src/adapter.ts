@@ -1,6 +1,8 @@
 /// <reference types="@webgpu/types" />
 /** The adapter and the device: found once, with an await; everything after it is synchronous but for reads. */
 
+import { host } from '#host';
+
 export type GpuInfo = {
   readonly name: string;
   readonly vendor: string;
@@ -34,52 +36,31 @@ export type AdapterOptions = {
   readonly adapter?: GpuAdapter;
 };
 
-/** What runtimes for servers have and browsers have not. */
-const { process, isSecureContext } = globalThis as {
-  process?: { readonly versions?: { readonly node?: string } };
-  isSecureContext?: boolean;
+/** What node.ts and browser.ts offer: '#host' is one of them, by export condition. */
+export type WebGpuHost = {
+  /** WebGPU that no navigator has. Rejects with an Error that says why there is none. */
+  openWebGpu(): Promise<GPU>;
+  /** Why WebGPU may be there, and no adapter. */
+  whyNoAdapter(): string;
 };
-const inBrowser = process?.versions?.node === undefined;
 
 // NOTE: must stay reachable: once the object that `create` of the package webgpu returns is collected, the process dies.
 let root: GPU | null = null;
 
-const none = (expected: string, why: string) => new Error(`initGpu: expected ${expected}, got none: ${why}`);
-
-/** WebGPU of the browser or runtime, else of the package webgpu (Dawn). */
+/** WebGPU of the browser or runtime, else of the package webgpu. */
 async function findWebGpu(): Promise<GPU> {
   const { navigator } = globalThis as { navigator?: { gpu?: GPU } };
   if (typeof navigator?.gpu?.requestAdapter === 'function') return navigator.gpu;
-  if (inBrowser)
-    throw none(
-      'WebGPU',
-      isSecureContext === false
-        ? 'this page is not secure, and browsers have WebGPU on secure pages alone, those of https and of localhost'
-        : 'this browser has no navigator.gpu here. Chrome and Edge have it from 113 on, Safari from 26, Firefox from 141, not yet on ' +
-            'every system; in Firefox dom.webgpu.enabled of about:config turns it on, in Workers dom.webgpu.workers.enabled',
-    );
-  // Bundlers leave alone what they cannot read, and a browser does not come here.
-  const name = 'webgpu';
   try {
-    const { create } = (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as {
-      create(options: string[]): GPU;
-    };
-    return create([]);
+    return await host.openWebGpu();
   } catch (error) {
-    throw none(
-      'WebGPU',
-      `this runtime has no navigator.gpu, and the package webgpu does not load: npm install webgpu. ` +
-        `(${error instanceof Error ? error.message : error})`,
-    );
+    throw none('WebGPU', error);
   }
 }
 
-/** Why there may be WebGPU and no adapter. */
-const NO_ADAPTER = inBrowser
-  ? 'this browser has WebGPU and finds no GPU for it. about:gpu or chrome://gpu says why; Chromium on Linux and without a window wants ' +
-    '--enable-unsafe-webgpu, and --use-webgpu-adapter=swiftshader where a CPU is to compute'
-  : 'WebGPU is here and finds no GPU. On Linux it needs the Vulkan loader (libvulkan.so.1) and the ICD file of the driver ' +
-    '(VK_DRIVER_FILES=…/nvidia_icd.json)';
+const reason = (error: unknown) => (error instanceof Error ? error.message : String(error));
+const none = (expected: string, cause: unknown) =>
+  new Error(`initGpu: expected ${expected}, got none: ${reason(cause)}`, { cause });
 
 /**
  * The adapter with all the limits it has. Throws an Error that says what is missing where there is none.
@@ -94,7 +75,7 @@ export async function openDevice({
   if (adapter === null) {
     // Another call looks anew: what was missing may be there then.
     root = null;
-    throw none('an adapter', NO_ADAPTER);
+    throw none('an adapter', host.whyNoAdapter());
   }
   const { limits } = adapter;
   const requiredFeatures: GPUFeatureName[] = adapter.features.has('timestamp-query') ? ['timestamp-query'] : [];
@@ -109,10 +90,9 @@ export async function openDevice({
       },
     });
   } catch (error) {
-    throw new Error(
-      `initGpu: the adapter gave no device (${error instanceof Error ? error.message : error}); an adapter gives one, once`,
-      { cause: error },
-    );
+    throw new Error(`initGpu: the adapter gave no device; an adapter gives one, once (${reason(error)})`, {
+      cause: error,
+    });
   }
   const { vendor, architecture, device: chip, description, isFallbackAdapter } = adapter.info;
   return {
