@@ -64,7 +64,7 @@ export class ElementwiseCompiler {
     if (built.paramsLayout.scalarArgs[0]?.offset !== 16 + 4 * pad)
       throw new Error('gpu.js: expected the constants of version 2.24.1, to which @otimes/gpu is pinned');
     const types = 'u'.repeat(4 + pad) + 'f'.repeat(numbers.length) + 'i'.repeat(steps.length);
-    return { kernel: this.#commands.kernel(built.compiledSource, types), workgroup: built.workgroupSize, pad };
+    return { kernel: this.#commands.kernel(built.compiledSource, types, body), workgroup: built.workgroupSize, pad };
   }
 
   #gpujs(): GPU {

@@ -6,8 +6,10 @@
 import { type GpuBackend, type GpuInfo, gpuBackend, initGpu } from '@otimes/gpu';
 import { create, globals } from 'webgpu';
 
-/** Two for each pass; the most that WebGPU allows in one set. */
-const QUERIES = 4096;
+/** Passes that one set has room for: two queries each, the most that WebGPU allows. */
+const PASSES = 2048;
+/** Sets of a clock at most. */
+const SETS = 8;
 
 // NOTE: must stay reachable, as the process dies when it is collected.
 let root: GPU | null = null;
@@ -15,7 +17,7 @@ let root: GPU | null = null;
 /** Takes the time of passes between `start` and `stop`. */
 export class PassClock {
   readonly #device: GPUDevice;
-  readonly #set: GPUQuerySet;
+  readonly #sets: GPUQuerySet[] = [];
   /** What each pass ran; 'pass' if many kernels. */
   #names: string[] = [];
   #on = false;
@@ -24,7 +26,6 @@ export class PassClock {
 
   constructor(device: GPUDevice) {
     this.#device = device;
-    this.#set = device.createQuerySet({ type: 'timestamp', count: QUERIES });
     const plain = device.createCommandEncoder.bind(device);
     device.createCommandEncoder = (o?: GPUCommandEncoderDescriptor) => this.#watched(plain(o));
   }
@@ -39,15 +40,15 @@ export class PassClock {
   }
 
   #timed(name: string): GPUComputePassDescriptor {
-    const at = 2 * this.#names.length;
-    if (at + 2 > QUERIES) {
+    const [set, at] = [Math.floor(this.#names.length / PASSES), 2 * (this.#names.length % PASSES)];
+    if (set === SETS) {
       this.#missed++;
       return {};
     }
+    this.#sets[set] ??= this.#device.createQuerySet({ type: 'timestamp', count: 2 * PASSES });
     this.#names.push(name);
-    return {
-      timestampWrites: { querySet: this.#set, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 },
-    };
+    const querySet = this.#sets[set];
+    return { timestampWrites: { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 } };
   }
 
   /** A pass that begins a real one at each dispatch. */
@@ -87,7 +88,14 @@ export class PassClock {
     const resolved = device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
     const mapped = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     const encoder = device.createCommandEncoder();
-    encoder.resolveQuerySet(this.#set, 0, 2 * names.length, resolved, 0);
+    for (let first = 0; first < names.length; first += PASSES)
+      encoder.resolveQuerySet(
+        this.#sets[first / PASSES]!,
+        0,
+        2 * Math.min(PASSES, names.length - first),
+        resolved,
+        16 * first,
+      );
     encoder.copyBufferToBuffer(resolved, 0, mapped, 0, size);
     device.queue.submit([encoder.finish()]);
     await mapped.mapAsync(GPUMapMode.READ);

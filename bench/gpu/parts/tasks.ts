@@ -1,6 +1,6 @@
 /** What is measured, on any device of otimes. torch_peer.py has the same tasks under the same names. */
 
-import { conv2d, Generator, grad, layerNorm, ones, randn, scope, type Tensor } from '@otimes/core';
+import { conv2d, Generator, grad, layerNorm, noGrad, ones, randn, scope, type Tensor } from '@otimes/core';
 import { type AnyModule, Linear, type Module, MultiHeadAttention, Parameter } from '@otimes/nn';
 import { Adam, type Eigensolver, type Optimizer, STEVE } from '@otimes/optim';
 import ndarray from 'ndarray';
@@ -45,7 +45,32 @@ const repeated = (input: Tensor, make: () => unknown, flops: number, bytes = 0):
 
 const firstOf = async (x: Tensor): Promise<number> => (await x.detach().flatten().slice([0, 1]).data())[0]!;
 
-const noise = (shape: number[], seed: number, device: string) => randn(shape, { rng: new Generator(seed) }).to(device);
+/** Normal and uniform numbers from a table, as the weights of the largest models take many seconds otherwise. */
+class Tabled extends Generator {
+  readonly #normals: Float64Array;
+  readonly #uniforms: Float64Array;
+  #at = 0;
+
+  constructor(seed: number) {
+    super(seed);
+    const rng = new Generator(seed);
+    // A prime number of them, so that rows of weights differ.
+    this.#normals = Float64Array.from({ length: 65521 }, () => rng.normal());
+    this.#uniforms = Float64Array.from({ length: 65521 }, () => rng.uniform());
+  }
+
+  override normal(): number {
+    if (this.#at === this.#normals.length) this.#at = 0;
+    return this.#normals[this.#at++]!;
+  }
+
+  override uniform(): number {
+    if (this.#at === this.#uniforms.length) this.#at = 0;
+    return this.#uniforms[this.#at++]!;
+  }
+}
+
+const noise = (shape: number[], seed: number, device: string) => randn(shape, { rng: new Tabled(seed) }).to(device);
 
 /** Numbers that are cheap to make where there are many. */
 const large = (size: number, device: string): Tensor => {
@@ -106,7 +131,7 @@ function flopsOf(model: Module, x: Tensor): number {
         flops += 2 * y.size * ((module.weight as Tensor).size / y.shape[1]!);
     });
   const handles = [...model.namedModules().values()].map(watch);
-  model.call(x);
+  noGrad(() => model.call(x));
   for (const handle of handles) handle.remove();
   return flops;
 }
@@ -127,7 +152,7 @@ const reflection: Eigensolver = matrix => {
 };
 
 async function training({ spec, optimizer: name }: Request & { task: 'training' }, device: string): Promise<Task> {
-  const rng = new Generator(0);
+  const rng = new Tabled(0);
   const model = build(spec, rng).to(device);
   const batches = [0, 1].map(() => batchOf(spec, rng).map(x => x.to(device)) as [Tensor, Tensor]);
   const flops = 3 * flopsOf(model, batches[0]![0]);
