@@ -104,8 +104,11 @@ export class Commands {
     memory.buffer.destroy();
   }
 
-  /** A kernel from WGSL whose binding 0 is its constants; the layout of the others is read off their declarations. */
-  kernel(code: string, types: string): Kernel {
+  /**
+   * A kernel from WGSL whose binding 0 is its constants; the layout of the others is read off their declarations. `label` is for
+   * tools that look at the GPU.
+   */
+  kernel(code: string, types: string, label: string): Kernel {
     const { device } = this;
     const entries: GPUBindGroupLayoutEntry[] = [
       {
@@ -122,6 +125,7 @@ export class Commands {
       });
     const layout = device.createBindGroupLayout({ entries });
     const pipeline = device.createComputePipeline({
+      label,
       layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module: device.createShaderModule({ code }), entryPoint: 'main' },
     });

@@ -54,6 +54,6 @@ export class ElementwiseCompiler {
     if (scalars !== 16 + 4 * pad)
       throw new Error('gpu.js: expected the constants of version 2.24.1, to which @otimes/gpu is pinned');
     const types = 'u'.repeat(4 + pad) + 'f'.repeat(numbers.length) + 'i'.repeat(steps.length);
-    return { kernel: this.#commands.kernel(code, types), workgroup, pad };
+    return { kernel: this.#commands.kernel(code, types, body), workgroup, pad };
   }
 }
