@@ -23,6 +23,12 @@ export type AdapterOptions = {
 // NOTE: must stay reachable: once the object that `create` of the package webgpu returns is collected, the process dies.
 let root: GPU | null = null;
 
+/**
+ * Every kernel here writes workgroup memory before it reads it; zeros before that cost each workgroup a loop, and SwiftShader's
+ * compiler 0.1 s for each kilobyte.
+ */
+const DAWN = ['enable-dawn-features=disable_workgroup_init'];
+
 /** WebGPU of the browser or runtime, else of the package webgpu (Dawn). */
 async function findWebGpu(): Promise<GPU> {
   const { navigator } = globalThis as { navigator?: { gpu?: GPU } };
@@ -40,7 +46,7 @@ async function findWebGpu(): Promise<GPU> {
     );
   }
   Object.assign(globalThis, dawn.globals);
-  return dawn.create([]);
+  return dawn.create(DAWN);
 }
 
 /** The adapter with all the limits it has. Throws an Error that says what is missing where there is none. */
