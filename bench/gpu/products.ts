@@ -202,6 +202,26 @@ async function secondsOf(run: () => void, y: Operand): Promise<number> {
   return (await time(enough)) / enough / 1000;
 }
 
+/** What the card does at most: products and sums in registers alone, half of them with a number that comes anew. */
+const PEAK = `struct P { count: u32 } @group(0) @binding(0) var<uniform> p : P;
+@group(0) @binding(1) var<storage, read_write> Y : array<vec4<f32>>;
+@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id : vec3<u32>) {
+  var a = vec4<f32>(f32(id.x)) * 1e-3; let b = vec4<f32>(0.999); let d = a * 0.5;
+  var s0 = a; var s1 = a + 1.0; var s2 = a + 2.0; var s3 = a + 3.0; var s4 = a + 4.0; var s5 = a + 5.0; var s6 = a + 6.0; var s7 = a + 7.0;
+  for (var i = 0u; i < p.count; i++) {
+    ${Array.from({ length: 8 }, (_, q) => [0, 1, 2, 3].map(() => `s${q} = fma(s${q}, b, d);`).join(' ')).join(' ')}
+  }
+  Y[id.x] = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7;
+}`;
+{
+  const kernel = commands.kernel(PEAK, 'u');
+  const groups = quick ? 1 : 132 * 64;
+  const y = temporary(c, 'float32', [groups * 256 * 4]);
+  const count = quick ? 1 : 256;
+  const seconds = await secondsOf(() => commands.dispatch(kernel, [memoryOf(y)], [count], [groups]), y);
+  console.log(`registers alone: ${((groups * 256 * count * 32 * 4 * 2) / seconds / 1e9).toFixed(0)} GFLOP/s`);
+}
+
 const left: string[] = [];
 const chosen: string[] = [];
 for (const { name, m, n, k, batch = 1, turned = '', tiles, splits = [1] } of CASES) {

@@ -15,7 +15,7 @@ import { constants, rowGroups, tensor, times, type Word } from './wgsl.ts';
 const FIELDS =
   'm:u32, n:u32, k:u32, span:u32, splits:u32, groups:u32, columns:u32, inner:u32, a0:i32, a1:i32, a2:i32, ar:i32, ak:i32, ' +
   'b0:i32, b1:i32, b2:i32, br:i32, bk:i32, y0:u32, bias:u32, c0:i32, cr:i32, cc:i32, batch:u32, z0:u32';
-const TYPES = `${'u'.repeat(8)}${'i'.repeat(10)}uuiiiuu`;
+export const TYPES = `${'u'.repeat(8)}${'i'.repeat(10)}uuiiiuu`;
 
 /** How a side lies in memory: vec4s along its terms or along its rows, else single elements. */
 type Lie = 'terms' | 'rows' | 'single';
@@ -79,7 +79,7 @@ type Kind = {
   readonly activation: Activation;
 };
 
-function partsOf({ word, plan, lies, wide, symmetric, activation }: Kind): TileParts {
+export function partsOf({ word, plan, lies, wide, symmetric, activation }: Kind): TileParts {
   const element = (lie: Lie) => (lie === 'single' ? word : `vec4<${word}>`);
   const bind = (i: number, name: string, type: string, access = 'read') =>
     `@group(0) @binding(${i}) var<storage, ${access}> ${name} : array<${type}>;`;
