@@ -49,14 +49,15 @@ export type GpuBackendOptions = {
 };
 
 export class GpuBackend extends ComposedBackend {
-  readonly device: string;
   readonly dtypes: readonly DType[] = ['bool', 'int32', 'float32'];
   readonly info: GpuInfo;
   readonly #context: Context;
+  #name: string;
 
+  /** @internal */
   constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit, joinAt }: GpuBackendOptions) {
     super();
-    this.device = name;
+    this.#name = name;
     this.info = info;
     const commands = new Commands(device, joinAt);
     this.#context = {
@@ -66,6 +67,20 @@ export class GpuBackend extends ComposedBackend {
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
     };
+  }
+
+  get device(): string {
+    return this.#name;
+  }
+
+  /** @internal */
+  get gpuDevice(): GPUDevice {
+    return this.#context.commands.device;
+  }
+
+  /** @internal Another takes its name. Its tensors can still be read, if it is not lost, and mix with no others. */
+  retire(): void {
+    this.#name = `${this.#name} of an earlier initGpu()`;
   }
 
   /** Counts since the device was opened, and what the pool holds now. A copy: it does not change. */
@@ -107,6 +122,10 @@ export class GpuBackend extends ComposedBackend {
 
   onFailure(undo: () => void): void {
     this.#context.commands.onFailure(undo);
+  }
+
+  caughtUp(): Promise<void> | undefined {
+    return this.#context.commands.caughtUp();
   }
 
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void {

@@ -7,7 +7,7 @@
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
 import { joinShaders, SLICE } from './join.ts';
-import { compile, type Kernel, Memory } from './kernel.ts';
+import { compile, type Kernel, Memory, USAGE } from './kernel.ts';
 import { Reads } from './reads.ts';
 import { type Group, Schedule } from './schedule.ts';
 import { parseShader } from './shader.ts';
@@ -15,6 +15,8 @@ import { parseShader } from './shader.ts';
 /** Launches of a batch, and room for their constants: a slice for each, and one for each dispatch. */
 const MOST_LAUNCHES = 2048;
 const SLICES = 2 * MOST_LAUNCHES;
+/** Submits that the GPU may be behind before `caughtUp` waits. */
+const MOST_UNFINISHED = 8;
 /** Bind groups that are kept. */
 const MOST_GROUPS = 8192;
 /** How often a dispatch comes before it is compiled: what comes a few times is not worth it. */
@@ -48,6 +50,8 @@ export class Commands {
   readonly #schedule: Schedule;
   readonly #joined = new Map<string, Joined>();
   readonly #groups = new Map<string, GPUBindGroup>();
+  #unfinished = 0;
+  readonly #waiting: (() => void)[] = [];
   #slices = 0;
   #age = 0;
   #launches = 0;
@@ -58,7 +62,7 @@ export class Commands {
   constructor(device: GPUDevice, joinAt = JOIN_AT) {
     this.device = device;
     this.#joinAt = joinAt;
-    const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+    const usage = USAGE.UNIFORM | USAGE.COPY_DST;
     this.#constants = device.createBuffer({ size: SLICE * SLICES, usage });
     this.#schedule = new Schedule(device.limits.maxStorageBuffersPerShaderStage, joinAt < Infinity);
     this.#reads = new Reads(this, this.create(Reads.bytes));
@@ -81,7 +85,7 @@ export class Commands {
       throw new OutOfMemoryError(
         `allocate: ${bytes} bytes are more than the ${most} that a tensor may have on this GPU`,
       );
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST;
     return new Memory(this.device.createBuffer({ size: bytes, usage }));
   }
 
@@ -92,9 +96,15 @@ export class Commands {
   }
 
   /** A kernel from WGSL whose binding 0 is its constants; see `compile`. */
-  kernel(code: string, types: string, name = 'kernel'): Kernel {
+  kernel(code: string, types: string, name: string): Kernel {
     const id = this.stats.kernels++;
-    return { id, types, shader: parseShader(code), ...this.#compile(code, 16 * Math.ceil(types.length / 4), name) };
+    return {
+      id,
+      name,
+      types,
+      shader: parseShader(code),
+      ...this.#compile(code, 16 * Math.ceil(types.length / 4), name),
+    };
   }
 
   #compile(code: string, bytes: number, name: string) {
@@ -152,6 +162,25 @@ export class Commands {
     [this.#slices, this.#launches] = [0, 0];
     this.batch++;
     this.stats.submits++;
+    this.#unfinished++;
+    const done = () => {
+      this.#unfinished--;
+      for (const go of this.#waiting.splice(0)) go();
+    };
+    queue.onSubmittedWorkDone().then(done, done);
+    this.#reads.submitted();
+  }
+
+  /** Settles when at most `MOST_UNFINISHED` submits are not done; undefined where that is so. */
+  caughtUp(): Promise<void> | undefined {
+    return this.#unfinished > MOST_UNFINISHED ? this.#catchUp() : undefined;
+  }
+
+  async #catchUp(): Promise<void> {
+    while (this.#unfinished > MOST_UNFINISHED)
+      await new Promise<void>(go => {
+        this.#waiting.push(go);
+      });
   }
 
   #encode(pass: GPUComputePassEncoder, group: Group): void {
@@ -214,7 +243,7 @@ export class Commands {
     if (++joined.seen < this.#joinAt || joined.kernel !== null) return joined.kernel;
     const parts = group.launches.map(({ kernel }, k) => ({ shader: kernel.shader!, slots: group.slots[k]! }));
     const code = joinShaders(parts, group.places, group.serial);
-    const name = group.launches.map(({ kernel }) => kernel.id).join(' and ');
+    const name = group.launches.map(({ kernel }) => kernel.name).join(group.serial ? ', then ' : ' + ');
     joined.kernel = { id: this.stats.kernels++, ...this.#compile(code, SLICE * (1 + parts.length), name) };
     return joined.kernel;
   }

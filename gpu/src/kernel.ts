@@ -27,6 +27,8 @@ export class Memory {
 /** A compute shader; `types` has a letter for each constant: u, i or f. */
 export type Kernel = {
   readonly id: number;
+  /** For errors, and for tools that look at the GPU. */
+  readonly name: string;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly types: string;
@@ -45,7 +47,10 @@ export type Launch = {
   readonly groups: readonly [number, number, number];
 };
 
-const COMPUTE = 4; // GPUShaderStage.COMPUTE
+// Of GPUShaderStage, GPUMapMode and GPUBufferUsage: in Node they are no globals.
+const COMPUTE = 4;
+export const READ = 1;
+export const USAGE = { MAP_READ: 1, COPY_SRC: 4, COPY_DST: 8, UNIFORM: 64, STORAGE: 128 };
 
 /**
  * A kernel from WGSL whose binding 0 is its constants, of so many bytes; the layout of the others is read off their declarations. What

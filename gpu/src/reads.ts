@@ -2,7 +2,7 @@
 
 import { OutOfMemoryError } from '@otimes/core';
 import { type BadValue, PendingChecks } from '@otimes/core/extend';
-import type { Memory } from './kernel.ts';
+import { type Memory, READ, USAGE } from './kernel.ts';
 
 /** The error of a check, from the position and the bits of the first bad value, and in how many pieces it looked. */
 type Check = { readonly error: (position: number, bits: number) => Error; readonly pieces: number };
@@ -10,7 +10,7 @@ type Check = { readonly error: (position: number, bits: number) => Error; readon
 /** What reads need of the queue. */
 type Queue = {
   readonly device: GPUDevice;
-  readonly stats: { reads: number; submits: number };
+  readonly stats: { reads: number };
   copy(from: Memory, offset: number, to: GPUBuffer, at: number, bytes: number): void;
   submit(): void;
 };
@@ -22,6 +22,8 @@ export const KEPT = 256;
 export const PIECES = 64;
 const FOUND = 2;
 const NONE = 0xffffffff;
+/** Submits without a read. */
+const LOOK_AFTER = 64;
 /** Staging buffers that are kept. */
 const MOST_STAGING = 16;
 
@@ -32,10 +34,14 @@ export class Reads {
   readonly #staging: GPUBuffer[] = [];
   readonly #checks = new PendingChecks<Check>();
   #soon: Promise<void> | null = null;
+  #unread = 0;
+  #isLooking = false;
   /** The device is gone: all reads reject. */
   #lost: Error | null = null;
   /** What the device refused, a batch as a whole: the next read tells it. */
   #refused: Error | null = null;
+  /** What it refused last and was told, and the last read that was called before. */
+  #told: { readonly error: Error; readonly before: number } | null = null;
 
   constructor(queue: Queue, status: Memory) {
     this.#queue = queue;
@@ -69,8 +75,10 @@ export class Reads {
     return this.#checks.add({ error: (position, bits) => error(position, toValue(bits)), pieces });
   }
 
-  /** Runs `undo` when the failure of a check that was announced before is told. */
+  /** Runs `undo` when a failure is told of what was called before. */
   onFailure(undo: () => void): void {
+    // Where nothing is checked the device may still refuse the batch.
+    if (this.#checks.mark().checks.size === 0) this.#checks.add({ error: () => new Error('gpu: no check'), pieces: 0 });
     this.#checks.onFailure(undo);
   }
 
@@ -79,13 +87,30 @@ export class Reads {
    * `peek` the failure stays for another read.
    */
   async read(memory: Memory, offset: number, bytes: number, peek: boolean): Promise<ArrayBuffer> {
-    this.#queue.stats.reads++;
+    const order = ++this.#queue.stats.reads;
+    this.#unread = 0;
     const mark = this.#checks.mark();
     const size = 4 * Math.ceil(bytes / 4);
     const data = await this.#fetch([
       [memory, offset, size],
       [this.status, 0, 4 * HEAD],
     ]);
+    if (this.#refused !== null) {
+      const error = this.#refused;
+      if (peek) throw error;
+      this.#refused = null;
+      this.#told = { error, before: this.#queue.stats.reads };
+      // Nothing of the batch was done: what the host has counted since the last read that passed is taken back.
+      throw this.#checks.tell(
+        mark,
+        0,
+        false,
+        () => error,
+        () => this.#clear(),
+      );
+    }
+    if (this.#told !== null && order <= this.#told.before) throw this.#told.error;
+    if (data === null) throw new Error('gpu: a read failed, and the device does not say why');
     const failed = new Uint32Array(data, size, 1)[0]!;
     if (failed === 0) {
       this.#checks.passed(mark);
@@ -103,18 +128,32 @@ export class Reads {
     );
   }
 
+  /** A submit has been made. Where nothing is read for long, checks that passed are forgotten all the same. */
+  submitted(): void {
+    if (++this.#unread < LOOK_AFTER || this.#isLooking) return;
+    this.#isLooking = true;
+    const done = () => {
+      this.#isLooking = false;
+    };
+    this.read(this.status, 0, 0, true).then(done, done);
+  }
+
   /** The first bad value of a check. */
   async #found(number: number, pieces: number): Promise<{ position: number; bits: number }> {
     const at = 4 * (HEAD + (number % KEPT) * PIECES * FOUND);
-    const words = new Uint32Array(await this.#fetch([[this.status, at, 4 * FOUND * pieces]]));
+    const data = await this.#fetch([[this.status, at, 4 * FOUND * pieces]]);
+    if (data === null) return { position: NONE, bits: 0 };
+    const words = new Uint32Array(data);
     let first = 0;
     for (let i = 1; i < pieces; i++) if (words[FOUND * i]! < words[FOUND * first]!) first = i;
     const [position = NONE, bits = 0] = words.subarray(FOUND * first);
     return { position, bits };
   }
 
-  /** Bytes of several memories, as the launches before have left them. */
-  async #fetch(parts: readonly (readonly [memory: Memory, offset: number, bytes: number])[]): Promise<ArrayBuffer> {
+  /** Bytes of several memories, as the launches before have left them; null where the device has refused the copies. */
+  async #fetch(
+    parts: readonly (readonly [memory: Memory, offset: number, bytes: number])[],
+  ): Promise<ArrayBuffer | null> {
     if (this.#lost !== null) throw this.#lost;
     const size = parts.reduce((sum, [, , bytes]) => sum + bytes, 0);
     const staging = this.#stagingOf(size);
@@ -130,24 +169,18 @@ export class Reads {
     });
     await this.#soon;
     try {
-      await staging.mapAsync(GPUMapMode.READ, 0, size);
-    } catch (error) {
-      throw this.#told(new Error(`gpu: a read failed: ${error instanceof Error ? error.message : error}`));
+      await staging.mapAsync(READ, 0, size);
+    } catch {
+      // Why is told a moment later.
+      await new Promise(resolve => setTimeout(resolve));
+      if (this.#lost !== null) throw this.#lost;
+      return null;
     }
     const data = staging.getMappedRange(0, size).slice(0);
     staging.unmap();
     this.#keep(staging);
-    if (this.#lost !== null || this.#refused !== null) throw this.#told(null);
+    if (this.#lost !== null) throw this.#lost;
     return data;
-  }
-
-  /** The device's own error in the place of what follows from it. What it refused is told once: nothing of that batch was done. */
-  #told(error: Error | null): Error {
-    const refused = this.#refused;
-    if (this.#lost !== null) return this.#lost;
-    if (refused === null) return error!;
-    this.#refused = null;
-    return refused;
   }
 
   /** What is called from now on is written again. */
@@ -160,7 +193,7 @@ export class Reads {
     const found = this.#staging.findIndex(({ size }) => size >= bytes && size <= 4 * Math.max(bytes, 256));
     if (found >= 0) return this.#staging.splice(found, 1)[0]!;
     const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 256)));
-    return this.#queue.device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    return this.#queue.device.createBuffer({ size, usage: USAGE.MAP_READ | USAGE.COPY_DST });
   }
 
   #keep(staging: GPUBuffer): void {
