@@ -108,15 +108,14 @@ law('a tensor that is larger than the GPU has them is refused where it is made',
   });
 });
 
-law('a loop that awaits nothing keeps the memory of the device as it is, and its checks are forgotten', async () => {
+law('a loop that awaits nothing takes no more memory of the device than before the first collection', async () => {
   const backend = await gpuNamed('loop', { joinAt: Number.POSITIVE_INFINITY });
   const { step, model } = trained('loop', adam);
-  for (let i = 0; i < 100; i++) step();
-  const before = backend.stats;
-  for (let i = 0; i < 900; i++) step();
-  const after = backend.stats;
-  assert.ok(after.bytes <= 1.5 * before.bytes, `${before.bytes} bytes, then ${after.bytes}`);
-  assert.ok(after.submits - before.submits < 20, `${after.submits - before.submits} submits`);
+  for (let i = 0; i < 1000; i++) step();
+  // Tensors that nobody releases are found when there are 2,000 of them, of 256 bytes each; a batch sets aside as many.
+  const { bytes, submits } = backend.stats;
+  assert.ok(bytes <= 1.2e6, `${bytes} bytes`);
+  assert.ok(submits < 20, `${submits} submits`);
   assert.ok((await model.parameters()[0]!.data()).every(Number.isFinite));
 });
 

@@ -113,7 +113,7 @@ export class Commands {
     this.device.popErrorScope().then(
       error => {
         if (error !== null)
-          this.#reads.refuse(new Error(`gpu: the kernel '${name}' does not compile: ${error.message}`));
+          this.#reads.refuse(new Error(`gpu: the kernel '${name}' does not compile: ${error.message}`), true);
       },
       () => {}, // the device was lost, which is told
     );

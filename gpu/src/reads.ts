@@ -27,6 +27,8 @@ const LOOK_AFTER = 64;
 /** Staging buffers that are kept. */
 const MOST_STAGING = 16;
 
+const nextTurn = () => new Promise(resolve => setTimeout(resolve));
+
 export class Reads {
   static readonly bytes = 4 * (HEAD + KEPT * PIECES * FOUND);
   readonly status: Memory;
@@ -61,8 +63,9 @@ export class Reads {
     };
   }
 
-  refuse(error: Error): void {
-    this.#refused ??= error;
+  /** The device refuses a batch. What is told is the first reason, or better a `cause` of the others. */
+  refuse(error: Error, isCause = false): void {
+    if (isCause || this.#refused === null) this.#refused = error;
   }
 
   /** What a kernel that writes in place now is to heed: ~n of the last check n that was announced. */
@@ -95,6 +98,8 @@ export class Reads {
       [memory, offset, size],
       [this.status, 0, 4 * HEAD],
     ]);
+    // A cause may be told a moment later.
+    if (this.#refused !== null) await nextTurn();
     if (this.#refused !== null) {
       const error = this.#refused;
       if (peek) throw error;
@@ -172,7 +177,7 @@ export class Reads {
       await staging.mapAsync(READ, 0, size);
     } catch {
       // Why is told a moment later.
-      await new Promise(resolve => setTimeout(resolve));
+      await nextTurn();
       if (this.#lost !== null) throw this.#lost;
       return null;
     }
