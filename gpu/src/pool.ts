@@ -4,7 +4,7 @@ import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
 import { readError } from '@otimes/core/extend';
 import { Handle, Tracker } from '@otimes/kernels';
 import type { Commands } from './commands.ts';
-import type { Memory } from './kernel.ts';
+import type { Memory } from './launch.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several

@@ -43,7 +43,7 @@ function pieces(code: string): string[] {
 
 const UNIFORM = /^@group\(0\)\s*@binding\(0\)\s*var<uniform>\s*(\w+)\s*:\s*(\w+)\s*;$/;
 const STORAGE = /^@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:\s*([^;]+?)\s*;$/;
-const SHARED = /^var<workgroup>\s*(\w+)\s*:\s*array<\s*(f32|u32|i32|vec4<\w+>)\s*,\s*(\d+)u?\s*>\s*;$/;
+const SHARED = /^var<workgroup>\s*(\w+)\s*:\s*([^;]+?)\s*;$/;
 const NAMED = /^(?:struct|const|alias|fn|var<private>)\s+(\w+)/;
 const MAIN = /^@compute\s*@workgroup_size\(([\d\s,]+)\)\s*fn\s+main\s*\(([\s\S]*?)\)\s*(\{[\s\S]*\})$/;
 const PARAMETER = /@builtin\((\w+)\)\s*(\w+)\s*:/g;
@@ -57,6 +57,14 @@ const KNOWN = [
 
 /** Words at which a name of the module may not be something else: fields of structs, and what functions declare. */
 const fieldsOf = (struct: string) => [...struct.matchAll(/(\w+)\s*:/g)].map(([, name]) => name!);
+
+/** Bytes of numbers, vectors of four, and arrays of them; null for other types. */
+function bytesOf(type: string): number | null {
+  const array = /^array<\s*(.+?)\s*,\s*(\d+)u?\s*>$/.exec(type);
+  if (array === null) return /^(f32|u32|i32)$/.test(type) ? 4 : /^vec4<(f32|u32|i32)>$/.test(type) ? 16 : null;
+  const each = bytesOf(array[1]!);
+  return each === null ? null : each * Number(array[2]);
+}
 
 /** Null for a shader that cannot be joined with others. */
 export function parseShader(code: string): Shader | null {
@@ -80,7 +88,9 @@ export function parseShader(code: string): Shader | null {
       names.push(storage[3]!);
     } else if (shared) {
       together = true;
-      bytes += Number(shared[3]) * (shared[2]!.startsWith('vec4') ? 16 : 4);
+      const size = bytesOf(shared[2]!);
+      if (size === null) return null;
+      bytes += size;
       names.push(shared[1]!);
       declarations.push(piece);
     } else if (entry) main = entry;
