@@ -246,6 +246,20 @@ export class GpuBackend extends ComposedBackend {
     norm.normalizeWeightGrad(this.#context, gy, x, eps, mean, variance, out);
   }
 
+  normalizeGrads(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+    weightGrad: Operand,
+    biasGrad: Operand,
+  ): void {
+    norm.normalizeGrads(this.#context, gy, x, weight, eps, mean, variance, out, weightGrad, biasGrad);
+  }
+
   override crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void {
     loss.crossEntropy(this.#context, x, labels, stats, scale, out);
   }

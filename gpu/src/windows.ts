@@ -4,7 +4,7 @@ import type { Operand, Window } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { constants, FINITE, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
+import { constants, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
 
 const FIELDS = 'n:u32, x0:u32, planes:u32, pad:u32, size:vec4<i32>, kernel:vec4<i32>, step:vec4<i32>, far:vec4<i32>';
 const TYPES = `uuuu${'i'.repeat(16)}`;
@@ -30,7 +30,6 @@ function constantsOf(
 
 const head = (words: string) => `${constants(FIELDS)}
 ${words}
-${FINITE}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
   if (i >= p.n) { return; }
