@@ -42,6 +42,7 @@ export class GpuBackend extends ComposedBackend {
   readonly info: GpuInfo;
   readonly #context: Context;
 
+  /** @internal */
   constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit }: { name?: string; memoryLimit: number }) {
     super();
     this.device = name;

@@ -43,7 +43,11 @@ export type Kernel = {
 
 /** Bytes of the status: the number of the first check that failed (0: none), the position, the value's bits, one unused. */
 const STATUS = 16;
-const COMPUTE = 4; // GPUShaderStage.COMPUTE
+
+// Of GPUShaderStage, GPUMapMode and GPUBufferUsage: in Node they are no globals.
+const COMPUTE = 4;
+const READ = 1;
+const USAGE = { MAP_READ: 1, COPY_SRC: 4, COPY_DST: 8, UNIFORM: 64, STORAGE: 128 };
 
 /** The error of a check, from the position and the bits of the first bad value. */
 type Check = (position: number, bits: number) => Error;
@@ -71,7 +75,7 @@ export class Commands {
 
   constructor(device: GPUDevice) {
     this.device = device;
-    const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+    const usage = USAGE.UNIFORM | USAGE.COPY_DST;
     this.#constants = device.createBuffer({ size: SLICE * SLICES, usage });
     this.status = this.create(STATUS);
     device.lost.then(({ message }) => {
@@ -90,7 +94,7 @@ export class Commands {
       throw new OutOfMemoryError(
         `allocate: ${bytes} bytes are more than the ${most} that a tensor may have on this GPU`,
       );
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST;
     return new Memory(this.device.createBuffer({ size: bytes, usage }));
   }
 
@@ -100,8 +104,11 @@ export class Commands {
     memory.buffer.destroy();
   }
 
-  /** A kernel from WGSL whose binding 0 is its constants; the layout of the others is read off their declarations. */
-  kernel(code: string, types: string): Kernel {
+  /**
+   * A kernel from WGSL whose binding 0 is its constants; the layout of the others is read off their declarations. `label` is for
+   * tools that look at the GPU.
+   */
+  kernel(code: string, types: string, label: string): Kernel {
     const { device } = this;
     const entries: GPUBindGroupLayoutEntry[] = [
       {
@@ -118,6 +125,7 @@ export class Commands {
       });
     const layout = device.createBindGroupLayout({ entries });
     const pipeline = device.createComputePipeline({
+      label,
       layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module: device.createShaderModule({ code }), entryPoint: 'main' },
     });
@@ -221,7 +229,7 @@ export class Commands {
     });
     await this.#soon;
     try {
-      await staging.mapAsync(GPUMapMode.READ);
+      await staging.mapAsync(READ);
     } catch (error) {
       throw this.#broken ?? new Error(`gpu: a read failed: ${error instanceof Error ? error.message : error}`);
     }
@@ -254,7 +262,7 @@ export class Commands {
     if (found >= 0) return this.#staging.splice(found, 1)[0]!;
     if (this.#staging.length > 16) this.#staging.shift()!.destroy();
     const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 256)));
-    return this.device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    return this.device.createBuffer({ size, usage: USAGE.MAP_READ | USAGE.COPY_DST });
   }
 }
 

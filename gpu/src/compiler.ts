@@ -1,10 +1,8 @@
 /**
- * Elementwise kernels, written as JavaScript and translated by gpu.js. gpu.js is the compiler and nothing else: its `build`
- * makes the WGSL before it asks for a device, synchronously, and the dispatch is ours. So launches are recorded with all
- * others, write into memory of the pool, and need no warm-up.
+ * Elementwise kernels, written as JavaScript and translated by gpu.js, which is the compiler and nothing else: the dispatch is ours. So
+ * launches are recorded with all others, write into memory of the pool, and need no warm-up.
  */
 
-import { GPU } from 'gpu.js';
 import type { Commands, Kernel } from './commands.ts';
 import { translate } from './translate.ts';
 
@@ -19,7 +17,6 @@ export type Compiled = {
 export class ElementwiseCompiler {
   readonly #commands: Commands;
   readonly #known = new Map<string, Compiled>();
-  #gpu: GPU | null = null;
 
   constructor(commands: Commands) {
     this.#commands = commands;
@@ -46,36 +43,17 @@ export class ElementwiseCompiler {
       [...axes.map(axis => `this.thread.${axis} * ${name}_${axis}`), `${name}_0`].join(' + ');
     const loads = arrays.map(name => `const ${name} = ${name}_all[${place(name)}];`);
     const all = [...arrays.map(name => `${name}_all`), ...numbers, ...steps];
-    const { code, workgroup, firstNumber } = translate(
-      this.#gpujs(),
-      `function(${all.join(', ')}) { ${loads.join(' ')} ${body} }`,
-      axes.length,
-      {
-        arrays: arrays.map(name => `${name}_all`),
-        numbers,
-        steps,
-      },
-    );
+    const source = `function(${all.join(', ')}) { ${loads.join(' ')} ${body} }`;
+    const { code, workgroup, scalars } = translate(source, axes.length, {
+      arrays: arrays.map(name => `${name}_all`),
+      numbers,
+      steps,
+    });
     // outputX, outputY, outputZ, dispatchWidth; four words of dimensions for each array, which a flat index does not use.
     const pad = 4 * arrays.length;
-    if (firstNumber !== 16 + 4 * pad)
+    if (scalars !== 16 + 4 * pad)
       throw new Error('gpu.js: expected the constants of version 2.24.1, to which @otimes/gpu is pinned');
     const types = 'u'.repeat(4 + pad) + 'f'.repeat(numbers.length) + 'i'.repeat(steps.length);
-    return { kernel: this.#commands.kernel(code, types), workgroup, pad };
-  }
-
-  #gpujs(): GPU {
-    if (this.#gpu === null) {
-      // gpu.js wants to see navigator.gpu, and never uses it here.
-      const { navigator } = globalThis as { navigator?: { gpu?: unknown } };
-      if (navigator?.gpu === undefined)
-        Object.defineProperty(globalThis, 'navigator', {
-          value: { ...navigator, gpu: { requestAdapter: async () => null } },
-          configurable: true,
-          writable: true,
-        });
-      this.#gpu = new GPU({ mode: 'webgpu' as 'gpu' });
-    }
-    return this.#gpu;
+    return { kernel: this.#commands.kernel(code, types, body), workgroup, pad };
   }
 }

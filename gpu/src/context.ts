@@ -30,7 +30,7 @@ export function kernelOf(c: Context, name: string, make: () => { code: string; t
   let kernel = c.kernels.get(name);
   if (kernel === undefined) {
     const { code, types } = make();
-    kernel = c.commands.kernel(withLibrary(code), types);
+    kernel = c.commands.kernel(withLibrary(code), types, name);
     c.kernels.set(name, kernel);
   }
   return kernel;

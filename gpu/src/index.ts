@@ -2,11 +2,11 @@
 
 import { registerBackend } from '@otimes/core';
 import { checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
-import { type AdapterOptions, type GpuInfo, openDevice } from './adapter.ts';
+import { type AdapterOptions, type GpuInfo, isAdapter, openDevice } from './adapter.ts';
 import { GpuBackend } from './backend.ts';
 
-export type { AdapterOptions, GpuInfo } from './adapter.ts';
-export { GpuBackend } from './backend.ts';
+export type { AdapterOptions, GpuAdapter, GpuInfo } from './adapter.ts';
+export type { GpuBackend } from './backend.ts';
 
 export type GpuOptions = AdapterOptions & {
   /** Bytes that all tensors on the GPU may take together; default 16e9. Beyond it, an OutOfMemoryError. */
@@ -15,7 +15,7 @@ export type GpuOptions = AdapterOptions & {
 
 const OPTIONS: OptionKinds<GpuOptions> = {
   powerPreference: oneOf('high-performance', 'low-power'),
-  adapter: { expected: 'a GPUAdapter', is: v => typeof (v as GPUAdapter | null)?.requestDevice === 'function' },
+  adapter: { expected: 'a GPUAdapter', is: isAdapter },
   memoryLimit: { expected: 'bytes, a number above 0', is: v => typeof v === 'number' && v > 0 },
 };
 

@@ -3,25 +3,8 @@
  * `%` give what JavaScript gives.
  */
 
-import { type GPU, Input } from 'gpu.js';
+import { type Arguments, type Translation, translate as translated } from './gpujs.ts';
 import { withLibrary } from './math.ts';
-
-/** The parts of a built gpu.js kernel that are used; its typings lack them. */
-type Built = {
-  _buildAsync(): Promise<void>;
-  build(...args: unknown[]): Promise<void>;
-  compiledSource: string;
-  paramsLayout: { scalarArgs: readonly { offset: number }[] };
-  workgroupSize: readonly number[];
-};
-
-export type Translated = {
-  readonly code: string;
-  /** Threads of a workgroup along each axis. */
-  readonly workgroup: readonly number[];
-  /** The place of the first number or step among the constants, in bytes. */
-  readonly firstNumber: number | undefined;
-};
 
 /** Functions beside `Math` that kernels may call, and what they are in WGSL. Of one argument or two; these answer yes or no. */
 const ANSWERS: Readonly<Record<string, readonly [count: number, wgsl: string]>> = {
@@ -88,37 +71,7 @@ function called(source: string, operator: string, name: string): string {
  *
  * @param axes 1 or 3: those of the result
  */
-export function translate(
-  gpu: GPU,
-  source: string,
-  axes: number,
-  { arrays, numbers, steps }: Record<'arrays' | 'numbers' | 'steps', readonly string[]>,
-): Translated {
-  const typed = (names: readonly string[], type: string) => names.map(name => [name, type]);
-  const made = gpu.createKernel(source as never, {
-    output: Array.from({ length: axes }, () => 1),
-    dynamicOutput: true,
-    dynamicArguments: true,
-    functions: STUBS as never,
-    argumentTypes: Object.fromEntries([
-      ...typed(arrays, 'Input'),
-      ...typed(numbers, 'Float'),
-      ...typed(steps, 'Integer'),
-    ]),
-  });
-  const built = (made as unknown as { kernel: Built }).kernel;
-  // What follows the translation: a device of its own, and the shader on it.
-  built._buildAsync = async () => {};
-  let failed: unknown = null;
-  const one = new Input([0], [1]);
-  built.build(...arrays.map(() => one), ...numbers.map(() => 0.5), ...steps.map(() => 1)).catch((error: unknown) => {
-    failed = error;
-  });
-  if (typeof built.compiledSource !== 'string')
-    throw new Error(`gpu.js: expected a translation of ${source}, got ${failed ?? 'none'}`);
-  return {
-    code: withLibrary(withOwnMath(built.compiledSource)),
-    workgroup: built.workgroupSize,
-    firstNumber: built.paramsLayout.scalarArgs[0]?.offset,
-  };
+export function translate(source: string, axes: number, names: Arguments): Translation {
+  const translation = translated(source, axes, names, STUBS);
+  return { ...translation, code: withLibrary(withOwnMath(translation.code)) };
 }
