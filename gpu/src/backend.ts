@@ -20,6 +20,7 @@ import {
 } from '@otimes/core';
 import { type BadValue, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
+import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
 import { Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
@@ -142,6 +143,10 @@ export class GpuBackend extends ComposedBackend {
     select.scatterAdd(this.#context, x, axis, index, out);
   }
 
+  override indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    chains.indexAdd(this.#context, x, axis, index, out);
+  }
+
   assign(y: Operand, x: Operand): void {
     update.assign(this.#context, y, x);
   }
@@ -202,6 +207,10 @@ export class GpuBackend extends ComposedBackend {
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {
     windows.maxPoolIndex(this.#context, x, out, window);
+  }
+
+  maxPoolGrad(gy: Operand, index: Operand, out: Operand, window: Window): void {
+    windows.maxPoolGrad(this.#context, gy, index, out, window);
   }
 
   override avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {

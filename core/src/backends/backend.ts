@@ -140,6 +140,11 @@ export interface DeviceKernels extends Device {
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
 
   /**
+   * The gradient of max pooling: out [N, C, H, W] ← the sums of gy [N, C, Ho, Wo] at the places in the plane that `index`, as
+   * `maxPoolIndex` gives it, has for each window. Default: `scatterAdd`.
+   */
+  maxPoolGrad?(gy: Operand, index: Operand, out: Operand, window: Window): void;
+  /**
    * What `normalizeInputGrad` and `normalizeWeightGrad` compute, and Σ gy, in the shape of the weight, in one go: batch norm needs the
    * same sums for all three. `out` is the gradient by x. Default: each by itself.
    */
