@@ -45,7 +45,9 @@ for (const file of [...inFolder('bench/gpu', file => /\.(ts|py)$/.test(file)), .
   else beside.push(file);
 }
 if (existsSync(join(root, 'examples/gpu/main.ts'))) programs.demo = 'examples/gpu/main.ts';
-for (const file of inFolder('test', file => /^gpu.*\.test\.ts$/.test(file) && file !== 'gpu-pack.test.ts'))
+/** Tests that are about files of the repository or a browser, and no GPU. */
+const ELSEWHERE = ['gpu-pack', 'gpu-compiler', 'gpu-browser'].map(name => `${name}.test.ts`);
+for (const file of inFolder('test', file => /^gpu.*\.test\.ts$/.test(file) && !ELSEWHERE.includes(file)))
   programs[`suites/${basename(file, '.test.ts')}`] = file;
 
 rmSync(files, { recursive: true, force: true });

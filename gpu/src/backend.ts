@@ -20,6 +20,7 @@ import {
 } from '@otimes/core';
 import { type BadValue, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
+import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
 import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
@@ -172,6 +173,10 @@ export class GpuBackend extends ComposedBackend {
     select.scatterAdd(this.#context, x, axis, index, out);
   }
 
+  override indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    chains.indexAdd(this.#context, x, axis, index, out);
+  }
+
   assign(y: Operand, x: Operand): void {
     update.assign(this.#context, y, x);
   }
@@ -234,6 +239,10 @@ export class GpuBackend extends ComposedBackend {
     windows.maxPoolIndex(this.#context, x, out, window);
   }
 
+  maxPoolGrad(gy: Operand, index: Operand, out: Operand, window: Window): void {
+    windows.maxPoolGrad(this.#context, gy, index, out, window);
+  }
+
   override avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
     windows.avgPool(this.#context, x, out, window, countIncludePad);
   }
@@ -275,6 +284,20 @@ export class GpuBackend extends ComposedBackend {
     out: Operand,
   ): void {
     norm.normalizeWeightGrad(this.#context, gy, x, eps, mean, variance, out);
+  }
+
+  normalizeGrads(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+    weightGrad: Operand,
+    biasGrad: Operand,
+  ): void {
+    norm.normalizeGrads(this.#context, gy, x, weight, eps, mean, variance, out, weightGrad, biasGrad);
   }
 
   override crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void {

@@ -31,10 +31,10 @@ const NUMBERS: Readonly<Record<string, readonly [count: number, wgsl: string]>> 
   power: [2, 'pow_'],
 };
 
-/** What gpu.js takes them for: types are all that counts. */
 const stubs = (of: typeof ANSWERS, result: string) =>
   Object.entries(of).map(([name, [count]]) => `function ${name}(${count === 1 ? 'a' : 'a, b'}) { return ${result}; }`);
-const STUBS = [...stubs(ANSWERS, 'a > 0.5'), ...stubs(NUMBERS, 'a + 0.5')];
+/** What gpu.js takes them for: types are all that counts. */
+export const STUBS = [...stubs(ANSWERS, 'a > 0.5'), ...stubs(NUMBERS, 'a + 0.5')];
 
 const OWN =
   /(?<![\w.])(exp|expm1|log|log2|log10|log1p|sqrt|sinh?|cosh?|tanh?|asinh?|acosh?|atan[2h]?|cbrt|max|min|sign)\(/g;

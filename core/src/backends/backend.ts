@@ -144,6 +144,27 @@ export interface DeviceKernels extends Device {
   /** Index of the first maximum (minimum) along `axis`; NaN counts as the extremum, as in PyTorch. */
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
 
+  /**
+   * The gradient of max pooling: out [N, C, H, W] ← the sums of gy [N, C, Ho, Wo] at the places in the plane that `index`, as
+   * `maxPoolIndex` gives it, has for each window. Default: `scatterAdd`.
+   */
+  maxPoolGrad?(gy: Operand, index: Operand, out: Operand, window: Window): void;
+  /**
+   * What `normalizeInputGrad` and `normalizeWeightGrad` compute, and Σ gy, in the shape of the weight, in one go: batch norm needs the
+   * same sums for all three. `out` is the gradient by x. Default: each by itself.
+   */
+  normalizeGrads?(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+    weightGrad: Operand,
+    biasGrad: Operand,
+  ): void;
+
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;
 
