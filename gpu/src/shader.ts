@@ -55,13 +55,25 @@ const KNOWN = [
   'num_workgroups',
 ];
 
-/** Words at which a name of the module may not be something else: fields of structs, and what functions declare. */
-const fieldsOf = (struct: string) => [...struct.matchAll(/(\w+)\s*:/g)].map(([, name]) => name!);
+/** Whether a function has a variable or parameter of that name. */
+export const declares = (text: string, name: string): boolean =>
+  !text.startsWith('struct') && new RegExp(`\\b(?:let|var|const)\\s+${name}\\b|[(,]\\s*${name}\\s*:`).test(text);
+
+/** Whether such a function means nothing else by it: the first that is there of it is the declaration, in no inner block. */
+function hides(text: string, name: string): boolean {
+  const first = new RegExp(`(?<![.\\w])${name}\\b`).exec(text)!.index;
+  const before = text.slice(0, first);
+  const depth = before.split('{').length - before.split('}').length;
+  return depth === 0 || (depth === 1 && /(let|var|const)\s+$/.test(before));
+}
 
 /** Bytes of numbers, vectors of four, and arrays of them; null for other types. */
 function bytesOf(type: string): number | null {
   const array = /^array<\s*(.+?)\s*,\s*(\d+)u?\s*>$/.exec(type);
-  if (array === null) return /^(f32|u32|i32)$/.test(type) ? 4 : /^vec4<(f32|u32|i32)>$/.test(type) ? 16 : null;
+  if (array === null) {
+    const [, length = '1'] = /^(?:vec([24])<)?(?:f32|u32|i32)>?$/.exec(type) ?? [null, '0'];
+    return length === '0' ? null : 4 * Number(length);
+  }
   const each = bytesOf(array[1]!);
   return each === null ? null : each * Number(array[2]);
 }
@@ -109,15 +121,9 @@ export function parseShader(code: string): Shader | null {
     .map(Number);
   const parameters = [...main[2]!.matchAll(PARAMETER)].map(([, builtin, name]) => ({ builtin: builtin!, name: name! }));
   if (parameters.some(({ builtin }) => !KNOWN.includes(builtin))) return null;
-  // The constants become an expression, which nothing may declare; fields keep their names.
-  if (
-    new RegExp(`\\b(let|var|const)\\s+${constants.name}\\b|\\b${constants.name}\\s*:(?!\\s*${constants.type}\\b)`).test(
-      code,
-    )
-  )
-    return null;
-  const fields = declarations.filter(text => text.startsWith('struct')).flatMap(fieldsOf);
-  if (fields.some(name => names.includes(name))) return null;
+  // The constants become an expression, so nothing may declare their name but a function that has it for a variable throughout.
+  const isOwn = (text: string) => declares(text, constants!.name) && !hides(text, constants!.name);
+  if (declares(main[3]!, constants.name) || declarations.some(isOwn)) return null;
   return {
     declarations,
     names,
