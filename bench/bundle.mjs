@@ -19,8 +19,11 @@ for (let i = 0; i < 100; i++) {
 }`;
 export const STEVE = ADAM.replaceAll('Adam', 'STEVE').replace('model.parameters()', 'model');
 
-/** The files of a program as a browser gets it, bundled and minified. */
-async function bundle(program) {
+/** The package for the GPU, of which everything is used. */
+export const GPU = "export * from '@otimes/gpu';";
+
+/** The files of a program as a browser gets it, bundled and minified, but for what is `external`. */
+async function bundle(program, external = []) {
   const { outputFiles } = await build({
     stdin: { contents: program, resolveDir: import.meta.dirname, loader: 'ts' },
     bundle: true,
@@ -28,6 +31,7 @@ async function bundle(program) {
     platform: 'browser',
     format: 'esm',
     conditions: ['@otimes/source'],
+    external,
     write: false,
     outdir: '.build',
     logLevel: 'error',
@@ -36,8 +40,8 @@ async function bundle(program) {
 }
 
 /** The size of these in bytes, gzipped. */
-export async function bundledSize(program) {
-  return (await bundle(program)).reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
+export async function bundledSize(program, external) {
+  return (await bundle(program, external)).reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
 }
 
 /** The text of the only one. */

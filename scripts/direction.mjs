@@ -15,7 +15,11 @@ const ALLOWED = {
   core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
   nn: ['@otimes/core', '@otimes/core/extend'],
   data: ['@otimes/core', '@otimes/core/extend'],
-  gpu: ['@otimes/core', '@otimes/core/extend', '@otimes/kernels', 'gpu.js'],
+  gpu: [
+    ...['#host', '@otimes/core', '@otimes/core/extend', '@otimes/kernels'],
+    // Bundled into the package: gpu/bundle.mjs.
+    ...['gpu.js/src/backend/web-gpu/kernel.js', 'gpu.js/src/input.js'],
+  ],
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };
 /**

@@ -17,7 +17,7 @@ const folder = mkdtempSync(join(tmpdir(), 'otimes-runtimes-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 execFileSync(process.execPath, [join(root, 'scripts/tarballs.mjs'), folder], { stdio: 'ignore' });
 writeFileSync(join(folder, 'package.json'), '{ "private": true }');
-const packages = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim'];
+const packages = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu'];
 npm(['install', ...packages.map(name => `./otimes-${name}-${version()}.tgz`), join(installed, 'koffi')], folder);
 copyFileSync(join(root, 'test/runtimes/program.mjs'), join(folder, 'program.mjs'));
 writeFileSync(

@@ -4,7 +4,16 @@
  */
 
 import assert from 'node:assert/strict';
-import { createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -20,6 +29,7 @@ type Result = {
   readonly threads: number;
   readonly losses: Readonly<Record<'adam' | 'steve', readonly number[]>>;
   readonly product: number;
+  readonly gpu: boolean;
 };
 
 // --- tarballs ---
@@ -85,6 +95,11 @@ law(t, 'every package says what it is and where it comes from, under one licence
   }
 });
 
+law(t, 'nothing is installed beside the packages but what they name: no WebGPU for Node, and no gpu.js', () => {
+  const names = readdirSync(join(home, 'node_modules')).filter(name => !name.startsWith('.'));
+  assert.deepEqual(names.sort(), ['@otimes', '@types', 'iota-array', 'is-buffer', 'ndarray']);
+});
+
 // --- the program ---
 
 /** On any host: the same up to rounding, as engines fuse multiplication and addition or do not. */
@@ -99,7 +114,8 @@ function same(result: Result, threads: number): void {
   }
 }
 
-law(t, 'plain Node: it learns, on two threads, and ends by itself', () => {
+law(t, 'plain Node: it learns, on two threads, says that there is no WebGPU, and ends by itself', () => {
+  assert.ok(expected.gpu);
   assert.equal(expected.threads, 2);
   for (const losses of Object.values(expected.losses)) assert.ok(losses.at(-1)! < losses[0]!, String(losses));
 });
@@ -147,11 +163,13 @@ import { load, save } from '@otimes/core/node';
 import { fashionMnist } from '@otimes/data/node';
 import { eigh } from '@otimes/linalg';
 import { createKernels } from '@otimes/kernels';
+import { type GpuInfo, gpuBackend } from '@otimes/gpu';
 ${['Generator', 'loadSafetensors', 'nextTask', 'randint', 'randn', 'saveSafetensors', 'scope', 'setThreads']
   .concat(['DataLoader', 'TensorDataset', 'Conv2d', 'crossEntropy', 'Flatten', 'Linear', 'ReLU', 'Sequential'])
-  .concat(['Adam', 'KFAC', 'STEVE', 'load', 'save', 'fashionMnist', 'eigh', 'createKernels'])
+  .concat(['Adam', 'KFAC', 'STEVE', 'load', 'save', 'fashionMnist', 'eigh', 'createKernels', 'gpuBackend'])
   .map(name => `void ${name};`)
   .join('\n')}
+export const info: () => Promise<GpuInfo> = () => initGpu({ powerPreference: 'low-power', memoryLimit: 1e9 });
 export const four: number = tensor([1, 3]).sum().item();
 `,
 };

@@ -214,7 +214,7 @@ const PEAK = `struct P { count: u32 } @group(0) @binding(0) var<uniform> p : P;
   Y[id.x] = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7;
 }`;
 {
-  const kernel = commands.kernel(PEAK, 'u');
+  const kernel = commands.kernel(PEAK, 'u', 'peak');
   const groups = quick ? 1 : 132 * 64;
   const y = temporary(c, 'float32', [groups * 256 * 4]);
   const count = quick ? 1 : 256;

@@ -1,6 +1,8 @@
 /// <reference types="@webgpu/types" />
 /** The adapter and the device: found once, with an await; everything after it is synchronous but for reads. */
 
+import { host } from '#host';
+
 export type GpuInfo = {
   readonly name: string;
   readonly vendor: string;
@@ -14,75 +16,95 @@ export type GpuInfo = {
   };
 };
 
+/** A GPUAdapter, whoever's typings it comes with: programs need none to be compiled with this package. */
+export type GpuAdapter = {
+  readonly limits: object;
+  readonly features: { has(name: string): boolean };
+  requestDevice(): PromiseLike<object>;
+};
+
+export function isAdapter(value: unknown): value is GpuAdapter {
+  if (typeof value !== 'object' || value === null) return false;
+  const { limits, features, requestDevice } = value as Partial<GpuAdapter>;
+  return typeof limits === 'object' && typeof features?.has === 'function' && typeof requestDevice === 'function';
+}
+
 export type AdapterOptions = {
-  readonly powerPreference?: GPUPowerPreference;
-  /** An adapter of the caller's own, in the place of one that is asked for. */
-  readonly adapter?: GPUAdapter;
+  /** Which GPU of several; default 'high-performance'. */
+  readonly powerPreference?: 'high-performance' | 'low-power';
+  /** An adapter of the caller's own that gave no device yet, in the place of one that is asked for. */
+  readonly adapter?: GpuAdapter;
+};
+
+/** What node.ts and browser.ts offer: '#host' is one of them, by export condition. */
+export type WebGpuHost = {
+  /** WebGPU that no navigator has. Rejects with an Error that says why there is none. */
+  openWebGpu(): Promise<GPU>;
+  /** Why WebGPU may be there, and no adapter. */
+  whyNoAdapter(): string;
 };
 
 // NOTE: must stay reachable: once the object that `create` of the package webgpu returns is collected, the process dies.
 let root: GPU | null = null;
 
-/**
- * Every kernel here writes workgroup memory before it reads it; zeros before that cost each workgroup a loop, and SwiftShader's
- * compiler 0.1 s for each kilobyte.
- */
-const DAWN = ['enable-dawn-features=disable_workgroup_init'];
-
-/** WebGPU of the browser or runtime, else of the package webgpu (Dawn). */
+/** WebGPU of the browser or runtime, else of the package webgpu. */
 async function findWebGpu(): Promise<GPU> {
   const { navigator } = globalThis as { navigator?: { gpu?: GPU } };
   if (typeof navigator?.gpu?.requestAdapter === 'function') return navigator.gpu;
-  // Bundlers for browsers leave it alone: it is never reached there.
-  const name = 'webgpu';
-  let dawn: { create(options: string[]): GPU; globals: object };
   try {
-    dawn = await import(/* webpackIgnore: true */ /* @vite-ignore */ name);
+    return await host.openWebGpu();
   } catch (error) {
-    throw new Error(
-      `initGpu: expected WebGPU, got none: this runtime has no navigator.gpu, and the package webgpu does not load ` +
-        `(${error instanceof Error ? error.message : error}). In Node: npm install webgpu. In a browser: a secure page (https or ` +
-        'localhost) and a browser with WebGPU enabled',
-    );
+    throw none('WebGPU', error);
   }
-  Object.assign(globalThis, dawn.globals);
-  return dawn.create(DAWN);
 }
 
-/** The adapter with all the limits it has. Throws an Error that says what is missing where there is none. */
+const reason = (error: unknown) => (error instanceof Error ? error.message : String(error));
+const none = (expected: string, cause: unknown) =>
+  new Error(`initGpu: expected ${expected}, got none: ${reason(cause)}`, { cause });
+
+/**
+ * The adapter with all the limits it has. Throws an Error that says what is missing where there is none.
+ * @internal
+ */
 export async function openDevice({
   powerPreference = 'high-performance',
   adapter: given,
 }: AdapterOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
   root ??= given === undefined ? await findWebGpu() : null;
-  const adapter = given ?? (await root!.requestAdapter({ powerPreference }));
+  const adapter = given === undefined ? await root!.requestAdapter({ powerPreference }) : (given as GPUAdapter);
   if (adapter === null) {
     // Another call looks anew: what was missing may be there then.
     root = null;
-    throw new Error(
-      'initGpu: expected an adapter, got none: WebGPU is here and finds no GPU. On Linux it needs the Vulkan loader ' +
-        '(libvulkan.so.1) and the ICD file of the driver (VK_DRIVER_FILES=…/nvidia_icd.json); Chromium without a window needs ' +
-        '--enable-unsafe-webgpu',
-    );
+    throw none('an adapter', host.whyNoAdapter());
   }
   const { limits } = adapter;
   const requiredFeatures: GPUFeatureName[] = adapter.features.has('timestamp-query') ? ['timestamp-query'] : [];
-  const device = await adapter.requestDevice({
-    requiredFeatures,
-    requiredLimits: {
-      maxBufferSize: limits.maxBufferSize,
-      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
-      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
-      maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
-    },
-  });
-  const { vendor, device: chip, description, isFallbackAdapter } = adapter.info;
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({
+      requiredFeatures,
+      requiredLimits: {
+        maxBufferSize: limits.maxBufferSize,
+        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+        maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+        maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+      },
+    });
+    if (typeof device?.createBuffer !== 'function') throw new TypeError('it is no GPUDevice');
+  } catch (error) {
+    throw new Error(`initGpu: the adapter gave no device; an adapter gives one, once (${reason(error)})`, {
+      cause: error,
+    });
+  }
+  const { vendor, architecture, device: chip, description, isFallbackAdapter } = adapter.info ?? {};
   return {
     device,
     info: {
-      name: description || chip || 'unnamed',
-      vendor,
-      isFallbackAdapter,
+      // Browsers tell pages little.
+      name: description || chip || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed',
+      vendor: vendor ?? '',
+      // Elsewhere in older browsers.
+      isFallbackAdapter: isFallbackAdapter ?? (adapter as { isFallbackAdapter?: boolean }).isFallbackAdapter ?? false,
       limits: {
         maxTensorBytes: Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize),
         maxTensorsPerKernel: limits.maxStorageBuffersPerShaderStage,

@@ -2,20 +2,24 @@
 
 import { registerBackend } from '@otimes/core';
 import { checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
-import { type AdapterOptions, type GpuInfo, openDevice } from './adapter.ts';
+import { type AdapterOptions, type GpuInfo, isAdapter, openDevice } from './adapter.ts';
 import { GpuBackend } from './backend.ts';
 
-export type { AdapterOptions, GpuInfo } from './adapter.ts';
-export { GpuBackend } from './backend.ts';
+export type { AdapterOptions, GpuAdapter, GpuInfo } from './adapter.ts';
+export type { GpuBackend } from './backend.ts';
 
 export type GpuOptions = AdapterOptions & {
-  /** Bytes that all tensors on the GPU may take together; default 16e9. Beyond it, an OutOfMemoryError. */
+  /**
+   * Bytes that the buffers of all tensors on the GPU may take together, default 16e9: those in use, and those that are kept for the
+   * next tensors of their size. An allocation beyond it first collects what is unreachable and gives back what is kept; if that is not
+   * enough it throws an OutOfMemoryError, and nothing has changed. Kernels and some megabytes of the queue's own do not count.
+   */
   readonly memoryLimit?: number;
 };
 
 const OPTIONS: OptionKinds<GpuOptions> = {
   powerPreference: oneOf('high-performance', 'low-power'),
-  adapter: { expected: 'a GPUAdapter', is: v => typeof (v as GPUAdapter | null)?.requestDevice === 'function' },
+  adapter: { expected: 'a GPUAdapter', is: isAdapter },
   memoryLimit: { expected: 'bytes, a number above 0', is: v => typeof v === 'number' && v > 0 },
 };
 
@@ -23,7 +27,7 @@ let current: GpuBackend | null = null;
 
 /**
  * Opens the GPU and registers it as the device 'gpu'; called again, it opens a new one in its place, after a device was lost say.
- * Throws an Error that says what is missing where there is no adapter. An adapter that computes on the CPU is opened as any
+ * Tensors of the one before stay there: `await model.cpu()`, if it is not lost, and `model.to('gpu')` bring a model over. Throws an Error that says what is missing where there is no adapter. An adapter that computes on the CPU is opened as any
  * other and says so by `isFallbackAdapter`.
  *
  *     await initGpu();
@@ -33,8 +37,10 @@ export async function initGpu(options: GpuOptions = {}): Promise<GpuInfo> {
   checkOptions('initGpu', options, OPTIONS);
   const { memoryLimit = 16e9, ...adapter } = options;
   const { device, info } = await openDevice(adapter);
-  current = new GpuBackend(device, info, { memoryLimit });
-  registerBackend(current);
+  const opened = new GpuBackend(device, info, { memoryLimit });
+  registerBackend(opened);
+  current?.retire();
+  current = opened;
   return info;
 }
 

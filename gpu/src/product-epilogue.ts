@@ -3,53 +3,25 @@
 import type { Operand } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
-import { FLOAT_UNARY, UNARY } from './functions.ts';
-import { constants, FINITE, FLAT, flatGroups, INDEX, tensor, times, type Word } from './wgsl.ts';
+import { withLibrary } from './math.ts';
+import { constants, FLAT, flatGroups, INDEX, tensor, times, type Word } from './wgsl.ts';
 
 export type Activation = 'none' | 'relu' | 'gelu' | 'geluTanh' | 'tanh' | 'sigmoid' | 'silu';
 
-/** `c ? a : b` of JavaScript as WGSL, where neither side does anything but compute. */
-function chosen(text: string): string {
-  // Within parentheses first, so that none is left at the level that is looked at.
-  let flat = '';
-  const inner: string[] = [];
-  for (let i = 0, depth = 0, from = 0; i < text.length; i++) {
-    if (text[i] === '(' && depth++ === 0) from = i + 1;
-    else if (text[i] === ')' && --depth === 0) {
-      flat += `(@${inner.length})`;
-      inner.push(chosen(text.slice(from, i)));
-    } else if (depth === 0) flat += text[i];
-  }
-  const [, condition, yes, no] = flat.match(/^(.*?) \? (.*?) : (.*)$/s) ?? [];
-  const whole = condition === undefined ? flat : `select(${chosen(no!)}, ${chosen(yes!)}, ${condition})`;
-  return whole.replaceAll(/@(\d+)/g, (_, i) => inner[Number(i)]!);
-}
-
-/** A function body of x in the JavaScript of elementwise kernels, as WGSL: the same functions with or without fusing. */
-function wgslOf(body: string): string {
-  return body
-    .replaceAll('Math.', '')
-    .split(';')
-    .map(line => {
-      const [, head, value] = line.trim().match(/^(const \w+ =|return) (.*)$/s) ?? [];
-      return head === undefined ? '' : `${head.replace('const', 'let')} ${chosen(value!)};`;
-    })
-    .join(' ');
-}
-
-const BODIES: Readonly<Record<Activation, string>> = {
-  none: 'return x;',
-  relu: `return ${FLOAT_UNARY.relu};`,
-  gelu: wgslOf(UNARY.gelu!),
-  geluTanh: wgslOf(UNARY.geluTanh!),
-  tanh: wgslOf(UNARY.tanh!),
-  sigmoid: wgslOf(UNARY.sigmoid!),
-  silu: `return x * sigmoid_(x); } fn sigmoid_(x : f32) -> f32 { ${wgslOf(UNARY.sigmoid!)}`,
+/** The same functions as those of elementwise kernels (math.ts), so that fusing changes no bit. */
+const EXPRESSIONS: Readonly<Record<Activation, string>> = {
+  none: 'x',
+  relu: 'relu_(x)',
+  gelu: 'gelu_(x)',
+  geluTanh: 'gelutanh_(x)',
+  tanh: 'tanh_(x)',
+  sigmoid: 'sigmoid_(x)',
+  silu: 'x * sigmoid_(x)',
 };
 
 /** WGSL: `finished(v, row, column)`, four results of a row with bias `C` and activation; constants bias, c0, cr and cc. */
 export const epilogue = (activation: Activation, word: Word) => `
-${word === 'f32' && activation !== 'none' ? `${FINITE} fn activation(x : f32) -> f32 { ${BODIES[activation]} }` : ''}
+${word === 'f32' && activation !== 'none' ? withLibrary(`fn activation(x : f32) -> f32 { return ${EXPRESSIONS[activation]}; }`) : ''}
 fn finished(v : vec4<${word}>, row : u32, column : u32) -> vec4<${word}> {
   var r = v;
   if (p.bias == 1u) { let at = p.c0 + i32(row) * p.cr + i32(column) * p.cc; r += vec4<${word}>(C[at], C[at + p.cc], C[at + 2 * p.cc], C[at + 3 * p.cc]); }

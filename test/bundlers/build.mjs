@@ -9,6 +9,11 @@ const [bundler, project, out] = process.argv.slice(2);
 const page = join(project, 'page.js');
 const worker = join(project, 'worker.js');
 
+/** A warning is a failure here. */
+const refuse = ({ message }) => {
+  throw new Error(message);
+};
+
 const bundlers = {
   async rollup() {
     const { rollup } = await import('rollup');
@@ -17,6 +22,7 @@ const bundlers = {
     const bundle = await rollup({
       input: [page, worker],
       plugins: [resolve({ browser: true, preferBuiltins: false }), commonjs()],
+      onwarn: refuse,
     });
     await bundle.write({ dir: out, format: 'es', entryFileNames: '[name].js' });
   },
@@ -26,18 +32,24 @@ const bundlers = {
     await build({
       ...{ root: project, configFile: false, logLevel: 'error', base: './' },
       worker: { format: 'es' },
-      build: { outDir: out, emptyOutDir: true },
+      build: { outDir: out, emptyOutDir: true, chunkSizeWarningLimit: 2000, rollupOptions: { onwarn: refuse } },
     });
   },
 
   webpack: mode => async () => {
     const { default: webpack } = await import('webpack');
     // `worker` is bundled once more, as a script of its own; the one that the page starts is a chunk of the page's.
-    const o = { mode, context: project, entry: { page, worker }, output: { path: out, filename: '[name].js' } };
+    const o = {
+      mode,
+      context: project,
+      entry: { page, worker },
+      output: { path: out, filename: '[name].js' },
+      performance: false,
+    };
     const stats = await new Promise((done, failed) =>
       webpack(o, (error, stats) => (error ? failed(error) : done(stats))),
     );
-    if (stats.hasErrors()) throw new Error(stats.toString('errors-only'));
+    if (stats.hasErrors() || stats.hasWarnings()) throw new Error(stats.toString('errors-warnings'));
   },
 };
 

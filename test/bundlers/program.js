@@ -4,6 +4,7 @@ import {
   Generator,
   loadSafetensors,
   nextTask,
+  ones,
   randint,
   randn,
   saveSafetensors,
@@ -12,6 +13,7 @@ import {
   tensor,
 } from '@otimes/core';
 import { DataLoader, TensorDataset } from '@otimes/data';
+import { initGpu } from '@otimes/gpu';
 import { Conv2d, crossEntropy, Flatten, Linear, ReLU, Sequential } from '@otimes/nn';
 import { Adam, KFAC, STEVE } from '@otimes/optim';
 
@@ -46,6 +48,11 @@ export async function program() {
   const [a, b] = [randn([200, 300], { rng: new Generator(1) }), randn([300, 200], { rng: new Generator(2) })];
   const product = scope(() => a.matmul(b).mul(0.1).abs().mean()).item();
   await setThreads(1);
+  // Where there is no GPU an error says what is missing, at once.
+  const gpu = await initGpu().then(
+    async () => (await ones([2], { device: 'gpu' }).tanh().sum().number()) > 1.523,
+    ({ message }) => /^initGpu: expected (WebGPU|an adapter), got none: /.test(message),
+  );
   let refused = '';
   try {
     new KFAC(adam.model, { damping: -1 });
@@ -65,5 +72,6 @@ export async function program() {
       .transpose()}`,
     saved: { length: bytes.length, names: Object.keys(state).sort() },
     refused,
+    gpu,
   };
 }

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 export const root = join(import.meta.dirname, '../..');
-export const PACKAGES = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim'];
+export const PACKAGES = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu'];
 /** What they depend on, from the repository's own node_modules, so that no network is needed. */
 const DEPENDENCIES = ['ndarray', '@types/ndarray', 'iota-array', 'is-buffer'];
 
@@ -35,6 +35,7 @@ export type Packed = { readonly name: string; readonly filename: string; readonl
 /** Builds and packs all packages into a folder. */
 export async function pack(folder: string): Promise<Packed[]> {
   await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b'], root);
+  await run(process.execPath, [join(root, 'gpu/bundle.mjs')], root);
   const folders = [...PACKAGES, ...DEPENDENCIES.map(name => `node_modules/${name}`)].map(name => `./${name}`);
   const said = await npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder, ...folders], root);
   const list = JSON.parse(said) as Packed[] | Record<string, Packed>;
