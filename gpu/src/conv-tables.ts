@@ -5,8 +5,8 @@
  */
 
 import type { Pair, TypedArray, Window } from '@otimes/core';
-import type { Memory } from './commands.ts';
 import { type Context, regionOf } from './context.ts';
+import type { Memory } from './kernel.ts';
 import type { GpuRegion } from './pool.ts';
 
 export type Look = {
