@@ -7,6 +7,7 @@ import { GpuBackend } from './backend.ts';
 
 export type { AdapterOptions, GpuAdapter, GpuInfo } from './adapter.ts';
 export type { GpuBackend } from './backend.ts';
+export { gpuKernel, type Kernel, type KernelArguments, type KernelOptions, type KernelThis } from './kernel.ts';
 
 export type GpuOptions = AdapterOptions & {
   /** Bytes that all tensors on the GPU may take together; default 16e9. Beyond it, an OutOfMemoryError. */

@@ -43,6 +43,7 @@ const TEXTS: readonly string[] = [
   'fn isnan_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }',
   'fn isfinite_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }',
   'fn iszero_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0u; }',
+  'fn truthy_(x : f32) -> bool { return !iszero_(x) && !isnan_(x); }',
   'fn minus_(x : f32) -> bool { return (bitcast<u32>(x) & 0x80000000u) != 0u; }',
   // |a| with the sign of x.
   'fn signed_(a : f32, x : f32) -> f32 { return bitcast<f32>((bitcast<u32>(a) & 0x7fffffffu) | (bitcast<u32>(x) & 0x80000000u)); }',
@@ -164,13 +165,14 @@ fn size_power_(p : f32, b : f32) -> f32 {
   let t = parts.y + sh * ${LOG2E};
   let low = ((parts.y - t) + sh * ${LOG2E}) + small;
   let l = t + low; let l1 = (t - l) + low;
-  let y = b * l;
-  if (y > 129.0) { return inf_(); }
-  if (y < -151.0) { return 0.0; }
+  // Products of heads are exact, so that it does not matter which of them a compiler joins with a sum.
   let bh = head_(b); let bl = b - bh; let lh = head_(l); let ll = l - lh;
-  let y1 = (((bh * lh - y) + bh * ll) + bl * lh) + bl * ll + b * l1;
-  let k = floor(y + 0.5);
-  return power2_(((y - k) + y1) * 0.6931471805599453, i32(k));
+  let y = bh * lh;
+  let rest = bh * ll + bl * lh;
+  if (y + rest > 129.0) { return inf_(); }
+  if (y + rest < -151.0) { return 0.0; }
+  let k = floor(y + rest + 0.5);
+  return power2_(((y - k) + rest + (bl * ll + b * l1)) * 0.6931471805599453, i32(k));
 }
 // IEEE's pow, as tensors have it: 1 to any power is 1, and anything to the power of 0.
 fn pow_(a : f32, b : f32) -> f32 {
