@@ -140,23 +140,26 @@ t.test('gradients are those that were given, summed where tensors were broadcast
   await gradgradcheck(cubes, [x, y]);
 });
 
-t.test('backward in tensor operations gives second gradients; a gradient of numbers says that it has none', async () => {
-  const x = double([[2]]);
-  x.requiresGrad = true;
-  const [g] = grad(cubes(x, 1).sum(), [x], { createGraph: true });
-  const [h] = grad(g!.sum(), [x]);
-  assert.equal(h!.item(), 12);
-  const [slope] = grad(leaky(x, 0.1).mul(x).sum(), [x], { createGraph: true });
-  assert.throws(() => grad(slope!.sum(), [x]), {
-    name: 'GraphError',
-    message: /leaky's gradient: has no gradient itself/,
-  });
-  const plain = gpuKernel((x: number) => x + 1);
-  assert.throws(() => grad(plain(x).sum(), [x]), {
-    name: 'GraphError',
-    message: /has no gradient; the option gradient/,
-  });
-});
+t.test(
+  'backward in tensor operations gives second gradients; a gradient of numbers says that it has none',
+  async () => {
+    const x = double([[2]]);
+    x.requiresGrad = true;
+    const [g] = grad(cubes(x, 1).sum(), [x], { createGraph: true });
+    const [h] = grad(g!.sum(), [x]);
+    assert.equal(h!.item(), 12);
+    const [slope] = grad(leaky(x, 0.1).mul(x).sum(), [x], { createGraph: true });
+    assert.throws(() => grad(slope!.sum(), [x]), {
+      name: 'GraphError',
+      message: /leaky's gradient: has no gradient itself/,
+    });
+    const plain = gpuKernel((x: number) => x + 1);
+    assert.throws(() => grad(plain(x).sum(), [x]), {
+      name: 'GraphError',
+      message: /has no gradient; the option gradient/,
+    });
+  },
+);
 
 law('gradients are the same on the GPU', async () => {
   const all = async (device: string) => {

@@ -132,15 +132,15 @@ fn edge_(x : f32) -> f32 { return select(select(x, nan_(), minus_(x)), -inf_(), 
     'log',
     `
   if (nolog_(x)) { return edge_(x); }
-  let p = split_(x);
-  return p.y * 0.693359375 + (bys_((p.x - 1.0) / (p.x + 1.0)) - p.y * 0.0002121944400546905);`,
+  let parts = split_(x);
+  return parts.y * 0.693359375 + (bys_((parts.x - 1.0) / (parts.x + 1.0)) - parts.y * 0.0002121944400546905);`,
   ),
   ofNumber(
     'log2',
     `
   if (nolog_(x)) { return edge_(x); }
-  let p = split_(x);
-  return p.y + bys_((p.x - 1.0) / (p.x + 1.0)) * ${Math.LOG2E};`,
+  let parts = split_(x);
+  return parts.y + bys_((parts.x - 1.0) / (parts.x + 1.0)) * ${Math.LOG2E};`,
   ),
   ofNumber('log10', `if (nolog_(x)) { return edge_(x); } return log_(x) * ${Math.LOG10E};`),
   ofNumber('log1p', 'if (abs(x) >= 0.3) { return log_(1.0 + x); } return bys_(x / (2.0 + x));'),
@@ -151,9 +151,9 @@ fn edge_(x : f32) -> f32 { return select(select(x, nan_(), minus_(x)), -inf_(), 
   `
 // The leading twelve bits of the significand: products of two such are exact.
 fn head_(x : f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u); }
-// pᵇ for finite p above 0: 2 to the power of b log₂ p, which is kept in two numbers.
-fn size_power_(p : f32, b : f32) -> f32 {
-  let parts = split_(p);
+// aᵇ for finite a above 0: 2 to the power of b log₂ a, which is kept in two numbers.
+fn size_power_(a : f32, b : f32) -> f32 {
+  let parts = split_(a);
   // Without its last bit, so that the sum is exact. (x + 1) − 1 is x to some compilers.
   let even = bitcast<f32>(bitcast<u32>(parts.x) & 0xfffffffeu);
   let n = parts.x - 1.0; let d = even + 1.0; let d1 = parts.x - even;
@@ -176,7 +176,7 @@ fn size_power_(p : f32, b : f32) -> f32 {
 }
 // IEEE's pow, as tensors have it: 1 to any power is 1, and anything to the power of 0.
 fn pow_(a : f32, b : f32) -> f32 {
-  let p = abs(a);
+  let size = abs(a);
   if (iszero_(b) || bitcast<u32>(a) == 0x3f800000u) { return 1.0; }
   if (isnan_(a) || isnan_(b)) { return nan_(); }
   let count = abs(b);
@@ -186,7 +186,7 @@ fn pow_(a : f32, b : f32) -> f32 {
   if (iszero_(a) || !isfinite_(a)) {
     return bitcast<f32>(sign | select(0u, inf_bits, iszero_(a) == minus_(b)));
   }
-  if (!isfinite_(b)) { return select(select(0.0, inf_(), (p > 1.0) != minus_(b)), 1.0, p == 1.0); }
+  if (!isfinite_(b)) { return select(select(0.0, inf_(), (size > 1.0) != minus_(b)), 1.0, size == 1.0); }
   if (minus_(a) && !whole) { return nan_(); }
   if (whole && count <= 8.0) {
     var result = 1.0; var square = a; var rest = u32(count);
@@ -194,7 +194,7 @@ fn pow_(a : f32, b : f32) -> f32 {
     if (minus_(b)) { return div_(1.0, result); }
     return result;
   }
-  return bitcast<f32>(sign | bitcast<u32>(size_power_(p, b)));
+  return bitcast<f32>(sign | bitcast<u32>(size_power_(size, b)));
 }`,
   'fn mathpow_(a : f32, b : f32) -> f32 { if (isnan_(b) || (abs(a) == 1.0 && !isfinite_(b))) { return nan_(); } return pow_(a, b); }',
   odd(

@@ -29,8 +29,11 @@ export const GROUP = 'let row = w.x + w.y * wn.x;';
 export const PER_GROUP =
   '@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32';
 
-/** In place kernels do nothing once a check has failed: what they would write may come from garbage. */
-export const GUARD = 'if (status[0] != 0u) { return; }';
+/**
+ * Kernels that write in place do nothing once a check has failed that was announced before them: what they would write may come from
+ * garbage. `seen` is one of their constants, `Commands.seen`.
+ */
+export const GUARD = 'if (status[0] >= p.seen) { return; }';
 
 /** NaN and infinity by their bits: comparisons of NaN with itself are not to be relied on in shaders. */
 export const FINITE = `

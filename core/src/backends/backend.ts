@@ -114,6 +114,11 @@ export interface DeviceKernels extends Device {
    * the read rejects; those that throw are the `cause` of the error that it tells. Where the checks passed, `undo` is dropped.
    */
   onFailure?(undo: () => void): void;
+  /**
+   * A device that lets the program run ahead: a promise for when it is no longer far behind, undefined where it is not. Steps of
+   * optimizers return it, so that a loop that awaits them, and reads nothing, does not fill up the device's queue.
+   */
+  caughtUp?(): Promise<void> | undefined;
 
   /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where

@@ -4,7 +4,6 @@
  * translated is told by name, where the kernel is defined.
  */
 
-import { parseExpression } from './gpujs.ts';
 import {
   ARITHMETIC,
   child,
@@ -14,7 +13,8 @@ import {
   type Node,
   nameOf,
   type Source,
-} from './kernel-expressions.ts';
+} from './custom-expressions.ts';
+import { parseExpression } from './gpujs.ts';
 
 export type KernelSource = {
   readonly params: readonly string[];
