@@ -27,13 +27,19 @@ const optimizers: Record<string, (model: Module) => Optimizer> = {
     new STEVE(model, { ...small, sharing: 'reduce', fisher: 'ggn', loss: 'crossEntropy' }),
 };
 
-for (const net of Object.keys(nets))
-  for (const [name, make] of Object.entries(optimizers))
-    law(`${net}: ${name} learns on the GPU what it learns on the CPU`, async () => {
-      const [expected, found] = [await losses(net, make, 'cpu'), await losses(net, make, 'gpu')];
-      for (const [i, loss] of found.entries())
-        assert.ok(Math.abs(loss - expected[i]!) < 1e-3, `loss ${i}: ${loss}, expected ${expected[i]}`);
-    });
+/** Adam trains every network, each other optimizer one of them, in turn. */
+const runs = Object.keys(optimizers).flatMap((name, i) => {
+  const all = Object.keys(nets);
+  return (name === 'Adam' ? all : [all[i % all.length]!]).map(net => [net, name] as const);
+});
+
+for (const [net, name] of runs)
+  law(`${net}: ${name} learns on the GPU what it learns on the CPU`, async () => {
+    const make = optimizers[name]!;
+    const [expected, found] = [await losses(net, make, 'cpu'), await losses(net, make, 'gpu')];
+    for (const [i, loss] of found.entries())
+      assert.ok(Math.abs(loss - expected[i]!) < 1e-3, `loss ${i}: ${loss}, expected ${expected[i]}`);
+  });
 
 law('a step that is not read submits nothing but when its constants are used up', async () => {
   const model = nets.MLP!.make(new Generator(0)).to('gpu');
@@ -88,31 +94,4 @@ law('initGpu refuses what it does not know, and keeps the GPU that is open', asy
 
 law('what WebGPU has no numbers for is refused where it is made', () => {
   assert.throws(() => zeros([2], { ...on, dtype: 'float64' }), { name: 'DTypeError', message: /'gpu' has no float64/ });
-});
-
-law('numbers at the edges, of functions that shaders compute exactly, are those of the CPU', async () => {
-  const values = [0, -0, 1, -1, 0.5, 1e-30, 3e38, -3e38, 100, -100, Infinity, -Infinity, Number.NaN];
-  const functions: Record<string, (x: Tensor) => Tensor> = {
-    exp: x => x.exp(),
-    relu: x => x.relu(),
-    abs: x => x.abs(),
-    max: x => x.maximum(0),
-    min: x => x.minimum(0),
-    sign: x => x.sign(),
-    floor: x => x.floor(),
-    round: x => x.round(),
-    isNaN: x => x.isNaN(),
-    isFinite: x => x.isFinite(),
-  };
-  for (const [name, f] of Object.entries(functions)) {
-    const [expected, found] = await Promise.all([f(tensor(values)).data(), f(tensor(values, on)).data()]);
-    for (const [i, value] of found.entries()) {
-      // Denormal numbers may be flushed to 0.
-      const near = Math.abs(value - expected[i]!) <= Math.max(2e-6 * Math.abs(expected[i]!), 1.2e-38);
-      assert.ok(
-        Object.is(value + 0, expected[i]! + 0) || near,
-        `${name}(${values[i]}): ${value}, expected ${expected[i]}`,
-      );
-    }
-  }
 });

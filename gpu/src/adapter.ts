@@ -87,6 +87,7 @@ export async function openDevice({
         maxBufferSize: limits.maxBufferSize,
         maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
         maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+        maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
       },
     });
     if (typeof device?.createBuffer !== 'function') throw new TypeError('it is no GPUDevice');

@@ -3,8 +3,9 @@
  * launches are recorded with all others, write into memory of the pool, and need no warm-up.
  */
 
-import type { Commands, Kernel } from './commands.ts';
-import { translate } from './gpujs.ts';
+import type { Commands } from './commands.ts';
+import type { Kernel } from './kernel.ts';
+import { translate } from './translate.ts';
 
 export type Compiled = {
   readonly kernel: Kernel;
@@ -54,6 +55,6 @@ export class ElementwiseCompiler {
     if (scalars !== 16 + 4 * pad)
       throw new Error('gpu.js: expected the constants of version 2.24.1, to which @otimes/gpu is pinned');
     const types = 'u'.repeat(4 + pad) + 'f'.repeat(numbers.length) + 'i'.repeat(steps.length);
-    return { kernel: this.#commands.kernel(code, types), workgroup, pad };
+    return { kernel: this.#commands.kernel(code, types, body), workgroup, pad };
   }
 }

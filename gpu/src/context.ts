@@ -2,8 +2,10 @@
 
 import type { DType, Operand, Storage } from '@otimes/core';
 import { contiguousStrides, sizeOf } from '@otimes/core/extend';
-import type { Commands, Kernel, Memory } from './commands.ts';
+import type { Commands } from './commands.ts';
 import type { ElementwiseCompiler } from './compiler.ts';
+import type { Kernel, Memory } from './kernel.ts';
+import { withLibrary } from './math.ts';
 import { GpuRegion, type Pool } from './pool.ts';
 
 export type Context = {
@@ -24,12 +26,12 @@ export function memoryOf(x: Operand): Memory {
   return memory.memory;
 }
 
-/** A kernel by its name, made at its first use. */
+/** A kernel by its name, made at its first use; it may call the functions of math.ts. */
 export function kernelOf(c: Context, name: string, make: () => { code: string; types: string }): Kernel {
   let kernel = c.kernels.get(name);
   if (kernel === undefined) {
     const { code, types } = make();
-    kernel = c.commands.kernel(code, types);
+    kernel = c.commands.kernel(withLibrary(code), types, name);
     c.kernels.set(name, kernel);
   }
   return kernel;

@@ -1,25 +1,14 @@
-/** Elementwise kernels: float32 and bool by gpu.js, int32 and what looks at bits by templates of WGSL. */
+/** Elementwise kernels: float32 and bool by gpu.js, int32 by templates of WGSL. */
 
 import type { BinaryKernel, Operand, UnaryGradKernel, UnaryKernel } from '@otimes/core';
 import { powerError, sizeOf } from '@otimes/core/extend';
 import { checkKernel } from './check.ts';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { apart, copied, inWords } from './copy.ts';
-import {
-  BINARY,
-  FLOAT_BINARY,
-  FLOAT_POWER,
-  FLOAT_UNARY,
-  INT_BINARY,
-  INT_POWER,
-  INT_UNARY,
-  UNARY,
-  UNARY_GRAD,
-  WHERE,
-} from './functions.ts';
+import { BINARY, INT_BINARY, INT_POWER, INT_UNARY, UNARY, UNARY_GRAD, WHERE } from './functions.ts';
 import { joined, led } from './layouts.ts';
 
-import { AXES, constants, FINITE, FLAT, flatGroups, INDEX, tensor, walk, walkFields, walkTypes } from './wgsl.ts';
+import { AXES, constants, FLAT, flatGroups, INDEX, tensor, walk, walkFields, walkTypes } from './wgsl.ts';
 
 type Operands = Readonly<Record<string, Operand | number>>;
 
@@ -59,20 +48,18 @@ export function byGpuJs(c: Context, body: string, operands: Operands, out: Opera
   c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, groups);
 }
 
-/** out ← an expression in WGSL of one or two operands, all of them i32 or all of them f32 words. */
+/** out ← an expression in WGSL of one or two operands in i32 words. */
 function byWgsl(c: Context, name: string, expression: string, operands: Operands, out: Operand, prelude = ''): void {
   const size = sizeOf(out.shape);
   if (size === 0) return;
   const names = Object.keys(operands);
   const tensors = names.filter(x => isOperand(operands[x]!));
-  const ints = tensors.some(x => (operands[x] as Operand).dtype === 'int32');
-  const word = ints ? 'i32' : 'f32';
-  const key = `${word} ${name} of ${names.map(x => (tensors.includes(x) ? x : `number ${x}`)).join(', ')} to ${out.dtype}`;
+  const key = `int32 ${name} of ${names.map(x => (tensors.includes(x) ? x : `number ${x}`)).join(', ')} to ${out.dtype}`;
   const kernel = kernelOf(c, key, () => ({
-    code: `${constants(`n:u32, pad:u32, a_number:${word}, b_number:${word}, a0:i32, b0:i32, pad1:u32, pad2:u32, ${walkFields(['a', 'b'])}`)}
-${tensors.map((x, i) => tensor(i + 1, `${x}_all`, 'read', word)).join(' ')}
+    code: `${constants(`n:u32, pad:u32, a_number:i32, b_number:i32, a0:i32, b0:i32, pad1:u32, pad2:u32, ${walkFields(['a', 'b'])}`)}
+${tensors.map((x, i) => tensor(i + 1, `${x}_all`, 'read', 'i32')).join(' ')}
 ${tensor(tensors.length + 1, 'Y', 'read_write', out.dtype === 'int32' ? 'i32' : 'f32')}
-${FINITE} ${prelude}
+${prelude}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
   if (i >= p.n) { return; }
@@ -80,7 +67,7 @@ ${FINITE} ${prelude}
   ${names.map((x, k) => `let ${x} = ${tensors.includes(x) ? `${x}_all[${'ab'[k]}_at]` : `p.${'ab'[k]}_number`};`).join(' ')}
   Y[i] = ${expression};
 }`,
-    types: `uu${ints ? 'ii' : 'ff'}iiuu${walkTypes(2)}`,
+    types: `uuiiiiuu${walkTypes(2)}`,
   }));
   const all = tensors.map(x => apart(c, operands[x] as Operand, out));
   const { lengths, strides } = joined(out.shape, all);
@@ -107,11 +94,7 @@ ${FINITE} ${prelude}
 export function unary(c: Context, kernel: UnaryKernel, x: Operand, out: Operand): void {
   const ofInt = out.dtype === 'int32' ? INT_UNARY[kernel] : undefined;
   if (ofInt !== undefined) return byWgsl(c, kernel, ofInt, { x: inWords(c, x, 'i32') }, out);
-  const ofBits = FLOAT_UNARY[kernel];
-  if (ofBits !== undefined) return byWgsl(c, kernel, ofBits, { x: inWords(c, x, 'f32') }, out);
-  const body = UNARY[kernel];
-  if (body === undefined) throw new TypeError(`${kernel}: the device '${c.device}' has no such kernel`);
-  byGpuJs(c, body, { x }, out);
+  byGpuJs(c, UNARY[kernel], { x }, out);
 }
 
 export function unaryGrad(c: Context, kernel: UnaryGradKernel, gy: Operand, a: Operand, out: Operand): void {
@@ -122,12 +105,7 @@ export function binary(c: Context, kernel: BinaryKernel, a: Operand | number, b:
   const tensors = [a, b].filter(isOperand);
   const floats = tensors.some(x => x.dtype === 'float32') || (out.dtype === 'float32' && kernel === 'div');
   const bools = tensors.every(x => x.dtype === 'bool') && out.dtype === 'bool' && tensors.length === 2;
-  if (floats || bools || out.dtype === 'float32') {
-    const exact = FLOAT_BINARY[kernel];
-    if (exact === undefined) return byGpuJs(c, BINARY[kernel]!, { a, b }, out);
-    const [x, y] = [a, b].map(value => (isOperand(value) ? inWords(c, value, 'f32') : value)) as [Operand, Operand];
-    return byWgsl(c, kernel, exact, { a: x, b: y }, out, kernel === 'pow' ? FLOAT_POWER : '');
-  }
+  if (floats || bools || out.dtype === 'float32') return byGpuJs(c, BINARY[kernel], { a, b }, out);
   const [x, y] = [a, b].map(value => (isOperand(value) ? inWords(c, value, 'i32') : value)) as [Operand, Operand];
   if (kernel === 'pow') checkExponent(c, y);
   byWgsl(c, kernel, INT_BINARY[kernel]!, { a: x, b: y }, out, kernel === 'pow' ? INT_POWER : '');

@@ -8,6 +8,7 @@ declare module 'gpu.js/src/backend/web-gpu/kernel.js' {
         readonly output: readonly number[];
         readonly dynamicOutput: boolean;
         readonly dynamicArguments: boolean;
+        readonly functions: readonly string[];
         readonly argumentTypes: readonly string[];
       },
     );

@@ -26,18 +26,32 @@ export type Translation = {
   readonly scalars: number | undefined;
 };
 
-/** The WGSL of a function in JavaScript, whose arguments come in the order of `Arguments`, over so many axes. */
-export function translate(source: string, axes: number, { arrays, numbers, steps }: Arguments): Translation {
+/**
+ * The WGSL of a function in JavaScript, whose arguments come in the order of `Arguments`, over so many axes.
+ *
+ * @param functions sources of functions that it may call
+ */
+export function translate(
+  source: string,
+  axes: number,
+  { arrays, numbers, steps }: Arguments,
+  functions: readonly string[],
+): Translation {
   const kernel = new WebGPUKernel(source, {
     output: Array.from({ length: axes }, () => 1),
     dynamicOutput: true,
     dynamicArguments: true,
+    functions,
     argumentTypes: [...arrays.map(() => 'Input'), ...numbers.map(() => 'Float'), ...steps.map(() => 'Integer')],
   });
   // What follows the translation: a device of its own, and the shader on it.
   kernel._buildAsync = async () => {};
+  let failed: unknown = null;
   const one = new Input([0], [1]);
-  void kernel.build(...arrays.map(() => one), ...numbers.map(() => 0.5), ...steps.map(() => 1));
+  kernel.build(...arrays.map(() => one), ...numbers.map(() => 0.5), ...steps.map(() => 1)).catch((error: unknown) => {
+    failed = error;
+  });
   const { compiledSource: code, workgroupSize: workgroup, paramsLayout } = kernel;
+  if (typeof code !== 'string') throw new Error(`gpu.js: expected a translation of ${source}, got ${failed ?? 'none'}`);
   return { code, workgroup, scalars: paramsLayout.scalarArgs[0]?.offset };
 }

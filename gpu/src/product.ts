@@ -1,107 +1,186 @@
-/** Products: tiles in workgroup memory, t × t results in the registers of each thread. */
+/** Products of matrices of any layout, by tiles. What they add to the results, bias and activation, is their epilogue. */
 
 import type { Operand } from '@otimes/core';
 import { sizeOf, transposed, withLayout } from '@otimes/core/extend';
-import { type Context, kernelOf, memoryOf } from './context.ts';
+import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
 import { joined } from './layouts.ts';
 import { fill } from './memory.ts';
-import { constants, tensor, times, type Word } from './wgsl.ts';
+import { type Activation, biasValues, epilogue, putCode, sumParts } from './product-epilogue.ts';
+import { type Plan, planOf, tilesOf } from './product-plan.ts';
+import { nameOf, type Side, type TileParts, tileCode } from './product-tile.ts';
+import { constants, rowGroups, tensor, times, type Word } from './wgsl.ts';
 
+/** `inner` products of the batch lie side by side, by the second of two steps. */
 const FIELDS =
-  'm:u32, n:u32, k:u32, bias:u32, a0:i32, ab:i32, ar:i32, ac:i32, b0:i32, bb:i32, br:i32, bc:i32, c0:i32, cc:i32, y0:u32';
+  'm:u32, n:u32, k:u32, span:u32, splits:u32, groups:u32, columns:u32, inner:u32, a0:i32, a1:i32, a2:i32, ar:i32, ak:i32, ' +
+  'b0:i32, b1:i32, b2:i32, br:i32, bk:i32, y0:u32, bias:u32, c0:i32, cr:i32, cc:i32, batch:u32, z0:u32';
+export const TYPES = `${'u'.repeat(8)}${'i'.repeat(10)}uuiiiuu`;
 
-/** Y [batch, M, N] = A · B (+ bias [N]), all strided: tiles of 16 t × 16 t, 16 × 16 threads. */
-const matmulCode = (t: number, word: Word) => {
-  const side = 16 * t;
-  const zero = `${word}(0)`;
-  return `${constants(FIELDS)}
-${tensor(1, 'A', 'read', word)} ${tensor(2, 'B', 'read', word)} ${tensor(3, 'C', 'read', word)} ${tensor(4, 'Y', 'read_write', word)}
-var<workgroup> As : array<${word}, ${16 * side}>;
-var<workgroup> Bs : array<${word}, ${16 * side}>;
-@compute @workgroup_size(16, 16) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(local_invocation_id) l : vec3<u32>, @builtin(local_invocation_index) t : u32) {
-  let row = w.y * ${side}u; let col = w.x * ${side}u;
-  let alongA = p.ac == 1; let alongB = p.bc == 1;
-  let a0 = p.a0 + i32(w.z) * p.ab; let b0 = p.b0 + i32(w.z) * p.bb;
-  ${times(t * t, i => `var y${i} = ${zero};`)}
-  for (var k = 0u; k < p.k; k += 16u) {
-    for (var e = t; e < ${16 * side}u; e += 256u) {
-      // Neighbouring threads read along whichever axis lies without gaps.
-      let i = select(e % ${side}u, e / 16u, alongA); let ka = select(e / ${side}u, e % 16u, alongA);
-      var a = ${zero}; if (row + i < p.m && k + ka < p.k) { a = A[a0 + i32(row + i) * p.ar + i32(k + ka) * p.ac]; }
-      As[ka * ${side}u + i] = a;
-      let j = select(e / 16u, e % ${side}u, alongB); let kb = select(e % 16u, e / ${side}u, alongB);
-      var b = ${zero}; if (col + j < p.n && k + kb < p.k) { b = B[b0 + i32(k + kb) * p.br + i32(col + j) * p.bc]; }
-      Bs[kb * ${side}u + j] = b;
-    }
-    workgroupBarrier();
-    for (var kk = 0u; kk < 16u; kk++) {
-      let at = kk * ${side}u + l.y * ${t}u; let bt = kk * ${side}u + l.x * ${t}u;
-      ${times(t, i => `let a${i} = As[at + ${i}u]; let b${i} = Bs[bt + ${i}u];`)}
-      ${times(t * t, i => `y${i} += a${Math.floor(i / t)} * b${i % t};`)}
-    }
-    workgroupBarrier();
-  }
-  let i = row + l.y * ${t}u; let j = col + l.x * ${t}u;
-  ${times(t, c => `var c${c} = ${zero}; if (p.bias == 1u && j + ${c}u < p.n) { c${c} = C[p.c0 + i32(j + ${c}u) * p.cc]; }`)}
-  ${times(t * t, e => `if (i + ${Math.floor(e / t)}u < p.m && j + ${e % t}u < p.n) { Y[p.y0 + (w.z * p.m + i + ${Math.floor(e / t)}u) * p.n + j + ${e % t}u] = y${e} + c${e % t}; }`)}
-}`;
-};
+/** How a side lies in memory: vec4s along its terms or along its rows, else single elements. */
+type Lie = 'terms' | 'rows' | 'single';
 
-const TYPES = `uuuu${'i'.repeat(10)}u`;
-
-export function matmul(c: Context, a: Operand, b: Operand, out: Operand): void {
-  multiply(c, a, b, null, out);
+/** Four numbers that begin at a multiple of four and are read at once. */
+function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
+  const others = (step: number) => [x.offset, ...x.strides.slice(0, -2), step].every(s => s % 4 === 0);
+  if (term === 1 && terms % 4 === 0 && others(row)) return 'terms';
+  if (row === 1 && rows % 4 === 0 && others(term)) return 'rows';
+  return 'single';
 }
 
-/** Exactly symmetric: (i, j) and (j, i) add the same products in the same order. */
+/** A side of a product of matrices; `name` A or B. */
+function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
+  const [x, v] = [name.toLowerCase(), `vec4<${word}>`];
+  const start = (i: string) =>
+    `p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2 + i32(${i}) * p.${x}r`;
+  if (lie === 'terms')
+    return {
+      along: 'true',
+      before: (id, i) => `let at_${id} = (${start(i)}) >> 2u;`,
+      load: (id, k) => `let at = at_${id} + (i32(${k}) >> 2u); let d = p.${x}r >> 2u;
+        if (${k} < end) { let e0 = ${name}[at]; let e1 = ${name}[at + d]; let e2 = ${name}[at + 2 * d]; let e3 = ${name}[at + 3 * d];
+          ${times(4, j => `v${j} = ${v}(e0[${j}], e1[${j}], e2[${j}], e3[${j}]);`)}
+        } else { ${times(4, j => `v${j} = ${v}();`)} }`,
+    };
+  if (lie === 'rows')
+    return {
+      along: 'false',
+      before: (id, i) => `let at_${id} = (${start(i)}) >> 2u;`,
+      load: (id, k) => `let d = p.${x}k >> 2u; let at = at_${id} + i32(${k}) * d;
+        ${times(4, j => `v${j} = ${v}(); if (${k} + ${j}u < end) { v${j} = ${name}[at + ${j} * d]; }`)}`,
+    };
+  return {
+    along: `(abs(p.${x}k) <= abs(p.${x}r))`,
+    before: (id, i) => `let at_${id} = ${start(i)};`,
+    load: (id, k) => `let at = at_${id} + i32(${k}) * p.${x}k; let d = p.${x}r;
+        ${times(
+          4,
+          j =>
+            `v${j} = ${v}(); if (${k} + ${j}u < end) { let e = at + ${j} * p.${x}k; v${j} = ${v}(${name}[e], ${name}[e + d], ${name}[e + 2 * d], ${name}[e + 3 * d]); }`,
+        )}`,
+  };
+}
+
+/** The tile number `group`, row by row; of a symmetric product those on and above the diagonal, column by column. */
+const placeOf = ({ m, n }: { m: number; n: number }, symmetric: boolean) =>
+  symmetric
+    ? `var column = u32((sqrt(f32(8u * group + 1u)) - 1.0) * 0.5);
+  if (column * (column + 1u) / 2u > group) { column--; } else if ((column + 1u) * (column + 2u) / 2u <= group) { column++; }
+  let col0 = column * ${n}u; let row0 = (group - column * (column + 1u) / 2u) * ${m}u;`
+    : `let row0 = (group / p.columns) * ${m}u; let col0 = (group % p.columns) * ${n}u;`;
+
+type Kind = {
+  readonly word: Word;
+  readonly plan: Plan;
+  readonly lies: readonly [Lie, Lie];
+  /** Results are written four at a time. */
+  readonly wide: boolean;
+  readonly symmetric: boolean;
+  readonly activation: Activation;
+};
+
+export function partsOf({ word, plan, lies, wide, symmetric, activation }: Kind): TileParts {
+  const element = (lie: Lie) => (lie === 'single' ? word : `vec4<${word}>`);
+  const bind = (i: number, name: string, type: string, access = 'read') =>
+    `@group(0) @binding(${i}) var<storage, ${access}> ${name} : array<${type}>;`;
+  return {
+    tile: plan.tile,
+    word,
+    head: `${constants(FIELDS)}
+${bind(1, 'A', element(lies[0]))} ${bind(2, 'B', element(lies[1]))} ${tensor(3, 'C', 'read', word)} ${bind(4, 'Y', wide ? `vec4<${word}>` : word, 'read_write')}
+${epilogue(activation, word)}
+${putCode({ word, wide, mirrored: symmetric ? plan.tile.m : 0 })}`,
+    place: placeOf(plan.tile, symmetric),
+    a: matrixSide('A', lies[0], word),
+    b: matrixSide('B', lies[1], word),
+    put: (v, row, col) => `put(${v}, split * p.batch + z, ${row}, ${col});`,
+  };
+}
+
+export function matmul(c: Context, a: Operand, b: Operand, out: Operand): void {
+  multiply(c, a, b, out);
+}
+
+/** Exactly symmetric: (i, j) and (j, i) add the same products in the same order, or are the same. */
 export function gram(c: Context, x: Operand, out: Operand): void {
   const n = x.shape.at(-1)!;
   const count = sizeOf(x.shape.slice(0, -1));
-  const rows = withLayout(rowMajor(c, x), [count, n]);
-  multiply(c, transposed(rows), rows, null, out);
+  const rows = x.shape.length === 2 ? x : withLayout(rowMajor(c, x), [count, n]);
+  multiply(c, transposed(rows), rows, out, { symmetric: true });
 }
 
 export function linear(c: Context, x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
   const k = x.shape.at(-1)!;
   const count = sizeOf(x.shape.slice(0, -1));
   const rows = x.shape.length === 2 ? x : withLayout(rowMajor(c, x), [count, k]);
-  const m = weight.shape[0]!;
-  multiply(c, rows, transposed(weight), bias, withLayout(out, [count, m]));
+  multiply(c, rows, transposed(weight), withLayout(out, [count, weight.shape[0]!]), { bias });
 }
 
-/** Rows and columns of a product that a thread computes. Not measured on a GPU yet: 4 keeps more threads busy where it is small. */
-const tileOf = (m: number, n: number): number => (m * n >= 2 ** 20 ? 8 : m * n <= 1024 ? 2 : 4);
+export type ProductOptions = {
+  /** Added to each row, [N], or with `biasOf: 'rows'` to each column, [M]. */
+  bias?: Operand | null;
+  biasOf?: 'columns' | 'rows';
+  /** What is done with each result at last. */
+  activation?: Activation;
+  /** b is a transposed: half of the tiles are computed. */
+  symmetric?: boolean;
+  /** In the place of the one that is chosen. */
+  plan?: Plan;
+};
 
 /** Workgroups of the z axis. */
-const MOST_BATCHES = 65535;
+const MOST_GROUPS = 65535;
 
-function multiply(c: Context, left: Operand, right: Operand, bias: Operand | null, out: Operand): void {
-  const size = sizeOf(out.shape);
-  if (size === 0) return;
+/** out [batch, M, N] ← activation(a · b + bias); a [batch, M, K] and b [batch, K, N] of any layout, broadcast to the batch. */
+export function multiply(c: Context, left: Operand, right: Operand, out: Operand, o: ProductOptions = {}): void {
+  if (sizeOf(out.shape) === 0) return;
+  const { bias = null, biasOf = 'columns', activation = 'none', symmetric = false } = o;
   const [m, n, k] = [out.shape.at(-2)!, out.shape.at(-1)!, left.shape.at(-1)!];
-  if (k === 0 && bias === null) return fill(c, 0, out);
+  if (k === 0 && bias === null && activation === 'none') return fill(c, 0, out);
   const word: Word = out.dtype === 'int32' ? 'i32' : 'f32';
   let [a, b] = [left, right].map(x => inWords(c, x, word)) as [Operand, Operand];
-  const lead = (x: Operand) => ({ shape: x.shape.slice(0, -2), strides: x.strides.slice(0, -2), offset: 0 });
   const batch = out.shape.slice(0, -2);
-  if (joined(batch, [lead(a), lead(b)]).lengths.length > 1) {
+  const lead = (x: Operand) => ({ shape: x.shape.slice(0, -2), strides: x.strides.slice(0, -2), offset: 0 });
+  if (joined(batch, [lead(a), lead(b)]).lengths.length > 2)
     [a, b] = [a, b].map(x => copied(c, x, [...batch, ...x.shape.slice(-2)])) as [Operand, Operand];
-  }
   const { lengths, strides } = joined(batch, [lead(a), lead(b)]);
-  const count = lengths[0] ?? 1;
-  const t = tileOf(m, n);
-  const kernel = kernelOf(c, `${word} matmul ${t}`, () => ({ code: matmulCode(t, word), types: TYPES }));
-  const memories = [a, b, bias ?? a, out].map(memoryOf);
-  const [stepA, stepB] = [strides[0]![0] ?? 0, strides[1]![0] ?? 0];
-  for (let first = 0; first < count; first += MOST_BATCHES) {
+  const [outer, inner] = [lengths.length > 1 ? lengths[0]! : 1, lengths.at(-1) ?? 1];
+  const count = outer * inner;
+  const sizes = { m, n, k, batch: count, symmetric };
+  const plan = o.plan ?? planOf(sizes, c.commands.device.limits.maxComputeWorkgroupStorageSize);
+  const { tile, splits, span } = plan;
+  const steps = strides.map(step => [step.length > 1 ? step[0]! : 0, step.at(-1) ?? 0]);
+  const [ar, ak] = [a.strides.at(-2)!, a.strides.at(-1)!];
+  const [bk, br] = [b.strides.at(-2)!, b.strides.at(-1)!];
+  const lies = [lieOf(a, [ar, ak], m, k), lieOf(b, [br, bk], n, k)] as const;
+  const parts = splits === 1 ? null : temporary(c, out.dtype, [splits, count, m, n]);
+  const target = parts ?? out;
+  const wide = !symmetric && n % 4 === 0 && target.offset % 4 === 0;
+  const own = parts === null ? activation : 'none';
+  const kernel = kernelOf(c, `${word} product ${nameOf(tile)} ${lies} ${wide} ${symmetric} ${own}`, () => ({
+    code: tileCode(partsOf({ word, plan, lies, wide, symmetric, activation: own })),
+    types: TYPES,
+  }));
+  const tiles = tilesOf(tile, sizes);
+  const finish = { bias, biasOf, activation };
+  const memories = [a, b, bias ?? a, target].map(memoryOf);
+  // As many outer rows of the batch at a time as the z axis has room for.
+  const most = Math.floor(MOST_GROUPS / splits);
+  for (let first = 0; first < count; first += most) {
+    const part = Math.min(most, count - first);
     const values = [
-      ...[m, n, k, Number(bias !== null)],
-      ...[a.offset + first * stepA, stepA, a.strides.at(-2)!, a.strides.at(-1)!],
-      ...[b.offset + first * stepB, stepB, b.strides.at(-2)!, b.strides.at(-1)!],
-      ...[bias?.offset ?? 0, bias?.strides[0] ?? 0, first * m * n],
+      ...[m, n, k, span, splits, tiles.count, tiles.columns, inner],
+      ...[a.offset, ...steps[0]!, ar, ak],
+      ...[b.offset, ...steps[1]!, br, bk],
+      ...[target.offset, ...(parts === null ? biasValues(finish) : [0, 0, 0, 0]), count, first],
     ];
-    const groups = [Math.ceil(n / (16 * t)), Math.ceil(m / (16 * t)), Math.min(MOST_BATCHES, count - first)];
-    c.commands.dispatch(kernel, memories, values, groups);
+    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), part * splits]);
   }
+  if (parts !== null) sumParts(c, parts, out, finish);
+}
+
+/** Workgroups over x and y for a flat number of them. */
+function twoAxes(count: number): [number, number] {
+  const [x, y = 1] = rowGroups(count);
+  return [x!, y];
 }

@@ -32,7 +32,7 @@ import {
 } from '@otimes/nn';
 
 /** Where and how tensors are made. */
-export type At = { device: string; dtype: 'float64'; rng: Generator };
+export type At = { device: string; dtype: 'float32' | 'float64'; rng: Generator };
 
 export type ModuleCase = { make: (at: At) => AnyModule; inputs: (at: At) => Tensor[] };
 
