@@ -1,6 +1,6 @@
 /**
  * The one script of the pages of test/gpu-browser.test.ts: trains on the GPU, on the page and in a worker that is made of the same
- * file, and leaves what came of it in `reports`. `?only=` in the address chooses the runs.
+ * file, and leaves what came of it in `reports`. `?only=` in the address chooses the runs, `?alone` leaves the worker out.
  */
 
 import { ones, type Tensor, zeros } from '@otimes/core';
@@ -9,10 +9,13 @@ import { crossEntropy, mlp } from '@otimes/nn';
 import { Adam } from '@otimes/optim';
 import { type GpuReport, train } from './gpu-train.ts';
 
+const WANTED = new URLSearchParams(location.search);
+const ALONE = WANTED.has('alone');
+
 async function report(): Promise<GpuReport> {
   try {
     const info = await initGpu();
-    return { info, losses: await train('gpu', new URLSearchParams(location.search).get('only') ?? '') };
+    return { info, losses: await train('gpu', WANTED.get('only') ?? '') };
   } catch (error) {
     return (error as Error).message;
   }
@@ -81,5 +84,5 @@ else
     steps,
     churn,
     lost,
-    reports: report().then(async page => ({ page, worker: await reportOfWorker() })),
+    reports: report().then(async page => ({ page, worker: ALONE ? '' : await reportOfWorker() })),
   });
