@@ -3,6 +3,7 @@
  * pass of its own, which tells what every kernel takes and slows the whole down.
  */
 
+import { spawnSync } from 'node:child_process';
 import { type GpuBackend, type GpuInfo, gpuBackend, initGpu } from '@otimes/gpu';
 import { create, globals } from 'webgpu';
 import { DAWN } from '../../../gpu/src/node.ts';
@@ -135,11 +136,9 @@ export async function openBenchGpu(memoryLimit?: number): Promise<BenchGpu> {
     return device;
   };
   const info = await initGpu({ adapter, ...(memoryLimit !== undefined && { memoryLimit }) });
-  const { vendor, architecture, description } = adapter.info;
-  return {
-    info,
-    backend: gpuBackend()!,
-    clock,
-    driver: [vendor, architecture, description].filter(Boolean).join(', '),
-  };
+  const { vendor, architecture, device, description } = adapter.info;
+  const asked = ['--query-gpu=name,driver_version,clocks.max.sm', '--format=csv,noheader'];
+  const card = vendor === 'nvidia' && spawnSync('nvidia-smi', asked, { encoding: 'utf8' }).stdout?.trim();
+  const driver = [vendor, architecture, device, description, card].filter(Boolean).join(', ');
+  return { info, backend: gpuBackend()!, clock, driver };
 }
