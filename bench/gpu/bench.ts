@@ -57,7 +57,7 @@ const header = [
   typeof torch === 'string'
     ? `PyTorch: none (${torch})`
     : `PyTorch: ${torch.versions}, eager, fused Adam, cudnn.benchmark`,
-  `${new Date().toISOString().slice(0, 10)}; medians of ${rounds} interleaved rounds of ${length} s`,
+  `${new Date().toISOString().slice(0, 10)}; medians of ${rounds} interleaved rounds of ${length} s, of one where a unit takes 2 s and more`,
 ];
 const { isFallbackAdapter } = gpu.info;
 if (isFallbackAdapter) header.push('NOTE: this adapter computes on the CPU: no figure here says anything of a GPU');
@@ -66,7 +66,7 @@ for (const line of header) console.log(line);
 async function measure(row: Row, gpu: BenchGpu, peer: TorchPeer | null): Promise<Result> {
   const task = await prepare(row.request, 'gpu');
   const { flops, bytes } = task;
-  const { count, firstMs } = await warmUp(task, length, gpu);
+  const { count, rounds: most, firstMs } = await warmUp(task, length, gpu);
   let modes: readonly Mode[] = [];
   let torchError: string | undefined;
   const attempt = async (work: () => Promise<void>) => {
@@ -88,7 +88,7 @@ async function measure(row: Row, gpu: BenchGpu, peer: TorchPeer | null): Promise
     });
   const own = [];
   const others: Partial<Record<Mode, number[]>> = {};
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < Math.min(rounds, most); round++) {
     own.push(await sample(task, count, gpu));
     for (const mode of modes)
       await attempt(async () => {
