@@ -26,6 +26,7 @@ import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
 import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
 import { Pool } from './pool.ts';
@@ -36,6 +37,8 @@ import * as softmax from './softmax.ts';
 import * as update from './update.ts';
 import * as windows from './windows.ts';
 
+type BackendOptions = { name?: string; memoryLimit: number; mixed?: boolean; unit?: MatrixUnit | null };
+
 export class GpuBackend extends ComposedBackend {
   readonly device: string;
   readonly dtypes: readonly DType[] = ['bool', 'int32', 'float32'];
@@ -43,7 +46,11 @@ export class GpuBackend extends ComposedBackend {
   readonly #context: Context;
 
   /** @internal */
-  constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit }: { name?: string; memoryLimit: number }) {
+  constructor(
+    device: GPUDevice,
+    info: GpuInfo,
+    { name = 'gpu', memoryLimit, mixed = false, unit = null }: BackendOptions,
+  ) {
     super();
     this.device = name;
     this.info = info;
@@ -54,6 +61,8 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
+      mixed,
+      unit,
     };
   }
 

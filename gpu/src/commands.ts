@@ -21,6 +21,8 @@ export class Memory {
   readonly id = Memory.#count++;
   /** The last batch that uses it. */
   batch = 0;
+  /** How often it was written to. */
+  writes = 0;
   /** The keys of the bind groups with this buffer, of one age of their table. */
   groups: string[] = [];
   age = 0;
@@ -145,7 +147,10 @@ export class Commands {
     this.#pass.setPipeline(kernel.pipeline);
     this.#pass.setBindGroup(0, this.#group(kernel, memories), [at]);
     this.#pass.dispatchWorkgroups(groups[0]!, groups[1] ?? 1, groups[2] ?? 1);
-    for (const memory of memories) memory.batch = this.batch;
+    memories.forEach((memory, i) => {
+      memory.batch = this.batch;
+      if (kernel.writes[i]) memory.writes++;
+    });
     this.stats.dispatches++;
   }
 
@@ -176,6 +181,7 @@ export class Commands {
   /** Writes from the host. NOTE: it overtakes what is recorded, so the memory must not be in use by that. */
   write(memory: Memory, data: TypedArray): void {
     if (memory.batch === this.batch) this.submit();
+    memory.writes++;
     this.device.queue.writeBuffer(memory.buffer, 0, data as Float32Array<ArrayBuffer>);
   }
 

@@ -4,6 +4,7 @@ import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
 import { readError } from '@otimes/core/extend';
 import { Handle, Tracker } from '@otimes/kernels';
 import type { Commands, Memory } from './commands.ts';
+import type { Half } from './half.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
@@ -100,6 +101,7 @@ export class Pool {
 /** The memory behind a storage on the GPU: a word of 4 bytes for each element. */
 export class GpuRegion implements Region {
   readonly size: number;
+  half: Half | null = null;
   readonly #pool: Pool;
   readonly #handle: Handle<Memory>;
   readonly #device: string;
@@ -122,6 +124,8 @@ export class GpuRegion implements Region {
   }
 
   release(): void {
+    this.half?.region.release();
+    this.half = null;
     this.#pool.release(this.#handle);
   }
 }
