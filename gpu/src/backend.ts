@@ -32,6 +32,7 @@ import * as norm from './norm.ts';
 import { Pool } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
+import * as scaler from './scaler.ts';
 import * as select from './select.ts';
 import * as softmax from './softmax.ts';
 import * as update from './update.ts';
@@ -105,6 +106,14 @@ export class GpuBackend extends ComposedBackend {
 
   onFailure(undo: () => void): void {
     this.#context.commands.onFailure(undo);
+  }
+
+  skipIf(found: Operand | null): void {
+    scaler.skipIf(this.#context, found);
+  }
+
+  unscale(g: Operand, scale: Operand, found: Operand): void {
+    scaler.unscale(this.#context, g, scale, found);
   }
 
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void {

@@ -43,7 +43,7 @@ export type Kernel = {
   readonly writes: readonly boolean[];
 };
 
-/** Bytes of the status: the number of the first check that failed (0: none), the position, the value's bits, one unused. */
+/** Bytes of the status: the number of the first check that failed (0: none), the position, the value's bits, and whether what is written in place is skipped. */
 const STATUS = 16;
 
 // Of GPUShaderStage, GPUMapMode and GPUBufferUsage: in Node they are no globals.

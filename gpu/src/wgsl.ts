@@ -29,8 +29,8 @@ export const GROUP = 'let row = w.x + w.y * wn.x;';
 export const PER_GROUP =
   '@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32';
 
-/** In place kernels do nothing once a check has failed: what they would write may come from garbage. */
-export const GUARD = 'if (status[0] != 0u) { return; }';
+/** In place kernels do nothing once a check has failed: what they would write may come from garbage. Nor in a step that is skipped. */
+export const GUARD = 'if (status[0] != 0u || status[3] != 0u) { return; }';
 
 /** NaN and infinity by their bits: comparisons of NaN with itself are not to be relied on in shaders. */
 export const FINITE = `
