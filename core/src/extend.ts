@@ -40,4 +40,4 @@ export { checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } fro
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
-export { canSkip, checkFinite, onFailure, peekData, readsLater, skipIf } from './values.ts';
+export { canSkip, caughtUp, checkFinite, onFailure, peekData, readsLater, skipIf } from './values.ts';

@@ -43,6 +43,9 @@ export function skipIf(x: Tensor, found: Tensor | null): void {
 /** Whether the device of `x` has that. */
 export const canSkip = (x: Tensor): boolean => x.storage.backend.skipIf !== undefined;
 
+/** See `Backend.caughtUp`: of the device of `x`. */
+export const caughtUp = (x: Tensor): Promise<void> | undefined => x.storage.backend.caughtUp?.();
+
 /** The elements, as `data()` gives them. It rejects after a check that failed too, but leaves that for a read of the program to tell. */
 export async function peekData(x: Tensor): Promise<TypedArray> {
   const { backend } = x.storage;

@@ -4,8 +4,8 @@
  */
 
 import type { Operand, Storage } from '@otimes/core';
-import type { Memory } from './commands.ts';
 import { type Context, kernelOf, memoryOf } from './context.ts';
+import type { Memory } from './kernel.ts';
 import { GpuRegion } from './pool.ts';
 import { constants, FLAT, flatGroups, INDEX } from './wgsl.ts';
 

@@ -34,7 +34,7 @@ function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number,
 /** A side of a product of matrices; `name` A or B. With `half` its numbers are f16, two in a u32. */
 function matrixSide(name: 'A' | 'B', lie: Lie, word: Word, half: boolean): Side {
   const [x, v] = [name.toLowerCase(), `vec4<${word}>`];
-  const quad = (at: string) => (half ? `quad_(${name}[${at}])` : `${name}[${at}]`);
+  const quad = (at: string) => (half ? `unpacked(${name}[${at}])` : `${name}[${at}]`);
   const one = (at: string) => (half ? `unpack2x16float(${name}[(${at}) >> 1u])[(${at}) & 1]` : `${name}[${at}]`);
   const start = (i: string) =>
     `p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2 + i32(${i}) * p.${x}r`;
@@ -87,7 +87,8 @@ type Kind = {
 };
 
 /** Four f16 as f32. */
-const QUAD = 'fn quad_(x : vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(x[0]), unpack2x16float(x[1])); }';
+const QUAD =
+  'fn unpacked(x : vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(x[0]), unpack2x16float(x[1])); }';
 
 const put = (v: string, row: string, col: string) => `put(${v}, split * p.batch + z, ${row}, ${col});`;
 
