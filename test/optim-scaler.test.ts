@@ -96,7 +96,7 @@ t.test('an inner number that is finite overflows no step, even if the norm of a 
   assert.ok(Math.abs(p.item()) < 1e-6);
 });
 
-t.test('calls out of order, and options out of range, are refused', () => {
+t.test('calls out of order, and options out of range, are refused', async () => {
   const p = tensor([1], { requiresGrad: true });
   const [optimizer, scaler] = [new SGD([p]), new GradScaler()];
   const refused = (run: () => unknown, message: RegExp) => assert.throws(run, { message });
