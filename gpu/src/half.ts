@@ -7,7 +7,7 @@ import type { Operand, Storage } from '@otimes/core';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import type { Memory } from './kernel.ts';
 import { GpuRegion } from './pool.ts';
-import { constants, FLAT, flatGroups, INDEX } from './wgsl.ts';
+import { constants, FLAT, flatGroups, INDEX, type Word } from './wgsl.ts';
 
 /** To the nearest, ties to even; ±∞ from 65520 on. By integers: what `pack2x16float` does at the edges is left to adapters. */
 const HALF = `fn half(x : f32) -> u32 {
@@ -58,3 +58,19 @@ function rounded(c: Context, { size }: GpuRegion, memory: Memory): GpuRegion {
   c.commands.dispatch(kernel, [memory, region.memory], [quads], flatGroups(quads));
   return region;
 }
+
+// --- Kernels that take numbers in f32, in another word, or in f16 as they lie here; `at` counts numbers, or fours of them ---
+
+/** What an array consists of, of which fours or single numbers are read. */
+export const elementOf = (four: boolean, word: Word, half = false): string =>
+  half ? (four ? 'vec2<u32>' : 'u32') : four ? `vec4<${word}>` : word;
+
+export const oneAt = (name: string, at: string, half = false): string =>
+  half ? `unpack2x16float(${name}[(${at}) >> 1u])[(${at}) & 1]` : `${name}[${at}]`;
+
+export const fourAt = (name: string, at: string, half = false): string =>
+  half ? `unpacked(${name}[${at}])` : `${name}[${at}]`;
+
+/** What `fourAt` calls. */
+export const UNPACKED =
+  'fn unpacked(x : vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(x[0]), unpack2x16float(x[1])); }';

@@ -45,8 +45,13 @@ export type TileParts = {
   readonly place: string;
   readonly a: Side;
   readonly b: Side;
+  /** Lines before the steps of a part and after each, for what a step and its sides share. */
+  readonly start?: string;
+  readonly advance?: string;
+  /** Lines before results are put, for the columns from `col` on; names end in `id`. */
+  readonly columns?: (id: number, col: string) => string;
   /** Lines that put the vec4 `v` of results at (row, col … col + 3), of which some may be outside. */
-  readonly put: (v: string, row: string, col: string) => string;
+  readonly put: (v: string, row: string, col: string, id: number) => string;
 };
 
 type Shape = { name: 'A' | 'B'; side: Side; rows: number; threads: number };
@@ -57,7 +62,7 @@ function shift(terms: number, threads: number, quad: string): string {
   return `((${quad} * ${Math.max(1, 32 / terms)}u) & ${mask}u)`;
 }
 
-export function tileCode({ tile, word, head, place, a, b, put }: TileParts): string {
+export function tileCode({ tile, word, head, place, a, b, start = '', advance = '', columns, put }: TileParts): string {
   const { m, n, k, x, y, buffers, unroll } = tile;
   const vec = `vec4<${word}>`;
   const threads = x * y;
@@ -70,6 +75,7 @@ export function tileCode({ tile, word, head, place, a, b, put }: TileParts): str
   // A warp of 32 is 8 × 4 threads: it meets 8 quads of B, and 4 of A.
   const wide = Math.min(8, x);
   const tall = 32 / wide;
+  const column = (i: number) => `col0 + ${i * 4 * x}u + 4u * lx`;
   return `${head}
 var<workgroup> As : array<array<array<array<${vec}, ${y}>, ${rows}>, ${k}>, ${buffers}>;
 var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${buffers}>;
@@ -79,11 +85,13 @@ var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${bu
   let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
   ${place}
   let begin = split * p.span; let end = min(p.k, begin + p.span);
+  ${start}
   let lx = t % ${wide}u + ${wide}u * ((t / 32u) % ${x / wide}u); let ly = (t / ${wide}u) % ${tall}u + ${tall}u * (t / ${32 * (x / wide)}u);
   ${rounds.map(r => r.before).join('\n  ')}
   ${times(4 * rows * cols, i => `var y${Math.floor(i / cols)}_${i % cols} = ${vec}();`)}
   ${rounds.map(r => `${times(4, j => `var ${r.id}v${j} = ${vec}();`)}`).join(' ')}
   ${rounds.map(r => r.load('begin')).join('\n  ')}
+  ${advance}
   var buffer = 0u;
   for (var step = begin; step < end; step += ${k}u) {
     ${rounds.map(r => r.store).join('\n    ')}
@@ -91,6 +99,7 @@ var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${bu
     let next = step + ${k}u;
     if (next < end) {
       ${rounds.map(r => r.load('next')).join('\n      ')}
+      ${advance}
     }
     for (var q0 = 0u; q0 < ${k / 4}u; q0 += ${unroll / 4}u) {
       ${times(unroll / 4, u => {
@@ -109,10 +118,11 @@ var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${bu
     }
     ${buffers === 2 ? 'buffer ^= 1u;' : 'workgroupBarrier();'}
   }
+  ${times(cols, i => columns?.(i, column(i)) ?? '')}
   ${times(4 * rows * cols, i => {
     const [row, col] = [Math.floor(i / cols), i % cols];
     const at = `row0 + ${(row >> 2) * 4 * y + (row & 3)}u + 4u * ly`;
-    return `${put(`y${row}_${col}`, at, `col0 + ${col * 4 * x}u + 4u * lx`)}\n`;
+    return `${put(`y${row}_${col}`, at, column(col), col)}\n`;
   })}
 }`;
 }

@@ -4,14 +4,14 @@ import type { Operand } from '@otimes/core';
 import { sizeOf, transposed, withLayout } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
-import { halfOf } from './half.ts';
+import { elementOf, fourAt, halfOf, oneAt, UNPACKED } from './half.ts';
 import { joined } from './layouts.ts';
 import { type MatrixLie, type MatrixParts, matrixCode, matrixPlan } from './matrix-tile.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Activation, biasValues, epilogue, putCode, sumParts } from './product-epilogue.ts';
 import { type Plan, planOf, tilesOf } from './product-plan.ts';
-import { nameOf, type Side, type TileParts, tileCode } from './product-tile.ts';
+import { nameOf, type Side, type Tile, type TileParts, tileCode } from './product-tile.ts';
 import { constants, rowGroups, tensor, times, type Word } from './wgsl.ts';
 
 /** `inner` products of the batch lie side by side, by the second of two steps. */
@@ -21,10 +21,10 @@ const FIELDS =
 export const TYPES = `${'u'.repeat(8)}${'i'.repeat(10)}uuiiiuu`;
 
 /** How a side lies in memory: vec4s along its terms or along its rows, else single elements. */
-type Lie = 'terms' | 'rows' | 'single';
+export type Lie = 'terms' | 'rows' | 'single';
 
 /** Four numbers that begin at a multiple of four and are read at once. */
-function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
+export function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
   const others = (step: number) => [x.offset, ...x.strides.slice(0, -2), step].every(s => s % 4 === 0);
   if (term === 1 && terms % 4 === 0 && others(row)) return 'terms';
   if (row === 1 && rows % 4 === 0 && others(term)) return 'rows';
@@ -32,10 +32,10 @@ function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number,
 }
 
 /** A side of a product of matrices; `name` A or B. With `half` its numbers are f16, two in a u32. */
-function matrixSide(name: 'A' | 'B', lie: Lie, word: Word, half: boolean): Side {
+export function matrixSide(name: 'A' | 'B', lie: Lie, word: Word, half = false): Side {
   const [x, v] = [name.toLowerCase(), `vec4<${word}>`];
-  const quad = (at: string) => (half ? `unpacked(${name}[${at}])` : `${name}[${at}]`);
-  const one = (at: string) => (half ? `unpack2x16float(${name}[(${at}) >> 1u])[(${at}) & 1]` : `${name}[${at}]`);
+  const quad = (at: string) => fourAt(name, at, half);
+  const one = (at: string) => oneAt(name, at, half);
   const start = (i: string) =>
     `p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2 + i32(${i}) * p.${x}r`;
   if (lie === 'terms')
@@ -67,7 +67,7 @@ function matrixSide(name: 'A' | 'B', lie: Lie, word: Word, half: boolean): Side 
 }
 
 /** The tile number `group`, row by row; of a symmetric product those on and above the diagonal, column by column. */
-const placeOf = ({ m, n }: { m: number; n: number }, symmetric: boolean) =>
+export const placeOf = ({ m, n }: Tile, symmetric: boolean) =>
   symmetric
     ? `var column = u32((sqrt(f32(8u * group + 1u)) - 1.0) * 0.5);
   if (column * (column + 1u) / 2u > group) { column--; } else if ((column + 1u) * (column + 2u) / 2u <= group) { column++; }
@@ -86,10 +86,6 @@ type Kind = {
   readonly half: boolean;
 };
 
-/** Four f16 as f32. */
-const QUAD =
-  'fn unpacked(x : vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(x[0]), unpack2x16float(x[1])); }';
-
 const put = (v: string, row: string, col: string) => `put(${v}, split * p.batch + z, ${row}, ${col});`;
 
 /** Declarations of a kernel whose sides have such elements. */
@@ -104,14 +100,11 @@ ${putCode({ word, wide, mirrored: symmetric ? plan.tile.m : 0 })}`;
 
 export function partsOf(kind: Kind): TileParts {
   const { word, plan, lies, symmetric, half } = kind;
-  const element = (lie: Lie) => {
-    if (half) return lie === 'single' ? 'u32' : 'vec2<u32>';
-    return lie === 'single' ? word : `vec4<${word}>`;
-  };
+  const element = (lie: Lie) => elementOf(lie !== 'single', word, half);
   return {
     tile: plan.tile,
     word,
-    head: `${headOf(kind, [element(lies[0]), element(lies[1])])}\n${half ? QUAD : ''}`,
+    head: `${headOf(kind, [element(lies[0]), element(lies[1])])}\n${UNPACKED}`,
     place: placeOf(plan.tile, symmetric),
     a: matrixSide('A', lies[0], word, half),
     b: matrixSide('B', lies[1], word, half),
@@ -158,7 +151,7 @@ export type ProductOptions = {
 };
 
 /** Workgroups of the z axis. */
-const MOST_GROUPS = 65535;
+export const MOST_GROUPS = 65535;
 
 /** out [batch, M, N] ← activation(a · b + bias); a [batch, M, K] and b [batch, K, N] of any layout, broadcast to the batch. */
 export function multiply(c: Context, left: Operand, right: Operand, out: Operand, o: ProductOptions = {}): void {
@@ -220,7 +213,7 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
 }
 
 /** Workgroups over x and y for a flat number of them. */
-function twoAxes(count: number): [number, number] {
+export function twoAxes(count: number): [number, number] {
   const [x, y = 1] = rowGroups(count);
   return [x!, y];
 }
