@@ -8,11 +8,14 @@ import { direct, directWeightGrad } from './conv-direct.ts';
 import { forwardLook, inputLooks, type Look, type Table, tableOf } from './conv-tables.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
 import { halfOf } from './half.ts';
+import { matrixPlan } from './matrix-plan.ts';
+import { matrixCode } from './matrix-tile.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Lie, lieOf, MOST_GROUPS, multiply, twoAxes } from './product.ts';
 import { type Activation, biasValues, sumParts } from './product-epilogue.ts';
 import { type Plan, planOf, planWith, tilesOf } from './product-plan.ts';
-import { nameOf, tileCode } from './product-tile.ts';
+import { nameOf, type TileParts, tileCode } from './product-tile.ts';
 import type { Word } from './wgsl.ts';
 
 type Four = readonly [number, number, number, number];
@@ -166,7 +169,8 @@ function overPlaces(
   const plane = height * width;
   const columns = n * table.places;
   if (rows < FEWEST_ROWS && choice.plan === undefined) return direct(c, seen, table, out, finish, half);
-  const plan = planFor(c, { m: rows, n: columns, k: table.terms, batch: groups }, choice, divisible ? undefined : 1);
+  const asked = { m: rows, n: columns, k: table.terms, batch: groups };
+  const { plan, unit } = planFor(c, asked, half, choice, divisible ? undefined : 1);
   const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, 'float32', [splits, n, channels, plane]);
   const target = parts ?? out;
@@ -178,9 +182,9 @@ function overPlaces(
   const kind = { tile, masked: table.masked, weights: lie, wide, activation, half } as const;
   const kernel = kernelOf(
     c,
-    `conv over places ${nameOf(tile)} ${table.masked} ${lie} ${wide} ${activation} ${half}`,
+    `conv over places ${unit !== null} ${nameOf(tile)} ${table.masked} ${lie} ${wide} ${activation} ${half}`,
     () => ({
-      code: tileCode(placesParts(kind)),
+      code: codeOf(placesParts(kind), unit),
       types: TYPES,
     }),
   );
@@ -265,7 +269,7 @@ function overTerms(
   // Curvature stays float32.
   const half = c.mixed && !symmetric;
   const sizes = { m: rows, n: columns, k: n * table.places, batch: groups, symmetric };
-  const asked = planFor(c, sizes, choice);
+  const { plan: asked, unit } = planFor(c, sizes, half, choice);
   const padded = asked.tile.k * Math.ceil(table.places / asked.tile.k);
   const plan = planWith(asked.tile, n * padded, asked.splits);
   const { tile, splits, span } = plan;
@@ -274,8 +278,8 @@ function overTerms(
   const wide = !symmetric && columns % 4 === 0 && target.offset % 4 === 0;
   const a = symmetric ? 'patches' : table.places % 4 === 0 && grads.offset % 4 === 0 ? 'wide' : 'single';
   const kind = { tile, masked: table.masked, a, ones, wide, word, half } as const;
-  const key = `${word} conv over terms ${nameOf(tile)} ${table.masked} ${a} ${ones} ${wide} ${half}`;
-  const kernel = kernelOf(c, key, () => ({ code: tileCode(termsParts(kind)), types: TYPES }));
+  const key = `${word} conv over terms ${unit !== null} ${nameOf(tile)} ${table.masked} ${a} ${ones} ${wide} ${half}`;
+  const kernel = kernelOf(c, key, () => ({ code: codeOf(termsParts(kind), unit), types: TYPES }));
   const tiles = tilesOf(tile, sizes);
   const share = channels / groups;
   const [first, seen] = [grads ?? images, images].map(x => (half ? halfOf(c, x) : x)) as [Operand, Operand];
@@ -295,13 +299,21 @@ function overTerms(
   if (parts !== null) sumParts(c, parts, out, { bias: null, biasOf: 'columns', activation: 'none' });
 }
 
+/** By matrix units, or by the threads' own arithmetic. */
+const codeOf = (parts: TileParts, unit: MatrixUnit | null): string =>
+  unit === null ? tileCode(parts) : matrixCode({ ...parts, unit });
+
+/** A plan, and the matrix units that it is for. */
 function planFor(
   c: Context,
   sizes: { m: number; n: number; k: number; batch: number; symmetric?: boolean },
+  half: boolean,
   { plan }: ConvChoice,
   splits?: number,
-): Plan {
-  if (plan !== undefined) return planWith(plan.tile, sizes.k, splits ?? plan.splits);
-  const own = planOf(sizes, c.commands.device.limits.maxComputeWorkgroupStorageSize);
-  return splits === undefined ? own : planWith(own.tile, sizes.k, splits);
+): { plan: Plan; unit: MatrixUnit | null } {
+  if (plan !== undefined) return { plan: planWith(plan.tile, sizes.k, splits ?? plan.splits), unit: null };
+  const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
+  const units = half && c.unit !== null ? matrixPlan(c.unit, room, sizes, [null, null]) : null;
+  const own = units ?? planOf(sizes, room);
+  return { plan: splits === undefined ? own : planWith(own.tile, sizes.k, splits), unit: units && c.unit };
 }

@@ -1,33 +1,25 @@
 /**
  * The kernel of products in f16 by matrices of subgroups, which are a GPU's matrix units: those of NVIDIA are called tensor cores. A
- * workgroup computes a tile; its subgroups multiply small matrices out of workgroup memory, and add in float32. Constants and what
- * becomes of results are those of all products.
+ * workgroup computes a tile; its subgroups multiply small matrices out of workgroup memory, and add in float32. Where blocks come from and
+ * what becomes of results are the parts of all products.
  */
 
-import type { Operand } from '@otimes/core';
 import type { MatrixUnit } from './matrix-unit.ts';
-import { type Measured, type Plan, planOf, type Sizes } from './product-plan.ts';
-import type { Tile } from './product-tile.ts';
+import type { Side, Tile, TileParts } from './product-tile.ts';
 import { times } from './wgsl.ts';
 
-/** A tile of x × y subgroups. */
-export type MatrixTile = Tile;
-
 /** Eight f16: what is moved at once. */
-const CHUNK = 8;
+export const CHUNK = 8;
 
-/** Eight numbers that lie behind each other, along terms or along rows, begin at a multiple of eight. */
+/** A side whose numbers lie behind each other, along terms or along rows, in eights. */
 export type MatrixLie = 'terms' | 'rows';
 
-export type MatrixParts = {
-  readonly tile: MatrixTile;
+/** A tile has x × y subgroups. */
+export type MatrixParts = Omit<TileParts, 'word' | 'a' | 'b'> & {
   readonly unit: MatrixUnit;
-  readonly lies: readonly [MatrixLie, MatrixLie];
-  /** Declarations; `A` and `B` are arrays of vec4<u32>. */
-  readonly head: string;
-  /** As in `TileParts`. */
-  readonly place: string;
-  readonly put: (v: string, row: string, col: string) => string;
+  /** Of a matrix in storage, whose elements are vec4<u32>; or blocks of f32 that are f16. */
+  readonly a: MatrixLie | Side;
+  readonly b: MatrixLie | Side;
 };
 
 /** What a program that uses such matrices begins with. */
@@ -35,97 +27,104 @@ const ENABLE = `enable f16; enable subgroups; enable chromium_experimental_subgr
 // Places depend on the number of the subgroup, so they are the same within each; the compiler only sees that they differ.
 diagnostic(off, chromium.subgroup_matrix_uniformity);`;
 
-type Block = { name: 'A' | 'B'; lie: MatrixLie; rows: number; k: number; threads: number };
-
-/** Rows and chunks of a row of workgroup memory, one chunk more than is used, so that rows begin in different banks. */
-const shapeOf = ({ lie, rows, k }: Pick<Block, 'lie' | 'rows' | 'k'>) => {
-  const [long, across] = lie === 'terms' ? [rows, k / CHUNK] : [k, rows / CHUNK];
-  return { long, across, stride: across + 1 };
+/** How a side comes into workgroup memory, and from there into small matrices. */
+type Loader = {
+  readonly declare: string;
+  readonly before: string;
+  /** Lines that bring what a step needs into registers. */
+  readonly load: (step: string) => string;
+  readonly store: string;
+  /** The small matrix of that type that begins at a row and a term of the tile. */
+  readonly matrix: (type: string, row: string, term: number) => string;
 };
 
-/** Bytes of workgroup memory. */
-function matrixBytes({ m, n, k, x, y }: MatrixTile, unit: MatrixUnit, lies: readonly MatrixLie[]): number {
-  const bytes = (rows: number, lie: MatrixLie) => {
-    const { long, stride } = shapeOf({ lie, rows, k });
-    return 2 * CHUNK * long * stride;
-  };
-  return bytes(m, lies[0]!) + bytes(n, lies[1]!) + 4 * x * y * unit.m * unit.n;
-}
+type Shape = { readonly name: 'A' | 'B'; readonly rows: number; readonly k: number; readonly threads: number };
 
-/** As `TILES`; x and y are subgroups. */
-const TILES: readonly Measured[] = [
-  { tile: { m: 128, n: 128, k: 32, x: 4, y: 2, buffers: 1, unroll: 4 }, rate: 600, alone: 2 },
-  { tile: { m: 64, n: 64, k: 32, x: 2, y: 2, buffers: 1, unroll: 4 }, rate: 350, alone: 4 },
-  { tile: { m: 32, n: 32, k: 32, x: 2, y: 1, buffers: 1, unroll: 4 }, rate: 150, alone: 5 },
-];
-
-/** A side: its strides along rows and terms, and its rows. */
-type Placed = readonly [x: Operand, steps: readonly [row: number, term: number], rows: number];
-
-function lieOf([x, [row, term], rows]: Placed, terms: number): MatrixLie | null {
-  const others = (step: number) => [x.offset, ...x.strides.slice(0, -2), step].every(s => s % CHUNK === 0);
-  if (term === 1 && terms % CHUNK === 0 && others(row)) return 'terms';
-  return row === 1 && rows % CHUNK === 0 && others(term) ? 'rows' : null;
-}
-
-/** How such matrices compute a product; null where a side does not lie in eights. */
-export function matrixPlan(
-  unit: MatrixUnit,
-  room: number,
-  sizes: Sizes,
-  [left, right]: readonly [Placed, Placed],
-): { readonly plan: Plan; readonly lies: readonly [MatrixLie, MatrixLie] } | null {
-  const [a, b] = [lieOf(left, sizes.k), lieOf(right, sizes.k)];
-  if (a === null || b === null || sizes.symmetric) return null;
-  const lies = [a, b] as const;
-  const fits = ({ tile: { m, n, k, x, y } }: Measured) =>
-    (m / y) % unit.m === 0 && (n / x) % unit.n === 0 && k % unit.k === 0;
-  const tiles = TILES.filter(one => fits(one) && matrixBytes(one.tile, unit, lies) <= room);
-  return tiles.length === 0 ? null : { plan: planOf(sizes, Infinity, tiles), lies };
-}
-
-/** Chunks of a step that each thread brings. */
-function loader(block: Block) {
-  const { name, lie, threads } = block;
-  const { long, across, stride } = shapeOf(block);
-  const count = Math.ceil((long * across) / threads);
+/** Chunks as they lie. Rows of workgroup memory have one chunk more than is used, so that they begin in different banks. */
+function chunks({ name, rows, k, threads }: Shape, lie: MatrixLie): Loader {
+  const [long, across] = lie === 'terms' ? [rows, k / CHUNK] : [k, rows / CHUNK];
+  const stride = across + 1;
+  const all = long * across;
   const [x, origin, most] = name === 'A' ? ['a', 'row0', 'p.m'] : ['b', 'col0', 'p.n'];
-  const all = (long * across) % threads === 0;
   const each = (line: (i: number) => string) =>
-    times(count, i => {
-      const inside = all || (i + 1) * threads <= long * across ? '' : `if (t + ${i * threads}u < ${long * across}u) `;
+    times(Math.ceil(all / threads), i => {
+      const inside = (i + 1) * threads <= all ? '' : `if (t + ${i * threads}u < ${all}u) `;
       return `${inside}{ let e = t + ${i * threads}u; let i = e / ${across}u; let c = e % ${across}u; ${line(i)} }\n`;
     });
   // Rows outside are those at the edge once more: their results are not put. Terms outside are 0 on both sides.
   const term = lie === 'terms' ? `step + ${CHUNK}u * c` : 'step + i';
   const row =
     lie === 'terms' ? `min(${origin} + i, ${most} - 1u)` : `min(${origin} + ${CHUNK}u * c, ${most} - ${CHUNK}u)`;
+  const majors = lie === 'terms' ? ['row_major', 'col_major'] : ['col_major', 'row_major'];
   return {
-    before: `let ${x}z = p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2;`,
-    registers: times(count, i => `var r${x}${i} = vec4<u32>();`),
-    load: (step: string) =>
+    declare: `var<workgroup> ${name}s : array<vec4<u32>, ${long * stride}>;`,
+    before: `let ${x}z = p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2;
+  ${times(Math.ceil(all / threads), i => `var r${x}${i} = vec4<u32>();`)}`,
+    load: step =>
       `{ let step = ${step}; ${each(
-        i =>
-          `let term = ${term}; r${x}${i} = vec4<u32>();
+        i => `let term = ${term}; r${x}${i} = vec4<u32>();
         if (term < end) { r${x}${i} = ${name}[(${x}z + i32(${row}) * p.${x}r + i32(term) * p.${x}k) >> 3u]; }`,
       )} }`,
     store: each(i => `${name}s[i * ${stride}u + c] = r${x}${i};`),
-    declare: `var<workgroup> ${name}s : array<vec4<u32>, ${long * stride}>;`,
-    /** The small matrix that begins at a row and a term of the tile. */
-    matrix: (type: string, row: string, term: number) =>
-      lie === 'terms'
-        ? `subgroupMatrixLoad<${type}, ${name === 'A' ? 'row_major' : 'col_major'}>(&${name}s, (${row}) * ${stride}u + ${term / CHUNK}u, ${stride}u)`
-        : `subgroupMatrixLoad<${type}, ${name === 'A' ? 'col_major' : 'row_major'}>(&${name}s, ${term * stride}u + (${row}) / ${CHUNK}u, ${stride}u)`,
+    matrix(type, row, term) {
+      const at =
+        lie === 'terms' ? `(${row}) * ${stride}u + ${term / CHUNK}u` : `${term * stride}u + (${row}) / ${CHUNK}u`;
+      return `subgroupMatrixLoad<${type}, ${majors[name === 'A' ? 0 : 1]}>(&${name}s, ${at}, ${stride}u)`;
+    },
   };
 }
 
-export function matrixCode({ tile, unit, lies, head, place, put }: MatrixParts): string {
-  const { m, n, k, x, y } = tile;
+/** Blocks of 4 × 4 that a side brings; in workgroup memory rows lie behind each other, and those of a term are followed by eight more. */
+function blocks({ name, rows, k, threads }: Shape, side: Side): Loader {
+  const [quads, terms] = [rows / 4, k / 4];
+  const stride = quads + 2;
+  const rounds = Math.ceil((quads * terms) / threads);
+  const id = (i: number) => `${name}${i}`;
+  const each = (line: (i: number) => string) =>
+    times(rounds, i => {
+      const inside = (i + 1) * threads <= quads * terms ? '' : `if (n_${id(i)} < ${quads * terms}u) `;
+      return `${inside}{ ${line(i)} }\n`;
+    });
+  return {
+    declare: `var<workgroup> ${name}s : array<vec4<f16>, ${k * stride}>;`,
+    before: times(
+      rounds,
+      i => `let n_${id(i)} = t + ${i * threads}u; let along_${id(i)} = ${side.along};
+  let i_${id(i)} = select(n_${id(i)} % ${quads}u, (n_${id(i)} / ${terms}u) % ${quads}u, along_${id(i)}); let k_${id(i)} = select((n_${id(i)} / ${quads}u) % ${terms}u, n_${id(i)} % ${terms}u, along_${id(i)});
+  ${side.before(id(i), `(${name === 'A' ? 'row0' : 'col0'} + 4u * i_${id(i)})`)}
+  ${times(4, j => `var ${id(i)}v${j} = vec4<f32>();`)}`,
+    ),
+    load: step =>
+      each(
+        i => `let k = ${step} + 4u * k_${id(i)}; ${side.load(id(i), 'k').replaceAll(/\bv([0-3])\b/g, `${id(i)}v$1`)}`,
+      ),
+    store: each(i =>
+      times(4, j => `${name}s[(4u * k_${id(i)} + ${j}u) * ${stride}u + i_${id(i)}] = vec4<f16>(${id(i)}v${j});`),
+    ),
+    matrix: (type, row, term) =>
+      `subgroupMatrixLoad<${type}, ${name === 'A' ? 'col_major' : 'row_major'}>(&${name}s, ${term * stride}u + (${row}) / 4u, ${stride}u)`,
+  };
+}
+
+function loadersOf({ tile: { m, n, k, x, y }, unit, a, b }: Pick<MatrixParts, 'tile' | 'unit' | 'a' | 'b'>) {
   const threads = x * y * unit.threads;
-  const a = loader({ name: 'A', lie: lies[0], rows: m, k, threads });
-  const b = loader({ name: 'B', lie: lies[1], rows: n, k, threads });
-  const [wm, wn] = [m / y, n / x];
-  const [rows, cols] = [wm / unit.m, wn / unit.n];
+  const loader = (name: 'A' | 'B', rows: number, side: MatrixLie | Side) =>
+    typeof side === 'string' ? chunks({ name, rows, k, threads }, side) : blocks({ name, rows, k, threads }, side);
+  return [loader('A', m, a), loader('B', n, b)] as const;
+}
+
+/** Bytes of workgroup memory; a side that does not lie in eights, null, comes in blocks. */
+export function matrixBytes({ m, n, k, x, y }: Tile, unit: MatrixUnit, lies: readonly (MatrixLie | null)[]): number {
+  const bytes = (rows: number, lie: MatrixLie | null) =>
+    lie === 'terms' ? 2 * rows * (k + CHUNK) : 2 * k * (rows + CHUNK);
+  return bytes(m, lies[0]!) + bytes(n, lies[1]!) + 4 * x * y * unit.m * unit.n;
+}
+
+export function matrixCode(parts: MatrixParts): string {
+  const { tile, unit, head, place, start = '', advance = '', columns, put } = parts;
+  const { m, n, k, x, y } = tile;
+  const [a, b] = loadersOf(parts);
+  const [rows, cols] = [m / y / unit.m, n / x / unit.n];
   const grid = (line: (i: number, j: number) => string) =>
     times(rows * cols, e => line(Math.floor(e / cols), e % cols));
   const cells = unit.m * unit.n;
@@ -134,22 +133,25 @@ ${head}
 ${a.declare}
 ${b.declare}
 var<workgroup> Ys : array<f32, ${x * y * cells}>;
-@compute @workgroup_size(${threads}) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>,
+@compute @workgroup_size(${x * y * unit.threads}) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>,
     @builtin(local_invocation_index) t : u32, @builtin(subgroup_id) sg : u32, @builtin(subgroup_invocation_id) lane : u32) {
   let group = w.x + w.y * wn.x;
   if (group >= p.groups) { return; }
   let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
   ${place}
   let begin = split * p.span; let end = min(p.k, begin + p.span);
-  let wr = (sg / ${x}u) * ${wm}u; let wc = (sg % ${x}u) * ${wn}u;
-  ${a.before} ${b.before}
-  ${a.registers} ${b.registers}
+  ${start}
+  let wr = (sg / ${x}u) * ${m / y}u; let wc = (sg % ${x}u) * ${n / x}u;
+  ${a.before}
+  ${b.before}
   ${grid((i, j) => `var y${i}_${j} = subgroup_matrix_result<f32, ${unit.n}, ${unit.m}>();`)}
   ${a.load('begin')} ${b.load('begin')}
+  ${advance}
   for (var at = begin; at < end; at += ${k}u) {
     ${a.store} ${b.store}
     workgroupBarrier();
-    if (at + ${k}u < end) { ${a.load(`at + ${k}u`)} ${b.load(`at + ${k}u`)} }
+    if (at + ${k}u < end) { ${a.load(`at + ${k}u`)} ${b.load(`at + ${k}u`)}
+      ${advance} }
     ${times(
       k / unit.k,
       s => `{
@@ -166,7 +168,9 @@ var<workgroup> Ys : array<f32, ${x * y * cells}>;
   workgroupBarrier();
   for (var e = lane; e < ${cells / 4}u; e += ${unit.threads}u) {
     let v = vec4<f32>(Ys[own + 4u * e], Ys[own + 4u * e + 1u], Ys[own + 4u * e + 2u], Ys[own + 4u * e + 3u]);
-    ${put('v', `row0 + wr + ${i * unit.m}u + e / ${unit.n / 4}u`, `col0 + wc + ${j * unit.n}u + 4u * (e % ${unit.n / 4}u)`)}
+    let yr = row0 + wr + ${i * unit.m}u + e / ${unit.n / 4}u; let yc = col0 + wc + ${j * unit.n}u + 4u * (e % ${unit.n / 4}u);
+    ${columns?.(0, 'yc') ?? ''}
+    ${put('v', 'yr', 'yc', 0)}
   }
   workgroupBarrier();
   `,

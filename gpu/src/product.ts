@@ -6,7 +6,8 @@ import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
 import { elementOf, fourAt, halfOf, oneAt, UNPACKED } from './half.ts';
 import { joined } from './layouts.ts';
-import { type MatrixLie, type MatrixParts, matrixCode, matrixPlan } from './matrix-tile.ts';
+import { matrixLie, matrixPlan } from './matrix-plan.ts';
+import { type MatrixLie, type MatrixParts, matrixCode } from './matrix-tile.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Activation, biasValues, epilogue, putCode, sumParts } from './product-epilogue.ts';
@@ -112,9 +113,13 @@ export function partsOf(kind: Kind): TileParts {
   };
 }
 
-function matrixPartsOf(kind: Kind, unit: MatrixUnit, lies: readonly [MatrixLie, MatrixLie]): MatrixParts {
-  const { tile } = kind.plan;
-  return { tile, unit, lies, head: headOf(kind, ['vec4<u32>', 'vec4<u32>']), place: placeOf(tile, false), put };
+/** The same by matrix units; a side that lies in eights is read in them. */
+function matrixPartsOf(kind: Kind, unit: MatrixUnit, eights: readonly (MatrixLie | null)[]): MatrixParts {
+  const { lies, plan } = kind;
+  const parts = partsOf(kind);
+  const elements = lies.map((lie, i) => (eights[i] ? 'vec4<u32>' : elementOf(lie !== 'single', 'f32', true)));
+  const head = `${headOf(kind, elements as [string, string])}\n${UNPACKED}`;
+  return { ...parts, tile: plan.tile, unit, head, a: eights[0] ?? parts.a, b: eights[1] ?? parts.b };
 }
 
 export function matmul(c: Context, a: Operand, b: Operand, out: Operand): void {
@@ -175,23 +180,20 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
   const [ar, ak] = [a.strides.at(-2)!, a.strides.at(-1)!];
   const [bk, br] = [b.strides.at(-2)!, b.strides.at(-1)!];
   const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
-  const { unit } = c;
-  const sides = [
-    [a, [ar, ak], m],
-    [b, [br, bk], n],
-  ] as const;
-  const matrices = half && unit !== null && o.plan === undefined ? matrixPlan(unit, room, sizes, sides) : null;
-  const plan = matrices?.plan ?? o.plan ?? planOf(sizes, room);
-  const { tile, splits, span } = plan;
   const lies = [lieOf(a, [ar, ak], m, k), lieOf(b, [br, bk], n, k)] as const;
+  const unit = half && o.plan === undefined ? c.unit : null;
+  const eights = unit && ([matrixLie(a, [ar, ak], m, k), matrixLie(b, [br, bk], n, k)] as const);
+  const matrices = eights && matrixPlan(unit!, room, sizes, eights);
+  const plan = matrices ?? o.plan ?? planOf(sizes, room);
+  const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, out.dtype, [splits, count, m, n]);
   const target = parts ?? out;
   const wide = !symmetric && n % 4 === 0 && target.offset % 4 === 0;
   const own = parts === null ? activation : 'none';
   const kind: Kind = { word, plan, lies, wide, symmetric, activation: own, half };
-  const name = `${nameOf(tile)} ${matrices?.lies ?? lies} ${wide} ${symmetric} ${own}`;
-  const kernel = kernelOf(c, `${matrices === null ? word : 'matrix'} product ${name} ${half}`, () => ({
-    code: matrices === null ? tileCode(partsOf(kind)) : matrixCode(matrixPartsOf(kind, unit!, matrices.lies)),
+  const by = matrices ? `matrix units, ${eights}` : word;
+  const kernel = kernelOf(c, `product by ${by} ${nameOf(tile)} ${lies} ${wide} ${symmetric} ${own} ${half}`, () => ({
+    code: matrices ? matrixCode(matrixPartsOf(kind, unit!, eights!)) : tileCode(partsOf(kind)),
     types: TYPES,
   }));
   const tiles = tilesOf(tile, sizes);
