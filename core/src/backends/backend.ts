@@ -139,6 +139,12 @@ export interface DeviceKernels extends Device {
   /** Index of the first maximum (minimum) along `axis`; NaN counts as the extremum, as in PyTorch. */
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
 
+  /**
+   * out [2, n, n] ← L and L⁻¹, with zeros above the diagonal, for L Lᵀ = x [n, n] of at most 64 rows, of which the lower triangle is read;
+   * a pivot below `least` counts as that. Default, for devices that are read with await: products of ever smaller blocks.
+   */
+  cholesky?(x: Operand, least: number, out: Operand): void;
+
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;
 
