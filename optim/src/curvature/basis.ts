@@ -27,6 +27,8 @@ export interface BasisTracker {
    * orthonormal. Both are on one device, which may be one whose values have to be awaited.
    */
   follow(factor: Tensor, U: Tensor): Tensor;
+  /** The same of a factor that has no basis yet. Without it the first one comes from `eigh`. */
+  begin?(factor: Tensor): Tensor;
 }
 
 /** `eigh` of @otimes/linalg; float64 inside. */

@@ -1,6 +1,6 @@
-/** The next basis of a block from the one before, by a `BasisTracker`, where its factors are. */
+/** The next basis of a block from the one before, or the first one, by a `BasisTracker`, where its factors are. */
 
-import { ShapeError, Tensor, tensor, where } from '@otimes/core';
+import { eye, ShapeError, Tensor, tensor, where } from '@otimes/core';
 import { checkFinite, dropPromise, peekData, readsLater, received } from '@otimes/core/extend';
 import { type BasisTracker, type Decomposition, decomposeMean, decomposition, diagonal, Kfe } from '../basis.ts';
 import { overflows, probe, TOLERANCE } from './check-basis.ts';
@@ -10,36 +10,41 @@ import type { Task } from './here.ts';
 type Side = Decomposition & { readonly holds: Tensor | null };
 
 /**
- * Where what comes is not orthonormal or not finite, that side keeps its old eigenvectors and `kept` is told, on a device that is
+ * From the identity where there is no basis yet. Where what comes is not orthonormal or not finite, that side keeps its old eigenvectors and `kept` is told, on a device that is
  * read with await some time later. Throws a RangeError for a curvature that overflows; there the next read does.
  */
 export function followed(
   name: string,
   { A, G, sizes, label }: Task,
-  from: Kfe,
+  from: Kfe | null,
   tracker: BasisTracker,
   kept: (reason: string) => void,
 ): Kfe {
   const [dOut, dIn] = sizes;
   const [a, g] = [
-    side(`${name}: factor A of ${label}`, A, { U: from.UA, s: from.sA, n: from.nA }, dIn, tracker),
-    side(`${name}: factor G of ${label}`, G, { U: from.UG, s: from.sG, n: from.nG }, dOut, tracker),
+    side(`${name}: factor A of ${label}`, A, from && { U: from.UA, s: from.sA, n: from.nA }, dIn, tracker),
+    side(`${name}: factor G of ${label}`, G, from && { U: from.UG, s: from.sG, n: from.nG }, dOut, tracker),
   ];
   tell(label, { A: a.holds, G: g.holds }, kept);
   checkFinite(a.s.max().mul(g.s.max()), () => overflows(name, label, a.s));
   return new Kfe(a, g);
 }
 
-function side(what: string, factor: Tensor, old: Decomposition, n: number, tracker: BasisTracker): Side {
-  if (old.U === null) return { ...decomposeMean(factor, n), holds: null };
-  const V = checkedFollowed(what, old.U, tracker.follow(factor, old.U));
-  const x = tensor(probe(n), { dtype: V.dtype, device: V.device }).unsqueeze(1);
+function side(what: string, factor: Tensor, from: Decomposition | null, n: number, tracker: BasisTracker): Side {
+  if (factor.rank === 0) return { ...decomposeMean(factor, n), holds: null };
+  const { dtype, device } = factor;
+  const old = from ?? { U: eye(n, { dtype, device }), s: diagonal(factor).clamp(0), n: diagonal(factor) };
+  const V =
+    from === null
+      ? checkedFollowed(`${what}: expected begin()`, factor, tracker.begin!(factor))
+      : checkedFollowed(`${what}: expected follow()`, factor, tracker.follow(factor, from.U!));
+  const x = tensor(probe(n), { dtype, device }).unsqueeze(1);
   const off = V.transpose().matmul(V.matmul(x)).sub(x).abs().max();
   const found = decomposition(V, V.mul(factor.matmul(V)).sum(0), diagonal(factor));
   // An eigenvalue that is not finite makes the sum so too.
   const holds = off.le(TOLERANCE).logicalAnd(found.s.sum().isFinite());
   return {
-    U: where(holds, V, old.U),
+    U: where(holds, V, old.U!),
     s: where(holds, found.s, old.s),
     n: where(holds, found.n, old.n),
     holds,
@@ -63,9 +68,8 @@ function tell(label: string, { A, G }: { A: Tensor | null; G: Tensor | null }, k
   }
 }
 
-function checkedFollowed(what: string, U: Tensor, V: unknown): Tensor {
-  const { shape, dtype, device } = U;
+function checkedFollowed(expected: string, { shape, dtype, device }: Tensor, V: unknown): Tensor {
   if (V instanceof Tensor && String(V.shape) === String(shape) && V.dtype === dtype && V.device === device) return V;
   dropPromise(V);
-  throw new ShapeError(`${what}: expected follow() to return ${dtype}[${shape}] on '${device}', got ${received(V)}`);
+  throw new ShapeError(`${expected} to return ${dtype}[${shape}] on '${device}', got ${received(V)}`);
 }

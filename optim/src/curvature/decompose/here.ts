@@ -59,12 +59,12 @@ export class Decomposer {
    * factors are read with await: then they are copied to the host, both reads are entered at once, and it rejects with the
    * error of a check that failed on the device.
    *
-   * @param from the block's basis, from which a tracker goes on: then nothing is awaited
+   * @param from the block's basis, from which a tracker goes on, as one that can begin does without: then nothing is awaited
    * @param kept is told where that was not possible and a side kept its old eigenvectors
    */
   basis(task: Task, from: Kfe | null = null, kept: (reason: string) => void = console.warn): Kfe | Promise<Kfe> {
     const tracker = this.#tracker;
-    if (tracker !== null && from !== null)
+    if (tracker !== null && (from !== null || tracker.begin !== undefined))
       return namingMemory(this.#name, task.label, () =>
         noGrad(() => scope(() => followed(this.#name, task, from, tracker, kept))),
       );
