@@ -5,4 +5,4 @@ import { testNeeding } from './helpers/requires.ts';
 import { modulesSuite } from './suites/modulesLaws.ts';
 
 const law = await testNeeding(t, 'gpu');
-law('modules', inner => modulesSuite(inner, 'gpu', { dtype: 'float32', precision: 1e-3 }));
+law('modules', inner => modulesSuite(inner, 'gpu'));

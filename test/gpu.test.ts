@@ -27,13 +27,19 @@ const optimizers: Record<string, (model: Module) => Optimizer> = {
     new STEVE(model, { ...small, sharing: 'reduce', fisher: 'ggn', loss: 'crossEntropy' }),
 };
 
-for (const net of Object.keys(nets))
-  for (const [name, make] of Object.entries(optimizers))
-    law(`${net}: ${name} learns on the GPU what it learns on the CPU`, async () => {
-      const [expected, found] = [await losses(net, make, 'cpu'), await losses(net, make, 'gpu')];
-      for (const [i, loss] of found.entries())
-        assert.ok(Math.abs(loss - expected[i]!) < 1e-3, `loss ${i}: ${loss}, expected ${expected[i]}`);
-    });
+/** Adam trains every network, each other optimizer one of them, in turn. */
+const runs = Object.keys(optimizers).flatMap((name, i) => {
+  const all = Object.keys(nets);
+  return (name === 'Adam' ? all : [all[i % all.length]!]).map(net => [net, name] as const);
+});
+
+for (const [net, name] of runs)
+  law(`${net}: ${name} learns on the GPU what it learns on the CPU`, async () => {
+    const make = optimizers[name]!;
+    const [expected, found] = [await losses(net, make, 'cpu'), await losses(net, make, 'gpu')];
+    for (const [i, loss] of found.entries())
+      assert.ok(Math.abs(loss - expected[i]!) < 1e-3, `loss ${i}: ${loss}, expected ${expected[i]}`);
+  });
 
 law('a step that is not read submits nothing but when its constants are used up', async () => {
   const model = nets.MLP!.make(new Generator(0)).to('gpu');

@@ -39,4 +39,4 @@ export { checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } fro
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
-export { checkFinite, onFailure, peekData, readsLater } from './values.ts';
+export { caughtUp, checkFinite, onFailure, peekData, readsLater } from './values.ts';

@@ -32,6 +32,9 @@ export function onFailure(x: Tensor, undo: () => void): void {
   x.storage.backend.onFailure?.(undo);
 }
 
+/** See `Backend.caughtUp`: of the device of `x`. */
+export const caughtUp = (x: Tensor): Promise<void> | undefined => x.storage.backend.caughtUp?.();
+
 /** The elements, as `data()` gives them. It rejects after a check that failed too, but leaves that for a read of the program to tell. */
 export async function peekData(x: Tensor): Promise<TypedArray> {
   const { backend } = x.storage;

@@ -90,18 +90,19 @@ export async function openDevice({
         maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
       },
     });
+    if (typeof device?.createBuffer !== 'function') throw new TypeError('it is no GPUDevice');
   } catch (error) {
     throw new Error(`initGpu: the adapter gave no device; an adapter gives one, once (${reason(error)})`, {
       cause: error,
     });
   }
-  const { vendor, architecture, device: chip, description, isFallbackAdapter } = adapter.info;
+  const { vendor, architecture, device: chip, description, isFallbackAdapter } = adapter.info ?? {};
   return {
     device,
     info: {
       // Browsers tell pages little.
       name: description || chip || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed',
-      vendor,
+      vendor: vendor ?? '',
       // Elsewhere in older browsers.
       isFallbackAdapter: isFallbackAdapter ?? (adapter as { isFallbackAdapter?: boolean }).isFallbackAdapter ?? false,
       limits: {

@@ -20,8 +20,9 @@ import {
 } from '@otimes/core';
 import { type BadValue, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
+import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
-import { Commands } from './commands.ts';
+import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
 import * as decompose from './decompose.ts';
@@ -29,7 +30,7 @@ import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
-import { Pool } from './pool.ts';
+import { Pool, type PoolStats } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
 import * as select from './select.ts';
@@ -37,18 +38,30 @@ import * as softmax from './softmax.ts';
 import * as update from './update.ts';
 import * as windows from './windows.ts';
 
+/** See `CommandStats` and `PoolStats`. */
+export type GpuStats = Readonly<CommandStats & PoolStats>;
+
+export type GpuBackendOptions = {
+  /** By which tensors ask for it; default 'gpu'. */
+  readonly name?: string;
+  /** As in `initGpu`. */
+  readonly memoryLimit: number;
+  /** How often the same launches come together before they become one dispatch, default 12; Infinity: each stays one. */
+  readonly joinAt?: number;
+};
+
 export class GpuBackend extends ComposedBackend {
-  readonly device: string;
   readonly dtypes: readonly DType[] = ['bool', 'int32', 'float32'];
   readonly info: GpuInfo;
   readonly #context: Context;
+  #name: string;
 
   /** @internal */
-  constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit }: { name?: string; memoryLimit: number }) {
+  constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit, joinAt }: GpuBackendOptions) {
     super();
-    this.device = name;
+    this.#name = name;
     this.info = info;
-    const commands = new Commands(device);
+    const commands = new Commands(device, joinAt);
     this.#context = {
       device: name,
       commands,
@@ -58,8 +71,22 @@ export class GpuBackend extends ComposedBackend {
     };
   }
 
-  /** Counts since the start: submits, dispatches, kernels and reads; bytes and buffers of the pool. */
-  get stats(): Readonly<Record<'submits' | 'dispatches' | 'kernels' | 'reads' | 'bytes' | 'live' | 'buffers', number>> {
+  get device(): string {
+    return this.#name;
+  }
+
+  /** @internal */
+  get gpuDevice(): GPUDevice {
+    return this.#context.commands.device;
+  }
+
+  /** @internal Another takes its name. Its tensors can still be read, if it is not lost, and mix with no others. */
+  retire(): void {
+    this.#name = `${this.#name} of an earlier initGpu()`;
+  }
+
+  /** Counts since the device was opened, and what the pool holds now. A copy: it does not change. */
+  get stats(): GpuStats {
     return { ...this.#context.commands.stats, ...this.#context.pool.stats };
   }
 
@@ -97,6 +124,10 @@ export class GpuBackend extends ComposedBackend {
 
   onFailure(undo: () => void): void {
     this.#context.commands.onFailure(undo);
+  }
+
+  caughtUp(): Promise<void> | undefined {
+    return this.#context.commands.caughtUp();
   }
 
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void {
@@ -145,6 +176,10 @@ export class GpuBackend extends ComposedBackend {
 
   scatterAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
     select.scatterAdd(this.#context, x, axis, index, out);
+  }
+
+  override indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    chains.indexAdd(this.#context, x, axis, index, out);
   }
 
   assign(y: Operand, x: Operand): void {
@@ -209,6 +244,10 @@ export class GpuBackend extends ComposedBackend {
     windows.maxPoolIndex(this.#context, x, out, window);
   }
 
+  maxPoolGrad(gy: Operand, index: Operand, out: Operand, window: Window): void {
+    windows.maxPoolGrad(this.#context, gy, index, out, window);
+  }
+
   override avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
     windows.avgPool(this.#context, x, out, window, countIncludePad);
   }
@@ -250,6 +289,20 @@ export class GpuBackend extends ComposedBackend {
     out: Operand,
   ): void {
     norm.normalizeWeightGrad(this.#context, gy, x, eps, mean, variance, out);
+  }
+
+  normalizeGrads(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+    weightGrad: Operand,
+    biasGrad: Operand,
+  ): void {
+    norm.normalizeGrads(this.#context, gy, x, weight, eps, mean, variance, out, weightGrad, biasGrad);
   }
 
   override crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void {

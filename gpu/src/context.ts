@@ -2,8 +2,9 @@
 
 import type { DType, Operand, Storage } from '@otimes/core';
 import { contiguousStrides, sizeOf } from '@otimes/core/extend';
-import type { Commands, Kernel, Memory } from './commands.ts';
+import type { Commands } from './commands.ts';
 import type { ElementwiseCompiler } from './compiler.ts';
+import type { Kernel, Memory } from './kernel.ts';
 import { withLibrary } from './math.ts';
 import { GpuRegion, type Pool } from './pool.ts';
 

@@ -9,7 +9,11 @@ export type { AdapterOptions, GpuAdapter, GpuInfo } from './adapter.ts';
 export type { GpuBackend } from './backend.ts';
 
 export type GpuOptions = AdapterOptions & {
-  /** Bytes that all tensors on the GPU may take together; default 16e9. Beyond it, an OutOfMemoryError. */
+  /**
+   * Bytes that the buffers of all tensors on the GPU may take together, default 16e9: those in use, and those that are kept for the
+   * next tensors of their size. An allocation beyond it first collects what is unreachable and gives back what is kept; if that is not
+   * enough it throws an OutOfMemoryError, and nothing has changed. Kernels and some megabytes of the queue's own do not count.
+   */
   readonly memoryLimit?: number;
 };
 
@@ -23,7 +27,7 @@ let current: GpuBackend | null = null;
 
 /**
  * Opens the GPU and registers it as the device 'gpu'; called again, it opens a new one in its place, after a device was lost say.
- * Throws an Error that says what is missing where there is no adapter. An adapter that computes on the CPU is opened as any
+ * Tensors of the one before stay there: `await model.cpu()`, if it is not lost, and `model.to('gpu')` bring a model over. Throws an Error that says what is missing where there is no adapter. An adapter that computes on the CPU is opened as any
  * other and says so by `isFallbackAdapter`.
  *
  *     await initGpu();
@@ -33,8 +37,10 @@ export async function initGpu(options: GpuOptions = {}): Promise<GpuInfo> {
   checkOptions('initGpu', options, OPTIONS);
   const { memoryLimit = 16e9, ...adapter } = options;
   const { device, info } = await openDevice(adapter);
-  current = new GpuBackend(device, info, { memoryLimit });
-  registerBackend(current);
+  const opened = new GpuBackend(device, info, { memoryLimit });
+  registerBackend(opened);
+  current?.retire();
+  current = opened;
   return info;
 }
 

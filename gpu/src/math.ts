@@ -288,6 +288,29 @@ fn atan2_(y : f32, x : f32) -> f32 {
     'if (a > 1.0) { return nan_(); } if (a == 1.0) { return inf_(); } return 0.5 * log1p_(2.0 * a / (1.0 - a));',
   ),
 
+  `
+// Count, mean and squares about it of two parts (Chan, Golub, LeVeque 1983).
+fn statistics_(a : vec4<f32>, b : vec4<f32>) -> vec4<f32> {
+  if (a.x == 0.0) { return b; }
+  if (b.x == 0.0) { return a; }
+  let n = a.x + b.x; let share = b.x / n; let d = b.y - a.y;
+  return vec4<f32>(n, a.y + d * share, a.z + b.z + d * d * a.x * share, 0.0);
+}`,
+  // Squares in three ranges, and the root of their sums by that which kept its digits.
+  'fn square_(x : f32) -> vec4<f32> { let a = x * 0x1p-64; let b = x * 0x1p64; return vec4<f32>(x * x, a * a, b * b, 0.0); }',
+  `
+fn root_(s : vec4<f32>) -> f32 {
+  if (!isfinite_(s.x)) { return sqrt_(s.y) * 0x1p64; }
+  if (s.x < 1e-30 && isfinite_(s.z)) { return sqrt_(s.z) * 0x1p-64; }
+  return sqrt_(s.x);
+}`,
+  // Numbers in their order as unsigned ones: NaN last, −0 as 0.
+  `
+fn key_(x : f32) -> u32 {
+  let bits = select(bitcast<u32>(x), 0u, iszero_(x));
+  return select(bits ^ select(0x80000000u, 0xffffffffu, minus_(bitcast<f32>(bits))), 0xffffffffu, isnan_(x));
+}`,
+
   ofNumber('sigmoid', 'let e = exp_(-abs(x)); return select(e, 1.0, x >= 0.0) / (1.0 + e);'),
   `
 // e^(−z²/2), where z² would lose digits of the exponent.

@@ -3,7 +3,8 @@
 import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
 import { readError } from '@otimes/core/extend';
 import { Handle, Tracker } from '@otimes/kernels';
-import type { Commands, Memory } from './commands.ts';
+import type { Commands } from './commands.ts';
+import type { Memory } from './kernel.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
@@ -14,6 +15,10 @@ function rounded(bytes: number): number {
   const quarter = 2 ** (Math.floor(Math.log2(least)) - 2);
   return Math.ceil(least / quarter) * quarter;
 }
+
+/** Bytes of memory that is small, and of all buffers beyond which none is set aside. */
+const SMALL = 2 ** 18;
+const ASIDE = 2 ** 27;
 
 export type PoolStats = {
   /** Bytes of all buffers, and of those in use. */
@@ -49,10 +54,16 @@ export class Pool {
     return handle;
   }
 
+  /**
+   * The same memory for the same step of a program again and again, so that its bind groups are there and the same launches can be
+   * joined: always the oldest that is free. Small memory that the open batch uses stays aside while there is room: taking it would put
+   * launches in an order that they do not need.
+   */
   #reuse(size: number, idle: boolean): Memory | undefined {
     const free = this.#free.get(size);
     if (free === undefined) return undefined;
-    const at = idle ? free.findIndex(({ batch }) => batch < this.#commands.batch) : free.length - 1;
+    let at = free.findIndex(({ batch }) => batch < this.#commands.batch);
+    if (at < 0 && !idle && (size > SMALL || this.stats.bytes > ASIDE)) at = free.length - 1;
     return at < 0 ? undefined : free.splice(at, 1)[0];
   }
 
@@ -92,8 +103,13 @@ export class Pool {
   #take(memory: Memory): void {
     this.stats.live -= memory.bytes;
     const free = this.#free.get(memory.bytes);
-    if (free === undefined) this.#free.set(memory.bytes, [memory]);
-    else free.push(memory);
+    if (free === undefined) {
+      this.#free.set(memory.bytes, [memory]);
+      return;
+    }
+    let at = free.length;
+    while (at > 0 && free[at - 1]!.id > memory.id) at--;
+    free.splice(at, 0, memory);
   }
 }
 

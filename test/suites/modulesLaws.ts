@@ -5,15 +5,12 @@ import { Generator, grad, loadSafetensors, readStateDict, saveSafetensors, type 
 import * as nn from '@otimes/nn';
 import type { Test } from 'tap';
 import { mustBeClose } from '../helpers/allclose.ts';
+import { floatOf } from '../helpers/devices.ts';
 import { law } from '../helpers/law.ts';
 import { type At, lossCases, type ModuleCase, moduleCases } from './modules.ts';
 
-export type ModulesSuiteOptions = {
-  /** What it computes in, default float64. */
-  readonly dtype?: At['dtype'];
-  /** What an element may be off by, relative to the largest of its tensor, or to 1 where that is less. Default 1e-11. */
-  readonly precision?: number;
-};
+/** What an element may be off by, relative to the largest of its tensor, or to 1 where that is less: 5e4 ε, 1e4 ε. */
+const PRECISION = { float64: 1e-11, float32: 1e-3 };
 
 type Place = { readonly device: string; readonly dtype: At['dtype'] };
 type Values = { readonly shape: readonly number[]; readonly data: ArrayLike<number> };
@@ -77,11 +74,8 @@ const initialisers: Record<keyof typeof nn.init, (at: At) => Tensor> = {
 };
 
 /** Holds every module, loss and initialiser to these laws on one device. */
-export function modulesSuite(
-  t: Test,
-  device: string,
-  { dtype = 'float64', precision = 1e-11 }: ModulesSuiteOptions = {},
-): void {
+export function modulesSuite(t: Test, device: string): void {
+  const dtype = floatOf(device);
   const place = { device, dtype };
   const cpu = { device: 'cpu', dtype };
   const mustAgree = (actual: Record<string, Values>, expected: Record<string, Values>): void => {
@@ -89,7 +83,7 @@ export function modulesSuite(
     const dense = (values: Values) => tensor(Float64Array.from(values.data), { shape: values.shape });
     for (const [name, values] of Object.entries(actual)) {
       const largest = Array.from(expected[name]!.data).reduce((most, x) => Math.max(most, Math.abs(x)), 1);
-      mustBeClose(dense(values), dense(expected[name]!), { rtol: 0, atol: precision * largest }, name);
+      mustBeClose(dense(values), dense(expected[name]!), { rtol: 0, atol: PRECISION[dtype] * largest }, name);
     }
   };
 

@@ -16,6 +16,7 @@ import { readsLater } from '@otimes/core/extend';
 import { crossEntropy, Linear, type Module, Sequential, Tanh } from '@otimes/nn';
 import { Adagrad, Adam, AdamW, NAdam, type Optimizer, RMSprop, SGD } from '@otimes/optim';
 import type { Test } from 'tap';
+import { floatOf } from '../helpers/devices.ts';
 import { law } from '../helpers/law.ts';
 
 export type OptimizerCase = { name: string; make: (model: Module) => Optimizer };
@@ -34,7 +35,7 @@ export const firstOrder: readonly OptimizerCase[] = [
 
 /** What is trained: a model that a seed makes, and labelled batches. */
 export type Task<M extends Module = Module> = {
-  model: (o: { dtype: 'float64'; rng: Generator }) => M;
+  model: (o: { dtype: 'float32' | 'float64'; rng: Generator }) => M;
   batches: readonly { x: Tensor; y: Tensor }[];
 };
 
@@ -69,8 +70,8 @@ async function train(model: Module, optimizer: Optimizer, from: number, to: numb
 /** The loss of the model, where that is, on the batch of step i. */
 function lossOf(model: Module, on: Task['batches'], i: number): Tensor {
   const { x, y } = on[i % on.length]!;
-  const { device } = model.parameters()[0]!;
-  return crossEntropy(model.call(x.to(device)), y.to(device));
+  const { device, dtype } = model.parameters()[0]!;
+  return crossEntropy(model.call(x.astype(dtype).to(device)), y.to(device));
 }
 
 const plain = async (state: StateDict) =>
@@ -95,7 +96,12 @@ function begin<M extends Module>(
   make: OptimizerCase['make'],
   { seed = 1, device = 'cpu' } = {},
 ) {
-  const model = build({ dtype: 'float64', rng: new Generator(seed) }).to(device);
+  const state = build({ dtype: 'float64', rng: new Generator(seed) }).stateDict();
+  const dtype = floatOf(device);
+  const model = build({ dtype, rng: new Generator(seed) });
+  // The same numbers in either dtype.
+  model.loadStateDict(Object.fromEntries(Object.entries(state).map(([key, x]) => [key, x.astype(dtype)])));
+  model.to(device);
   return { model, optimizer: make(model) };
 }
 
