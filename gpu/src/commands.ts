@@ -131,7 +131,10 @@ export class Commands {
   ): void {
     checkApart(kernel, memories);
     this.#schedule.add({ kernel, memories, constants, groups: [groups[0]!, groups[1] ?? 1, groups[2] ?? 1], flow });
-    for (const memory of memories) memory.batch = this.batch;
+    memories.forEach((memory, i) => {
+      memory.batch = this.batch;
+      if (kernel.writes[i]) memory.writes++;
+    });
     this.stats.launches++;
     if (++this.#launches === MOST_LAUNCHES) this.submit();
   }
@@ -139,6 +142,7 @@ export class Commands {
   /** Writes from the host. NOTE: it overtakes what is recorded, so the memory must not be in use by that. */
   write(memory: Memory, data: TypedArray): void {
     if (memory.batch === this.batch) this.submit();
+    memory.writes++;
     this.device.queue.writeBuffer(memory.buffer, 0, data as Float32Array<ArrayBuffer>);
   }
 
