@@ -173,6 +173,7 @@ export function normalize(
       [source, weight, bias ?? weight, out, mean, variance].map(memoryOf),
       values,
       plan.groups,
+      { stores: 3, count: sizeOf(out.shape) },
     );
     return;
   }
@@ -192,6 +193,7 @@ export function normalize(
     [source, mean, variance, weight, bias ?? weight, out].map(memoryOf),
     values,
     flatGroups(n),
+    { stores: 5, count: n },
   );
 }
 
@@ -283,7 +285,10 @@ export function normalizeGrads(
     const plan = rowPlan(rows.rows, rows.length, 1);
     const kernel = kernelOf(c, 'gradient of normalized rows', () => ({ code: ROWS_BACKWARD, types: NORM_TYPES }));
     const values = [...plan.values, source.offset, grads.offset, weight.offset, 0, ...affine, 0, eps];
-    c.commands.dispatch(kernel, [grads, source, weight, mean, variance, out].map(memoryOf), values, plan.groups);
+    c.commands.dispatch(kernel, [grads, source, weight, mean, variance, out].map(memoryOf), values, plan.groups, {
+      stores: 5,
+      count: sizeOf(out.shape),
+    });
     return;
   }
   // What a channel's input gradient takes are the sums that its weight and bias take.
@@ -302,6 +307,7 @@ export function normalizeGrads(
     [source, mean, variance, weight, grads, ...sums, out].map(memoryOf),
     values,
     flatGroups(n),
+    { stores: 7, count: n },
   );
 }
 
