@@ -58,5 +58,6 @@ export async function gpuContext(): Promise<Context> {
   const { device } = await openDevice({});
   const commands = new Commands(device, Infinity);
   const pool = new Pool(commands, 1e9);
-  return { device: 'gpu', commands, pool, compiler: new ElementwiseCompiler(commands), kernels: new Map() };
+  const compiler = new ElementwiseCompiler(commands);
+  return { device: 'gpu', commands, pool, compiler, kernels: new Map(), mixed: false, unit: null };
 }
