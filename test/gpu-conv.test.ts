@@ -107,9 +107,6 @@ law(
       await near(`patchGram ${shape}`, values[0], values[1]);
       const [n, g] = [values[0].shape[0]!, await values[0].data()];
       for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) assert.equal(g[i * n + j], g[j * n + i]);
-      const whole = [x, y].map(z => patchGram(z.detach().mul(4).astype('int32'), [...kernel], o as never, { ones }));
-      const ints = await Promise.all(whole.map(z => z.data()));
-      assert.deepEqual(ints[0], ints[1]);
     }
   },
 );
