@@ -7,6 +7,7 @@ import {
   type AdamOptions,
   type BinaryKernel,
   ComposedBackend,
+  type ConvGeometry,
   type DType,
   type MomentOptions,
   type Operand,
@@ -25,6 +26,7 @@ import { checkKernel } from './check.ts';
 import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
+import * as conv from './conv.ts';
 import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
 import * as memory from './memory.ts';
@@ -238,6 +240,22 @@ export class GpuBackend extends ComposedBackend {
 
   override fold(x: Operand, out: Operand, window: Window): void {
     windows.fold(this.#context, x, out, window);
+  }
+
+  override patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
+    conv.patchGram(this.#context, x, out, window, windows.placesOf(x, window), ones);
+  }
+
+  override convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
+    conv.convForward(this.#context, x, w, bias, out, geometry);
+  }
+
+  override convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convInputGrad(this.#context, gy, w, out, geometry);
+  }
+
+  override convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convWeightGrad(this.#context, x, gy, out, geometry);
   }
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {

@@ -6,7 +6,7 @@ import type { WebGpuHost } from './adapter.ts';
  * Every kernel here writes workgroup memory before it reads it; zeros before that cost each workgroup a loop, and SwiftShader's
  * compiler 0.1 s for each kilobyte.
  */
-const DAWN = ['enable-dawn-features=disable_workgroup_init'];
+export const DAWN = ['enable-dawn-features=disable_workgroup_init'];
 
 async function openWebGpu(): Promise<GPU> {
   // Not a literal, so that no bundler takes it in: it is there or not when the program runs.

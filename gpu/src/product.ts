@@ -8,7 +8,7 @@ import { joined } from './layouts.ts';
 import { fill } from './memory.ts';
 import { type Activation, biasValues, epilogue, putCode, sumParts } from './product-epilogue.ts';
 import { type Plan, planOf, tilesOf } from './product-plan.ts';
-import { nameOf, type Side, type TileParts, tileCode } from './product-tile.ts';
+import { nameOf, type Side, type Tile, type TileParts, tileCode } from './product-tile.ts';
 import { constants, rowGroups, tensor, times, type Word } from './wgsl.ts';
 
 /** `inner` products of the batch lie side by side, by the second of two steps. */
@@ -18,10 +18,10 @@ const FIELDS =
 export const TYPES = `${'u'.repeat(8)}${'i'.repeat(10)}uuiiiuu`;
 
 /** How a side lies in memory: vec4s along its terms or along its rows, else single elements. */
-type Lie = 'terms' | 'rows' | 'single';
+export type Lie = 'terms' | 'rows' | 'single';
 
 /** Four numbers that begin at a multiple of four and are read at once. */
-function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
+export function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
   const others = (step: number) => [x.offset, ...x.strides.slice(0, -2), step].every(s => s % 4 === 0);
   if (term === 1 && terms % 4 === 0 && others(row)) return 'terms';
   if (row === 1 && rows % 4 === 0 && others(term)) return 'rows';
@@ -29,7 +29,7 @@ function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number,
 }
 
 /** A side of a product of matrices; `name` A or B. */
-function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
+export function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
   const [x, v] = [name.toLowerCase(), `vec4<${word}>`];
   const start = (i: string) =>
     `p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2 + i32(${i}) * p.${x}r`;
@@ -62,7 +62,7 @@ function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
 }
 
 /** The tile number `group`, row by row; of a symmetric product those on and above the diagonal, column by column. */
-const placeOf = ({ m, n }: { m: number; n: number }, symmetric: boolean) =>
+export const placeOf = ({ m, n }: Tile, symmetric: boolean) =>
   symmetric
     ? `var column = u32((sqrt(f32(8u * group + 1u)) - 1.0) * 0.5);
   if (column * (column + 1u) / 2u > group) { column--; } else if ((column + 1u) * (column + 2u) / 2u <= group) { column++; }
@@ -129,7 +129,7 @@ export type ProductOptions = {
 };
 
 /** Workgroups of the z axis. */
-const MOST_GROUPS = 65535;
+export const MOST_GROUPS = 65535;
 
 /** out [batch, M, N] ← activation(a · b + bias); a [batch, M, K] and b [batch, K, N] of any layout, broadcast to the batch. */
 export function multiply(c: Context, left: Operand, right: Operand, out: Operand, o: ProductOptions = {}): void {
@@ -180,7 +180,7 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
 }
 
 /** Workgroups over x and y for a flat number of them. */
-function twoAxes(count: number): [number, number] {
+export function twoAxes(count: number): [number, number] {
   const [x, y = 1] = rowGroups(count);
   return [x!, y];
 }
