@@ -49,6 +49,8 @@ const c: Context = {
   pool: new Pool(commands, 16e9),
   compiler: new ElementwiseCompiler(commands),
   kernels: new Map(),
+  mixed: false,
+  unit: null,
 };
 const room = device.limits.maxComputeWorkgroupStorageSize;
 console.log(

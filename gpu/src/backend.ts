@@ -27,13 +27,16 @@ import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
 import * as conv from './conv.ts';
+import * as decompose from './decompose.ts';
 import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
 import { Pool, type PoolStats } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
+import * as scaler from './scaler.ts';
 import * as select from './select.ts';
 import * as softmax from './softmax.ts';
 import * as update from './update.ts';
@@ -47,6 +50,9 @@ export type GpuBackendOptions = {
   readonly name?: string;
   /** As in `initGpu`. */
   readonly memoryLimit: number;
+  /** As in `initGpu`, and the matrix units that it is to use. */
+  readonly mixed?: boolean;
+  readonly unit?: MatrixUnit | null;
   /** How often the same launches come together before they become one dispatch, default 12; Infinity: each stays one. */
   readonly joinAt?: number;
 };
@@ -58,7 +64,11 @@ export class GpuBackend extends ComposedBackend {
   #name: string;
 
   /** @internal */
-  constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit, joinAt }: GpuBackendOptions) {
+  constructor(
+    device: GPUDevice,
+    info: GpuInfo,
+    { name = 'gpu', memoryLimit, joinAt, mixed = false, unit = null }: GpuBackendOptions,
+  ) {
     super();
     this.#name = name;
     this.info = info;
@@ -69,6 +79,8 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
+      mixed,
+      unit,
     };
   }
 
@@ -132,6 +144,14 @@ export class GpuBackend extends ComposedBackend {
     elementwise.byGpuJs(this.#context, body, operands, out);
   }
 
+  skipIf(found: Operand | null): void {
+    scaler.skipIf(this.#context, found);
+  }
+
+  unscale(g: Operand, scale: Operand, found: Operand): void {
+    scaler.unscale(this.#context, g, scale, found);
+  }
+
   caughtUp(): Promise<void> | undefined {
     return this.#context.commands.caughtUp();
   }
@@ -170,6 +190,10 @@ export class GpuBackend extends ComposedBackend {
 
   override linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
     product.linear(this.#context, x, weight, bias, out);
+  }
+
+  cholesky(x: Operand, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, least, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {

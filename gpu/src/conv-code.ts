@@ -1,5 +1,6 @@
 /** Convolutions as products whose blocks are gathered from images by the tables of `conv-tables.ts`: the parts of their kernels. */
 
+import { elementOf, fourAt, oneAt, UNPACKED } from './half.ts';
 import { type Lie, matrixSide, placeOf } from './product.ts';
 import { type Activation, epilogue, putCode } from './product-epilogue.ts';
 import type { Side, Tile, TileParts } from './product-tile.ts';
@@ -25,7 +26,7 @@ const NOTHING = 'vec4<i32>(0, select(1073741824, 0, MASKED), 0, 0)';
 const declared = (masked: boolean) => NOTHING.replace('MASKED', `${masked}`);
 
 /** Rows are places of all images, terms (channel, tap). */
-function placesSide(masked: boolean, word: Word): Side {
+function placesSide(masked: boolean, word: Word, half: boolean): Side {
   return {
     along: 'false',
     before: (id, i) =>
@@ -38,13 +39,13 @@ function placesSide(masked: boolean, word: Word): Side {
       times(
         4,
         j => `{ let e = T[${k} + ${j}u];
-        v${j} = vec4<${word}>(${[0, 1, 2, 3].map(r => `select(${word}(0), X[q${r}_${id}.x + e.x], ${inside(masked, 'e', `q${r}_${id}`)})`).join(', ')}); }`,
+        v${j} = vec4<${word}>(${[0, 1, 2, 3].map(r => `select(${word}(0), ${oneAt('X', `q${r}_${id}.x + e.x`, half)}, ${inside(masked, 'e', `q${r}_${id}`)})`).join(', ')}); }`,
       ),
   };
 }
 
 /** Rows of weights by the places that the table tells. */
-function weightsSide(word: Word): Side {
+function weightsSide(word: Word, half: boolean): Side {
   return {
     along: 'true',
     before: (id, i) => `let at_${id} = p.a0 + i32(z) * p.a1 + i32(${i}) * p.ar;`,
@@ -52,7 +53,7 @@ function weightsSide(word: Word): Side {
       times(
         4,
         j => `v${j} = vec4<${word}>(); if (${k} + ${j}u < end) { let e = at_${id} + T[${k} + ${j}u].w;
-        v${j} = vec4<${word}>(A[e], A[e + p.ar], A[e + 2 * p.ar], A[e + 3 * p.ar]); }`,
+        v${j} = vec4<${word}>(${[0, 1, 2, 3].map(r => oneAt('A', `e + ${r} * p.ar`, half)).join(', ')}); }`,
       ),
   };
 }
@@ -64,7 +65,7 @@ const STEPS = (k: number) => ({
 });
 
 /** Rows are planes of gy, terms its places. */
-function planesSide(wide: boolean, word: Word): Side {
+function planesSide(wide: boolean, word: Word, half: boolean): Side {
   const v = `vec4<${word}>`;
   const at = (id: string) => `let q = first + 4u * k_${id}; let at = at_${id} + i32(image * p.ai + q);`;
   return {
@@ -73,18 +74,18 @@ function planesSide(wide: boolean, word: Word): Side {
     load: id =>
       wide
         ? `${at(id)} let d = i32(p.places >> 2u);
-        if (q < p.places) { let e0 = A[at >> 2u]; let e1 = A[(at >> 2u) + d]; let e2 = A[(at >> 2u) + 2 * d]; let e3 = A[(at >> 2u) + 3 * d];
+        if (q < p.places) { ${times(4, r => `let e${r} = ${fourAt('A', `(at >> 2u) + ${r} * d`, half)};`)}
           ${times(4, j => `v${j} = ${v}(e0[${j}], e1[${j}], e2[${j}], e3[${j}]);`)}
         } else { ${times(4, j => `v${j} = ${v}();`)} }`
         : `${at(id)} let d = i32(p.places);
-        ${times(4, j => `v${j} = ${v}(); if (q + ${j}u < p.places) { let e = at + ${j}; v${j} = ${v}(A[e], A[e + d], A[e + 2 * d], A[e + 3 * d]); }`)}`,
+        ${times(4, j => `v${j} = ${v}(); if (q + ${j}u < p.places) { let e = at + ${j}; v${j} = ${v}(${[0, 1, 2, 3].map(r => oneAt('A', `e + ${r} * d`, half)).join(', ')}); }`)}`,
   };
 }
 
 /** Rows are (channel, tap), with `ones` one more that is 1; terms are places. */
-function patchesSide(masked: boolean, ones: boolean, word: Word): Side {
+function patchesSide(masked: boolean, ones: boolean, word: Word, half: boolean): Side {
   const element = (r: number, id: string, j: number) => {
-    const seen = `select(${word}(0), X[base + e${r}_${id}.x], ${inside(masked, `e${r}_${id}`, 'q')})`;
+    const seen = `select(${word}(0), ${oneAt('X', `base + e${r}_${id}.x`, half)}, ${inside(masked, `e${r}_${id}`, 'q')})`;
     return ones ? `select(${seen}, ${word}(1), last${r}_${id} & (first + 4u * k_${id} + ${j}u < p.places))` : seen;
   };
   return {
@@ -111,21 +112,24 @@ export type PlacesKind = {
   /** Results are written four at a time. */
   readonly wide: boolean;
   readonly activation: Activation;
+  /** Images and weights are in f16. */
+  readonly half: boolean;
 };
 
 /** Y [images, channels, places] ← weights · what its places see. */
-export function placesParts({ tile, masked, weights, wide, activation }: PlacesKind): TileParts {
+export function placesParts({ tile, masked, weights, wide, activation, half }: PlacesKind): TileParts {
   const word: Word = 'f32';
-  const element = weights === 'terms' || weights === 'rows' ? 'vec4<f32>' : 'f32';
+  const element = elementOf(weights === 'terms' || weights === 'rows', word, half);
   return {
     tile,
     word,
     head: `${constants(FIELDS)}
-${bind(1, 'A', element)} ${tensor(2, 'X')} ${bind(3, 'T', 'vec4<i32>')} ${tensor(4, 'C')} ${bind(5, 'Y', wide ? 'vec4<f32>' : 'f32', 'read_write')}
-${epilogue(activation, word)}`,
+${bind(1, 'A', element)} ${bind(2, 'X', elementOf(false, word, half))} ${bind(3, 'T', 'vec4<i32>')} ${tensor(4, 'C')} ${bind(5, 'Y', wide ? 'vec4<f32>' : 'f32', 'read_write')}
+${epilogue(activation, word)}
+${UNPACKED}`,
     place: placeOf(tile, false),
-    a: weights === 'table' ? weightsSide(word) : matrixSide('A', weights, word),
-    b: placesSide(masked, word),
+    a: weights === 'table' ? weightsSide(word, half) : matrixSide('A', weights, word, half),
+    b: placesSide(masked, word, half),
     columns: (id, col) =>
       times(
         wide ? 1 : 4,
@@ -154,21 +158,24 @@ export type TermsKind = {
   readonly ones: boolean;
   readonly wide: boolean;
   readonly word: Word;
+  /** gy and images are in f16. */
+  readonly half: boolean;
 };
 
 /** Y [groups, M, N] ← the sum over images and places of gy times patches, or of patches times patches. */
-export function termsParts({ tile, masked, a, ones, wide, word }: TermsKind): TileParts {
+export function termsParts({ tile, masked, a, ones, wide, word, half }: TermsKind): TileParts {
   const symmetric = a === 'patches';
-  const patches = patchesSide(masked, ones, word);
+  const patches = patchesSide(masked, ones, word, half);
   return {
     tile,
     word,
     head: `${constants(FIELDS)}
-${bind(1, 'A', a === 'wide' ? `vec4<${word}>` : word)} ${tensor(2, 'X', 'read', word)} ${bind(3, 'T', 'vec4<i32>')} ${tensor(4, 'C', 'read', word)} ${bind(5, 'Y', wide ? `vec4<${word}>` : word, 'read_write')}
+${bind(1, 'A', elementOf(a === 'wide', word, half))} ${bind(2, 'X', elementOf(false, word, half))} ${bind(3, 'T', 'vec4<i32>')} ${tensor(4, 'C', 'read', word)} ${bind(5, 'Y', wide ? `vec4<${word}>` : word, 'read_write')}
 ${epilogue('none', word)}
+${UNPACKED}
 ${putCode({ word, wide, mirrored: symmetric ? tile.m : 0 })}`,
     place: placeOf(tile, symmetric),
-    a: symmetric ? patches : planesSide(a === 'wide', word),
+    a: symmetric ? patches : planesSide(a === 'wide', word, half),
     b: patches,
     ...STEPS(tile.k),
     put: (v, row, col) => `put(${v}, split * p.batch + z, ${row}, ${col});`,

@@ -6,6 +6,7 @@ import { type Context, kernelOf, memoryOf } from './context.ts';
 import type { Seen } from './conv.ts';
 import { inside } from './conv-code.ts';
 import type { Table } from './conv-tables.ts';
+import { halfOf, oneAt } from './half.ts';
 import { type Activation, biasValues, epilogue } from './product-epilogue.ts';
 import { constants, FLAT, flatGroups, GROUP, INDEX, PER_GROUP, rowGroups, tensor, tree } from './wgsl.ts';
 
@@ -13,11 +14,12 @@ const FIELDS =
   'size:u32, rows:u32, lines:u32, places:u32, q0:u32, terms:u32, h:u32, w:u32, a0:i32, az:i32, ar:i32, ak:i32, ' +
   'x0:i32, xz:i32, xi:i32, y0:u32, yr:u32, bias:u32, c0:i32, cr:i32, cc:i32';
 const TYPES = `${'u'.repeat(8)}${'i'.repeat(7)}uuuiii`;
-const TENSORS = `${tensor(1, 'A')} ${tensor(2, 'X')} @group(0) @binding(3) var<storage, read> T : array<vec4<i32>>;`;
+const tensors = (half: boolean) =>
+  `${tensor(1, 'A', 'read', half ? 'u32' : 'f32')} ${tensor(2, 'X', 'read', half ? 'u32' : 'f32')} @group(0) @binding(3) var<storage, read> T : array<vec4<i32>>;`;
 
 /** A thread for each (image, group and row, place). */
-const code = (masked: boolean, byTable: boolean, activation: Activation) => `${constants(FIELDS)}
-${TENSORS} ${tensor(4, 'C')} ${tensor(5, 'Y', 'read_write')}
+const code = (masked: boolean, byTable: boolean, activation: Activation, half: boolean) => `${constants(FIELDS)}
+${tensors(half)} ${tensor(4, 'C')} ${tensor(5, 'Y', 'read_write')}
 ${epilogue(activation, 'f32')}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
@@ -30,8 +32,8 @@ ${epilogue(activation, 'f32')}
   var sum = 0.0;
   for (var k = 0u; k < p.terms; k++) {
     let e = T[k];
-    let x = select(0.0, X[base + e.x], ${inside(masked, 'e', 'q')});
-    sum = fma(A[at + ${byTable ? 'e.w' : 'i32(k) * p.ak'}], x, sum);
+    let x = select(0.0, ${oneAt('X', 'base + e.x', half)}, ${inside(masked, 'e', 'q')});
+    sum = fma(${oneAt('A', `at + ${byTable ? 'e.w' : 'i32(k) * p.ak'}`, half)}, x, sum);
   }
   Y[p.y0 + (image * p.lines + line) * p.yr + u32(q.w)] = finished(vec4<f32>(sum), line, 0u)[0];
 }`;
@@ -42,11 +44,12 @@ export function direct(
   table: Table,
   out: Operand,
   { bias, activation }: { bias: Operand | null; activation: Activation },
+  half: boolean,
 ): void {
   const { n, groups, rows } = sizes;
   const byTable = weights.term === null;
-  const name = `conv without tiles ${table.masked} ${byTable} ${activation}`;
-  const kernel = kernelOf(c, name, () => ({ code: code(table.masked, byTable, activation), types: TYPES }));
+  const name = `conv without tiles ${table.masked} ${byTable} ${activation} ${half}`;
+  const kernel = kernelOf(c, name, () => ({ code: code(table.masked, byTable, activation, half), types: TYPES }));
   const size = n * groups * rows * table.places;
   const values = [
     ...[size, rows, groups * rows, table.places, table.q0, table.terms, look.image[0], look.image[1]],
@@ -59,9 +62,9 @@ export function direct(
 }
 
 /** A workgroup for each weight, over the places of all images. */
-const weightCode = (masked: boolean) => `
+const weightCode = (masked: boolean, half: boolean) => `
 ${constants('count:u32, rows:u32, lines:u32, places:u32, q0:u32, terms:u32, h:u32, w:u32, n:u32, a0:u32, x0:i32, xz:i32, xi:i32, y0:u32')}
-${TENSORS} ${tensor(4, 'Y', 'read_write')}
+${tensors(half)} ${tensor(4, 'Y', 'read_write')}
 var<workgroup> lanes : array<f32, 64>;
 @compute @workgroup_size(64) fn main(${PER_GROUP}) {
   ${GROUP}
@@ -73,7 +76,7 @@ var<workgroup> lanes : array<f32, 64>;
       let start = p.a0 + (image * p.lines + line) * p.places;
       for (var place = t; place < p.places; place += 64u) {
         let q = T[p.q0 + place];
-        acc = fma(A[start + place], select(0.0, X[base + i32(image) * p.xi + q.x], ${inside(masked, 'e', 'q')}), acc);
+        acc = fma(${oneAt('A', 'start + place', half).replace('& 1]', '& 1u]')}, select(0.0, ${oneAt('X', 'base + i32(image) * p.xi + q.x', half)}, ${inside(masked, 'e', 'q')}), acc);
       }
     }
   }
@@ -95,8 +98,9 @@ export function directWeightGrad(
     image,
   }: { n: number; groups: number; rows: number; share: number; image: readonly number[] },
 ): void {
-  const kernel = kernelOf(c, `gradient of weights without tiles ${table.masked}`, () => ({
-    code: weightCode(table.masked),
+  const half = c.mixed;
+  const kernel = kernelOf(c, `gradient of weights without tiles ${table.masked} ${half}`, () => ({
+    code: weightCode(table.masked, half),
     types: `${'u'.repeat(10)}iiiu`,
   }));
   const count = sizeOf(out.shape);
@@ -105,6 +109,7 @@ export function directWeightGrad(
     ...[count, rows, groups * rows, table.places, table.q0, table.terms, h, w, n, grads.offset],
     ...[images.offset, share * h * w, groups * share * h * w, out.offset],
   ];
-  const memories = [...[grads, images].map(memoryOf), table.memory, memoryOf(out)];
+  const sides = half ? [halfOf(c, grads), halfOf(c, images)] : [grads, images];
+  const memories = [...sides.map(memoryOf), table.memory, memoryOf(out)];
   c.commands.dispatch(kernel, memories, values, rowGroups(count));
 }

@@ -7,11 +7,15 @@ import { placesParts, TYPES, termsParts } from './conv-code.ts';
 import { direct, directWeightGrad } from './conv-direct.ts';
 import { forwardLook, inputLooks, type Look, type Table, tableOf } from './conv-tables.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
+import { halfOf } from './half.ts';
+import { matrixPlan } from './matrix-plan.ts';
+import { matrixCode } from './matrix-tile.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Lie, lieOf, MOST_GROUPS, multiply, twoAxes } from './product.ts';
 import { type Activation, biasValues, sumParts } from './product-epilogue.ts';
 import { type Plan, planOf, planWith, tilesOf } from './product-plan.ts';
-import { nameOf, tileCode } from './product-tile.ts';
+import { nameOf, type TileParts, tileCode } from './product-tile.ts';
 import type { Word } from './wgsl.ts';
 
 type Four = readonly [number, number, number, number];
@@ -53,7 +57,7 @@ export function convForward(
       withLayout(weights, [n, outputs, channels], [0, channels, 1]),
       withLayout(images, [n, channels, places]),
       withLayout(out, [n, outputs, places]),
-      { bias, biasOf: 'rows', activation },
+      { bias, biasOf: 'rows', activation, mixed: c.mixed },
     );
   const seen: Seen = {
     look: forwardLook([height, width], share, [ho, wo], geometry),
@@ -91,6 +95,7 @@ export function convInputGrad(
       withLayout(weights, [n, channels, outputs], [0, 1, channels]),
       withLayout(grads, [n, outputs, area]),
       withLayout(out, [n, channels, area]),
+      { mixed: c.mixed },
     );
   const looks = inputLooks([height, width], [ho, wo], perGroup, share, geometry);
   const meets = ({ taps: [a, b] }: Look) => a * b > 0;
@@ -143,22 +148,32 @@ export type Seen = {
   readonly sizes: { readonly n: number; readonly groups: number; readonly rows: number };
 };
 
+/** With images and weights in f16. */
+const halved = (c: Context, { source, weights, ...rest }: Seen): Seen => ({
+  ...rest,
+  source: halfOf(c, source),
+  weights: { ...weights, of: halfOf(c, weights.of) },
+});
+
 function overPlaces(
   c: Context,
-  seen: Seen,
+  all: Seen,
   out: Operand,
   finish: { bias: Operand | null; activation: Activation },
   choice: ConvChoice,
   divisible = true,
 ): void {
+  const half = c.mixed;
+  const seen = half ? halved(c, all) : all;
   const { look, source, strides, weights, sizes } = seen;
   const { n, groups, rows } = sizes;
   const table = tableOf(c, look);
   const [, channels, height, width] = four(out);
   const plane = height * width;
   const columns = n * table.places;
-  if (rows < FEWEST_ROWS && choice.plan === undefined) return direct(c, seen, table, out, finish);
-  const plan = planFor(c, { m: rows, n: columns, k: table.terms, batch: groups }, choice, divisible ? undefined : 1);
+  if (rows < FEWEST_ROWS && choice.plan === undefined) return direct(c, seen, table, out, finish, half);
+  const asked = { m: rows, n: columns, k: table.terms, batch: groups };
+  const { plan, unit } = planFor(c, asked, half, choice, divisible ? undefined : 1);
   const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, 'float32', [splits, n, channels, plane]);
   const target = parts ?? out;
@@ -167,11 +182,15 @@ function overPlaces(
   const wide = inRow && table.places % 4 === 0 && target.offset % 4 === 0;
   const lie: Lie | 'table' = weights.term === null ? 'table' : weightsLie(weights, rows, table.terms);
   const activation = parts === null ? finish.activation : 'none';
-  const kind = { tile, masked: table.masked, weights: lie, wide, activation } as const;
-  const kernel = kernelOf(c, `conv over places ${nameOf(tile)} ${table.masked} ${lie} ${wide} ${activation}`, () => ({
-    code: tileCode(placesParts(kind)),
-    types: TYPES,
-  }));
+  const kind = { tile, masked: table.masked, weights: lie, wide, activation, half } as const;
+  const kernel = kernelOf(
+    c,
+    `conv over places ${unit !== null} ${nameOf(tile)} ${table.masked} ${lie} ${wide} ${activation} ${half}`,
+    () => ({
+      code: codeOf(placesParts(kind), unit),
+      types: TYPES,
+    }),
+  );
   const whole = { ...finish, biasOf: 'rows' as const };
   const tiles = tilesOf(tile, { m: rows, n: columns, k: 0, batch: 1 });
   const { bias } = finish;
@@ -250,8 +269,10 @@ function overTerms(
   const [groups, rows, columns] = out.shape as [number, number, number];
   const [n, channels] = four(images);
   const symmetric = grads === null;
+  // Curvature stays float32.
+  const half = c.mixed && !symmetric;
   const sizes = { m: rows, n: columns, k: n * table.places, batch: groups, symmetric };
-  const asked = planFor(c, sizes, choice);
+  const { plan: asked, unit } = planFor(c, sizes, half, choice);
   const padded = asked.tile.k * Math.ceil(table.places / asked.tile.k);
   const plan = planWith(asked.tile, n * padded, asked.splits);
   const { tile, splits, span } = plan;
@@ -259,13 +280,13 @@ function overTerms(
   const target = parts ?? out;
   const wide = !symmetric && columns % 4 === 0 && target.offset % 4 === 0;
   const a = symmetric ? 'patches' : table.places % 4 === 0 && grads.offset % 4 === 0 ? 'wide' : 'single';
-  const kind = { tile, masked: table.masked, a, ones, wide, word } as const;
-  const key = `${word} conv over terms ${nameOf(tile)} ${table.masked} ${a} ${ones} ${wide}`;
-  const kernel = kernelOf(c, key, () => ({ code: tileCode(termsParts(kind)), types: TYPES }));
+  const kind = { tile, masked: table.masked, a, ones, wide, word, half } as const;
+  const key = `${word} conv over terms ${unit !== null} ${nameOf(tile)} ${table.masked} ${a} ${ones} ${wide} ${half}`;
+  const kernel = kernelOf(c, key, () => ({ code: codeOf(termsParts(kind), unit), types: TYPES }));
   const tiles = tilesOf(tile, sizes);
   const share = channels / groups;
-  const first = grads ?? images;
-  const memories = [...[first, images].map(memoryOf), table.memory, ...[images, target].map(memoryOf)];
+  const [first, seen] = [grads ?? images, images].map(x => (half ? halfOf(c, x) : x)) as [Operand, Operand];
+  const memories = [...[first, seen].map(memoryOf), table.memory, ...[seen, target].map(memoryOf)];
   const values = [
     ...[rows, columns, n * padded, span, splits, tiles.count, tiles.columns, 1],
     ...[first.offset, 0, 0, 0, 0, groups * rows * table.places],
@@ -281,13 +302,21 @@ function overTerms(
   if (parts !== null) sumParts(c, parts, out, { bias: null, biasOf: 'columns', activation: 'none' });
 }
 
+/** By matrix units, or by the threads' own arithmetic. */
+const codeOf = (parts: TileParts, unit: MatrixUnit | null): string =>
+  unit === null ? tileCode(parts) : matrixCode({ ...parts, unit });
+
+/** A plan, and the matrix units that it is for. */
 function planFor(
   c: Context,
   sizes: { m: number; n: number; k: number; batch: number; symmetric?: boolean },
+  half: boolean,
   { plan }: ConvChoice,
   splits?: number,
-): Plan {
-  if (plan !== undefined) return planWith(plan.tile, sizes.k, splits ?? plan.splits);
-  const own = planOf(sizes, c.commands.device.limits.maxComputeWorkgroupStorageSize);
-  return splits === undefined ? own : planWith(own.tile, sizes.k, splits);
+): { plan: Plan; unit: MatrixUnit | null } {
+  if (plan !== undefined) return { plan: planWith(plan.tile, sizes.k, splits ?? plan.splits), unit: null };
+  const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
+  const units = half && c.unit !== null ? matrixPlan(c.unit, room, sizes, [null, null]) : null;
+  const own = units ?? planOf(sizes, room);
+  return { plan: splits === undefined ? own : planWith(own.tile, sizes.k, splits), unit: units && c.unit };
 }

@@ -15,7 +15,7 @@ type Queue = {
   submit(): void;
 };
 
-/** Words of the status before what checks found: the first of them is ~n for the first check n that failed, 0 for none. */
+/** Words of the status before what checks found: the first of them is ~n for the first check n that failed, 0 for none; one is `SKIPS`. */
 export const HEAD = 4;
 /** Checks whose finds are kept apart, pieces of each, and words of a piece: the position of the first bad value (−1: none), its bits. */
 export const KEPT = 64;
