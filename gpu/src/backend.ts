@@ -7,6 +7,7 @@ import {
   type AdamOptions,
   type BinaryKernel,
   ComposedBackend,
+  type ConvGeometry,
   type DType,
   type MomentOptions,
   type Operand,
@@ -20,45 +21,85 @@ import {
 } from '@otimes/core';
 import { type BadValue, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
+import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
-import { Commands } from './commands.ts';
+import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
+import * as conv from './conv.ts';
+import * as decompose from './decompose.ts';
 import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
-import { Pool } from './pool.ts';
+import { Pool, type PoolStats } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
+import * as scaler from './scaler.ts';
 import * as select from './select.ts';
 import * as softmax from './softmax.ts';
 import * as update from './update.ts';
 import * as windows from './windows.ts';
 
+/** See `CommandStats` and `PoolStats`. */
+export type GpuStats = Readonly<CommandStats & PoolStats>;
+
+export type GpuBackendOptions = {
+  /** By which tensors ask for it; default 'gpu'. */
+  readonly name?: string;
+  /** As in `initGpu`. */
+  readonly memoryLimit: number;
+  /** As in `initGpu`, and the matrix units that it is to use. */
+  readonly mixed?: boolean;
+  readonly unit?: MatrixUnit | null;
+  /** How often the same launches come together before they become one dispatch, default 12; Infinity: each stays one. */
+  readonly joinAt?: number;
+};
+
 export class GpuBackend extends ComposedBackend {
-  readonly device: string;
   readonly dtypes: readonly DType[] = ['bool', 'int32', 'float32'];
   readonly info: GpuInfo;
   readonly #context: Context;
+  #name: string;
 
   /** @internal */
-  constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit }: { name?: string; memoryLimit: number }) {
+  constructor(
+    device: GPUDevice,
+    info: GpuInfo,
+    { name = 'gpu', memoryLimit, joinAt, mixed = false, unit = null }: GpuBackendOptions,
+  ) {
     super();
-    this.device = name;
+    this.#name = name;
     this.info = info;
-    const commands = new Commands(device);
+    const commands = new Commands(device, joinAt);
     this.#context = {
       device: name,
       commands,
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
+      mixed,
+      unit,
     };
   }
 
-  /** Counts since the start: submits, dispatches, kernels and reads; bytes and buffers of the pool. */
-  get stats(): Readonly<Record<'submits' | 'dispatches' | 'kernels' | 'reads' | 'bytes' | 'live' | 'buffers', number>> {
+  get device(): string {
+    return this.#name;
+  }
+
+  /** @internal */
+  get gpuDevice(): GPUDevice {
+    return this.#context.commands.device;
+  }
+
+  /** @internal Another takes its name. Its tensors can still be read, if it is not lost, and mix with no others. */
+  retire(): void {
+    this.#name = `${this.#name} of an earlier initGpu()`;
+  }
+
+  /** Counts since the device was opened, and what the pool holds now. A copy: it does not change. */
+  get stats(): GpuStats {
     return { ...this.#context.commands.stats, ...this.#context.pool.stats };
   }
 
@@ -98,6 +139,23 @@ export class GpuBackend extends ComposedBackend {
     this.#context.commands.onFailure(undo);
   }
 
+  /** out ← a function's body, in the JavaScript that gpu.js translates, of operands and numbers by their names. */
+  elementwise(body: string, operands: Readonly<Record<string, Operand | number>>, out: Operand): void {
+    elementwise.byGpuJs(this.#context, body, operands, out);
+  }
+
+  skipIf(found: Operand | null): void {
+    scaler.skipIf(this.#context, found);
+  }
+
+  unscale(g: Operand, scale: Operand, found: Operand): void {
+    scaler.unscale(this.#context, g, scale, found);
+  }
+
+  caughtUp(): Promise<void> | undefined {
+    return this.#context.commands.caughtUp();
+  }
+
   unary(kernel: UnaryKernel, x: Operand, out: Operand): void {
     elementwise.unary(this.#context, kernel, x, out);
   }
@@ -134,12 +192,20 @@ export class GpuBackend extends ComposedBackend {
     product.linear(this.#context, x, weight, bias, out);
   }
 
+  cholesky(x: Operand, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, least, out);
+  }
+
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
     select.gather(this.#context, x, axis, index, out);
   }
 
   scatterAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
     select.scatterAdd(this.#context, x, axis, index, out);
+  }
+
+  override indexAdd(x: Operand, axis: number, index: Operand, out: Operand): void {
+    chains.indexAdd(this.#context, x, axis, index, out);
   }
 
   assign(y: Operand, x: Operand): void {
@@ -200,8 +266,28 @@ export class GpuBackend extends ComposedBackend {
     windows.fold(this.#context, x, out, window);
   }
 
+  override patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
+    conv.patchGram(this.#context, x, out, window, windows.placesOf(x, window), ones);
+  }
+
+  override convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
+    conv.convForward(this.#context, x, w, bias, out, geometry);
+  }
+
+  override convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convInputGrad(this.#context, gy, w, out, geometry);
+  }
+
+  override convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convWeightGrad(this.#context, x, gy, out, geometry);
+  }
+
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {
     windows.maxPoolIndex(this.#context, x, out, window);
+  }
+
+  maxPoolGrad(gy: Operand, index: Operand, out: Operand, window: Window): void {
+    windows.maxPoolGrad(this.#context, gy, index, out, window);
   }
 
   override avgPool(x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
@@ -245,6 +331,20 @@ export class GpuBackend extends ComposedBackend {
     out: Operand,
   ): void {
     norm.normalizeWeightGrad(this.#context, gy, x, eps, mean, variance, out);
+  }
+
+  normalizeGrads(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+    weightGrad: Operand,
+    biasGrad: Operand,
+  ): void {
+    norm.normalizeGrads(this.#context, gy, x, weight, eps, mean, variance, out, weightGrad, biasGrad);
   }
 
   override crossEntropy(x: Operand, labels: Operand, stats: Operand, scale: number, out: Operand): void {

@@ -1,10 +1,11 @@
-/** Checks that are told by the next read: the first bad position and value stay in the status word. */
+/** Checks that are told by the next read: the first bad position and value stay in the status. */
 
 import type { Operand } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
+import { HEAD, KEPT, PIECES } from './reads.ts';
 import { constants, tensor, tree } from './wgsl.ts';
 
 /** What is bad in i32 words x. */
@@ -16,16 +17,25 @@ const BAD = {
   'no int32': '(bitcast<u32>(x) & 0x7fffffffu) >= 0x4f000000u && bitcast<u32>(x) != 0xcf000000u',
 };
 
-/** Leaves `id`, position and value of the first bad element without gaps, unless a check failed before. One workgroup. */
+/**
+ * Leaves position and value of the first bad element without gaps, one for each workgroup, and ~id in the status unless a check before
+ * this one has failed: the largest wins, so the order of checks does not matter and many may run at once.
+ */
 const code = (bad: string) => `${constants('id:u32, x0:u32, n:u32, limit:i32')}
-${tensor(1, 'X', 'read', 'i32')} ${tensor(2, 'status', 'read_write', 'u32')}
-var<workgroup> lanes : array<u32, 256>;
-@compute @workgroup_size(256) fn main(@builtin(local_invocation_index) t : u32) {
+${tensor(1, 'X', 'read', 'i32')}
+@group(0) @binding(2) var<storage, read_write> status : array<atomic<u32>>;
+var<workgroup> lanes : array<u32, 64>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32) {
   var acc = 0xffffffffu;
-  for (var i = t; i < p.n; i += 256u) { let x = X[p.x0 + i]; if (${bad}) { acc = i; break; } }
-  ${tree(256, (a, b) => `min(${a}, ${b})`)}
-  if (t == 0u && lanes[0] != 0xffffffffu && status[0] == 0u) {
-    status[0] = p.id; status[1] = lanes[0]; status[2] = bitcast<u32>(X[p.x0 + lanes[0]]);
+  for (var i = w.x * 64u + t; i < p.n; i += wn.x * 64u) { let x = X[p.x0 + i]; if (${bad}) { acc = min(acc, i); } }
+  ${tree(64, (a, b) => `min(${a}, ${b})`)}
+  if (t == 0u && atomicLoad(&status[0]) <= ~p.id) {
+    let at = ${HEAD}u + 2u * ((p.id % ${KEPT}u) * ${PIECES}u + w.x);
+    atomicStore(&status[at], lanes[0]);
+    if (lanes[0] != 0xffffffffu) {
+      atomicStore(&status[at + 1u], bitcast<u32>(X[p.x0 + lanes[0]]));
+      atomicMax(&status[0], ~p.id);
+    }
   }
 }`;
 
@@ -40,7 +50,8 @@ export function checkKernel(c: Context, name: keyof typeof BAD, x: Operand, erro
   const size = sizeOf(x.shape);
   if (size === 0) return;
   const source = rowMajor(c, x);
-  const id = c.commands.check(error, x.dtype === 'int32' ? bits => bits | 0 : asFloat);
+  const pieces = Math.min(PIECES, Math.ceil(size / 1024));
+  const id = c.commands.check(error, x.dtype === 'int32' ? bits => bits | 0 : asFloat, pieces);
   const kernel = kernelOf(c, `check ${name}`, () => ({ code: code(BAD[name]), types: 'uuui' }));
-  c.commands.dispatch(kernel, [memoryOf(source), c.commands.status], [id, source.offset, size, limit], [1]);
+  c.commands.dispatch(kernel, [memoryOf(source), c.commands.status], [id, source.offset, size, limit], [pieces]);
 }

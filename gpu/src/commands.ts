@@ -1,90 +1,81 @@
 /**
- * What the host tells the GPU. Dispatches are recorded into one encoder and submitted together: when somebody reads, when
- * memory is to be written from the host that the open batch may use, or when the room for constants is used up. Reads are
- * awaited; checks that failed before are told there.
+ * What the host tells the GPU. Launches are kept, joined with others into dispatches, and submitted together: when somebody reads, when
+ * memory is to be written from the host that the open batch may use, or when there are many. Reads are awaited; checks that
+ * failed before are told there.
  */
 
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
-import { type BadValue, PendingChecks } from '@otimes/core/extend';
+import type { BadValue } from '@otimes/core/extend';
+import { joinShaders, SLICE } from './join.ts';
+import { compile, type Kernel, Memory, USAGE } from './launch.ts';
+import { Reads } from './reads.ts';
+import { type Group, Schedule } from './schedule.ts';
+import { parseShader } from './shader.ts';
 
-/** Bytes from the constants of one dispatch to those of the next: the alignment of offsets that every adapter accepts. */
-const SLICE = 256;
-const SLICES = 1024;
+/** Launches of a batch, and room for their constants: a slice for each, and one for each dispatch. */
+const MOST_LAUNCHES = 2048;
+const SLICES = 2 * MOST_LAUNCHES;
+/** Submits that the GPU may be behind before `caughtUp` waits. */
+const MOST_UNFINISHED = 8;
 /** Bind groups that are kept. */
 const MOST_GROUPS = 8192;
+/** How often a dispatch comes before it is compiled: what comes a few times is not worth it. */
+const JOIN_AT = 12;
+/** Joined dispatches that are known. */
+const MOST_JOINED = 2048;
 
-/** A buffer of the pool. */
-export class Memory {
-  static #count = 0;
-  readonly buffer: GPUBuffer;
-  readonly bytes: number;
-  readonly id = Memory.#count++;
-  /** The last batch that uses it. */
-  batch = 0;
-  /** The keys of the bind groups with this buffer, of one age of their table. */
-  groups: string[] = [];
-  age = 0;
-
-  constructor(buffer: GPUBuffer) {
-    this.buffer = buffer;
-    this.bytes = buffer.size;
-  }
-}
-
-/** A compute shader; `types` has a letter for each constant: u, i or f. */
-export type Kernel = {
-  readonly id: number;
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
-  readonly types: string;
-  /** Which of its tensors it writes to. */
-  readonly writes: readonly boolean[];
+/** Counts since the device was opened. */
+export type CommandStats = {
+  /** Command buffers that were handed over. */
+  submits: number;
+  /** What the GPU is told to run, and of how many kernels' launches it was joined. */
+  dispatches: number;
+  launches: number;
+  /** Kernels that were compiled, those that join others among them. */
+  kernels: number;
+  reads: number;
 };
 
-/** Bytes of the status: the number of the first check that failed (0: none), the position, the value's bits, one unused. */
-const STATUS = 16;
-
-// Of GPUShaderStage, GPUMapMode and GPUBufferUsage: in Node they are no globals.
-const COMPUTE = 4;
-const READ = 1;
-const USAGE = { MAP_READ: 1, COPY_SRC: 4, COPY_DST: 8, UNIFORM: 64, STORAGE: 128 };
-
-/** The error of a check, from the position and the bits of the first bad value. */
-type Check = (position: number, bits: number) => Error;
-
-export type CommandStats = { submits: number; dispatches: number; kernels: number; reads: number };
+type Joined = { seen: number; kernel: Pick<Kernel, 'id' | 'layout' | 'pipeline'> | null };
 
 export class Commands {
   readonly device: GPUDevice;
-  readonly stats: CommandStats = { submits: 0, dispatches: 0, kernels: 0, reads: 0 };
-  /** Kernels that write in place look at it, and do nothing once a check has failed. */
-  readonly status: Memory;
+  readonly stats: CommandStats = { submits: 0, dispatches: 0, launches: 0, kernels: 0, reads: 0 };
   /** The number of the batch that is being recorded. */
   batch = 1;
+  readonly #joinAt: number;
+  readonly #reads: Reads;
   readonly #constants: GPUBuffer;
   readonly #mirror = new DataView(new ArrayBuffer(SLICE * SLICES));
-  #slices = 0;
-  #encoder: GPUCommandEncoder | null = null;
-  #pass: GPUComputePassEncoder | null = null;
+  readonly #schedule: Schedule;
+  readonly #joined = new Map<string, Joined>();
   readonly #groups = new Map<string, GPUBindGroup>();
+  #unfinished = 0;
+  readonly #waiting: (() => void)[] = [];
+  #slices = 0;
   #age = 0;
-  readonly #staging: GPUBuffer[] = [];
-  readonly #checks = new PendingChecks<Check>();
-  #soon: Promise<void> | null = null;
-  #broken: Error | null = null;
+  #launches = 0;
+  /** What is complete of the batch: dispatches, and copies that follow them. */
+  #stages: { readonly groups: readonly Group[]; readonly copies: ((encoder: GPUCommandEncoder) => void)[] }[] = [];
 
-  constructor(device: GPUDevice) {
+  /** @param joinAt how often the same launches come together before they become one dispatch; Infinity: never, as they are called */
+  constructor(device: GPUDevice, joinAt = JOIN_AT) {
     this.device = device;
+    this.#joinAt = joinAt;
     const usage = USAGE.UNIFORM | USAGE.COPY_DST;
     this.#constants = device.createBuffer({ size: SLICE * SLICES, usage });
-    this.status = this.create(STATUS);
-    device.lost.then(({ message }) => {
-      this.#broken ??= new Error(`gpu: the device was lost (${message}); call initGpu() again`);
-    });
-    device.onuncapturederror = event => {
-      event.preventDefault(); // the next read tells it
-      this.#broken ??= new Error(`gpu: ${event.error.message}`);
-    };
+    this.#schedule = new Schedule(device.limits.maxStorageBuffersPerShaderStage, joinAt < Infinity);
+    this.#reads = new Reads(this, this.create(Reads.bytes));
+  }
+
+  /** Kernels that write in place look at it, and do nothing once a check has failed that was announced before them. */
+  get status(): Memory {
+    return this.#reads.status;
+  }
+
+  /** For `GUARD`: what it compares the status with. */
+  get seen(): number {
+    return this.#reads.seen;
   }
 
   create(bytes: number): Memory {
@@ -104,62 +95,173 @@ export class Commands {
     memory.buffer.destroy();
   }
 
-  /**
-   * A kernel from WGSL whose binding 0 is its constants; the layout of the others is read off their declarations. `label` is for
-   * tools that look at the GPU.
-   */
-  kernel(code: string, types: string, label: string): Kernel {
-    const { device } = this;
-    const entries: GPUBindGroupLayoutEntry[] = [
-      {
-        binding: 0,
-        visibility: COMPUTE,
-        buffer: { type: 'uniform', hasDynamicOffset: true, minBindingSize: 16 * Math.ceil(types.length / 4) },
+  /** A kernel from WGSL whose binding 0 is its constants; see `compile`. */
+  kernel(code: string, types: string, name: string): Kernel {
+    const id = this.stats.kernels++;
+    return {
+      id,
+      name,
+      types,
+      shader: parseShader(code),
+      ...this.#compile(code, 16 * Math.ceil(types.length / 4), name),
+    };
+  }
+
+  #compile(code: string, bytes: number, name: string) {
+    this.device.pushErrorScope('validation');
+    const compiled = compile(this.device, code, bytes, name);
+    this.device.popErrorScope().then(
+      error => {
+        if (error !== null)
+          this.#reads.refuse(new Error(`gpu: the kernel '${name}' does not compile: ${error.message}`), true);
       },
-    ];
-    for (const [, binding, access] of code.matchAll(/@binding\((\d+)\) var<storage, (read|read_write)>/g))
-      entries.push({
-        binding: Number(binding),
-        visibility: COMPUTE,
-        buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' },
-      });
-    const layout = device.createBindGroupLayout({ entries });
-    const pipeline = device.createComputePipeline({
-      label,
-      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module: device.createShaderModule({ code }), entryPoint: 'main' },
-    });
-    const writes = entries.slice(1).map(({ buffer }) => buffer!.type === 'storage');
-    return { id: this.stats.kernels++, pipeline, layout, types, writes };
+      () => {}, // the device was lost, which is told
+    );
+    return compiled;
   }
 
   dispatch(kernel: Kernel, memories: readonly Memory[], constants: readonly number[], groups: readonly number[]): void {
-    if (this.#slices === SLICES) this.submit();
-    const at = this.#slices++ * SLICE;
+    checkApart(kernel, memories);
+    this.#schedule.add({ kernel, memories, constants, groups: [groups[0]!, groups[1] ?? 1, groups[2] ?? 1] });
+    memories.forEach((memory, i) => {
+      memory.batch = this.batch;
+      if (kernel.writes[i]) memory.writes++;
+    });
+    this.stats.launches++;
+    if (++this.#launches === MOST_LAUNCHES) this.submit();
+  }
+
+  /** Writes from the host. NOTE: it overtakes what is recorded, so the memory must not be in use by that. */
+  write(memory: Memory, data: TypedArray): void {
+    if (memory.batch === this.batch) this.submit();
+    memory.writes++;
+    this.device.queue.writeBuffer(memory.buffer, 0, data as Float32Array<ArrayBuffer>);
+  }
+
+  /** Copies bytes behind all launches so far, and before those that follow. */
+  copy(from: Memory, offset: number, to: GPUBuffer, at: number, bytes: number): void {
+    const groups = this.#schedule.end();
+    if (groups.length > 0 || this.#stages.length === 0) this.#stages.push({ groups, copies: [] });
+    this.#stages.at(-1)!.copies.push(encoder => encoder.copyBufferToBuffer(from.buffer, offset, to, at, bytes));
+    from.batch = this.batch;
+  }
+
+  submit(): void {
+    const rest = this.#schedule.end();
+    if (rest.length > 0) this.#stages.push({ groups: rest, copies: [] });
+    if (this.#stages.length === 0) return;
+    const encoder = this.device.createCommandEncoder();
+    for (const { groups, copies } of this.#stages) {
+      if (groups.length > 0) {
+        const pass = encoder.beginComputePass();
+        for (const group of groups) this.#encode(pass, group);
+        pass.end();
+      }
+      for (const copy of copies) copy(encoder);
+    }
+    const { queue } = this.device;
+    if (this.#slices > 0) queue.writeBuffer(this.#constants, 0, this.#mirror.buffer, 0, this.#slices * SLICE);
+    queue.submit([encoder.finish()]);
+    this.#stages = [];
+    [this.#slices, this.#launches] = [0, 0];
+    this.batch++;
+    this.stats.submits++;
+    this.#unfinished++;
+    const done = () => {
+      this.#unfinished--;
+      for (const go of this.#waiting.splice(0)) go();
+    };
+    queue.onSubmittedWorkDone().then(done, done);
+    this.#reads.submitted();
+  }
+
+  /** Settles when at most `MOST_UNFINISHED` submits are not done; undefined where that is so. */
+  caughtUp(): Promise<void> | undefined {
+    return this.#unfinished > MOST_UNFINISHED ? this.#catchUp() : undefined;
+  }
+
+  async #catchUp(): Promise<void> {
+    while (this.#unfinished > MOST_UNFINISHED)
+      await new Promise<void>(go => {
+        this.#waiting.push(go);
+      });
+  }
+
+  #encode(pass: GPUComputePassEncoder, group: Group): void {
+    const joined = group.launches.length > 1 ? this.#joinedOf(group) : null;
+    if (joined === null) {
+      for (const { kernel, memories, constants, groups } of group.launches) {
+        const at = this.#constantsOf(kernel.types, constants);
+        this.#run(pass, kernel, memories, SLICE, at, groups);
+      }
+      return;
+    }
+    const at = SLICE * this.#slices++;
+    let total = 0;
+    for (const [k, { groups }] of group.launches.entries()) {
+      [total, ...groups].forEach((value, i) => {
+        this.#mirror.setUint32(at + 16 * k + 4 * i, value, true);
+      });
+      const { kernel, constants } = group.launches[k]!;
+      this.#constantsOf(kernel.types, constants);
+      total += group.workgroupsOf(k);
+    }
+    const rows = Math.ceil(total / 65535);
+    const groups = group.serial ? [1] : [Math.ceil(total / rows), rows];
+    const memories = group.places.map(({ memory }) => memory);
+    this.#run(pass, joined, memories, SLICE * (1 + group.launches.length), at, groups);
+  }
+
+  #constantsOf(types: string, constants: readonly number[]): number {
+    const at = SLICE * this.#slices++;
     for (let i = 0; i < constants.length; i++) {
-      if (kernel.types[i] === 'f') this.#mirror.setFloat32(at + 4 * i, constants[i]!, true);
+      if (types[i] === 'f') this.#mirror.setFloat32(at + 4 * i, constants[i]!, true);
       else this.#mirror.setInt32(at + 4 * i, constants[i]!, true);
     }
-    this.#encoder ??= this.device.createCommandEncoder();
-    this.#pass ??= this.#encoder.beginComputePass();
-    this.#pass.setPipeline(kernel.pipeline);
-    this.#pass.setBindGroup(0, this.#group(kernel, memories), [at]);
-    this.#pass.dispatchWorkgroups(groups[0]!, groups[1] ?? 1, groups[2] ?? 1);
-    for (const memory of memories) memory.batch = this.batch;
+    return at;
+  }
+
+  #run(
+    pass: GPUComputePassEncoder,
+    kernel: Pick<Kernel, 'id' | 'layout' | 'pipeline'>,
+    memories: readonly Memory[],
+    bytes: number,
+    at: number,
+    groups: readonly number[],
+  ): void {
+    pass.setPipeline(kernel.pipeline);
+    pass.setBindGroup(0, this.#group(kernel, memories, bytes), [at]);
+    pass.dispatchWorkgroups(groups[0]!, groups[1] ?? 1, groups[2] ?? 1);
     this.stats.dispatches++;
   }
 
-  #group(kernel: Kernel, memories: readonly Memory[]): GPUBindGroup {
-    let key = `${kernel.id}`;
+  /** The kernel of a dispatch that was joined, once it is worth one. */
+  #joinedOf(group: Group): Joined['kernel'] {
+    const key = group.signature;
+    let joined = this.#joined.get(key);
+    if (joined === undefined) {
+      if (this.#joined.size === MOST_JOINED) return null;
+      joined = { seen: 0, kernel: null };
+      this.#joined.set(key, joined);
+    }
+    if (++joined.seen < this.#joinAt || joined.kernel !== null) return joined.kernel;
+    const parts = group.launches.map(({ kernel }, k) => ({ shader: kernel.shader!, slots: group.slots[k]! }));
+    const code = joinShaders(parts, group.places, group.serial);
+    const name = group.launches.map(({ kernel }) => kernel.name).join(group.serial ? ', then ' : ' + ');
+    joined.kernel = { id: this.stats.kernels++, ...this.#compile(code, SLICE * (1 + parts.length), name) };
+    return joined.kernel;
+  }
+
+  #group({ id, layout }: Pick<Kernel, 'id' | 'layout'>, memories: readonly Memory[], size: number): GPUBindGroup {
+    let key = `${id}`;
     for (const memory of memories) key += `,${memory.id}`;
     let group = this.#groups.get(key);
     if (group === undefined) {
-      checkApart(kernel, memories);
-      const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: this.#constants, size: SLICE } }];
+      const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: this.#constants, size } }];
       memories.forEach(({ buffer }, i) => {
         entries.push({ binding: i + 1, resource: { buffer } });
       });
-      group = this.device.createBindGroup({ layout: kernel.layout, entries });
+      group = this.device.createBindGroup({ layout, entries });
       if (this.#groups.size === MOST_GROUPS) {
         this.#groups.clear();
         this.#age++;
@@ -173,103 +275,24 @@ export class Commands {
     return group;
   }
 
-  /** Writes from the host. NOTE: it overtakes what is recorded, so the memory must not be in use by that. */
-  write(memory: Memory, data: TypedArray): void {
-    if (memory.batch === this.batch) this.submit();
-    this.device.queue.writeBuffer(memory.buffer, 0, data as Float32Array<ArrayBuffer>);
+  /** See `Reads`. */
+  check(error: BadValue, toValue: (bits: number) => number, pieces: number): number {
+    return this.#reads.check(error, toValue, pieces);
   }
 
-  #copy(from: Memory, offset: number, to: GPUBuffer, at: number, bytes: number): void {
-    this.#pass?.end();
-    this.#pass = null;
-    this.#encoder ??= this.device.createCommandEncoder();
-    this.#encoder.copyBufferToBuffer(from.buffer, offset, to, at, bytes);
-    from.batch = this.batch;
-  }
-
-  submit(): void {
-    if (this.#encoder === null) return;
-    this.#pass?.end();
-    const { queue } = this.device;
-    if (this.#slices > 0) queue.writeBuffer(this.#constants, 0, this.#mirror.buffer, 0, this.#slices * SLICE);
-    queue.submit([this.#encoder.finish()]);
-    this.#encoder = null;
-    this.#pass = null;
-    this.#slices = 0;
-    this.batch++;
-    this.stats.submits++;
-  }
-
-  /** Announces a check, and gives the number that its kernel is to leave in the status. */
-  check(error: BadValue, toValue: (bits: number) => number): number {
-    return this.#checks.add((position, bits) => error(position, toValue(bits)));
-  }
-
-  /** Runs `undo` when the failure of a check that was announced before is told. */
   onFailure(undo: () => void): void {
-    this.#checks.onFailure(undo);
+    this.#reads.onFailure(undo);
   }
 
-  /**
-   * Bytes of a memory. Rejects with the first check that failed before this call and was not told, or with the device's error. With
-   * `peek` the failure stays for another read.
-   */
-  async read(memory: Memory, offset: number, bytes: number, peek: boolean): Promise<ArrayBuffer> {
-    if (this.#broken !== null) throw this.#broken;
-    const size = 4 * Math.ceil(bytes / 4);
-    const staging = this.#stagingOf(size + STATUS);
-    if (size > 0) this.#copy(memory, offset, staging, 0, size);
-    this.#copy(this.status, 0, staging, size, STATUS);
-    const mark = this.#checks.mark();
-    this.stats.reads++;
-    // Reads that are asked for together travel together.
-    this.#soon ??= Promise.resolve().then(() => {
-      this.#soon = null;
-      this.submit();
-    });
-    await this.#soon;
-    try {
-      await staging.mapAsync(READ);
-    } catch (error) {
-      throw this.#broken ?? new Error(`gpu: a read failed: ${error instanceof Error ? error.message : error}`);
-    }
-    const data = staging.getMappedRange(0, size + STATUS).slice(0);
-    staging.unmap();
-    this.#staging.push(staging);
-    if (this.#broken !== null) throw this.#broken;
-    const [failed, position, bits] = new Uint32Array(data, size, 3);
-    if (failed === 0) {
-      this.#checks.passed(mark);
-      return data.slice(0, bytes);
-    }
-    throw this.#checks.tell(
-      mark,
-      failed!,
-      peek,
-      check => check(position!, bits!),
-      () => this.#clear(),
-    );
-  }
-
-  /** What is called from now on is written again. */
-  #clear(): void {
-    this.submit();
-    this.device.queue.writeBuffer(this.status.buffer, 0, new Uint32Array(4));
-  }
-
-  #stagingOf(bytes: number): GPUBuffer {
-    const found = this.#staging.findIndex(({ size }) => size >= bytes && size <= 4 * bytes);
-    if (found >= 0) return this.#staging.splice(found, 1)[0]!;
-    if (this.#staging.length > 16) this.#staging.shift()!.destroy();
-    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 256)));
-    return this.device.createBuffer({ size, usage: USAGE.MAP_READ | USAGE.COPY_DST });
+  read(memory: Memory, offset: number, bytes: number, peek: boolean): Promise<ArrayBuffer> {
+    return this.#reads.read(memory, offset, bytes, peek);
   }
 }
 
 /** WebGPU refuses a buffer that a dispatch both reads and writes; here the stack shows which kernel it is. */
 function checkApart({ writes }: Kernel, memories: readonly Memory[]): void {
-  memories.forEach((memory, i) => {
-    if (writes[i] && memories.indexOf(memory) !== memories.lastIndexOf(memory))
-      throw new Error('gpu: expected operands apart from what a kernel writes; one lies in the same memory');
-  });
+  for (let i = 0; i < memories.length; i++)
+    for (let j = 0; j < memories.length; j++)
+      if (writes[i] && j !== i && memories[i] === memories[j])
+        throw new Error('gpu: expected operands apart from what a kernel writes; one lies in the same memory');
 }

@@ -3,7 +3,8 @@
  * launches are recorded with all others, write into memory of the pool, and need no warm-up.
  */
 
-import type { Commands, Kernel } from './commands.ts';
+import type { Commands } from './commands.ts';
+import type { Kernel } from './launch.ts';
 import { translate } from './translate.ts';
 
 export type Compiled = {

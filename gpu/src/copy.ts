@@ -35,7 +35,7 @@ function conversion(from: Operand['dtype'], to: Operand['dtype']): string {
 
 /** y ← x, any layouts of up to eight axes that do not join. The guarded one is `assign`. */
 const move = ([from, to, value]: readonly [Word, Word, string], guarded: boolean) => `
-${constants(`n:u32, y0:i32, x0:i32, pad:u32, ${walkFields(['y', 'x'])}`)}
+${constants(`n:u32, y0:i32, x0:i32, seen:u32, ${walkFields(['y', 'x'])}`)}
 ${tensor(1, 'X', 'read', from)} ${tensor(2, 'Y', 'read_write', to)} ${guarded ? tensor(3, 'status', 'read', 'u32') : ''}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
@@ -59,7 +59,7 @@ export function copyWords(c: Context, x: Operand, y: Operand, guarded = false): 
   const steps = [led(lengths, AXES, 1), led(strides[0]!, AXES, 0), led(strides[1]!, AXES, 0)].flat();
   const memories = [memoryOf(x), memoryOf(y)];
   if (guarded) memories.push(c.commands.status);
-  c.commands.dispatch(kernel, memories, [size, y.offset, x.offset, 0, ...steps], flatGroups(size));
+  c.commands.dispatch(kernel, memories, [size, y.offset, x.offset, c.commands.seen, ...steps], flatGroups(size));
 }
 
 /** A copy in row-major order without gaps, in memory of the pool; broadcast to a shape if one is given. */

@@ -4,26 +4,14 @@ import type { Operand } from '@otimes/core';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
 import { fill } from './memory.ts';
-import { constants, FINITE, FLAT, flatGroups, GROUP, INDEX, PER_GROUP, rowGroups, tensor, tree } from './wgsl.ts';
+import { ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
+import { POWERS } from './softmax.ts';
+import { constants, FLAT, flatGroups, INDEX, tensor, tree } from './wgsl.ts';
 
-/** stats [N, 2] ← the largest of each row of X [N, C], and the log of Σ exp(x − that). One workgroup a row. */
-const ROW_STATS = `${constants('x0:u32, rows:u32, c:u32')}
+/** stats [N, 2] ← the largest of each row of X [N, C], and the log of Σ exp(x − that). */
+const ROW_STATS = `${constants(`${ROW_FIELDS}, x0:u32`)}
 ${tensor(1, 'X')} ${tensor(2, 'S', 'read_write')}
-${FINITE}
-var<workgroup> lanes : array<f32, 64>;
-@compute @workgroup_size(64) fn main(${PER_GROUP}) {
-  ${GROUP}
-  let at = p.x0 + row * p.c;
-  var acc = -inf_();
-  if (row < p.rows) { for (var i = t; i < p.c; i += 64u) { acc = max(acc, X[at + i]); } }
-  ${tree(64, (a, b) => `max(${a}, ${b})`)}
-  let top = select(0.0, lanes[0], isfinite_(lanes[0]));
-  workgroupBarrier();
-  acc = 0.0;
-  if (row < p.rows) { for (var i = t; i < p.c; i += 64u) { acc += exp(X[at + i] - top); } }
-  ${tree(64, (a, b) => `${a} + ${b}`)}
-  if (t == 0u && row < p.rows) { S[2u * row] = top; S[2u * row + 1u] = log(lanes[0]); }
-}`;
+${rowMain(`${POWERS('X[p.x0 + k]')} if (is && lane == 0u) { S[2u * row] = top; S[2u * row + 1u] = log_(sum); }`)}`;
 
 /** Y ← scale · Σ over the rows of top + log Σ − x[label]. One workgroup. */
 const SUM = `${constants('x0:u32, l0:i32, step:i32, rows:u32, c:u32, scale:f32')}
@@ -46,7 +34,7 @@ ${tensor(1, 'G')} ${tensor(2, 'X')} ${tensor(3, 'L', 'read', 'i32')} ${tensor(4,
   if (i >= p.rows * p.c) { return; }
   let row = i / p.c;
   let hit = select(0.0, 1.0, L[p.l0 + i32(row) * p.step] == i32(i % p.c));
-  Y[i] = G[p.g0] * p.scale * (exp((X[p.x0 + i] - S[2u * row]) - S[2u * row + 1u]) - hit);
+  Y[i] = G[p.g0] * p.scale * (exp_((X[p.x0 + i] - S[2u * row]) - S[2u * row + 1u]) - hit);
 }`;
 
 export function crossEntropy(
@@ -60,8 +48,9 @@ export function crossEntropy(
   const [rows, classes] = x.shape as [number, number];
   if (rows * classes === 0) return fill(c, 0, out);
   const logits = rowMajor(c, x);
-  const rowKernel = kernelOf(c, 'row stats', () => ({ code: ROW_STATS, types: 'uuu' }));
-  c.commands.dispatch(rowKernel, [logits, stats].map(memoryOf), [logits.offset, rows, classes], rowGroups(rows));
+  const rowKernel = kernelOf(c, 'row stats', () => ({ code: ROW_STATS, types: `${ROW_TYPES}u` }));
+  const plan = rowPlan(rows, classes, 1);
+  c.commands.dispatch(rowKernel, [logits, stats].map(memoryOf), [...plan.values, logits.offset], plan.groups);
   const kernel = kernelOf(c, 'crossEntropy', () => ({ code: SUM, types: 'uiiuuf' }));
   const values = [logits.offset, labels.offset, labels.strides[0]!, rows, classes, scale];
   c.commands.dispatch(kernel, [logits, labels, stats, out].map(memoryOf), values, [1]);

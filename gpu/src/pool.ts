@@ -2,8 +2,10 @@
 
 import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
 import { readError } from '@otimes/core/extend';
-import { Handle, Tracker } from '@otimes/kernels';
-import type { Commands, Memory } from './commands.ts';
+import { collector, Handle, Tracker } from '@otimes/kernels';
+import type { Commands } from './commands.ts';
+import type { Half } from './half.ts';
+import type { Memory } from './launch.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
@@ -14,6 +16,10 @@ function rounded(bytes: number): number {
   const quarter = 2 ** (Math.floor(Math.log2(least)) - 2);
   return Math.ceil(least / quarter) * quarter;
 }
+
+/** Bytes of memory that is small, and of all buffers beyond which none is set aside. */
+const SMALL = 2 ** 18;
+const ASIDE = 2 ** 27;
 
 export type PoolStats = {
   /** Bytes of all buffers, and of those in use. */
@@ -27,7 +33,13 @@ export class Pool {
   readonly #commands: Commands;
   readonly #limit: number;
   readonly #free = new Map<number, Memory[]>();
-  readonly #tracker = new Tracker<Memory>(memory => this.#take(memory), { budget: 256e6, count: 2000 });
+  readonly #tracker = new Tracker<Memory>(memory => this.#take(memory), {
+    // Browsers, which find out later what is dead, are to begin earlier.
+    budget: collector() === null ? 32e6 : 256e6,
+    count: 2000,
+  });
+  /** Bytes that were created since a browser was told of some. */
+  #untold = 0;
 
   /** @param limit bytes of all buffers together */
   constructor(commands: Commands, limit: number) {
@@ -49,10 +61,16 @@ export class Pool {
     return handle;
   }
 
+  /**
+   * The same memory for the same step of a program again and again, so that its bind groups are there and the same launches can be
+   * joined: always the oldest that is free. Small memory that the open batch uses stays aside while there is room: taking it would put
+   * launches in an order that they do not need.
+   */
   #reuse(size: number, idle: boolean): Memory | undefined {
     const free = this.#free.get(size);
     if (free === undefined) return undefined;
-    const at = idle ? free.findIndex(({ batch }) => batch < this.#commands.batch) : free.length - 1;
+    let at = free.findIndex(({ batch }) => batch < this.#commands.batch);
+    if (at < 0 && !idle && (size > SMALL || this.stats.bytes > ASIDE)) at = free.length - 1;
     return at < 0 ? undefined : free.splice(at, 1)[0];
   }
 
@@ -68,9 +86,21 @@ export class Pool {
         `allocate: ${size} bytes beside the ${this.stats.live} in use are more than the ${this.#limit} of this GPU's memoryLimit`,
       );
     const memory = this.#commands.create(size);
+    this.#tell(size);
     this.stats.buffers++;
     this.stats.bytes += size;
     return memory;
+  }
+
+  /**
+   * The garbage collector of a browser runs when there is much of what it counts, and it does not count a GPU's memory. So it gets to
+   * see an array, which nobody keeps and whose pages are never touched, of a size that makes it look for what is dead.
+   */
+  #tell(size: number): void {
+    this.#untold += size;
+    if (this.#tracker.synchronous || this.#untold < 2 ** 25) return;
+    this.#untold = 0;
+    void new ArrayBuffer(2 ** 27);
   }
 
   /** Gives back to the device what nobody uses. */
@@ -92,14 +122,20 @@ export class Pool {
   #take(memory: Memory): void {
     this.stats.live -= memory.bytes;
     const free = this.#free.get(memory.bytes);
-    if (free === undefined) this.#free.set(memory.bytes, [memory]);
-    else free.push(memory);
+    if (free === undefined) {
+      this.#free.set(memory.bytes, [memory]);
+      return;
+    }
+    let at = free.length;
+    while (at > 0 && free[at - 1]!.id > memory.id) at--;
+    free.splice(at, 0, memory);
   }
 }
 
 /** The memory behind a storage on the GPU: a word of 4 bytes for each element. */
 export class GpuRegion implements Region {
   readonly size: number;
+  half: Half | null = null;
   readonly #pool: Pool;
   readonly #handle: Handle<Memory>;
   readonly #device: string;
@@ -122,6 +158,8 @@ export class GpuRegion implements Region {
   }
 
   release(): void {
+    this.half?.region.release();
+    this.half = null;
     this.#pool.release(this.#handle);
   }
 }

@@ -4,6 +4,7 @@ import type { Operand } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { led } from './layouts.ts';
+import { fill } from './memory.ts';
 import { AXES, constants, FLAT, flatGroups, INDEX, tensor, type Word, walk, walkFields, walkTypes } from './wgsl.ts';
 
 /** Y ← X at index along one axis; an index out of range, which a check tells, picks entry 0. */
@@ -32,6 +33,15 @@ export function gather(c: Context, x: Operand, axis: number, index: Operand, out
   c.commands.dispatch(kernel, [x, index, out].map(memoryOf), values, flatGroups(size));
 }
 
+/** Steps along the axes from the last one: `own` is the place along the axis of the index. */
+function along(axis: number): string {
+  if (axis < 0) return '';
+  const at = (name: string) => `p.${name}_s${axis >> 2}[${axis & 3}]`;
+  return `if (rest > 0) { let before = rest / ${at('shape')}; let k = rest - before * ${at('shape')}; rest = before;
+    if (${axis} == p.axisBack) { own = k; } else { inside = inside && k < ${at('own')}; x_at += k * ${at('x')}; index_at += k * ${at('index')}; }
+    ${along(axis - 1)} }`;
+}
+
 /** Each result looks through the indices of its line, in order. */
 const scatterCode = (
   word: Word,
@@ -42,12 +52,7 @@ ${tensor(1, 'X', 'read', word)} ${tensor(2, 'I', 'read', 'i32')} ${tensor(3, 'Y'
   if (i >= p.n) { return; }
   var rest = i32(i);
   var x_at = p.x0; var index_at = p.i0; var own = 0; var inside = true;
-  ${Array.from({ length: AXES }, (_, back) => {
-    const axis = AXES - 1 - back;
-    const at = (name: string) => `p.${name}_s${axis >> 2}[${axis & 3}]`;
-    return `{ let k = rest % ${at('shape')}; rest /= ${at('shape')};
-      if (${axis} == p.axisBack) { own = k; } else { inside = inside && k < ${at('own')}; x_at += k * ${at('x')}; index_at += k * ${at('index')}; } }`;
-  }).join('\n  ')}
+  ${along(AXES - 1)}
   var sum = ${word}(0);
   if (inside) { for (var k = 0; k < p.lines; k++) { if (I[index_at + k * p.ai] == own) { sum += X[x_at + k * p.ax]; } } }
   Y[i] = sum;
@@ -56,6 +61,7 @@ ${tensor(1, 'X', 'read', word)} ${tensor(2, 'I', 'read', 'i32')} ${tensor(3, 'Y'
 export function scatterAdd(c: Context, x: Operand, axis: number, index: Operand, out: Operand): void {
   const size = sizeOf(out.shape);
   if (size === 0) return;
+  if (sizeOf(index.shape) === 0) return fill(c, 0, out);
   const word: Word = out.dtype === 'int32' ? 'i32' : 'f32';
   const lead = AXES - out.shape.length;
   const kernel = kernelOf(c, `${word} scatterAdd`, () => ({

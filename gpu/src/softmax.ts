@@ -1,61 +1,45 @@
-/** Softmax along an axis, its logarithm, and the gradients of both: one workgroup for each row along that axis. */
+/** Softmax along an axis, its logarithm, and the gradients of both: kernels of rows. */
 
 import type { Operand } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { constants, FINITE, GROUP, PER_GROUP, rowGroups, tensor, tree } from './wgsl.ts';
+import { added, each, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
+import { constants, tensor } from './wgsl.ts';
 
-/** The rows of [outer, length, inner] along the middle: where one begins, and how far its elements are apart. */
-const ROW = `
-  ${GROUP}
-  let isRow = row < p.rows;
-  let at = (row / p.inner) * p.length * p.inner + row % p.inner;`;
-const FIELDS = 'rows:u32, length:u32, inner:u32, a0:u32, b0:u32';
-const TYPES = 'uuuuu';
+const FIELDS = `${ROW_FIELDS}, a0:u32, b0:u32`;
+const TYPES = `${ROW_TYPES}uu`;
 
-const each = (body: string) =>
-  `if (isRow) { for (var i = t; i < p.length; i += 64u) { let k = at + i * p.inner; ${body} } }`;
+/** Lines that leave the largest of a row in `top`, and Σ exp(x − that) in `sum`. */
+export const POWERS = (x: string) => `
+  var acc = -inf_();
+  ${each(`acc = max_(acc, ${x});`)}
+  ${joined('largest', (a, b) => `max_(${a}, ${b})`)}
+  // A row of −∞ alone: exp(−∞ − 0) = 0, so the result is 0/0 = NaN, as it should be.
+  let top = select(largest, 0.0, largest == -inf_());
+  acc = 0.0;
+  ${each(`acc += exp_(${x} - top);`)}
+  ${joined('sum', added)}`;
 
-/** y of an element x, from the largest of the row and Σ exp(x − that). */
+/** y of an element x. */
 const forward = (y: string) => `${constants(FIELDS)}
 ${tensor(1, 'X')} ${tensor(2, 'Y', 'read_write')}
-${FINITE}
-var<workgroup> lanes : array<f32, 64>;
-@compute @workgroup_size(64) fn main(${PER_GROUP}) {
-  ${ROW}
-  var acc = -inf_();
-  ${each('let x = X[p.a0 + k]; acc = select(max(acc, x), nan_(), isnan_(acc) || isnan_(x));')}
-  ${tree(64, (a, b) => `select(max(${a}, ${b}), nan_(), isnan_(${a}) || isnan_(${b}))`)}
-  // A row of −∞ alone: exp(−∞ − 0) = 0, so the result is 0/0 = NaN, as it should be.
-  let top = select(lanes[0], 0.0, lanes[0] == -inf_());
-  workgroupBarrier();
-  acc = 0.0;
-  ${each('acc += exp(X[p.a0 + k] - top);')}
-  ${tree(64, (a, b) => `${a} + ${b}`)}
-  let sum = lanes[0];
-  ${each(`let x = X[p.a0 + k]; Y[k] = ${y};`)}
-}`;
+${rowMain(`${POWERS('X[p.a0 + k]')} ${each(`let x = X[p.a0 + k]; Y[k] = ${y};`)}`)}`;
 
 /** The gradient of an element from gy = g, the result y and the row's sum of `term`. */
 const backward = (term: string, gradient: string) => `${constants(FIELDS)}
 ${tensor(1, 'G')} ${tensor(2, 'R')} ${tensor(3, 'Y', 'read_write')}
-${FINITE}
-var<workgroup> lanes : array<f32, 64>;
-@compute @workgroup_size(64) fn main(${PER_GROUP}) {
-  ${ROW}
+${rowMain(`
   var acc = 0.0;
   ${each(`let g = G[p.a0 + k]; let y = R[p.b0 + k]; acc += ${term};`)}
-  ${tree(64, (a, b) => `${a} + ${b}`)}
-  let sum = lanes[0];
-  ${each(`let g = G[p.a0 + k]; let y = R[p.b0 + k]; Y[k] = ${gradient};`)}
-}`;
+  ${joined('sum', added)}
+  ${each(`let g = G[p.a0 + k]; let y = R[p.b0 + k]; Y[k] = ${gradient};`)}`)}`;
 
 const CODE = {
-  softmax: forward('exp(x - top) / sum'),
-  logSoftmax: forward('(x - top) - log(sum)'),
+  softmax: forward('div_(exp_(x - top), sum)'),
+  logSoftmax: forward('(x - top) - log_(sum)'),
   softmaxGrad: backward('g * y', 'y * (g - sum)'),
-  logSoftmaxGrad: backward('g', 'g - exp(y) * sum'),
+  logSoftmaxGrad: backward('g', 'g - exp_(y) * sum'),
 };
 
 function alongRows(
@@ -70,8 +54,9 @@ function alongRows(
   const length = out.shape[axis]!;
   const rows = sizeOf(out.shape) / length;
   const kernel = kernelOf(c, name, () => ({ code: CODE[name], types: TYPES }));
-  const values = [rows, length, sizeOf(out.shape.slice(axis + 1)), all[0]!.offset, all[1]?.offset ?? 0];
-  c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, rowGroups(rows));
+  const plan = rowPlan(rows, length, sizeOf(out.shape.slice(axis + 1)));
+  const values = [...plan.values, all[0]!.offset, all[1]?.offset ?? 0];
+  c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, plan.groups);
 }
 
 export function softmax(c: Context, x: Operand, axis: number, out: Operand): void {

@@ -16,7 +16,7 @@ export function assign(c: Context, y: Operand, x: Operand): void {
 /** y ← keep y + α x (/ d), any layouts of up to eight axes that do not join. */
 const addCode = (divided: boolean) => {
   const names = divided ? ['y', 'x', 'd'] : ['y', 'x'];
-  return `${constants(`n:u32, alpha:f32, keep:f32, pad:u32, y0:i32, x0:i32, d0:i32, pad1:u32, ${walkFields(names)}`)}
+  return `${constants(`n:u32, alpha:f32, keep:f32, seen:u32, y0:i32, x0:i32, d0:i32, pad1:u32, ${walkFields(names)}`)}
 ${tensor(1, 'Y', 'read_write')} ${tensor(2, 'X')} ${tensor(3, 'D')} ${tensor(4, 'status', 'read', 'u32')}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
@@ -40,7 +40,7 @@ function add(c: Context, y: Operand, x: Operand, d: Operand | null, alpha: numbe
     types: `uffuiiiu${walkTypes(1 + others.length)}`,
   }));
   const steps = [led(lengths, AXES, 1), ...strides.map(s => led(s, AXES, 0))].flat();
-  const values = [size, alpha, keep, 0, y.offset, others[0]!.offset, others[1]?.offset ?? 0, 0, ...steps];
+  const values = [size, alpha, keep, c.commands.seen, y.offset, others[0]!.offset, others[1]?.offset ?? 0, 0, ...steps];
   const memories = [y, others[0]!, others[1] ?? others[0]!].map(memoryOf);
   c.commands.dispatch(kernel, [...memories, c.commands.status], values, flatGroups(size));
 }
@@ -57,7 +57,7 @@ export function addcdiv(c: Context, y: Operand, x: Operand, d: Operand, value: n
   add(c, y, inWords(c, x, 'f32'), inWords(c, d, 'f32'), value, keep);
 }
 
-const SCALE = `${constants(`n:u32, beta:f32, y0:i32, pad:u32, ${walkFields(['y'])}`)}
+const SCALE = `${constants(`n:u32, beta:f32, y0:i32, seen:u32, ${walkFields(['y'])}`)}
 ${tensor(1, 'Y', 'read_write')} ${tensor(2, 'status', 'read', 'u32')}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
@@ -72,7 +72,7 @@ export function scale(c: Context, y: Operand, beta: number): void {
   if (size === 0) return;
   const { lengths, strides } = joined(y.shape, [y]);
   const kernel = kernelOf(c, 'scale', () => ({ code: SCALE, types: `ufiu${walkTypes(1)}` }));
-  const values = [size, beta, y.offset, 0, ...led(lengths, AXES, 1), ...led(strides[0]!, AXES, 0)];
+  const values = [size, beta, y.offset, c.commands.seen, ...led(lengths, AXES, 1), ...led(strides[0]!, AXES, 0)];
   c.commands.dispatch(kernel, [memoryOf(y), c.commands.status], values, flatGroups(size));
 }
 
@@ -84,7 +84,7 @@ const MOMENTS = `
   M[i] = m; V[i] = v;
   let direction = (m / p.c1) / (sqrt(v / p.c2) + p.eps);`;
 const ADAM_FIELDS =
-  'n:u32, beta1:f32, beta2:f32, eps:f32, c1:f32, c2:f32, g0:u32, s0:u32, m0:u32, lr:f32, keep:f32, square:u32';
+  'n:u32, beta1:f32, beta2:f32, eps:f32, c1:f32, c2:f32, g0:u32, s0:u32, seen:u32, lr:f32, keep:f32, square:u32';
 const ADAM_TYPES = 'ufffffuuuffu';
 
 const ADAM = `${constants(ADAM_FIELDS)}
@@ -115,7 +115,20 @@ export function adam(c: Context, p: Operand, m: Operand, v: Operand, g: Operand,
   const size = sizeOf(p.shape);
   if (size === 0) return;
   const grad = apart(c, rowMajor(c, g), p, m, v);
-  const values = [size, o.beta1, o.beta2, o.eps, o.correction1, o.correction2, grad.offset, 0, 0, o.lr, o.keep, 1];
+  const values = [
+    size,
+    o.beta1,
+    o.beta2,
+    o.eps,
+    o.correction1,
+    o.correction2,
+    grad.offset,
+    0,
+    c.commands.seen,
+    o.lr,
+    o.keep,
+    1,
+  ];
   const kernel = kernelOf(c, 'adam', () => ({ code: ADAM, types: ADAM_TYPES }));
   c.commands.dispatch(kernel, [...[p, m, v, grad].map(memoryOf), c.commands.status], values, flatGroups(size));
 }
@@ -142,7 +155,7 @@ export function moments(
     o.correction2,
     grad.offset,
     squares.offset,
-    0,
+    c.commands.seen,
     0,
     0,
     flag,
@@ -152,7 +165,7 @@ export function moments(
   c.commands.dispatch(kernel, [...memories, c.commands.status], values, flatGroups(size));
 }
 
-const SGD = `${constants('n:u32, lr:f32, momentum:f32, gain:f32, bufferWeight:f32, gradientWeight:f32, g0:u32')}
+const SGD = `${constants('n:u32, lr:f32, momentum:f32, gain:f32, bufferWeight:f32, gradientWeight:f32, g0:u32, seen:u32')}
 ${tensor(1, 'W', 'read_write')} ${tensor(2, 'B', 'read_write')} ${tensor(3, 'G')} ${tensor(4, 'status', 'read', 'u32')}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
@@ -169,7 +182,7 @@ export function sgd(c: Context, p: Operand, buf: Operand, g: Operand, o: SgdOpti
   const size = sizeOf(p.shape);
   if (size === 0) return;
   const grad = apart(c, rowMajor(c, g), p, buf);
-  const values = [size, o.lr, o.momentum, o.gain, o.bufferWeight, o.gradientWeight, grad.offset];
-  const kernel = kernelOf(c, 'sgd', () => ({ code: SGD, types: 'ufffffu' }));
+  const values = [size, o.lr, o.momentum, o.gain, o.bufferWeight, o.gradientWeight, grad.offset, c.commands.seen];
+  const kernel = kernelOf(c, 'sgd', () => ({ code: SGD, types: 'ufffffuu' }));
   c.commands.dispatch(kernel, [...[p, buf, grad].map(memoryOf), c.commands.status], values, flatGroups(size));
 }

@@ -29,8 +29,14 @@ export const GROUP = 'let row = w.x + w.y * wn.x;';
 export const PER_GROUP =
   '@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32';
 
-/** In place kernels do nothing once a check has failed: what they would write may come from garbage. */
-export const GUARD = 'if (status[0] != 0u) { return; }';
+/** The word of the status that is not 0 while steps are skipped. */
+export const SKIPS = 3;
+
+/**
+ * Kernels that write in place do nothing once a check has failed that was announced before them: what they would write may come from
+ * garbage. `seen` is one of their constants, `Commands.seen`. Nor do they in a step that is skipped (`SKIPS`).
+ */
+export const GUARD = `if (status[0] >= p.seen || status[${SKIPS}] != 0u) { return; }`;
 
 /** NaN and infinity by their bits: comparisons of NaN with itself are not to be relied on in shaders. */
 export const FINITE = `
@@ -60,12 +66,17 @@ const fields = (name: string) => `${name}_s0:vec4<i32>, ${name}_s1:vec4<i32>`;
 /** Constants of a walk over `shape` with strides for each of `names`, which begin at a multiple of 16 bytes. */
 export const walkFields = (names: readonly string[]) => ['shape', ...names].map(fields).join(', ');
 export const walkTypes = (count: number) => 'i'.repeat(AXES * (1 + count));
-/** Lines that leave the place of element i of the walk in `${name}_at`. */
+/** Lines that leave the place of element i of the walk in `${name}_at`. Axes that are not there are not walked. */
 export const walk = (names: readonly string[], starts: readonly string[]) => `
   var rest = i32(i);
   ${names.map((name, k) => `var ${name}_at = p.${starts[k]};`).join(' ')}
-  ${Array.from({ length: AXES }, (_, back) => {
-    const axis = AXES - 1 - back;
-    const at = (name: string) => `p.${name}_s${axis >> 2}[${axis & 3}]`;
-    return `{ let k = rest % ${at('shape')}; rest /= ${at('shape')}; ${names.map(name => `${name}_at += k * ${at(name)};`).join(' ')} }`;
-  }).join('\n  ')}`;
+  ${unwound(names.map(name => [name, `${name}_at`]))}`;
+
+/** Steps `sums` along the axes from the last one, for what is left of an index in `rest`. */
+function unwound(sums: readonly (readonly [strides: string, sum: string])[], axis = AXES - 1): string {
+  if (axis < 0) return '';
+  const at = (name: string) => `p.${name}_s${axis >> 2}[${axis & 3}]`;
+  const steps = sums.map(([name, sum]) => `${sum} += k * ${at(name)};`).join(' ');
+  return `if (rest > 0) { let before = rest / ${at('shape')}; let k = rest - before * ${at('shape')}; rest = before; ${steps}
+    ${unwound(sums, axis - 1)} }`;
+}

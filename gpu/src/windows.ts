@@ -4,7 +4,7 @@ import type { Operand, Window } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { constants, FINITE, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
+import { constants, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
 
 const FIELDS = 'n:u32, x0:u32, planes:u32, pad:u32, size:vec4<i32>, kernel:vec4<i32>, step:vec4<i32>, far:vec4<i32>';
 const TYPES = `uuuu${'i'.repeat(16)}`;
@@ -30,7 +30,6 @@ function constantsOf(
 
 const head = (words: string) => `${constants(FIELDS)}
 ${words}
-${FINITE}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${INDEX}
   if (i >= p.n) { return; }
@@ -113,6 +112,14 @@ const AVERAGE_GRAD = `${head(`${tensor(1, 'X')} ${tensor(2, 'Y', 'read_write')}`
   Y[i] = sum;
 }`;
 
+/** Of the windows that see a pixel, those whose largest it is. */
+const MAX_GRAD = `${head(`${tensor(1, 'X')} ${tensor(2, 'I', 'read', 'i32')} ${tensor(3, 'Y', 'read_write')}`)}
+  ${PIXEL}
+  var sum = 0.0;
+  ${seenBy('let k = (plane * ho + oy) * wo + ox; if (I[u32(k) + p.pad] == y * w + x) { sum += X[i32(p.x0) + k]; }')}
+  Y[i] = sum;
+}`;
+
 const CODE = { unfold: UNFOLD, fold: FOLD, maxPoolIndex: MAX, avgPool: AVERAGE, avgPoolGrad: AVERAGE_GRAD };
 
 /** @param image the side that is [N, C, H, W] @param places its [Ho, Wo] */
@@ -135,7 +142,7 @@ function run(
 }
 
 /** [Ho, Wo] of windows over [N, C, H, W]. */
-function placesOf({ shape }: Operand, { kernel, stride, padding, dilation }: Window): [number, number] {
+export function placesOf({ shape }: Operand, { kernel, stride, padding, dilation }: Window): [number, number] {
   const count = (i: 0 | 1) =>
     Math.floor((shape[2 + i]! + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) / stride[i]) + 1;
   return [count(0), count(1)];
@@ -159,4 +166,15 @@ export function avgPool(c: Context, x: Operand, out: Operand, window: Window, co
 
 export function avgPoolGrad(c: Context, gy: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
   run(c, 'avgPoolGrad', gy, out, out, window, placesOf(out, window), Number(countIncludePad));
+}
+
+/** out [N, C, H, W] ← gy [N, C, Ho, Wo] at the places in the plane that `index` has for each window. */
+export function maxPoolGrad(c: Context, gy: Operand, index: Operand, out: Operand, window: Window): void {
+  const size = sizeOf(out.shape);
+  if (size === 0) return;
+  const [grads, places] = [rowMajor(c, gy), rowMajor(c, index)];
+  const kernel = kernelOf(c, 'maxPoolGrad', () => ({ code: MAX_GRAD, types: TYPES }));
+  const [x0, planes, , ...rest] = constantsOf(grads, out, window, placesOf(out, window), 0);
+  const values = [size, x0!, planes!, places.offset, ...rest];
+  c.commands.dispatch(kernel, [grads, places, out].map(memoryOf), values, flatGroups(size));
 }

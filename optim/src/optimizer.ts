@@ -4,6 +4,7 @@ import { describe, full, noGrad, type StateDict, scope, Tensor, unscoped } from 
 import {
   aFunction,
   borrowGrad,
+  caughtUp,
   checkArgument,
   checkNone,
   checkOptions,
@@ -171,9 +172,9 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
    * gradient was released, if the model was moved to another device since this optimizer was made, or if it has a layer that
    * cannot be found; see `Module`. A class of the program steps with copies of all parameters and states: where its `update`
    * throws, or returns something, everything is what it was. On a device that is read with await, steps after a check that failed
-   * change nothing, and are not counted once a read has told it.
+   * change nothing, and are not counted once a read has told it. Returns a promise where such a device is far behind.
    */
-  override step(...none: readonly never[]): void {
+  override step(...none: readonly never[]): void | Promise<void> {
     if (none.length > 0) checkNone(`${nameOf(this)}.step`, none, 'call loss.backward() before it');
     checkTrained(this, this.#parameters);
     const own = this.#builtIn && !Object.hasOwn(this, 'update');
@@ -218,6 +219,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
       }),
     );
     journal?.release();
+    return caughtUp(this.#parameters[0]!);
   }
 
   #saveTo(journal: Journal): void {

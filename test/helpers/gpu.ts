@@ -2,8 +2,11 @@
 
 import { existsSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { registerBackend } from '@otimes/core';
 import { gpuBackend, initGpu } from '@otimes/gpu';
 import koffi from 'koffi';
+import { openDevice } from '../../gpu/src/adapter.ts';
+import { GpuBackend, type GpuBackendOptions } from '../../gpu/src/backend.ts';
 
 /** Folders that may hold SwiftShader: $SWIFTSHADER, those of Debian's Chromium. */
 const FOLDERS = [process.env.SWIFTSHADER, '/usr/lib/chromium'].filter(folder => folder !== undefined);
@@ -36,4 +39,12 @@ async function open(): Promise<string | null> {
   const first = await attempt();
   if (first === null || !useSwiftShader()) return first && 'no GPU: a driver with Vulkan, or apt-get install chromium';
   return attempt();
+}
+
+/** A device of its own on the same GPU, by another name. */
+export async function gpuNamed(name: string, o: Partial<GpuBackendOptions> = {}): Promise<GpuBackend> {
+  const { device, info } = await openDevice({});
+  const backend = new GpuBackend(device, info, { memoryLimit: 1e9, ...o, name });
+  registerBackend(backend);
+  return backend;
 }

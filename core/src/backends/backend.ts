@@ -114,6 +114,19 @@ export interface DeviceKernels extends Device {
    * the read rejects; those that throw are the `cause` of the error that it tells. Where the checks passed, `undo` is dropped.
    */
   onFailure?(undo: () => void): void;
+  /**
+   * A device that lets the program run ahead: a promise for when it is no longer far behind, undefined where it is not. Steps of
+   * optimizers return it, so that a loop that awaits them, and reads nothing, does not fill up the device's queue.
+   */
+  caughtUp?(): Promise<void> | undefined;
+
+  /**
+   * Devices that are read with await: kernels that write in place do nothing from here on where the element of `found` is not 0, until a
+   * call with null. Nobody is told.
+   */
+  skipIf?(found: Operand | null): void;
+  /** In place: g ← g / scale, and found ← 1 if an element of g is not finite. Default: of other kernels. */
+  unscale?(g: Operand, scale: Operand, found: Operand): void;
 
   /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where
@@ -138,6 +151,32 @@ export interface DeviceKernels extends Device {
   reduce(kernel: ReduceKernel, x: Operand, axes: readonly number[], out: Operand): void;
   /** Index of the first maximum (minimum) along `axis`; NaN counts as the extremum, as in PyTorch. */
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
+
+  /**
+   * out [2, n, n] ← L and L⁻¹, with zeros above the diagonal, for L Lᵀ = x [n, n] of at most 64 rows, of which the lower triangle is read;
+   * a pivot below `least` counts as that. Default, for devices that are read with await: products of ever smaller blocks.
+   */
+  cholesky?(x: Operand, least: number, out: Operand): void;
+  /**
+   * The gradient of max pooling: out [N, C, H, W] ← the sums of gy [N, C, Ho, Wo] at the places in the plane that `index`, as
+   * `maxPoolIndex` gives it, has for each window. Default: `scatterAdd`.
+   */
+  maxPoolGrad?(gy: Operand, index: Operand, out: Operand, window: Window): void;
+  /**
+   * What `normalizeInputGrad` and `normalizeWeightGrad` compute, and Σ gy, in the shape of the weight, in one go: batch norm needs the
+   * same sums for all three. `out` is the gradient by x. Default: each by itself.
+   */
+  normalizeGrads?(
+    gy: Operand,
+    x: Operand,
+    weight: Operand,
+    eps: number,
+    mean: Operand,
+    variance: Operand,
+    out: Operand,
+    weightGrad: Operand,
+    biasGrad: Operand,
+  ): void;
 
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;

@@ -53,8 +53,8 @@ export function getBackend(device: string): Backend {
   const backend = backends.get(device);
   if (backend === undefined)
     throw new Error(
-      `device: no backend is registered for ${received(device)}; there ${backends.size === 1 ? 'is' : 'are'} ` +
-        [...backends.keys()].map(name => `'${name}'`).join(', ') +
+      `device: no backend is registered for ${received(device)}; there are '${[...backends.keys()].join("', '")}'` +
+        (device === 'gpu' ? '; await initGpu() of @otimes/gpu opens it' : '') +
         (aDType.is(device) ? `; astype('${device}') converts to a dtype` : ''),
     );
   return backend;

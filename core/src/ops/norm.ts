@@ -11,7 +11,7 @@ import { aNumber, checkArgument } from '../check.ts';
 import { widestFloat } from '../device.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
-import { fullLike } from '../fill.ts';
+import { emptyLike } from '../fill.ts';
 import { isRecording } from '../graph.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { reducedShape, sizeOf } from '../shape.ts';
@@ -39,8 +39,14 @@ const normalizeOp: Op<Statistics> = defineOp<Statistics>({
   backward(gy, node) {
     const [x, weight] = [node.input(0), node.input(1)];
     const bias = node.inputs.length === 3 ? [gy] : [];
+    const { backend } = x.storage;
     // The kernels have no gradients of their own; where those are asked for, the same is written in tensor operations.
     if (isRecording()) return [...gradients(gy, x, weight, node.attrs), ...bias];
+    if (backend.normalizeGrads !== undefined && node.needs(0) && node.needs(1)) {
+      const [weightGrad, biasGrad] = [emptyLike(weight), emptyLike(weight)];
+      const gx = allGrads([gy, x, weight], { ...node.attrs, weightGrad, biasGrad });
+      return [gx, weightGrad, ...bias.map(() => biasGrad)];
+    }
     return [
       node.needs(0) ? inputGrad([gy, x, weight], node.attrs) : null,
       node.needs(1) ? weightGrad([gy, x, weight], node.attrs) : null,
@@ -79,6 +85,15 @@ const weightGrad = defineOp<Statistics>({
   backward: notDifferentiable,
 });
 
+/** Both of these, and Σ gy, on devices that compute them together. */
+const allGrads = defineOp<Statistics & { readonly weightGrad: Tensor; readonly biasGrad: Tensor }>({
+  name: 'normalizeGrads',
+  shape: ([, x]) => x!,
+  forward: (backend, [gy, x, weight], out, { eps, mean, variance, weightGrad, biasGrad }) =>
+    backend.normalizeGrads!(gy!, x!, weight!, eps, mean, variance, out, weightGrad, biasGrad),
+  backward: notDifferentiable,
+});
+
 /** `weight` and `bias` broadcast to x; statistics over `axes`. */
 function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tensor, bias: Tensor | null, eps: number) {
   checkArgument(op, 'eps', eps, aNumber);
@@ -88,7 +103,7 @@ function normalize(op: string, x: Tensor, axes: readonly number[], weight: Tenso
   const dtype = inputs.map(t => t.dtype).reduce(promote);
   const shape = reducedShape(x.shape, axes, true);
   const wide = widestFloat(x.storage.backend);
-  const statistics = { mean: fullLike(op, x, 0, shape, wide), variance: fullLike(op, x, 0, shape, wide) };
+  const statistics = { mean: emptyLike(x, shape, wide), variance: emptyLike(x, shape, wide) };
   const y = normalizeOp(
     inputs.map(t => cast(t, dtype)),
     { axes, eps, ...statistics },

@@ -2,6 +2,7 @@
 
 import { bring } from '../backends/bring.ts';
 import type { PoolKernels } from '../backends/composed/pool.ts';
+import { withLayout } from '../backends/operand.ts';
 import * as reference from '../backends/reference/layers/pool.ts';
 import * as wasm from '../backends/wasm/layers/pool.ts';
 import { aBoolean, checkOptions } from '../check.ts';
@@ -12,7 +13,6 @@ import type { Tensor } from '../tensor.ts';
 import { type Pair, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
 import { checkImages } from './images.ts';
 import { mean } from './reduce.ts';
-import { gatherOp } from './select.ts';
 import { reshape } from './view.ts';
 
 bring<PoolKernels>(reference, wasm);
@@ -46,12 +46,34 @@ const maxPoolIndex = defineOp<Pool>({
   backward: notDifferentiable,
 });
 
+/** Elements x [N, C, H·W] of the places [N, C, Ho·Wo] that `maxPoolIndex` gave. */
+const pickOp: Op<Pool> = defineOp<Pool>({
+  name: 'gather',
+  shape: ([x, index]) => ({ shape: index!.shape, dtype: x!.dtype }),
+  forward: (backend, [x, index], out) => backend.gather(x!, 2, index!, out),
+  backward: (gy, node) => [maxPoolGrad([gy, node.input(1)], node.attrs), null],
+});
+
+const maxPoolGrad: Op<Pool> = defineOp<Pool>({
+  name: 'maxPoolGrad',
+  shape: ([gy], { x }) => ({ shape: [x[0]!, x[1]!, x[2]! * x[3]!], dtype: gy!.dtype }),
+  forward(backend, [gy, index], out, pool) {
+    if (backend.maxPoolGrad === undefined) return backend.scatterAdd(gy!, 2, index!, out);
+    const images = (t: Tensor) => {
+      const [n, c, step] = t.strides as [number, number, number];
+      return withLayout(t, pool.y, [n, c, step * pool.y[3]!, step]);
+    };
+    backend.maxPoolGrad(images(gy!), images(index!), withLayout(out, pool.x), pool);
+  },
+  backward: (ggx, node) => [pickOp([ggx, node.input(1)], node.attrs), null],
+});
+
 /** The largest value in each window; NaN wins. The gradient goes to the first of equal ones and to the last NaN, as in PyTorch. */
 export function maxPool2d(x: Tensor, kernel: number | Pair, o: PoolOptions = {}): Tensor {
   checkOptions('maxPool2d', o, POOL);
   const pool = poolOf('maxPool2d', x, kernel, o);
   const flat = (t: Tensor) => reshape(t, [...t.shape.slice(0, 2), sizeOf(t.shape.slice(2))]);
-  return reshape(gatherOp([flat(x), flat(maxPoolIndex([x], pool))], 2), pool.y);
+  return reshape(pickOp([flat(x), flat(maxPoolIndex([x], pool))], pool), pool.y);
 }
 
 type AvgPool = Pool & { readonly countIncludePad: boolean };

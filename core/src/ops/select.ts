@@ -29,8 +29,8 @@ export function checkIndex(op: string, index: Tensor, length: number, what = 'in
   );
 }
 
-/** `gather` with the axis counted from 0 and indices that are not checked: those that a kernel found. */
-export const gatherOp: Op<number> = defineOp<number>({
+/** `gather` with the axis counted from 0 and indices that were checked. */
+const gatherOp: Op<number> = defineOp<number>({
   name: 'gather',
   shape: ([x, index]) => ({ shape: index!.shape, dtype: x!.dtype }),
   forward: (backend, [x, index], out, axis) => backend.gather(x!, axis, index!, out),

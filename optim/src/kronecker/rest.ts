@@ -208,9 +208,12 @@ const isBuiltIn = (optimizer: Optimizer): boolean =>
   Object.hasOwn(optimizer.constructor, 'builtIn') &&
   ![...METHODS, 'update'].some(name => Object.hasOwn(optimizer, name));
 
-/** The rest's step, outside of every scope. Throws a TypeError if it returns a promise: what it does later, nobody could take back. */
+/**
+ * The rest's step, outside of every scope. Throws a TypeError if an optimizer of the program's returns a promise: what it does later,
+ * nobody could take back. The library's own then are done, and wait for the device.
+ */
 function stepSynchronously(name: string, rest: Optimizer): void {
   const returned: unknown = unscoped(() => rest.step());
-  if (!dropPromise(returned)) return;
+  if (!dropPromise(returned) || isBuiltIn(rest)) return;
   throw new TypeError(`${name}: rest must be synchronous, and the step() of its optimizer returned a promise`);
 }

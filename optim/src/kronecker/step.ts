@@ -9,7 +9,7 @@
  */
 
 import { scope, type Tensor } from '@otimes/core';
-import { borrowGrad, held, readsLater, versionOf } from '@otimes/core/extend';
+import { borrowGrad, caughtUp, held, readsLater, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import type { Kfe } from '../curvature/basis.ts';
 import type { Communicator } from '../curvature/communicator.ts';
@@ -97,6 +97,7 @@ export class Stepper {
     this.#check();
     inOwnScope(() => this.#begin());
     if (this.#open !== null) return this.#end(this.#open);
+    for (const parameter of this.#parts.paths.keys()) return caughtUp(parameter);
   }
 
   /** The step of several processes. */

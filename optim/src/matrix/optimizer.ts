@@ -9,6 +9,7 @@ import {
   aBoolean,
   aFunction,
   aNumber,
+  caughtUp,
   checkArgument,
   checkFinite,
   checkNone,
@@ -194,7 +195,7 @@ export abstract class MatrixOptimizer extends Optimizer {
    * nothing has changed, and so for weights that a learning rate or an update takes out of their range; on a device that is read with
    * await nothing is written, and the next read rejects with it.
    */
-  override step(...none: readonly never[]): void {
+  override step(...none: readonly never[]): void | Promise<void> {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
     this.#watchman.check();
     checkTrained(this, this.#trainable);
@@ -228,6 +229,7 @@ export abstract class MatrixOptimizer extends Optimizer {
         else matrix.block.weight.copy_(result);
       }
     });
+    return caughtUp(this.#trainable[0]!);
   }
 
   /** What the program's own `direction` says. Whatever it wrote to is put back, and is an error. */

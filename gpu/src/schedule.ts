@@ -1,0 +1,167 @@
+/**
+ * Which launches become one dispatch. They are kept in order only where one needs what another wrote: a launch joins the first
+ * dispatch behind all that it needs in which there is room. Small ones may also join the very dispatch that they need: its parts
+ * are then run one after the other, in one workgroup.
+ */
+
+import type { Launch, Memory } from './launch.ts';
+
+/** What a dispatch binds. */
+export type Place = { readonly memory: Memory; readonly type: string; writes: boolean };
+
+/** Joined kernels of which threads wait for each other have at most so many workgroups: large ones need their registers and memory for themselves. */
+const MOST_TOGETHER = 512;
+/** A launch beside those has at most so many. */
+const MOST_BESIDE = 4096;
+/** Workgroups of a launch that is run in turn with others, in one workgroup. */
+const MOST_IN_TURN = 8;
+/** Bytes of memory that the threads of a workgroup share: what every adapter has. */
+const MOST_SHARED = 16384;
+/** Parts of a dispatch: the numbers of their workgroups fill one slice of constants. */
+export const MOST_PARTS = 16;
+/** How many dispatches back a launch looks for one with room. */
+const LOOK_BACK = 24;
+
+const countOf = ({ groups }: Launch) => groups[0] * groups[1] * groups[2];
+const isSmall = (launch: Launch) => countOf(launch) <= (launch.kernel.shader?.together ? 1 : MOST_IN_TURN);
+
+export class Group {
+  readonly launches: Launch[] = [];
+  /** The place of each of a launch's tensors. */
+  readonly slots: number[][] = [];
+  readonly places: Place[] = [];
+  serial = false;
+  #isSmall = true;
+  #largest = 0;
+  #shared = 0;
+  /** Threads of kernels whose threads wait for each other, or 0; the most of all. */
+  #together = 0;
+  #threads = 0;
+
+  /** Takes the launch, beside the others or behind them, if there is room. */
+  take(launch: Launch, behind: boolean, mostPlaces: number): boolean {
+    if (this.launches.length > 0 && !this.#hasRoom(launch, behind || this.serial)) return false;
+    const slots = this.#bind(launch, mostPlaces);
+    if (slots === null) return false;
+    this.launches.push(launch);
+    this.slots.push(slots);
+    this.serial ||= behind;
+    this.#isSmall &&= isSmall(launch);
+    this.#largest = Math.max(this.#largest, countOf(launch));
+    const { shader } = launch.kernel;
+    if (shader !== null) {
+      this.#threads = Math.max(this.#threads, shader.threads);
+      this.#shared += shader.bytes;
+      if (shader.together) this.#together = shader.threads;
+    }
+    return true;
+  }
+
+  #hasRoom(launch: Launch, serial: boolean): boolean {
+    const { shader } = launch.kernel;
+    if (shader === null || this.launches[0]!.kernel.shader === null || this.launches.length === MOST_PARTS)
+      return false;
+    if (serial && !(this.#isSmall && isSmall(launch))) return false;
+    const [count, { together, bytes }] = [countOf(launch), shader];
+    if (together && count > MOST_TOGETHER) return false;
+    if ((together || this.#together > 0) && Math.max(count, this.#largest) > MOST_BESIDE) return false;
+    // All have workgroups of one size; where threads wait for each other it is their own, else a part of it.
+    const threads = Math.max(this.#threads, shader.threads);
+    const fits = (own: number, waits: boolean) => (waits ? own === threads : threads % own === 0);
+    if (!fits(shader.threads, together) || !fits(this.#together || this.#threads, this.#together > 0)) return false;
+    return this.#shared + bytes <= MOST_SHARED;
+  }
+
+  /** Places for a launch's tensors, or null. Of what is written there is one place: others of other types would overlap. */
+  #bind({ kernel, memories }: Launch, most: number): number[] | null {
+    if (kernel.shader === null) return [];
+    const { bindings } = kernel.shader;
+    const all = [...this.places];
+    const slots: number[] = [];
+    const written: Place[] = [];
+    for (const [i, memory] of memories.entries()) {
+      const { type, writes } = bindings[i]!;
+      const found = all.findIndex(place => place.memory === memory && place.type === type);
+      slots.push(found < 0 ? all.push({ memory, type, writes }) - 1 : found);
+      if (writes) written.push(all[slots[i]!]!);
+    }
+    if (all.length > most) return null;
+    const isWritten = (place: Place) => place.writes || written.includes(place);
+    for (const place of all.slice(this.places.length).concat(written))
+      if (all.some(other => other !== place && other.memory === place.memory && (isWritten(other) || isWritten(place))))
+        return null;
+    for (const place of written) place.writes = true;
+    this.places.push(...all.slice(this.places.length));
+    return slots;
+  }
+
+  /** Workgroups of the joined kernel for a launch: where threads do not wait for each other, one stands for several smaller ones. */
+  workgroupsOf(k: number): number {
+    const launch = this.launches[k]!;
+    const { shader } = launch.kernel;
+    const count = countOf(launch);
+    return shader === null || shader.together ? count : Math.ceil((count * shader.threads) / this.#threads);
+  }
+
+  /** What its shader depends on. */
+  get signature(): string {
+    const parts = this.launches.map(({ kernel }, k) => `${kernel.id}:${this.slots[k]}`);
+    return `${this.serial ? 'in turn' : 'beside'} ${parts.join(' ')}`;
+  }
+}
+
+/** The dispatches of a batch, as they come about. */
+export class Schedule {
+  groups: Group[] = [];
+  #number = 1;
+  readonly #mostPlaces: number;
+  readonly #joins: boolean;
+
+  /** @param mostPlaces tensors that a dispatch may bind @param joins or each launch is a dispatch of its own */
+  constructor(mostPlaces: number, joins: boolean) {
+    this.#mostPlaces = mostPlaces;
+    this.#joins = joins;
+  }
+
+  add(launch: Launch): void {
+    const at = this.#placeOf(launch);
+    const { writes, adds } = launch.kernel;
+    launch.memories.forEach((memory, i) => {
+      const { use } = memory;
+      if (use.batch !== this.#number) Object.assign(use, { batch: this.#number, wrote: -1, read: -1, added: -1 });
+      if (adds[i]) use.added = Math.max(use.added, at);
+      else if (writes[i]) use.wrote = Math.max(use.wrote, at);
+      else use.read = Math.max(use.read, at);
+    });
+  }
+
+  #placeOf(launch: Launch): number {
+    // The last group that it needs.
+    let needed = -1;
+    const { writes, adds } = launch.kernel;
+    launch.memories.forEach(({ use }, i) => {
+      if (use.batch !== this.#number) return;
+      if (adds[i]) needed = Math.max(needed, use.wrote);
+      else if (writes[i]) needed = Math.max(needed, use.wrote, use.read, use.added);
+      else needed = Math.max(needed, use.wrote, use.added);
+    });
+    const { groups } = this;
+    if (this.#joins) {
+      if (needed >= 0 && groups[needed]!.take(launch, true, this.#mostPlaces)) return needed;
+      for (let i = Math.max(needed + 1, groups.length - LOOK_BACK); i < groups.length; i++)
+        if (groups[i]!.take(launch, false, this.#mostPlaces)) return i;
+    }
+    const group = new Group();
+    group.take(launch, false, this.#mostPlaces);
+    groups.push(group);
+    return groups.length - 1;
+  }
+
+  /** The dispatches so far, and from here on a new batch. */
+  end(): Group[] {
+    const { groups } = this;
+    this.groups = [];
+    this.#number++;
+    return groups;
+  }
+}
