@@ -146,6 +146,11 @@ export class GpuBackend extends ComposedBackend {
     scaler.unscale(this.#context, g, scale, found);
   }
 
+  /** out ← a function's body, in the JavaScript that gpu.js translates, of operands and numbers by their names. */
+  elementwise(body: string, operands: Readonly<Record<string, Operand | number>>, out: Operand): void {
+    elementwise.byGpuJs(this.#context, body, operands, out);
+  }
+
   caughtUp(): Promise<void> | undefined {
     return this.#context.commands.caughtUp();
   }

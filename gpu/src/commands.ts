@@ -7,7 +7,7 @@
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
 import { joinShaders, SLICE } from './join.ts';
-import { compile, type Kernel, Memory, USAGE } from './kernel.ts';
+import { compile, type Kernel, Memory, USAGE } from './launch.ts';
 import { Reads } from './reads.ts';
 import { type Group, Schedule } from './schedule.ts';
 import { parseShader } from './shader.ts';

@@ -4,7 +4,7 @@ import type { DType, Operand, Storage } from '@otimes/core';
 import { contiguousStrides, sizeOf } from '@otimes/core/extend';
 import type { Commands } from './commands.ts';
 import type { ElementwiseCompiler } from './compiler.ts';
-import type { Kernel, Memory } from './kernel.ts';
+import type { Kernel, Memory } from './launch.ts';
 import { withLibrary } from './math.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import { GpuRegion, type Pool } from './pool.ts';

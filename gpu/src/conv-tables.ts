@@ -6,7 +6,7 @@
 
 import type { Pair, TypedArray, Window } from '@otimes/core';
 import { type Context, regionOf } from './context.ts';
-import type { Memory } from './kernel.ts';
+import type { Memory } from './launch.ts';
 import type { GpuRegion } from './pool.ts';
 
 export type Look = {

@@ -26,6 +26,8 @@ export type ConvChoice = {
   activation?: Activation;
   /** In the place of the plan that is chosen. */
   plan?: { tile: Plan['tile']; splits: number };
+  /** Whether an input's gradient reads a copy of the weights in its own order; by default where that is worth it. */
+  copy?: boolean;
 };
 
 /** Fewer rows of results a group than this are computed one by one. */
@@ -104,7 +106,7 @@ export function convInputGrad(
       look,
       source: grads,
       strides: [perGroup * ho * wo, outputs * ho * wo],
-      weights: weightsOf(c, weights, look, { groups, perGroup, share, taps, columns: n * area }),
+      weights: weightsOf(c, weights, look, { groups, perGroup, share, taps, columns: n * area }, choice),
       sizes: { n, groups, rows: share },
     };
     overPlaces(c, seen, out, { bias: null, activation: 'none' }, choice, looks.length === 1);
@@ -120,11 +122,12 @@ function weightsOf(
   of: Operand,
   look: Look,
   { groups, perGroup, share, taps, columns }: Record<'groups' | 'perGroup' | 'share' | 'taps' | 'columns', number>,
+  { copy }: ConvChoice,
 ): Seen['weights'] {
   const group = perGroup * share * taps;
   const own = look.taps[0] * look.taps[1];
   if (own === 1) return { of: { ...of, offset: of.offset + look.weight.start }, group, row: taps, term: share * taps };
-  if (own < taps || groups * group * columns < WORTH_A_COPY) return { of, group, row: taps, term: null };
+  if (own < taps || !(copy ?? groups * group * columns >= WORTH_A_COPY)) return { of, group, row: taps, term: null };
   const turned = withLayout(of, [groups, share, perGroup, taps], [group, taps, share * taps, 1]);
   return { of: copied(c, turned), group, row: perGroup * taps, term: 1 };
 }

@@ -7,6 +7,7 @@ import { GpuBackend } from './backend.ts';
 
 export type { AdapterOptions, GpuAdapter, GpuInfo } from './adapter.ts';
 export type { GpuBackend } from './backend.ts';
+export { gpuKernel, type Kernel, type KernelArguments, type KernelOptions, type KernelThis } from './custom.ts';
 
 export type GpuOptions = AdapterOptions & {
   /**
