@@ -12,7 +12,7 @@ const measured = (
 ): Measured => ({ tile: { m, n, k, x, y, slices: 1, buffers: 1, unroll: 4 }, alone, each });
 
 /** As those of `product-plan.ts`, of the same card; x and y are subgroups. The last has not been measured. */
-const TILES: readonly Measured[] = [
+export const TILES: readonly Measured[] = [
   measured([128, 128, 32, 2, 2], 1.3, 0.78),
   measured([64, 64, 64, 2, 2], 1, 0.45),
   measured([64, 64, 32, 2, 2], 0.8, 0.26),
