@@ -138,17 +138,17 @@ export class GpuBackend extends ComposedBackend {
     this.#context.commands.onFailure(undo);
   }
 
+  /** out ← a function's body, in the JavaScript that gpu.js translates, of operands and numbers by their names. */
+  elementwise(body: string, operands: Readonly<Record<string, Operand | number>>, out: Operand): void {
+    elementwise.byGpuJs(this.#context, body, operands, out);
+  }
+
   skipIf(found: Operand | null): void {
     scaler.skipIf(this.#context, found);
   }
 
   unscale(g: Operand, scale: Operand, found: Operand): void {
     scaler.unscale(this.#context, g, scale, found);
-  }
-
-  /** out ← a function's body, in the JavaScript that gpu.js translates, of operands and numbers by their names. */
-  elementwise(body: string, operands: Readonly<Record<string, Operand | number>>, out: Operand): void {
-    elementwise.byGpuJs(this.#context, body, operands, out);
   }
 
   caughtUp(): Promise<void> | undefined {
