@@ -27,6 +27,7 @@ import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
 import * as conv from './conv.ts';
+import * as decompose from './decompose.ts';
 import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
@@ -189,6 +190,10 @@ export class GpuBackend extends ComposedBackend {
 
   override linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
     product.linear(this.#context, x, weight, bias, out);
+  }
+
+  cholesky(x: Operand, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, least, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
