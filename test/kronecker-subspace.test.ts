@@ -168,10 +168,14 @@ for (const [name, make] of Object.entries(KINDS))
   });
 
 for (const device of DEVICES) {
-  law(t, `${device}: the first basis comes from eigh where nothing else is asked for, and only that is awaited`, async () => {
-    const { waited } = await run(device, m => new STEVE(m, { refreshEvery: 2, eigensolver: subspaceIteration() }));
-    assert.deepEqual(waited, [device === 'later', ...new Array<boolean>(11).fill(false)]);
-  });
+  law(
+    t,
+    `${device}: the first basis comes from eigh where nothing else is asked for, and only that is awaited`,
+    async () => {
+      const { waited } = await run(device, m => new STEVE(m, { refreshEvery: 2, eigensolver: subspaceIteration() }));
+      assert.deepEqual(waited, [device === 'later', ...new Array<boolean>(11).fill(false)]);
+    },
+  );
 
   law(t, `${device}: what cannot be followed keeps its old basis, and is told`, async t => {
     const warned: unknown[] = [];
@@ -243,7 +247,9 @@ law(t, 'a tracker that returns something else is an error that says what, and no
   once();
   const values = () => model.parameters().map(p => Array.from(p.dataSync()));
   const before = values();
-  assert.throws(once, { message: /factor A of linear '2': expected follow\(\) to return float32\[13,13\] on 'cpu', got/ });
+  assert.throws(once, {
+    message: /factor A of linear '2': expected follow\(\) to return float32\[13,13\] on 'cpu', got/,
+  });
   assert.deepEqual(values(), before);
   for (const wrong of [{}, { follow: 1 }, 'subspace'])
     assert.throws(() => new STEVE(net('cpu'), { eigensolver: wrong as never }), {

@@ -27,8 +27,21 @@ const LARGEST_ON_CPU = quick ? 150 : 576;
 const RESNET: readonly (readonly [n: number, count: number])[] = quick
   ? [[27, 2]]
   : [
-      ...([[10, 1], [27, 1], [64, 6], [128, 6], [256, 6], [512, 5], [513, 1]] as const),
-      ...([[576, 5], [1152, 4], [2304, 4], [4608, 3]] as const),
+      ...([
+        [10, 1],
+        [27, 1],
+        [64, 6],
+        [128, 6],
+        [256, 6],
+        [512, 5],
+        [513, 1],
+      ] as const),
+      ...([
+        [576, 5],
+        [1152, 4],
+        [2304, 4],
+        [4608, 3],
+      ] as const),
     ];
 
 const info = await initGpu();
@@ -44,7 +57,9 @@ function factorOf(n: number, seed: number): Tensor {
   const scale = randn([n, 1], { rng: new Generator(1) })
     .abs()
     .pow(3);
-  const x = randn([n, rows], { rng: new Generator(seed) }).mul(scale).to('gpu');
+  const x = randn([n, rows], { rng: new Generator(seed) })
+    .mul(scale)
+    .to('gpu');
   return x.matmul(x.transpose()).div(rows).keep();
 }
 

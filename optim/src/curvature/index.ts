@@ -7,7 +7,15 @@
  * passes; these give `Factors`, which the layer averages. `Refresher` and `Decomposer` turn them into a basis, `Kfe`.
  */
 
-export { type BasisTracker, checkFactor, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './basis.ts';
+export {
+  type BasisTracker,
+  checkFactor,
+  type Eigensolver,
+  Kfe,
+  type Rotation,
+  rotate,
+  rotateSquares,
+} from './basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
 export { checkClaims, type Description, type Descriptions } from './claims.ts';
 export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors } from './collector.ts';
