@@ -29,6 +29,8 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '5' },
     /** Seconds of each sample. */
     sample: { type: 'string' },
+    /** Bytes of all tensors on the GPU together. */
+    memory: { type: 'string', default: '16e9' },
     'no-cpu': { type: 'boolean', default: false },
     /** 'cuda', 'cpu' to try the program, or 'none'. */
     torch: { type: 'string', default: 'cuda' },
@@ -47,7 +49,7 @@ const only = options.only?.split(',').map(plain);
 const rows = rowsOf(options.quick).filter(({ title }) => only?.some(part => plain(title).includes(part)) ?? true);
 if (rows.length === 0) throw new Error(`bench: expected --only parts of titles, got '${options.only}'`);
 
-const gpu = await openBenchGpu();
+const gpu = await openBenchGpu(Number(options.memory));
 const torch = options.torch === 'none' ? 'left out' : findTorch(options.torch);
 const header = [
   `GPU: ${gpu.driver}${gpu.clock === null ? ', without timestamps' : ''}`,

@@ -7,7 +7,7 @@
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
 import { joinShaders, SLICE } from './join.ts';
-import { compile, type Kernel, Memory, USAGE } from './kernel.ts';
+import { compile, type Kernel, Memory, USAGE } from './launch.ts';
 import { Reads } from './reads.ts';
 import { type Group, Schedule } from './schedule.ts';
 import { parseShader } from './shader.ts';
@@ -123,7 +123,10 @@ export class Commands {
   dispatch(kernel: Kernel, memories: readonly Memory[], constants: readonly number[], groups: readonly number[]): void {
     checkApart(kernel, memories);
     this.#schedule.add({ kernel, memories, constants, groups: [groups[0]!, groups[1] ?? 1, groups[2] ?? 1] });
-    for (const memory of memories) memory.batch = this.batch;
+    memories.forEach((memory, i) => {
+      memory.batch = this.batch;
+      if (kernel.writes[i]) memory.writes++;
+    });
     this.stats.launches++;
     if (++this.#launches === MOST_LAUNCHES) this.submit();
   }
@@ -131,6 +134,7 @@ export class Commands {
   /** Writes from the host. NOTE: it overtakes what is recorded, so the memory must not be in use by that. */
   write(memory: Memory, data: TypedArray): void {
     if (memory.batch === this.batch) this.submit();
+    memory.writes++;
     this.device.queue.writeBuffer(memory.buffer, 0, data as Float32Array<ArrayBuffer>);
   }
 

@@ -1,6 +1,6 @@
 /** One shader of several: side by side, each in workgroups of its own, or one after the other in a single workgroup. */
 
-import type { Shader } from './shader.ts';
+import { declares, type Shader } from './shader.ts';
 
 /** Bytes from the constants of one launch to those of the next: the alignment of offsets that every adapter accepts. */
 export const SLICE = 256;
@@ -59,7 +59,14 @@ function partCode({ shader, slots }: Part, k: number, threads: number): string {
     renamed.set(name, `slot${slots[i]}_`);
   });
   const pattern = new RegExp(`(?<![.\\w])(${[...renamed.keys()].join('|')})\\b`, 'g');
-  const rename = (text: string) => text.replace(pattern, name => renamed.get(name)!);
+  // Fields keep their names: they stand behind a dot, or before a colon in a struct.
+  const fields = new RegExp(`${pattern.source}(?!\\s*:)`, 'g');
+  const rename = (text: string) => {
+    const keeps = declares(text, constants.name) ? constants.name : null;
+    return text.replace(text.startsWith('struct') ? fields : pattern, name =>
+      name === keeps ? name : renamed.get(name)!,
+    );
+  };
   const main = `fn main(${parameters.map(({ builtin, name }) => `${name} : ${builtin === 'local_invocation_index' ? 'u32' : 'vec3<u32>'}`).join(', ')}) ${shader.body}`;
   const value: Readonly<Record<string, string>> = {
     workgroup_id: 'id',

@@ -2,9 +2,10 @@
 
 import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
 import { readError } from '@otimes/core/extend';
-import { Handle, Tracker } from '@otimes/kernels';
+import { collector, Handle, Tracker } from '@otimes/kernels';
 import type { Commands } from './commands.ts';
-import type { Memory } from './kernel.ts';
+import type { Half } from './half.ts';
+import type { Memory } from './launch.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
@@ -32,7 +33,13 @@ export class Pool {
   readonly #commands: Commands;
   readonly #limit: number;
   readonly #free = new Map<number, Memory[]>();
-  readonly #tracker = new Tracker<Memory>(memory => this.#take(memory), { budget: 256e6, count: 2000 });
+  readonly #tracker = new Tracker<Memory>(memory => this.#take(memory), {
+    // Browsers, which find out later what is dead, are to begin earlier.
+    budget: collector() === null ? 32e6 : 256e6,
+    count: 2000,
+  });
+  /** Bytes that were created since a browser was told of some. */
+  #untold = 0;
 
   /** @param limit bytes of all buffers together */
   constructor(commands: Commands, limit: number) {
@@ -79,9 +86,21 @@ export class Pool {
         `allocate: ${size} bytes beside the ${this.stats.live} in use are more than the ${this.#limit} of this GPU's memoryLimit`,
       );
     const memory = this.#commands.create(size);
+    this.#tell(size);
     this.stats.buffers++;
     this.stats.bytes += size;
     return memory;
+  }
+
+  /**
+   * The garbage collector of a browser runs when there is much of what it counts, and it does not count a GPU's memory. So it gets to
+   * see an array, which nobody keeps and whose pages are never touched, of a size that makes it look for what is dead.
+   */
+  #tell(size: number): void {
+    this.#untold += size;
+    if (this.#tracker.synchronous || this.#untold < 2 ** 25) return;
+    this.#untold = 0;
+    void new ArrayBuffer(2 ** 27);
   }
 
   /** Gives back to the device what nobody uses. */
@@ -116,6 +135,7 @@ export class Pool {
 /** The memory behind a storage on the GPU: a word of 4 bytes for each element. */
 export class GpuRegion implements Region {
   readonly size: number;
+  half: Half | null = null;
   readonly #pool: Pool;
   readonly #handle: Handle<Memory>;
   readonly #device: string;
@@ -138,6 +158,8 @@ export class GpuRegion implements Region {
   }
 
   release(): void {
+    this.half?.region.release();
+    this.half = null;
     this.#pool.release(this.#handle);
   }
 }

@@ -4,7 +4,7 @@
  * are then run one after the other, in one workgroup.
  */
 
-import type { Launch, Memory } from './kernel.ts';
+import type { Launch, Memory } from './launch.ts';
 
 /** What a dispatch binds. */
 export type Place = { readonly memory: Memory; readonly type: string; writes: boolean };

@@ -43,7 +43,7 @@ function pieces(code: string): string[] {
 
 const UNIFORM = /^@group\(0\)\s*@binding\(0\)\s*var<uniform>\s*(\w+)\s*:\s*(\w+)\s*;$/;
 const STORAGE = /^@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:\s*([^;]+?)\s*;$/;
-const SHARED = /^var<workgroup>\s*(\w+)\s*:\s*array<\s*(f32|u32|i32|vec4<\w+>)\s*,\s*(\d+)u?\s*>\s*;$/;
+const SHARED = /^var<workgroup>\s*(\w+)\s*:\s*([^;]+?)\s*;$/;
 const NAMED = /^(?:struct|const|alias|fn|var<private>)\s+(\w+)/;
 const MAIN = /^@compute\s*@workgroup_size\(([\d\s,]+)\)\s*fn\s+main\s*\(([\s\S]*?)\)\s*(\{[\s\S]*\})$/;
 const PARAMETER = /@builtin\((\w+)\)\s*(\w+)\s*:/g;
@@ -55,8 +55,28 @@ const KNOWN = [
   'num_workgroups',
 ];
 
-/** Words at which a name of the module may not be something else: fields of structs, and what functions declare. */
-const fieldsOf = (struct: string) => [...struct.matchAll(/(\w+)\s*:/g)].map(([, name]) => name!);
+/** Whether a function has a variable or parameter of that name. */
+export const declares = (text: string, name: string): boolean =>
+  !text.startsWith('struct') && new RegExp(`\\b(?:let|var|const)\\s+${name}\\b|[(,]\\s*${name}\\s*:`).test(text);
+
+/** Whether such a function means nothing else by it: the first that is there of it is the declaration, in no inner block. */
+function hides(text: string, name: string): boolean {
+  const first = new RegExp(`(?<![.\\w])${name}\\b`).exec(text)!.index;
+  const before = text.slice(0, first);
+  const depth = before.split('{').length - before.split('}').length;
+  return depth === 0 || (depth === 1 && /(let|var|const)\s+$/.test(before));
+}
+
+/** Bytes of numbers, vectors of four, and arrays of them; null for other types. */
+function bytesOf(type: string): number | null {
+  const array = /^array<\s*(.+?)\s*,\s*(\d+)u?\s*>$/.exec(type);
+  if (array === null) {
+    const [, length = '1'] = /^(?:vec([24])<)?(?:f32|u32|i32)>?$/.exec(type) ?? [null, '0'];
+    return length === '0' ? null : 4 * Number(length);
+  }
+  const each = bytesOf(array[1]!);
+  return each === null ? null : each * Number(array[2]);
+}
 
 /** Null for a shader that cannot be joined with others. */
 export function parseShader(code: string): Shader | null {
@@ -80,7 +100,9 @@ export function parseShader(code: string): Shader | null {
       names.push(storage[3]!);
     } else if (shared) {
       together = true;
-      bytes += Number(shared[3]) * (shared[2]!.startsWith('vec4') ? 16 : 4);
+      const size = bytesOf(shared[2]!);
+      if (size === null) return null;
+      bytes += size;
       names.push(shared[1]!);
       declarations.push(piece);
     } else if (entry) main = entry;
@@ -99,15 +121,9 @@ export function parseShader(code: string): Shader | null {
     .map(Number);
   const parameters = [...main[2]!.matchAll(PARAMETER)].map(([, builtin, name]) => ({ builtin: builtin!, name: name! }));
   if (parameters.some(({ builtin }) => !KNOWN.includes(builtin))) return null;
-  // The constants become an expression, which nothing may declare; fields keep their names.
-  if (
-    new RegExp(`\\b(let|var|const)\\s+${constants.name}\\b|\\b${constants.name}\\s*:(?!\\s*${constants.type}\\b)`).test(
-      code,
-    )
-  )
-    return null;
-  const fields = declarations.filter(text => text.startsWith('struct')).flatMap(fieldsOf);
-  if (fields.some(name => names.includes(name))) return null;
+  // The constants become an expression, so nothing may declare their name but a function that has it for a variable throughout.
+  const isOwn = (text: string) => declares(text, constants!.name) && !hides(text, constants!.name);
+  if (declares(main[3]!, constants.name) || declarations.some(isOwn)) return null;
   return {
     declarations,
     names,

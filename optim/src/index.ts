@@ -42,6 +42,7 @@ export { Muon, type MuonOptions } from './muon.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { RMSprop, type RMSpropOptions } from './rmsprop.ts';
+export { GradScaler, type GradScalerOptions } from './scaler.ts';
 export { constantLr, cosineLr, type LrRule, Schedule, stepLr, warmupLr } from './schedule.ts';
 export { SGD, type SGDOptions } from './sgd.ts';
 export { STEVE, type STEVEOptions } from './steve.ts';

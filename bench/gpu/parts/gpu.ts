@@ -5,6 +5,7 @@
 
 import { type GpuBackend, type GpuInfo, gpuBackend, initGpu } from '@otimes/gpu';
 import { create, globals } from 'webgpu';
+import { TOGGLES } from '../../../gpu/src/node.ts';
 
 /** Passes that one set has room for: two queries each, the most that WebGPU allows. */
 const PASSES = 2048;
@@ -119,7 +120,7 @@ export type BenchGpu = {
 export async function openBenchGpu(memoryLimit?: number): Promise<BenchGpu> {
   Object.assign(globalThis, globals);
   // Timestamps are rounded to 0.1 ms otherwise, against attacks that programs of one's own need not fear.
-  root ??= create(['disable-dawn-features=timestamp_quantization']);
+  root ??= create([`enable-dawn-features=${TOGGLES}`, 'disable-dawn-features=timestamp_quantization']);
   const adapter = await root.requestAdapter({ powerPreference: 'high-performance' });
   if (adapter === null) {
     // Says what is missing.

@@ -121,6 +121,14 @@ export interface DeviceKernels extends Device {
   caughtUp?(): Promise<void> | undefined;
 
   /**
+   * Devices that are read with await: kernels that write in place do nothing from here on where the element of `found` is not 0, until a
+   * call with null. Nobody is told.
+   */
+  skipIf?(found: Operand | null): void;
+  /** In place: g ← g / scale, and found ← 1 if an element of g is not finite. Default: of other kernels. */
+  unscale?(g: Operand, scale: Operand, found: Operand): void;
+
+  /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where
    * int32 cannot hold them; on a device that is read with await, as that of a check that failed (`AwaitedBackend` does this).
    */

@@ -13,6 +13,8 @@ export class Memory {
   readonly id = Memory.#count++;
   /** The last batch that uses it. */
   batch = 0;
+  /** How often it was written to. */
+  writes = 0;
   readonly use: Use = { batch: 0, wrote: -1, read: -1, added: -1 };
   /** The keys of the bind groups with this buffer, of one age of their table. */
   groups: string[] = [];
