@@ -18,7 +18,7 @@ const ALLOWED = {
   gpu: [
     ...['#host', '@otimes/core', '@otimes/core/extend', '@otimes/kernels'],
     // Bundled into the package: gpu/bundle.mjs.
-    ...['gpu.js/src/backend/web-gpu/kernel.js', 'gpu.js/src/input.js'],
+    ...['acorn', 'gpu.js/src/backend/web-gpu/kernel.js', 'gpu.js/src/input.js'],
   ],
   optim: ['@otimes/core', '@otimes/core/extend', '@otimes/linalg', 'ndarray'],
 };

@@ -11,7 +11,7 @@
  */
 
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { basename, extname, join, relative } from 'node:path';
+import { basename, extname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 import { makeBox } from './gpu-pack/box.mjs';
@@ -26,29 +26,30 @@ const { values: options, positionals } = parseArgs({
     'no-box': { type: 'boolean', default: false },
   },
 });
-const pack = options.out;
+const pack = resolve(options.out);
 const files = join(pack, 'files');
+
+/** Tests that are about files of the repository or a browser, and no GPU. */
+const ELSEWHERE = ['gpu-pack', 'gpu-compiler', 'gpu-browser'].map(name => `${name}.test.ts`);
 
 const isProgram = file => ['.ts', '.mts', '.js', '.mjs'].includes(extname(file));
 const inFolder = (folder, wanted) =>
-  existsSync(join(root, folder))
-    ? readdirSync(join(root, folder))
-        .filter(wanted)
-        .map(file => join(folder, file))
-    : [];
+  readdirSync(join(root, folder))
+    .filter(file => wanted.test(file) && !ELSEWHERE.includes(file))
+    .map(file => join(root, folder, file));
 
 /** Name → file, of what `run.sh NAME` runs. */
-const programs = { probe: 'scripts/gpu-pack/probe.mjs', suite: 'scripts/gpu-pack/suite.mjs' };
+const programs = {
+  probe: 'scripts/gpu-pack/probe.mjs',
+  suite: 'scripts/gpu-pack/suite.mjs',
+  demo: 'examples/gpu/main.ts',
+};
 const beside = [];
-for (const file of [...inFolder('bench/gpu', file => /\.(ts|py)$/.test(file)), ...positionals]) {
+for (const file of [...inFolder('bench/gpu', /\.(ts|py)$/), ...positionals.map(file => resolve(file))]) {
   if (isProgram(file)) programs[basename(file, extname(file))] = file;
   else beside.push(file);
 }
-if (existsSync(join(root, 'examples/gpu/main.ts'))) programs.demo = 'examples/gpu/main.ts';
-/** Tests that are about files of the repository or a browser, and no GPU. */
-const ELSEWHERE = ['gpu-pack', 'gpu-compiler', 'gpu-browser'].map(name => `${name}.test.ts`);
-for (const file of inFolder('test', file => /^gpu.*\.test\.ts$/.test(file) && !ELSEWHERE.includes(file)))
-  programs[`suites/${basename(file, '.test.ts')}`] = file;
+for (const file of inFolder('test', /^gpu.*\.test\.ts$/)) programs[`suites/${basename(file, '.test.ts')}`] = file;
 
 rmSync(files, { recursive: true, force: true });
 mkdirSync(files, { recursive: true });

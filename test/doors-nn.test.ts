@@ -293,6 +293,7 @@ checkDoors(
     stepLr: { call: optim.stepLr, args: () => [{ stepSize: 2, gamma: 0.5 }] },
     cosineLr: { call: optim.cosineLr, args: () => [{ tMax: 2, etaMin: 0.5 }] },
     warmupLr: { call: optim.warmupLr, args: () => [{ steps: 2, startFactor: 0.5, after: optim.constantLr() }] },
+    subspaceIteration: { call: optim.subspaceIteration, args: () => [{ steps: 2, firstSteps: 3 }] },
     rotate: { call: optim.rotate, args: () => [x(2, 3), { RA: x(3, 3), RG: null }], says: ['rotate', 'matmul'] },
     rotateSquares: {
       call: optim.rotateSquares,
@@ -300,6 +301,9 @@ checkDoors(
       says: ['rotateSquares', 'matmul'],
     },
     Schedule: made(optim.Schedule, () => [new optim.SGD(parameters()), optim.constantLr()]),
+    GradScaler: made(optim.GradScaler, () => [
+      { initScale: 8, growthFactor: 2, backoffFactor: 0.5, growthInterval: 2, enabled: true },
+    ]),
   },
   {
     KRONECKER_OPTIONS: 'a table',
@@ -315,18 +319,27 @@ checkDoors(
   },
 );
 
-checkDoors(t, 'optim', ['Adam.loadStateDict', 'Schedule.loadStateDict', 'DataLoader.loadStateDict'], {
-  'Adam.loadStateDict': {
-    call: state => new optim.Adam(parameters()).loadStateDict(state),
-    args: () => [new optim.Adam(parameters()).stateDict()],
+checkDoors(
+  t,
+  'optim',
+  ['Adam.loadStateDict', 'Schedule.loadStateDict', 'GradScaler.loadStateDict', 'DataLoader.loadStateDict'],
+  {
+    'Adam.loadStateDict': {
+      call: state => new optim.Adam(parameters()).loadStateDict(state),
+      args: () => [new optim.Adam(parameters()).stateDict()],
+    },
+    'Schedule.loadStateDict': {
+      call: state => new optim.Schedule(new optim.SGD(parameters()), optim.constantLr()).loadStateDict(state),
+      args: () => [new optim.Schedule(new optim.SGD(parameters()), optim.constantLr()).stateDict()],
+    },
+    'GradScaler.loadStateDict': {
+      call: state => new optim.GradScaler().loadStateDict(state),
+      args: () => [new optim.GradScaler().stateDict()],
+    },
+    'DataLoader.loadStateDict': {
+      call: state => new data.DataLoader(dataset(), { batchSize: 2 }).loadStateDict(state),
+      args: () => [new data.DataLoader(dataset(), { batchSize: 2 }).stateDict()],
+      says: ['DataLoader', 'DataLoader.loadStateDict'],
+    },
   },
-  'Schedule.loadStateDict': {
-    call: state => new optim.Schedule(new optim.SGD(parameters()), optim.constantLr()).loadStateDict(state),
-    args: () => [new optim.Schedule(new optim.SGD(parameters()), optim.constantLr()).stateDict()],
-  },
-  'DataLoader.loadStateDict': {
-    call: state => new data.DataLoader(dataset(), { batchSize: 2 }).loadStateDict(state),
-    args: () => [new data.DataLoader(dataset(), { batchSize: 2 }).stateDict()],
-    says: ['DataLoader', 'DataLoader.loadStateDict'],
-  },
-});
+);

@@ -9,6 +9,7 @@ import {
   labelCrossEntropy,
   layerNorm,
   randn,
+  squaredError,
   type Tensor,
   tensor,
 } from '@otimes/core';
@@ -48,12 +49,12 @@ law('long reductions along any axes are those of the CPU', async () => {
   await same('transposed', x => [x.transpose(0, 1).sum(0), x.transpose(0, 1).max(1)], normal([300, 1201]));
 });
 
-law('a sum of a million numbers is two dispatches, and those of columns no more', async () => {
+law('a sum of a million numbers is two launches, and those of columns no more', async () => {
   const [x, y] = [normal([1000, 1000]), normal([20000, 50])].map(x => x.to('gpu')) as [Tensor, Tensor];
-  const before = gpuBackend()!.stats.dispatches;
+  const before = gpuBackend()!.stats.launches;
   x.sum();
   y.sum(0);
-  assert.equal(gpuBackend()!.stats.dispatches - before, 4);
+  assert.equal(gpuBackend()!.stats.launches - before, 4);
 });
 
 const { NaN: nan, POSITIVE_INFINITY: inf } = Number;
@@ -147,16 +148,27 @@ law('normalisation and its gradients are those of the CPU, short and long', asyn
   await same('batch norm of rows', normalized(inBatch, [50]), far(normal([900, 50])), 2e-5);
 });
 
-law('a step of batch norm is two dispatches forwards and two back', async () => {
+law('a step of batch norm is two launches forwards and two back', async () => {
   const x = normal([4, 8, 5, 5]).to('gpu');
   const [w, b] = [normal([8]).to('gpu'), normal([8]).to('gpu')];
   for (const p of [x, w, b]) p.requiresGrad = true;
-  const start = gpuBackend()!.stats.dispatches;
+  const start = gpuBackend()!.stats.launches;
   const { y } = batchNorm(x, w, b);
-  const middle = gpuBackend()!.stats.dispatches;
+  const middle = gpuBackend()!.stats.launches;
   // The copies of both statistics, for averages that outlive the graph, come on top.
   assert.equal(middle - start, 4);
   const gy = normal([4, 8, 5, 5]).to('gpu');
   grad(y, [x, w, b], { gy });
-  assert.equal(gpuBackend()!.stats.dispatches - middle, 2);
+  assert.equal(gpuBackend()!.stats.launches - middle, 2);
+});
+
+law('the squared error and its gradient are those of the CPU', async () => {
+  const f = (a: Tensor) => {
+    const b = normal([40, 30], 5).to(a.device);
+    a.requiresGrad = true;
+    const loss = squaredError(a, b, 0.25);
+    return [loss, ...grad(loss, [a])];
+  };
+  await same('squared error', f, normal([30, 40]).transpose(0, 1));
+  await same('squared error of nothing', a => squaredError(a, a, 1), tensor([[]]));
 });

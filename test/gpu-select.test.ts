@@ -36,7 +36,7 @@ law('the gradient of max pooling goes to the largest of each window, however win
   await same(x => maxPool2d(x, [3, 2], { stride: 1, padding: [1, 0] }).square(), [1, 2, 5, 6]);
 });
 
-law('the gradient of an embedding is three dispatches', () => {
+law('the gradient of an embedding is three launches', () => {
   const x = tensor([
     [1, 2],
     [3, 4],
@@ -48,7 +48,7 @@ law('the gradient of an embedding is three dispatches', () => {
     [3, 4],
     [5, 6],
   ]).to('gpu');
-  const before = gpuBackend()!.stats.dispatches;
+  const before = gpuBackend()!.stats.launches;
   grad(y, [x], { gy });
-  assert.equal(gpuBackend()!.stats.dispatches - before, 3);
+  assert.equal(gpuBackend()!.stats.launches - before, 3);
 });

@@ -1,215 +1,209 @@
 /**
- * Which tile is the fastest for which product? GFLOP/s (2·M·N·K operations) of every candidate at every shape, by the clock of the
- * host over many dispatches between two reads that are awaited. Some results of each candidate at each shape are compared
+ * Which tile is the fastest for which product and convolution? GFLOP/s of every candidate at every shape, by the card's own clock
+ * where it has one, else by the host's over many dispatches between two reads that are awaited. Some results of each are compared
  * with plain loops. The table of `gpu/src/product-plan.ts` was chosen by it.
  *
- *   npm run bench bench/gpu/products.ts                      all candidates, within a minute on a graphics card
+ *   npm run bench bench/gpu/products.ts                      within a minute on a graphics card
+ *   npm run bench bench/gpu/products.ts -- --only conv       of products and conv
  *   npm run bench bench/gpu/products.ts -- --quick           small shapes, a few candidates: whether the program runs
  *   npm run bench bench/gpu/products.ts -- --seconds 100     its limit of time; shapes that are left out are named
  */
 
 import { parseArgs } from 'node:util';
 import type { Operand } from '@otimes/core';
+import { create, globals } from 'webgpu';
 import { openDevice } from '../../gpu/src/adapter.ts';
 import { Commands } from '../../gpu/src/commands.ts';
 import { ElementwiseCompiler } from '../../gpu/src/compiler.ts';
 import { type Context, memoryOf, temporary } from '../../gpu/src/context.ts';
 import { Pool } from '../../gpu/src/pool.ts';
-import { multiply } from '../../gpu/src/product.ts';
-import { type Plan, planOf, planWith } from '../../gpu/src/product-plan.ts';
 import { bytesOf, nameOf, type Tile } from '../../gpu/src/product-tile.ts';
+import { PassClock } from './parts/gpu.ts';
+import { type Case, type Choice, type Conv, convolution, type Opened, product } from './parts/tiles.ts';
 
 const { values: options } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, seconds: { type: 'string', default: '55' } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    seconds: { type: 'string', default: '55' },
+  },
 });
-const { quick } = options;
+const { quick, only } = options;
 const LIMIT = 1000 * Number(options.seconds);
 const began = performance.now();
+const isLate = () => performance.now() - began > LIMIT;
 /** Milliseconds of work behind a figure, and of warm-up. */
 const SAMPLE = quick ? 1 : 50;
-const WARM = quick ? 0 : 15;
+const WARM = quick ? 0 : 10;
 
-const { device, info } = await openDevice({});
-const commands = new Commands(device);
+Object.assign(globalThis, globals);
+// NOTE: must stay reachable, as the process dies when it is collected. Timestamps are rounded to 0.1 ms otherwise.
+const root = create(['enable-dawn-features=disable_workgroup_init', 'disable-dawn-features=timestamp_quantization']);
+const adapter = await root.requestAdapter({ powerPreference: 'high-performance' });
+const { device, info } = await openDevice(adapter === null ? {} : { adapter });
+const clock = device.features.has('timestamp-query') ? new PassClock(device) : null;
+const commands = new Commands(device, Infinity);
 const c: Context = {
   device: 'gpu',
   commands,
   pool: new Pool(commands, 16e9),
   compiler: new ElementwiseCompiler(commands),
   kernels: new Map(),
+  mixed: false,
+  unit: null,
 };
 const room = device.limits.maxComputeWorkgroupStorageSize;
 console.log(
   `${info.name}, ${info.vendor}${info.isFallbackAdapter ? ', a fallback: the figures mean nothing for a GPU' : ''}`,
 );
-console.log(`workgroup memory ${room} bytes; features ${[...device.features].join(' ')}`);
+console.log(`workgroup memory ${room} bytes; ${clock === null ? 'the host' : 'the card'}'s clock`);
 
-const tile = (m: number, n: number, k: number, x: number, y: number, buffers: 1 | 2, unroll: number): Tile => ({
-  ...{ m, n, k, x, y, buffers, unroll },
+type Shape = readonly [m: number, n: number, k: number, x: number, y: number, slices?: number];
+const tile = ([m, n, k, x, y, slices = 1]: Shape, buffers: 1 | 2 = 1, unroll = 4): Tile => ({
+  ...{ m, n, k, x, y, slices, buffers, unroll },
 });
-const LARGE = [
-  tile(128, 128, 16, 16, 16, 2, 4),
-  tile(128, 128, 16, 16, 16, 1, 4),
-  tile(128, 128, 16, 16, 16, 2, 8),
-  tile(128, 128, 16, 16, 16, 2, 16),
-  tile(128, 128, 16, 16, 16, 1, 16),
-  tile(128, 128, 8, 16, 16, 2, 8),
-  tile(128, 128, 32, 16, 16, 1, 4),
-  tile(128, 128, 16, 16, 8, 2, 4),
-  tile(256, 128, 16, 16, 16, 1, 4),
-  tile(128, 256, 8, 32, 8, 2, 4),
-  tile(128, 64, 16, 8, 16, 2, 4),
-  tile(64, 128, 16, 16, 8, 2, 4),
-];
-const MEDIUM = [
-  tile(64, 64, 16, 8, 8, 1, 4),
-  tile(64, 64, 16, 8, 8, 2, 4),
-  tile(64, 64, 16, 8, 8, 2, 16),
-  tile(64, 64, 16, 16, 16, 2, 4),
-  tile(64, 64, 32, 16, 16, 2, 4),
-  tile(64, 64, 16, 16, 8, 2, 4),
-  tile(64, 32, 16, 8, 8, 2, 4),
-];
-const SMALL = [
-  tile(32, 32, 32, 8, 8, 1, 4),
-  tile(32, 32, 16, 8, 8, 2, 4),
-  tile(32, 32, 32, 8, 8, 2, 4),
-  tile(16, 64, 16, 16, 4, 1, 4),
-  tile(16, 64, 32, 16, 4, 2, 4),
-  tile(64, 16, 16, 4, 16, 1, 4),
-  tile(64, 16, 32, 4, 16, 2, 4),
-  tile(32, 16, 32, 4, 8, 2, 4),
-];
+const T128 = tile([128, 128, 16, 16, 16]);
+const T64 = tile([64, 64, 16, 8, 8]);
+const T64w = tile([64, 64, 16, 16, 16], 2);
+const T64w1 = tile([64, 64, 16, 16, 16]);
+const T128x64 = tile([128, 64, 16, 8, 16]);
+const T64x128 = tile([64, 128, 16, 16, 8]);
+const T32 = tile([32, 32, 32, 8, 8], 2);
+const T32s4 = tile([32, 32, 64, 8, 8, 4]);
+const T32s2 = tile([32, 32, 64, 8, 8, 2]);
+const T32s4x = tile([32, 32, 32, 8, 8, 4], 2);
+const T64s2 = tile([64, 64, 32, 16, 8, 2]);
+const T64s4 = tile([64, 64, 32, 8, 8, 4]);
+const T16s4 = tile([16, 64, 64, 16, 4, 4]);
+const T16s8 = tile([16, 32, 64, 8, 4, 8]);
+const Tx16s4 = tile([64, 16, 64, 4, 16, 4]);
+const Tx16s8 = tile([32, 16, 64, 4, 8, 8]);
 
-/** [batch, M, K] · [batch, K, N]; `turned`: A, B or both lie transposed in memory. */
-type Case = {
-  name: string;
-  m: number;
-  n: number;
-  k: number;
-  batch?: number;
-  turned?: string;
-  tiles: Tile[];
-  splits?: number[];
-};
-const square = (n: number, tiles: Tile[], more: Partial<Case> = {}): Case => ({
-  name: `${n}`,
-  m: n,
-  n,
-  k: n,
-  tiles,
-  ...more,
-});
-const SPLITS = [1, 2, 4, 8, 16];
-const CASES: Case[] = quick
-  ? [
-      square(128, [LARGE[0]!, MEDIUM[0]!, SMALL[0]!]),
-      { name: 'thin', m: 64, n: 128, k: 200, tiles: [SMALL[0]!, SMALL[3]!], splits: [1, 2] },
-      { name: 'batched', m: 64, n: 64, k: 64, batch: 3, turned: 'B', tiles: [MEDIUM[0]!] },
-    ]
-  : [
-      square(4096, [...LARGE, ...MEDIUM]),
-      square(2048, [...LARGE.slice(0, 3), LARGE[10]!, LARGE[11]!, ...MEDIUM.slice(0, 4)]),
-      square(1024, [LARGE[0]!, LARGE[10]!, LARGE[11]!, ...MEDIUM, SMALL[2]!]),
-      square(512, [LARGE[0]!, ...MEDIUM, ...SMALL], { splits: [1, 2, 4] }),
-      square(256, [MEDIUM[1]!, MEDIUM[3]!, MEDIUM[6]!, ...SMALL], { splits: [1, 2, 4, 8] }),
-      square(8192, LARGE.slice(0, 2)),
-      square(2048, [LARGE[0]!, MEDIUM[1]!], { name: '2048, A turned', turned: 'A' }),
-      square(2048, [LARGE[0]!, MEDIUM[1]!], { name: '2048, B turned', turned: 'B' }),
-      { name: '[64,784]·[784,512]', m: 64, n: 512, k: 784, tiles: SMALL, splits: SPLITS },
-      { name: '[128,512]·[512,10]', m: 128, n: 10, k: 512, tiles: SMALL, splits: SPLITS },
-      { name: '[1,4096]·[4096,4096]', m: 1, n: 4096, k: 4096, tiles: SMALL.slice(3, 5), splits: SPLITS },
-      { name: '[784,64]·[64,512]', m: 784, n: 512, k: 64, tiles: [...SMALL.slice(0, 3), MEDIUM[1]!] },
-      {
-        name: '[512,8192]·[8192,512]',
-        m: 512,
-        n: 512,
-        k: 8192,
-        turned: 'A',
-        tiles: [LARGE[0]!, MEDIUM[1]!],
-        splits: [1, 4, 8, 16],
-      },
-      {
-        name: '96 · [512,64]·[64,512]',
-        m: 512,
-        n: 512,
-        k: 64,
-        batch: 96,
-        turned: 'B',
-        tiles: [LARGE[0]!, ...MEDIUM.slice(0, 5)],
-      },
-      { name: '96 · [512,512]·[512,64]', m: 512, n: 64, k: 512, batch: 96, tiles: [LARGE[10]!, ...MEDIUM.slice(0, 5)] },
+const all = (tiles: readonly Tile[], splits: readonly number[] = [1], more: Partial<Choice> = {}): Choice[] =>
+  tiles.flatMap(one => splits.map(parts => ({ tile: one, splits: parts, ...more })));
+const square = (n: number, tiles: readonly Tile[]) => product(`${n}`, { m: n, n, k: n }, all(tiles));
+const SMALL = [T32, T32s2, T32s4, T32s4x, T64s2, T64s4, T16s4, T16s8, Tx16s4, Tx16s8];
+
+function products(): Case[] {
+  if (quick)
+    return [
+      product('130', { m: 130, n: 132, k: 72 }, all([T128, T64, T32s4, T16s8])),
+      product('thin', { m: 64, n: 10, k: 200, turned: 'A' }, all([T32s2, Tx16s8], [1, 2])),
+      product('batched', { m: 64, n: 64, k: 64, batch: 3, turned: 'B' }, all([T64s4])),
     ];
-
-/** Numbers from −1 to 1, by a generator of 32 bits. */
-const most = Math.max(...CASES.map(({ m, n, k, batch = 1 }) => batch * Math.max(m * k, k * n)));
-const numbers = new Float32Array(most + 977);
-for (let i = 0, state = 1; i < numbers.length; i++) {
-  state = (Math.imul(state, 1664525) + 1013904223) | 0;
-  numbers[i] = state / 2 ** 31;
+  return [
+    square(4096, [T128, tile([128, 128, 16, 16, 16], 1, 8), tile([128, 128, 8, 16, 16], 1, 8), T64]),
+    square(2048, [T128, T64, T64w1, T128x64]),
+    square(1024, [T128, T64, T64w, T64w1, T128x64, T64x128, T64s2]),
+    square(512, [T64w, T64w1, ...SMALL]),
+    square(256, [T64w, ...SMALL]),
+    product('[64,784]·[784,512]', { m: 64, n: 512, k: 784 }, all(SMALL)),
+    product('[128,512]·[512,10]', { m: 128, n: 10, k: 512 }, all(SMALL)),
+    product('[1,4096]·[4096,4096]', { m: 1, n: 4096, k: 4096 }, all([T16s4, T16s8], [1, 4])),
+    product('[784,64]·[64,512]', { m: 784, n: 512, k: 64 }, all([T32, T32s2, T64, T64w])),
+    product('[512,8192]·[8192,512]', { m: 512, n: 512, k: 8192, turned: 'A' }, all([T128, T64, T64w], [8, 16])),
+    product('96·[512,64]·[64,512]', { m: 512, n: 512, k: 64, batch: 96, turned: 'B' }, all([T128, T64, T64w])),
+    product('96·[512,512]·[512,64]', { m: 512, n: 64, k: 512, batch: 96 }, all([T64, T64w, T128x64])),
+  ];
 }
 
-/** A matrix [batch, rows, columns], or its transpose in memory; element i in memory is numbers[i + from]. */
-function matrix(batch: number, rows: number, columns: number, from: number, turned: boolean): Operand {
-  const x = temporary(c, 'float32', [batch, rows, columns]);
-  commands.write(memoryOf(x), numbers.subarray(from, from + batch * rows * columns));
-  return turned ? { ...x, strides: [rows * columns, 1, rows] } : x;
+/** Parts of the terms, so that about so many workgroups are at work. */
+const partsFor = (one: Tile, m: number, n: number, groups: number) =>
+  Math.max(1, Math.round(groups / (Math.ceil(m / one.m) * Math.ceil(n / one.n))));
+
+function convolutions(): Case[] {
+  const forms = (conv: Conv, tiles: readonly Tile[], first = false): Case[] => {
+    const taps = conv.c * conv.kernel ** 2;
+    const weights = tiles.flatMap(one =>
+      [264, 1056].map(groups => ({ tile: one, splits: partsFor(one, conv.o, taps, groups) })),
+    );
+    const input = conv.stride === 1 && conv.kernel > 1 ? [true, false] : [true];
+    return [
+      convolution('forward', conv, all(tiles)),
+      ...(first
+        ? []
+        : [
+            convolution(
+              'input',
+              conv,
+              input.flatMap(copy => all(tiles, [1], { copy })),
+            ),
+          ]),
+      convolution('weight', conv, weights),
+    ];
+  };
+  const large = [T128, T64, T64w];
+  if (quick)
+    return [
+      ...forms({ n: 2, c: 8, size: 8, o: 16, kernel: 3, stride: 1 }, [T64]),
+      ...forms({ n: 2, c: 3, size: 9, o: 16, kernel: 7, stride: 2 }, [T32]),
+    ];
+  // ResNet-18: pairs of input, output, size and stride of its stages.
+  const stages = (n: number, size: number): [Conv, Conv, Conv][] =>
+    [64, 128, 256].map((channels, i) => {
+      const at = { n, c: channels, size: size >> i };
+      const same = { ...at, o: channels, kernel: 3, stride: 1 };
+      return [same, { ...same, o: 2 * channels, stride: 2 }, { ...same, o: 2 * channels, kernel: 1, stride: 2 }];
+    });
+  const last = (n: number, size: number): Conv => ({ n, c: 512, size, o: 512, kernel: 3, stride: 1 });
+  const network = (n: number, size: number) => [
+    ...stages(n, size).flatMap(([same, down]) => [...forms(same, large), ...forms(down, [T64, T64w])]),
+    ...forms(last(n, size >> 3), large),
+  ];
+  return [
+    ...network(128, 32),
+    ...network(32, 56),
+    ...forms({ n: 128, c: 3, size: 32, o: 64, kernel: 3, stride: 1 }, [T64, T64w], true),
+    ...forms({ n: 32, c: 3, size: 224, o: 64, kernel: 7, stride: 2 }, [T64, T64w], true),
+    ...stages(128, 32).flatMap(([, , point]) => forms(point, [T64, T64w])),
+    ...forms({ n: 32, c: 256, size: 14, o: 64, kernel: 1, stride: 1 }, [T64]),
+  ];
 }
-const dot = (a: Operand, b: Operand, fromB: number, z: number, i: number, j: number) => {
-  let sum = 0;
-  for (let k = 0; k < a.shape[2]!; k++)
-    sum +=
-      numbers[z * a.strides[0]! + i * a.strides[1]! + k * a.strides[2]!]! *
-      numbers[fromB + z * b.strides[0]! + k * b.strides[1]! + j * b.strides[2]!]!;
-  return sum;
-};
+
 const done = (y: Operand) => commands.read(memoryOf(y), 0, 4, false);
 
-/** Compares results at `count` places with plain loops. */
-async function check(a: Operand, b: Operand, fromB: number, y: Operand, count: number): Promise<string> {
-  const [batch, m, n] = y.shape as [number, number, number];
-  const all = batch * m * n;
-  for (let q = 0; q < count; q++) {
-    const at = count >= all ? q : Math.floor((q * all) / count + ((q * 37) % 11)) % all;
-    if (at >= all) break;
-    const [value] = new Float32Array(await commands.read(memoryOf(y), 4 * at, 4, false));
-    const expected = dot(a, b, fromB, Math.floor(at / (m * n)), Math.floor(at / n) % m, at % n);
-    if (!(Math.abs(value! - expected) <= 1e-5 * a.shape[2]!))
-      return `WRONG: element ${at} is ${value}, expected ${expected}`;
+/** Milliseconds of a run: of the card if it has a clock, and of all. */
+async function timeOf(run: () => void, y: Operand): Promise<{ card: number; whole: number }> {
+  const time = async (count: number) => {
+    clock?.start();
+    const start = performance.now();
+    for (let i = 0; i < count; i++) run();
+    await done(y);
+    const whole = (performance.now() - start) / count;
+    const passes = (await clock?.stop())?.passes ?? [];
+    return { whole, card: passes.length > 0 ? passes.reduce((sum, { ms }) => sum + ms, 0) / count : whole };
+  };
+  let count = 1;
+  let spent = await time(1);
+  while (spent.whole * count < WARM && count < 400) {
+    count = Math.min(4 * count, 400);
+    spent = await time(count);
+  }
+  return time(Math.max(1, Math.min(1000, Math.ceil(SAMPLE / spent.card))));
+}
+
+/** Compares some results with plain loops; what is wrong. */
+async function check({ result, expected }: Opened): Promise<string> {
+  const size = result.shape.reduce((a, b) => a * b, 1);
+  const count = quick ? 60 : 8;
+  const places = Array.from({ length: count }, (_, i) => (Math.floor((i * size) / count) + ((i * 37) % 11)) % size);
+  const read = await Promise.all(places.map(at => commands.read(memoryOf(result), 4 * at, 4, false)));
+  for (const [i, at] of places.entries()) {
+    const { value, size: sum } = expected(at);
+    const [found] = new Float32Array(read[i]!);
+    if (!(Math.abs(found! - value) <= 1e-5 * (sum + 1e-3))) return `WRONG: result ${at} is ${found}, expected ${value}`;
   }
   return '';
 }
 
-const release = (...all: Operand[]) => {
-  for (const { storage } of all) if ('release' in storage.memory) storage.memory.release();
-};
-
-/** Seconds of a product with that plan. */
-async function secondsOf(run: () => void, y: Operand): Promise<number> {
-  const time = async (count: number) => {
-    const start = performance.now();
-    for (let i = 0; i < count; i++) run();
-    await done(y);
-    return performance.now() - start;
-  };
-  let count = 1;
-  let spent = await time(1);
-  while (spent < WARM) {
-    count = Math.min(4 * count, 1000);
-    spent = await time(count);
-  }
-  const enough = Math.max(1, Math.ceil((SAMPLE * count) / spent));
-  return (await time(enough)) / enough / 1000;
-}
-
-/** What the card does at most: products and sums in registers alone, half of them with a number that comes anew. */
+/** What the card does at most: products and sums in registers alone. */
 const PEAK = `struct P { count: u32 } @group(0) @binding(0) var<uniform> p : P;
 @group(0) @binding(1) var<storage, read_write> Y : array<vec4<f32>>;
 @compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id : vec3<u32>) {
   var a = vec4<f32>(f32(id.x)) * 1e-3; let b = vec4<f32>(0.999); let d = a * 0.5;
-  var s0 = a; var s1 = a + 1.0; var s2 = a + 2.0; var s3 = a + 3.0; var s4 = a + 4.0; var s5 = a + 5.0; var s6 = a + 6.0; var s7 = a + 7.0;
+  ${Array.from({ length: 8 }, (_, q) => `var s${q} = a + ${q}.0;`).join(' ')}
   for (var i = 0u; i < p.count; i++) {
-    ${Array.from({ length: 8 }, (_, q) => [0, 1, 2, 3].map(() => `s${q} = fma(s${q}, b, d);`).join(' ')).join(' ')}
+    ${Array.from({ length: 8 }, (_, q) => `s${q} = fma(s${q}, b, d); `.repeat(4)).join('')}
   }
   Y[id.x] = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7;
 }`;
@@ -218,48 +212,50 @@ const PEAK = `struct P { count: u32 } @group(0) @binding(0) var<uniform> p : P;
   const groups = quick ? 1 : 132 * 64;
   const y = temporary(c, 'float32', [groups * 256 * 4]);
   const count = quick ? 1 : 256;
-  const seconds = await secondsOf(() => commands.dispatch(kernel, [memoryOf(y)], [count], [groups]), y);
-  console.log(`registers alone: ${((groups * 256 * count * 32 * 4 * 2) / seconds / 1e9).toFixed(0)} GFLOP/s`);
+  const { card } = await timeOf(() => commands.dispatch(kernel, [memoryOf(y)], [count], [groups]), y);
+  console.log(`registers alone: ${((groups * 256 * count * 32 * 4 * 2) / card / 1e6).toFixed(0)} GFLOP/s`);
 }
 
 const left: string[] = [];
-const chosen: string[] = [];
-for (const { name, m, n, k, batch = 1, turned = '', tiles, splits = [1] } of CASES) {
-  if (performance.now() - began > LIMIT) {
+const best: string[] = [];
+for (const { name, operations, choices, open } of [
+  ...(only === 'conv' ? [] : products()),
+  ...(only === 'products' ? [] : convolutions()),
+]) {
+  if (isLate()) {
     left.push(name);
     continue;
   }
-  const a = matrix(batch, m, k, 0, turned.includes('A'));
-  const b = matrix(batch, k, n, 977, turned.includes('B'));
-  const y = temporary(c, 'float32', [batch, m, n]);
-  const own = planOf({ m, n, k, batch }, room);
+  const opened = open(c);
+  const { result, run } = opened;
   const figures: { rate: number; what: string }[] = [];
-  const measure = async (plan: Plan, what: string) => {
+  const candidates: (Choice | undefined)[] = [...choices.filter(choice => bytesOf(choice.tile) <= room), undefined];
+  for (const choice of candidates) {
+    if (isLate()) break;
+    const what =
+      choice === undefined
+        ? 'as chosen'
+        : `${nameOf(choice.tile)} / ${choice.splits}${choice.copy === undefined ? '' : choice.copy ? ' copy' : ' table'}`;
     const start = performance.now();
-    multiply(c, a, b, y, { plan });
-    await done(y);
+    run(choice);
+    await done(result);
     const first = performance.now() - start;
-    const wrong = await check(a, b, 977, y, quick ? 50 : 12);
-    const seconds = await secondsOf(() => multiply(c, a, b, y, { plan }), y);
-    const rate = (2 * batch * m * n * k) / seconds / 1e9;
+    const wrong = await check(opened);
+    const { card, whole } = await timeOf(() => run(choice), result);
+    const rate = operations / card / 1e6;
     figures.push({ rate, what });
     console.log(
-      `${name.padEnd(26)} ${what.padEnd(34)} ${rate.toFixed(0).padStart(7)} GFLOP/s ${(1e6 * seconds).toFixed(1).padStart(9)} µs   first ${first.toFixed(0)} ms ${wrong}`,
+      `${name.padEnd(30)} ${what.padEnd(32)} ${rate.toFixed(0).padStart(7)} GFLOP/s ${(1000 * card).toFixed(1).padStart(9)} µs ` +
+        `(${(1000 * whole).toFixed(1)})   first ${first.toFixed(0)} ms ${wrong}`,
     );
-  };
-  for (const one of tiles)
-    for (const parts of splits) {
-      if (bytesOf(one) > room || k / parts < one.k || performance.now() - began > LIMIT) continue;
-      await measure(planWith(one, k, parts), `${nameOf(one)} / ${parts}`);
-    }
-  if (performance.now() - began <= LIMIT) await measure(own, `chosen: ${nameOf(own.tile)} / ${own.splits}`);
-  const best = figures.reduce((x, z) => (z.rate > x.rate ? z : x), { rate: 0, what: 'none' });
-  chosen.push(
-    `${name.padEnd(26)} ${best.what.padEnd(34)} ${best.rate.toFixed(0).padStart(7)}   ${figures.at(-1)?.what} ${figures.at(-1)?.rate.toFixed(0)}`,
+  }
+  const top = figures.reduce((x, z) => (z.rate > x.rate ? z : x), { rate: 0, what: 'none' });
+  best.push(
+    `${name.padEnd(30)} ${top.what.padEnd(32)} ${top.rate.toFixed(0).padStart(7)}, ${figures.at(-1)?.what} ${figures.at(-1)?.rate.toFixed(0)}`,
   );
-  release(a, b, y);
+  for (const { storage } of opened.all) if ('release' in storage.memory) storage.memory.release();
 }
-console.log(`\nthe best of each, and what is chosen\n${chosen.join('\n')}`);
+console.log(`\nthe best of each, and what is chosen\n${best.join('\n')}`);
 if (left.length > 0) console.log(`left out for time: ${left.join('; ')}`);
-console.log(`${((performance.now() - began) / 1000).toFixed(1)} s`);
+console.log(`${((performance.now() - began) / 1000).toFixed(1)} s, ${commands.stats.kernels} kernels`);
 device.destroy();

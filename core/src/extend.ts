@@ -34,9 +34,10 @@ export {
 export { type BadValue, int32Error, powerError, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { defineOp as defineBuiltIn } from './op.ts';
+export { unscale } from './ops/inplace.ts';
 export { onBackwardEnd } from './pass.ts';
-export { checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } from './shape.ts';
+export { broadcastShapes, checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
-export { caughtUp, checkFinite, onFailure, peekData, readsLater } from './values.ts';
+export { canSkip, caughtUp, checkFinite, onFailure, peekData, readsLater, skipIf } from './values.ts';

@@ -32,6 +32,17 @@ export function onFailure(x: Tensor, undo: () => void): void {
   x.storage.backend.onFailure?.(undo);
 }
 
+/**
+ * On a device that is read with await: from here on nothing is written in place there where the element of `found` is not 0; with null
+ * that ends. See `Backend.skipIf`.
+ */
+export function skipIf(x: Tensor, found: Tensor | null): void {
+  x.storage.backend.skipIf?.(found);
+}
+
+/** Whether the device of `x` has that. */
+export const canSkip = (x: Tensor): boolean => x.storage.backend.skipIf !== undefined;
+
 /** See `Backend.caughtUp`: of the device of `x`. */
 export const caughtUp = (x: Tensor): Promise<void> | undefined => x.storage.backend.caughtUp?.();
 

@@ -2,12 +2,18 @@
 /** The adapter and the device: found once, with an await; everything after it is synchronous but for reads. */
 
 import { host } from '#host';
+import { MATRIX_FEATURES, type MatrixUnit, matrixUnit } from './matrix-unit.ts';
 
 export type GpuInfo = {
   readonly name: string;
   readonly vendor: string;
   /** True for an adapter that computes on the CPU, SwiftShader say: right, and slow. */
   readonly isFallbackAdapter: boolean;
+  /**
+   * How products take operands in f16, if the GPU was opened with `mixed`, else null. 'matrices': by the GPU's matrix units where operands lie
+   * in eights. 'packed': half the memory traffic, and float32 arithmetic.
+   */
+  readonly mixed: 'matrices' | 'packed' | null;
   readonly limits: {
     /** Bytes that one tensor may have. */
     readonly maxTensorBytes: number;
@@ -38,21 +44,26 @@ export type AdapterOptions = {
 
 /** What node.ts and browser.ts offer: '#host' is one of them, by export condition. */
 export type WebGpuHost = {
-  /** WebGPU that no navigator has. Rejects with an Error that says why there is none. */
-  openWebGpu(): Promise<GPU>;
+  /**
+   * WebGPU that no navigator has. Rejects with an Error that says why there is none.
+   *
+   * @param experimental whether adapters offer f16 and matrices of subgroups, too, where the driver has them
+   */
+  openWebGpu(experimental: boolean): Promise<GPU>;
   /** Why WebGPU may be there, and no adapter. */
   whyNoAdapter(): string;
 };
 
 // NOTE: must stay reachable: once the object that `create` of the package webgpu returns is collected, the process dies.
-let root: GPU | null = null;
+// A root for each kind, without and with what is experimental.
+const roots = new Map<boolean, GPU>();
 
 /** WebGPU of the browser or runtime, else of the package webgpu. */
-async function findWebGpu(): Promise<GPU> {
+async function findWebGpu(experimental: boolean): Promise<GPU> {
   const { navigator } = globalThis as { navigator?: { gpu?: GPU } };
   if (typeof navigator?.gpu?.requestAdapter === 'function') return navigator.gpu;
   try {
-    return await host.openWebGpu();
+    return await host.openWebGpu(experimental);
   } catch (error) {
     throw none('WebGPU', error);
   }
@@ -69,16 +80,20 @@ const none = (expected: string, cause: unknown) =>
 export async function openDevice({
   powerPreference = 'high-performance',
   adapter: given,
-}: AdapterOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
-  root ??= given === undefined ? await findWebGpu() : null;
-  const adapter = given === undefined ? await root!.requestAdapter({ powerPreference }) : (given as GPUAdapter);
+  mixed = false,
+}: AdapterOptions & { mixed?: boolean }): Promise<{ device: GPUDevice; info: GpuInfo; unit: MatrixUnit | null }> {
+  if (given === undefined && !roots.has(mixed)) roots.set(mixed, await findWebGpu(mixed));
+  const adapter =
+    given === undefined ? await roots.get(mixed)!.requestAdapter({ powerPreference }) : (given as GPUAdapter);
   if (adapter === null) {
     // Another call looks anew: what was missing may be there then.
-    root = null;
+    roots.delete(mixed);
     throw none('an adapter', host.whyNoAdapter());
   }
   const { limits } = adapter;
-  const requiredFeatures: GPUFeatureName[] = adapter.features.has('timestamp-query') ? ['timestamp-query'] : [];
+  const unit = mixed ? matrixUnit(adapter) : null;
+  const features = ['timestamp-query', ...(unit === null ? [] : MATRIX_FEATURES)];
+  const requiredFeatures = features.filter(name => adapter.features.has(name)) as GPUFeatureName[];
   let device: GPUDevice;
   try {
     device = await adapter.requestDevice({
@@ -99,12 +114,14 @@ export async function openDevice({
   const { vendor, architecture, device: chip, description, isFallbackAdapter } = adapter.info ?? {};
   return {
     device,
+    unit,
     info: {
       // Browsers tell pages little.
       name: description || chip || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed',
       vendor: vendor ?? '',
       // Elsewhere in older browsers.
       isFallbackAdapter: isFallbackAdapter ?? (adapter as { isFallbackAdapter?: boolean }).isFallbackAdapter ?? false,
+      mixed: mixed ? (unit === null ? 'packed' : 'matrices') : null,
       limits: {
         maxTensorBytes: Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize),
         maxTensorsPerKernel: limits.maxStorageBuffersPerShaderStage,

@@ -7,6 +7,7 @@ import {
   type AdamOptions,
   type BinaryKernel,
   ComposedBackend,
+  type ConvGeometry,
   type DType,
   type MomentOptions,
   type Operand,
@@ -25,13 +26,17 @@ import { checkKernel } from './check.ts';
 import { type CommandStats, Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
+import * as conv from './conv.ts';
+import * as decompose from './decompose.ts';
 import * as elementwise from './elementwise.ts';
 import * as loss from './loss.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
 import { Pool, type PoolStats } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
+import * as scaler from './scaler.ts';
 import * as select from './select.ts';
 import * as softmax from './softmax.ts';
 import * as update from './update.ts';
@@ -45,6 +50,9 @@ export type GpuBackendOptions = {
   readonly name?: string;
   /** As in `initGpu`. */
   readonly memoryLimit: number;
+  /** As in `initGpu`, and the matrix units that it is to use. */
+  readonly mixed?: boolean;
+  readonly unit?: MatrixUnit | null;
   /** How often the same launches come together before they become one dispatch, default 12; Infinity: each stays one. */
   readonly joinAt?: number;
 };
@@ -56,7 +64,11 @@ export class GpuBackend extends ComposedBackend {
   #name: string;
 
   /** @internal */
-  constructor(device: GPUDevice, info: GpuInfo, { name = 'gpu', memoryLimit, joinAt }: GpuBackendOptions) {
+  constructor(
+    device: GPUDevice,
+    info: GpuInfo,
+    { name = 'gpu', memoryLimit, joinAt, mixed = false, unit = null }: GpuBackendOptions,
+  ) {
     super();
     this.#name = name;
     this.info = info;
@@ -67,6 +79,8 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
+      mixed,
+      unit,
     };
   }
 
@@ -125,6 +139,19 @@ export class GpuBackend extends ComposedBackend {
     this.#context.commands.onFailure(undo);
   }
 
+  /** out ← a function's body, in the JavaScript that gpu.js translates, of operands and numbers by their names. */
+  elementwise(body: string, operands: Readonly<Record<string, Operand | number>>, out: Operand): void {
+    elementwise.byGpuJs(this.#context, body, operands, out);
+  }
+
+  skipIf(found: Operand | null): void {
+    scaler.skipIf(this.#context, found);
+  }
+
+  unscale(g: Operand, scale: Operand, found: Operand): void {
+    scaler.unscale(this.#context, g, scale, found);
+  }
+
   caughtUp(): Promise<void> | undefined {
     return this.#context.commands.caughtUp();
   }
@@ -163,6 +190,10 @@ export class GpuBackend extends ComposedBackend {
 
   override linear(x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {
     product.linear(this.#context, x, weight, bias, out);
+  }
+
+  cholesky(x: Operand, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, least, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
@@ -233,6 +264,22 @@ export class GpuBackend extends ComposedBackend {
 
   override fold(x: Operand, out: Operand, window: Window): void {
     windows.fold(this.#context, x, out, window);
+  }
+
+  override patchGram(x: Operand, out: Operand, window: Window, ones: boolean): void {
+    conv.patchGram(this.#context, x, out, window, windows.placesOf(x, window), ones);
+  }
+
+  override convForward(x: Operand, w: Operand, bias: Operand | null, out: Operand, geometry: ConvGeometry): void {
+    conv.convForward(this.#context, x, w, bias, out, geometry);
+  }
+
+  override convInputGrad(gy: Operand, w: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convInputGrad(this.#context, gy, w, out, geometry);
+  }
+
+  override convWeightGrad(x: Operand, gy: Operand, out: Operand, geometry: ConvGeometry): void {
+    conv.convWeightGrad(this.#context, x, gy, out, geometry);
   }
 
   override maxPoolIndex(x: Operand, out: Operand, window: Window): void {
@@ -313,5 +360,13 @@ export class GpuBackend extends ComposedBackend {
     out: Operand,
   ): void {
     loss.crossEntropyGrad(this.#context, gy, x, labels, stats, scale, out);
+  }
+
+  override squaredError(a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredError(this.#context, a, b, scale, out);
+  }
+
+  override squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredErrorGrad(this.#context, gy, a, b, scale, out);
   }
 }

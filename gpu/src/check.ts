@@ -24,11 +24,11 @@ const BAD = {
 const code = (bad: string) => `${constants('id:u32, x0:u32, n:u32, limit:i32')}
 ${tensor(1, 'X', 'read', 'i32')}
 @group(0) @binding(2) var<storage, read_write> status : array<atomic<u32>>;
-var<workgroup> lanes : array<u32, 256>;
-@compute @workgroup_size(256) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32) {
+var<workgroup> lanes : array<u32, 64>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32) {
   var acc = 0xffffffffu;
-  for (var i = w.x * 256u + t; i < p.n; i += wn.x * 256u) { let x = X[p.x0 + i]; if (${bad}) { acc = min(acc, i); } }
-  ${tree(256, (a, b) => `min(${a}, ${b})`)}
+  for (var i = w.x * 64u + t; i < p.n; i += wn.x * 64u) { let x = X[p.x0 + i]; if (${bad}) { acc = min(acc, i); } }
+  ${tree(64, (a, b) => `min(${a}, ${b})`)}
   if (t == 0u && atomicLoad(&status[0]) <= ~p.id) {
     let at = ${HEAD}u + 2u * ((p.id % ${KEPT}u) * ${PIECES}u + w.x);
     atomicStore(&status[at], lanes[0]);
@@ -50,7 +50,7 @@ export function checkKernel(c: Context, name: keyof typeof BAD, x: Operand, erro
   const size = sizeOf(x.shape);
   if (size === 0) return;
   const source = rowMajor(c, x);
-  const pieces = Math.min(PIECES, Math.ceil(size / 4096));
+  const pieces = Math.min(PIECES, Math.ceil(size / 1024));
   const id = c.commands.check(error, x.dtype === 'int32' ? bits => bits | 0 : asFloat, pieces);
   const kernel = kernelOf(c, `check ${name}`, () => ({ code: code(BAD[name]), types: 'uuui' }));
   c.commands.dispatch(kernel, [memoryOf(source), c.commands.status], [id, source.offset, size, limit], [pieces]);

@@ -4,7 +4,7 @@
  */
 
 import type { Commands } from './commands.ts';
-import type { Kernel } from './kernel.ts';
+import type { Kernel } from './launch.ts';
 import { translate } from './translate.ts';
 
 export type Compiled = {

@@ -4,8 +4,9 @@ import type { DType, Operand, Storage } from '@otimes/core';
 import { contiguousStrides, sizeOf } from '@otimes/core/extend';
 import type { Commands } from './commands.ts';
 import type { ElementwiseCompiler } from './compiler.ts';
-import type { Kernel, Memory } from './kernel.ts';
+import type { Kernel, Memory } from './launch.ts';
 import { withLibrary } from './math.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import { GpuRegion, type Pool } from './pool.ts';
 
 export type Context = {
@@ -14,6 +15,10 @@ export type Context = {
   readonly pool: Pool;
   readonly compiler: ElementwiseCompiler;
   readonly kernels: Map<string, Kernel>;
+  /** Products take their operands in f16. */
+  readonly mixed: boolean;
+  /** Matrices of f16 that its subgroups multiply, if it has any. */
+  readonly unit: MatrixUnit | null;
 };
 
 export function regionOf(c: Context, size: number, idle = false): GpuRegion {

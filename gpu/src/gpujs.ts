@@ -7,6 +7,7 @@
  * itself brings an old `webgpu` of 134 MB and a `gl` that wants a compiler, which a package cannot spare those who install it.
  */
 
+import { parseExpressionAt } from 'acorn';
 import { WebGPUKernel } from 'gpu.js/src/backend/web-gpu/kernel.js';
 import { Input } from 'gpu.js/src/input.js';
 
@@ -54,4 +55,11 @@ export function translate(
   const { compiledSource: code, workgroupSize: workgroup, paramsLayout } = kernel;
   if (typeof code !== 'string') throw new Error(`gpu.js: expected a translation of ${source}, got ${failed ?? 'none'}`);
   return { code, workgroup, scalars: paramsLayout.scalarArgs[0]?.offset };
+}
+
+/** The syntax tree (ESTree) of an expression, which is all of the text. */
+export function parseExpression(text: string): unknown {
+  const tree = parseExpressionAt(text, 0, { ecmaVersion: 'latest' });
+  if (text.slice(tree.end).trim() !== '') throw new SyntaxError('more than one expression');
+  return tree;
 }

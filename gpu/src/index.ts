@@ -1,12 +1,13 @@
 /** @otimes/gpu: the device 'gpu', by WebGPU in browsers and in Node. */
 
 import { registerBackend } from '@otimes/core';
-import { checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
+import { aBoolean, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 import { type AdapterOptions, type GpuInfo, isAdapter, openDevice } from './adapter.ts';
 import { GpuBackend } from './backend.ts';
 
 export type { AdapterOptions, GpuAdapter, GpuInfo } from './adapter.ts';
 export type { GpuBackend } from './backend.ts';
+export { gpuKernel, type Kernel, type KernelArguments, type KernelOptions, type KernelThis } from './custom.ts';
 
 export type GpuOptions = AdapterOptions & {
   /**
@@ -15,11 +16,17 @@ export type GpuOptions = AdapterOptions & {
    * enough it throws an OutOfMemoryError, and nothing has changed. Kernels and some megabytes of the queue's own do not count.
    */
   readonly memoryLimit?: number;
+  /**
+   * Whether products and convolutions round their operands to f16; default false. They add in float32, as all else is float32: results,
+   * parameters, norms, losses, factors. Gradients that are too small for f16 want a `GradScaler`.
+   */
+  readonly mixed?: boolean;
 };
 
 const OPTIONS: OptionKinds<GpuOptions> = {
   powerPreference: oneOf('high-performance', 'low-power'),
   adapter: { expected: 'a GPUAdapter', is: isAdapter },
+  mixed: aBoolean,
   memoryLimit: { expected: 'bytes, a number above 0', is: v => typeof v === 'number' && v > 0 },
 };
 
@@ -35,9 +42,9 @@ let current: GpuBackend | null = null;
  */
 export async function initGpu(options: GpuOptions = {}): Promise<GpuInfo> {
   checkOptions('initGpu', options, OPTIONS);
-  const { memoryLimit = 16e9, ...adapter } = options;
-  const { device, info } = await openDevice(adapter);
-  const opened = new GpuBackend(device, info, { memoryLimit });
+  const { memoryLimit = 16e9, mixed = false, ...adapter } = options;
+  const { device, info, unit } = await openDevice({ ...adapter, mixed });
+  const opened = new GpuBackend(device, info, { memoryLimit, mixed, unit });
   registerBackend(opened);
   current?.retire();
   current = opened;

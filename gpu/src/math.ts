@@ -43,6 +43,7 @@ const TEXTS: readonly string[] = [
   'fn isnan_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }',
   'fn isfinite_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }',
   'fn iszero_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0u; }',
+  'fn truthy_(x : f32) -> bool { return !iszero_(x) && !isnan_(x); }',
   'fn minus_(x : f32) -> bool { return (bitcast<u32>(x) & 0x80000000u) != 0u; }',
   // |a| with the sign of x.
   'fn signed_(a : f32, x : f32) -> f32 { return bitcast<f32>((bitcast<u32>(a) & 0x7fffffffu) | (bitcast<u32>(x) & 0x80000000u)); }',
@@ -131,15 +132,15 @@ fn edge_(x : f32) -> f32 { return select(select(x, nan_(), minus_(x)), -inf_(), 
     'log',
     `
   if (nolog_(x)) { return edge_(x); }
-  let p = split_(x);
-  return p.y * 0.693359375 + (bys_((p.x - 1.0) / (p.x + 1.0)) - p.y * 0.0002121944400546905);`,
+  let parts = split_(x);
+  return parts.y * 0.693359375 + (bys_((parts.x - 1.0) / (parts.x + 1.0)) - parts.y * 0.0002121944400546905);`,
   ),
   ofNumber(
     'log2',
     `
   if (nolog_(x)) { return edge_(x); }
-  let p = split_(x);
-  return p.y + bys_((p.x - 1.0) / (p.x + 1.0)) * ${Math.LOG2E};`,
+  let parts = split_(x);
+  return parts.y + bys_((parts.x - 1.0) / (parts.x + 1.0)) * ${Math.LOG2E};`,
   ),
   ofNumber('log10', `if (nolog_(x)) { return edge_(x); } return log_(x) * ${Math.LOG10E};`),
   ofNumber('log1p', 'if (abs(x) >= 0.3) { return log_(1.0 + x); } return bys_(x / (2.0 + x));'),
@@ -150,9 +151,9 @@ fn edge_(x : f32) -> f32 { return select(select(x, nan_(), minus_(x)), -inf_(), 
   `
 // The leading twelve bits of the significand: products of two such are exact.
 fn head_(x : f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u); }
-// pᵇ for finite p above 0: 2 to the power of b log₂ p, which is kept in two numbers.
-fn size_power_(p : f32, b : f32) -> f32 {
-  let parts = split_(p);
+// aᵇ for finite a above 0: 2 to the power of b log₂ a, which is kept in two numbers.
+fn size_power_(a : f32, b : f32) -> f32 {
+  let parts = split_(a);
   // Without its last bit, so that the sum is exact. (x + 1) − 1 is x to some compilers.
   let even = bitcast<f32>(bitcast<u32>(parts.x) & 0xfffffffeu);
   let n = parts.x - 1.0; let d = even + 1.0; let d1 = parts.x - even;
@@ -164,17 +165,18 @@ fn size_power_(p : f32, b : f32) -> f32 {
   let t = parts.y + sh * ${LOG2E};
   let low = ((parts.y - t) + sh * ${LOG2E}) + small;
   let l = t + low; let l1 = (t - l) + low;
-  let y = b * l;
-  if (y > 129.0) { return inf_(); }
-  if (y < -151.0) { return 0.0; }
+  // Products of heads are exact, so that it does not matter which of them a compiler joins with a sum.
   let bh = head_(b); let bl = b - bh; let lh = head_(l); let ll = l - lh;
-  let y1 = (((bh * lh - y) + bh * ll) + bl * lh) + bl * ll + b * l1;
-  let k = floor(y + 0.5);
-  return power2_(((y - k) + y1) * 0.6931471805599453, i32(k));
+  let y = bh * lh;
+  let rest = bh * ll + bl * lh;
+  if (y + rest > 129.0) { return inf_(); }
+  if (y + rest < -151.0) { return 0.0; }
+  let k = floor(y + rest + 0.5);
+  return power2_(((y - k) + rest + (bl * ll + b * l1)) * 0.6931471805599453, i32(k));
 }
 // IEEE's pow, as tensors have it: 1 to any power is 1, and anything to the power of 0.
 fn pow_(a : f32, b : f32) -> f32 {
-  let p = abs(a);
+  let size = abs(a);
   if (iszero_(b) || bitcast<u32>(a) == 0x3f800000u) { return 1.0; }
   if (isnan_(a) || isnan_(b)) { return nan_(); }
   let count = abs(b);
@@ -184,7 +186,7 @@ fn pow_(a : f32, b : f32) -> f32 {
   if (iszero_(a) || !isfinite_(a)) {
     return bitcast<f32>(sign | select(0u, inf_bits, iszero_(a) == minus_(b)));
   }
-  if (!isfinite_(b)) { return select(select(0.0, inf_(), (p > 1.0) != minus_(b)), 1.0, p == 1.0); }
+  if (!isfinite_(b)) { return select(select(0.0, inf_(), (size > 1.0) != minus_(b)), 1.0, size == 1.0); }
   if (minus_(a) && !whole) { return nan_(); }
   if (whole && count <= 8.0) {
     var result = 1.0; var square = a; var rest = u32(count);
@@ -192,7 +194,7 @@ fn pow_(a : f32, b : f32) -> f32 {
     if (minus_(b)) { return div_(1.0, result); }
     return result;
   }
-  return bitcast<f32>(sign | bitcast<u32>(size_power_(p, b)));
+  return bitcast<f32>(sign | bitcast<u32>(size_power_(size, b)));
 }`,
   'fn mathpow_(a : f32, b : f32) -> f32 { if (isnan_(b) || (abs(a) == 1.0 && !isfinite_(b))) { return nan_(); } return pow_(a, b); }',
   odd(

@@ -6,16 +6,18 @@ import type { WebGpuHost } from './adapter.ts';
  * Every kernel here writes workgroup memory before it reads it; zeros before that cost each workgroup a loop, and SwiftShader's
  * compiler 0.1 s for each kilobyte.
  */
-const DAWN = ['enable-dawn-features=disable_workgroup_init'];
+export const TOGGLES = ['disable_workgroup_init'];
+/** f16 and matrices of subgroups. NVIDIA's f16 is behind a toggle of its own. */
+export const EXPERIMENTAL = ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'];
 
-async function openWebGpu(): Promise<GPU> {
+async function openWebGpu(experimental: boolean): Promise<GPU> {
   // Not a literal, so that no bundler takes it in: it is there or not when the program runs.
   const name = 'webgpu';
   try {
     const { create } = (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as {
       create(options: string[]): GPU;
     };
-    return create(DAWN);
+    return create([`enable-dawn-features=${[...TOGGLES, ...(experimental ? EXPERIMENTAL : [])].join()}`]);
   } catch (error) {
     const why = error instanceof Error ? error.message : error;
     throw new Error(

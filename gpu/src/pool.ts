@@ -4,7 +4,8 @@ import { OutOfMemoryError, type Region, type TypedArray } from '@otimes/core';
 import { readError } from '@otimes/core/extend';
 import { collector, Handle, Tracker } from '@otimes/kernels';
 import type { Commands } from './commands.ts';
-import type { Memory } from './kernel.ts';
+import type { Half } from './half.ts';
+import type { Memory } from './launch.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
@@ -134,6 +135,7 @@ export class Pool {
 /** The memory behind a storage on the GPU: a word of 4 bytes for each element. */
 export class GpuRegion implements Region {
   readonly size: number;
+  half: Half | null = null;
   readonly #pool: Pool;
   readonly #handle: Handle<Memory>;
   readonly #device: string;
@@ -156,6 +158,8 @@ export class GpuRegion implements Region {
   }
 
   release(): void {
+    this.half?.region.release();
+    this.half = null;
     this.#pool.release(this.#handle);
   }
 }

@@ -12,27 +12,43 @@ export type Sizes = {
   readonly symmetric?: boolean;
 };
 
-/** What was measured of a tile: billions of products and sums a second of one multiprocessor that is full of it, and by how much one alone there is slower. */
-export type Measured = { readonly tile: Tile; readonly rate: number; readonly alone: number };
+/**
+ * What was measured of a tile, in microseconds: a step where its workgroup has a multiprocessor for itself and waits for memory,
+ * and what each of many on one adds.
+ */
+export type Measured = { readonly tile: Tile; readonly alone: number; readonly each: number };
+
+const measured = (
+  shape: readonly [number, number, number, number, number, number],
+  buffers: 1 | 2,
+  alone: number,
+  each: number,
+): Measured => {
+  const [m, n, k, x, y, slices] = shape;
+  return { tile: { m, n, k, x, y, slices, buffers, unroll: 4 }, alone, each };
+};
 
 /**
- * NOTE: rates are those of `npm run bench bench/gpu/products.ts` on one card; what counts is their ratio. `UNITS` are
- * multiprocessors, which WebGPU does not tell: on a smaller GPU the choice is a tile too small, which costs little.
+ * NOTE: of an NVIDIA H200 by `npm run bench bench/gpu/products.ts`; what counts is how they compare. `UNITS` are its multiprocessors,
+ * which WebGPU does not tell: on a smaller GPU the choice is a tile too small, which costs little.
  */
 export const TILES: readonly Measured[] = [
-  { tile: { m: 128, n: 128, k: 16, x: 16, y: 16, buffers: 2, unroll: 4 }, rate: 100, alone: 1.6 },
-  { tile: { m: 64, n: 64, k: 16, x: 8, y: 8, buffers: 1, unroll: 4 }, rate: 80, alone: 4 },
-  { tile: { m: 32, n: 32, k: 32, x: 8, y: 8, buffers: 1, unroll: 4 }, rate: 45, alone: 5 },
-  { tile: { m: 16, n: 64, k: 16, x: 16, y: 4, buffers: 1, unroll: 4 }, rate: 35, alone: 5 },
-  { tile: { m: 64, n: 16, k: 16, x: 4, y: 16, buffers: 1, unroll: 4 }, rate: 35, alone: 5 },
+  measured([32, 32, 32, 8, 8, 1], 2, 1.2, 0.58),
+  measured([16, 64, 32, 16, 4, 1], 2, 1.7, 0.6),
+  measured([64, 16, 32, 4, 16, 1], 2, 1.7, 0.6),
+  measured([64, 64, 16, 8, 8, 1], 1, 1.45, 0.51),
+  measured([64, 64, 16, 16, 16, 1], 2, 0.85, 0.63),
+  measured([128, 128, 16, 16, 16, 1], 1, 2.2, 1.87),
 ];
 const UNITS = 132;
-/** Seconds of a dispatch, and of a byte that goes to memory and comes back. */
-const LAUNCH = 4e-6;
-const BYTE = 1e-12;
+/** Microseconds below which all are as good, and the first of the table is taken. */
+const LEAST = 4;
+/** Microseconds of a dispatch more, host and GPU, and of a byte that goes to memory and comes back. */
+const LAUNCH = 25;
+const BYTE = 5e-7;
 /** Most parts that the terms are split into, and fewest terms of a part. */
-const MOST_SPLITS = 64;
-const LEAST_TERMS = 64;
+const MOST_SPLITS = 256;
+const LEAST_TERMS = 128;
 
 export type Plan = {
   readonly tile: Tile;
@@ -47,12 +63,13 @@ export function tilesOf({ m, n }: Tile, sizes: Sizes): { rows: number; columns: 
   return { rows, columns, count: sizes.symmetric ? (rows * (rows + 1)) / 2 : rows * columns };
 }
 
-function seconds({ tile, rate, alone }: Measured, sizes: Sizes, splits: number, span: number): number {
+/** Microseconds of a product in parts of `span` terms. */
+function timeOf({ tile, alone, each }: Measured, sizes: Sizes, splits: number, span: number): number {
   const { count } = tilesOf(tile, sizes);
-  const share = (count * sizes.batch * splits) / UNITS;
-  const work = (tile.m * tile.n * (span + tile.k)) / (rate * 1e9);
-  const sums = splits === 1 ? 0 : LAUNCH + BYTE * 8 * splits * sizes.batch * sizes.m * sizes.n;
-  return work * Math.max(share > alone ? share : Math.min(alone, Math.ceil(share) * alone), 1) + sums;
+  const share = Math.ceil((count * sizes.batch * splits) / UNITS);
+  // Beginning and end of a tile take about as long as a step.
+  const work = Math.max(LEAST, (span / tile.k + 1) * Math.max(alone, share * each));
+  return splits === 1 ? work : work + LAUNCH + BYTE * 4 * splits * sizes.batch * sizes.m * sizes.n;
 }
 
 const spanOf = (tile: Tile, k: number, splits: number) => tile.k * Math.max(1, Math.ceil(k / (tile.k * splits)));
@@ -61,13 +78,13 @@ const spanOf = (tile: Tile, k: number, splits: number) => tile.k * Math.max(1, M
 export function planOf(sizes: Sizes, room: number, tiles: readonly Measured[] = TILES): Plan {
   let best: Plan | null = null;
   let least = Infinity;
-  for (const measured of tiles) {
-    const { tile } = measured;
+  for (const one of tiles) {
+    const { tile } = one;
     if (bytesOf(tile) > room || (sizes.symmetric && tile.m !== tile.n)) continue;
     for (let splits = 1; splits <= MOST_SPLITS; splits *= 2) {
       if (splits > 1 && sizes.k < splits * LEAST_TERMS) break;
       const span = spanOf(tile, sizes.k, splits);
-      const time = seconds(measured, sizes, splits, span);
+      const time = timeOf(one, sizes, splits, span);
       if (time >= least) continue;
       [best, least] = [planWith(tile, sizes.k, splits), time];
     }

@@ -10,21 +10,25 @@ export type Tile = {
   /** Results of a workgroup. */
   readonly m: number;
   readonly n: number;
-  /** Terms of a step, 8, 16 or 32. */
+  /** Terms of a step, 8 to 64. */
   readonly k: number;
-  /** Threads along n (a multiple of 8, or 4 in all smaller tiles) and along m. Each has quads of 4 × 4 results. */
+  /** Threads along n and along m, powers of 2 and together a multiple of 32. Each has quads of 4 × 4 results. */
   readonly x: number;
   readonly y: number;
+  /** So many times x · y threads share the terms of each step, and add up at last: for few results of many terms. */
+  readonly slices?: number;
   /** Steps in workgroup memory: with 2, one barrier a step is enough. */
   readonly buffers: 1 | 2;
   /** Terms written out in a row, a multiple of 4. */
   readonly unroll: number;
 };
 
-export const nameOf = ({ m, n, k, x, y, buffers, unroll }: Tile) => `${m}x${n}x${k} ${x}x${y} ${buffers} ${unroll}`;
+export const nameOf = ({ m, n, k, x, y, slices = 1, buffers, unroll }: Tile) =>
+  `${m}x${n}x${k} ${x}x${y}x${slices} ${buffers} ${unroll}`;
 
 /** Bytes of workgroup memory. */
-export const bytesOf = ({ m, n, k, buffers }: Tile) => 4 * (m + n) * k * buffers;
+export const bytesOf = ({ m, n, k, slices = 1, buffers }: Tile) =>
+  4 * ((m + n) * k * buffers + (slices > 1 ? m * n : 0));
 
 /** Where the blocks of one side come from. The rows of a side are the rows of A, or the columns of B. */
 export type Side = {
@@ -45,8 +49,13 @@ export type TileParts = {
   readonly place: string;
   readonly a: Side;
   readonly b: Side;
+  /** Lines before the steps of a part and after each, for what a step and its sides share. */
+  readonly start?: string;
+  readonly advance?: string;
+  /** Lines before results are put, for the columns from `col` on; names end in `id`. */
+  readonly columns?: (id: number, col: string) => string;
   /** Lines that put the vec4 `v` of results at (row, col … col + 3), of which some may be outside. */
-  readonly put: (v: string, row: string, col: string) => string;
+  readonly put: (v: string, row: string, col: string, id: number) => string;
 };
 
 type Shape = { name: 'A' | 'B'; side: Side; rows: number; threads: number };
@@ -57,10 +66,10 @@ function shift(terms: number, threads: number, quad: string): string {
   return `((${quad} * ${Math.max(1, 32 / terms)}u) & ${mask}u)`;
 }
 
-export function tileCode({ tile, word, head, place, a, b, put }: TileParts): string {
-  const { m, n, k, x, y, buffers, unroll } = tile;
+export function tileCode({ tile, word, head, place, a, b, start = '', advance = '', columns, put }: TileParts): string {
+  const { m, n, k, x, y, slices = 1, buffers, unroll } = tile;
   const vec = `vec4<${word}>`;
-  const threads = x * y;
+  const threads = x * y * slices;
   const [rows, cols] = [m / (4 * y), n / (4 * x)];
   const A: Shape = { name: 'A', side: a, rows: m, threads: y };
   const B: Shape = { name: 'B', side: b, rows: n, threads: x };
@@ -70,20 +79,27 @@ export function tileCode({ tile, word, head, place, a, b, put }: TileParts): str
   // A warp of 32 is 8 × 4 threads: it meets 8 quads of B, and 4 of A.
   const wide = Math.min(8, x);
   const tall = 32 / wide;
+  const all = 4 * rows * cols;
+  const sum = (i: number) => `y${Math.floor(i / cols)}_${i % cols}`;
+  const column = (i: number) => `col0 + ${i * 4 * x}u + 4u * lx`;
   return `${head}
 var<workgroup> As : array<array<array<array<${vec}, ${y}>, ${rows}>, ${k}>, ${buffers}>;
 var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${buffers}>;
+${slices > 1 ? `var<workgroup> sums : array<array<${vec}, ${x * y}>, ${4 * rows * cols}>;` : ''}
 @compute @workgroup_size(${threads}) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32) {
   let group = w.x + w.y * wn.x;
   if (group >= p.groups) { return; }
   let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
   ${place}
   let begin = split * p.span; let end = min(p.k, begin + p.span);
-  let lx = t % ${wide}u + ${wide}u * ((t / 32u) % ${x / wide}u); let ly = (t / ${wide}u) % ${tall}u + ${tall}u * (t / ${32 * (x / wide)}u);
+  ${start}
+  let own = t % ${x * y}u; let slice = t / ${x * y}u;
+  let lx = own % ${wide}u + ${wide}u * ((own / 32u) % ${x / wide}u); let ly = (own / ${wide}u) % ${tall}u + ${tall}u * (own / ${32 * (x / wide)}u);
   ${rounds.map(r => r.before).join('\n  ')}
-  ${times(4 * rows * cols, i => `var y${Math.floor(i / cols)}_${i % cols} = ${vec}();`)}
+  ${times(all, i => `var ${sum(i)} = ${vec}();`)}
   ${rounds.map(r => `${times(4, j => `var ${r.id}v${j} = ${vec}();`)}`).join(' ')}
   ${rounds.map(r => r.load('begin')).join('\n  ')}
+  ${advance}
   var buffer = 0u;
   for (var step = begin; step < end; step += ${k}u) {
     ${rounds.map(r => r.store).join('\n    ')}
@@ -91,31 +107,52 @@ var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${bu
     let next = step + ${k}u;
     if (next < end) {
       ${rounds.map(r => r.load('next')).join('\n      ')}
+      ${advance}
     }
-    for (var q0 = 0u; q0 < ${k / 4}u; q0 += ${unroll / 4}u) {
+    for (var q0 = 0u; q0 < ${k / slices / 4}u; q0 += ${unroll / 4}u) {
       ${times(unroll / 4, u => {
-        const q = `(q0 + ${u}u)`;
+        const q = slices === 1 ? `(q0 + ${u}u)` : `(slice * ${k / slices / 4}u + q0 + ${u}u)`;
         return `{ let sa = ly ^ ${shift(k, y, q)}; let sb = lx ^ ${shift(k, x, q)};
         ${times(
           4,
           j => `{ ${times(rows, i => `let a${i} = As[buffer][4u * ${q} + ${j}u][${i}][sa];`)}
           ${times(cols, i => `let b${i} = Bs[buffer][4u * ${q} + ${j}u][${i}][sb];`)}
-          ${times(4 * rows * cols, i => {
-            const [row, col] = [Math.floor(i / cols), i % cols];
-            return multiply(`y${row}_${col}`, `a${row >> 2}[${row & 3}]`, `b${col}`);
+          ${times(all, i => {
+            const row = Math.floor(i / cols);
+            return multiply(sum(i), `a${row >> 2}[${row & 3}]`, `b${i % cols}`);
           })} }`,
         )} }`;
       })}
     }
     ${buffers === 2 ? 'buffer ^= 1u;' : 'workgroupBarrier();'}
   }
-  ${times(4 * rows * cols, i => {
+  ${
+    slices > 1
+      ? addSlices(
+          slices,
+          times(all, i => `sums[${i}][own] = ${sum(i)};`),
+          times(all, i => `${sum(i)} += sums[${i}][own];`),
+        )
+      : ''
+  }
+  ${times(cols, i => columns?.(i, column(i)) ?? '')}
+  ${times(all, i => {
     const [row, col] = [Math.floor(i / cols), i % cols];
     const at = `row0 + ${(row >> 2) * 4 * y + (row & 3)}u + 4u * ly`;
-    return `${put(`y${row}_${col}`, at, `col0 + ${col * 4 * x}u + 4u * lx`)}\n`;
+    return `${put(sum(i), at, column(col), col)}\n`;
   })}
 }`;
 }
+
+/** The sums of all slices added to those of the first, one after the other; only its threads go on. */
+const addSlices = (slices: number, write: string, add: string) => `
+  for (var other = 1u; other < ${slices}u; other++) {
+    workgroupBarrier();
+    if (slice == other) { ${write} }
+    workgroupBarrier();
+    if (slice == 0u) { ${add} }
+  }
+  if (slice > 0u) { return; }`;
 
 type Round = { id: string; before: string; load(step: string): string; store: string };
 

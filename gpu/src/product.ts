@@ -4,11 +4,15 @@ import type { Operand } from '@otimes/core';
 import { sizeOf, transposed, withLayout } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
+import { elementOf, fourAt, halfOf, oneAt, UNPACKED } from './half.ts';
 import { joined } from './layouts.ts';
+import { matrixLie, matrixLies, matrixPlan } from './matrix-plan.ts';
+import { type MatrixLie, type MatrixParts, matrixCode } from './matrix-tile.ts';
+import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Activation, biasValues, epilogue, putCode, sumParts } from './product-epilogue.ts';
 import { type Plan, planOf, tilesOf } from './product-plan.ts';
-import { nameOf, type Side, type TileParts, tileCode } from './product-tile.ts';
+import { nameOf, type Side, type Tile, type TileParts, tileCode } from './product-tile.ts';
 import { constants, rowGroups, tensor, times, type Word } from './wgsl.ts';
 
 /** `inner` products of the batch lie side by side, by the second of two steps. */
@@ -18,19 +22,21 @@ const FIELDS =
 export const TYPES = `${'u'.repeat(8)}${'i'.repeat(10)}uuiiiuu`;
 
 /** How a side lies in memory: vec4s along its terms or along its rows, else single elements. */
-type Lie = 'terms' | 'rows' | 'single';
+export type Lie = 'terms' | 'rows' | 'single';
 
 /** Four numbers that begin at a multiple of four and are read at once. */
-function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
+export function lieOf(x: Operand, [row, term]: readonly [number, number], rows: number, terms: number): Lie {
   const others = (step: number) => [x.offset, ...x.strides.slice(0, -2), step].every(s => s % 4 === 0);
   if (term === 1 && terms % 4 === 0 && others(row)) return 'terms';
   if (row === 1 && rows % 4 === 0 && others(term)) return 'rows';
   return 'single';
 }
 
-/** A side of a product of matrices; `name` A or B. */
-function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
+/** A side of a product of matrices; `name` A or B. With `half` its numbers are f16, two in a u32. */
+export function matrixSide(name: 'A' | 'B', lie: Lie, word: Word, half = false): Side {
   const [x, v] = [name.toLowerCase(), `vec4<${word}>`];
+  const quad = (at: string) => fourAt(name, at, half);
+  const one = (at: string) => oneAt(name, at, half);
   const start = (i: string) =>
     `p.${x}0 + i32(z / p.inner) * p.${x}1 + i32(z % p.inner) * p.${x}2 + i32(${i}) * p.${x}r`;
   if (lie === 'terms')
@@ -38,7 +44,7 @@ function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
       along: 'true',
       before: (id, i) => `let at_${id} = (${start(i)}) >> 2u;`,
       load: (id, k) => `let at = at_${id} + (i32(${k}) >> 2u); let d = p.${x}r >> 2u;
-        if (${k} < end) { let e0 = ${name}[at]; let e1 = ${name}[at + d]; let e2 = ${name}[at + 2 * d]; let e3 = ${name}[at + 3 * d];
+        if (${k} < end) { let e0 = ${quad('at')}; let e1 = ${quad('at + d')}; let e2 = ${quad('at + 2 * d')}; let e3 = ${quad('at + 3 * d')};
           ${times(4, j => `v${j} = ${v}(e0[${j}], e1[${j}], e2[${j}], e3[${j}]);`)}
         } else { ${times(4, j => `v${j} = ${v}();`)} }`,
     };
@@ -47,7 +53,7 @@ function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
       along: 'false',
       before: (id, i) => `let at_${id} = (${start(i)}) >> 2u;`,
       load: (id, k) => `let d = p.${x}k >> 2u; let at = at_${id} + i32(${k}) * d;
-        ${times(4, j => `v${j} = ${v}(); if (${k} + ${j}u < end) { v${j} = ${name}[at + ${j} * d]; }`)}`,
+        ${times(4, j => `v${j} = ${v}(); if (${k} + ${j}u < end) { v${j} = ${quad(`at + ${j} * d`)}; }`)}`,
     };
   return {
     along: `(abs(p.${x}k) <= abs(p.${x}r))`,
@@ -56,13 +62,13 @@ function matrixSide(name: 'A' | 'B', lie: Lie, word: Word): Side {
         ${times(
           4,
           j =>
-            `v${j} = ${v}(); if (${k} + ${j}u < end) { let e = at + ${j} * p.${x}k; v${j} = ${v}(${name}[e], ${name}[e + d], ${name}[e + 2 * d], ${name}[e + 3 * d]); }`,
+            `v${j} = ${v}(); if (${k} + ${j}u < end) { let e = at + ${j} * p.${x}k; v${j} = ${v}(${one('e')}, ${one('e + d')}, ${one('e + 2 * d')}, ${one('e + 3 * d')}); }`,
         )}`,
   };
 }
 
 /** The tile number `group`, row by row; of a symmetric product those on and above the diagonal, column by column. */
-const placeOf = ({ m, n }: { m: number; n: number }, symmetric: boolean) =>
+export const placeOf = ({ m, n }: Tile, symmetric: boolean) =>
   symmetric
     ? `var column = u32((sqrt(f32(8u * group + 1u)) - 1.0) * 0.5);
   if (column * (column + 1u) / 2u > group) { column--; } else if ((column + 1u) * (column + 2u) / 2u <= group) { column++; }
@@ -77,28 +83,47 @@ type Kind = {
   readonly wide: boolean;
   readonly symmetric: boolean;
   readonly activation: Activation;
+  /** Both sides are in f16. */
+  readonly half: boolean;
 };
 
-export function partsOf({ word, plan, lies, wide, symmetric, activation }: Kind): TileParts {
-  const element = (lie: Lie) => (lie === 'single' ? word : `vec4<${word}>`);
+const put = (v: string, row: string, col: string) => `put(${v}, split * p.batch + z, ${row}, ${col});`;
+
+/** Declarations of a kernel whose sides have such elements. */
+function headOf({ word, plan, wide, symmetric, activation }: Kind, [a, b]: readonly [string, string]): string {
   const bind = (i: number, name: string, type: string, access = 'read') =>
     `@group(0) @binding(${i}) var<storage, ${access}> ${name} : array<${type}>;`;
+  return `${constants(FIELDS)}
+${bind(1, 'A', a)} ${bind(2, 'B', b)} ${tensor(3, 'C', 'read', word)} ${bind(4, 'Y', wide ? `vec4<${word}>` : word, 'read_write')}
+${epilogue(activation, word)}
+${putCode({ word, wide, mirrored: symmetric ? plan.tile.m : 0 })}`;
+}
+
+export function partsOf(kind: Kind): TileParts {
+  const { word, plan, lies, symmetric, half } = kind;
+  const element = (lie: Lie) => elementOf(lie !== 'single', word, half);
   return {
     tile: plan.tile,
     word,
-    head: `${constants(FIELDS)}
-${bind(1, 'A', element(lies[0]))} ${bind(2, 'B', element(lies[1]))} ${tensor(3, 'C', 'read', word)} ${bind(4, 'Y', wide ? `vec4<${word}>` : word, 'read_write')}
-${epilogue(activation, word)}
-${putCode({ word, wide, mirrored: symmetric ? plan.tile.m : 0 })}`,
+    head: `${headOf(kind, [element(lies[0]), element(lies[1])])}\n${UNPACKED}`,
     place: placeOf(plan.tile, symmetric),
-    a: matrixSide('A', lies[0], word),
-    b: matrixSide('B', lies[1], word),
-    put: (v, row, col) => `put(${v}, split * p.batch + z, ${row}, ${col});`,
+    a: matrixSide('A', lies[0], word, half),
+    b: matrixSide('B', lies[1], word, half),
+    put,
   };
 }
 
+/** The same by matrix units; a side that lies in eights is read in them. */
+function matrixPartsOf(kind: Kind, unit: MatrixUnit, eights: readonly (MatrixLie | null)[]): MatrixParts {
+  const { lies, plan } = kind;
+  const parts = partsOf(kind);
+  const elements = lies.map((lie, i) => (eights[i] ? 'vec4<u32>' : elementOf(lie !== 'single', 'f32', true)));
+  const head = `${headOf(kind, elements as [string, string])}\n${UNPACKED}`;
+  return { ...parts, tile: plan.tile, unit, head, a: eights[0] ?? parts.a, b: eights[1] ?? parts.b };
+}
+
 export function matmul(c: Context, a: Operand, b: Operand, out: Operand): void {
-  multiply(c, a, b, out);
+  multiply(c, a, b, out, { mixed: c.mixed });
 }
 
 /** Exactly symmetric: (i, j) and (j, i) add the same products in the same order, or are the same. */
@@ -113,7 +138,7 @@ export function linear(c: Context, x: Operand, weight: Operand, bias: Operand | 
   const k = x.shape.at(-1)!;
   const count = sizeOf(x.shape.slice(0, -1));
   const rows = x.shape.length === 2 ? x : withLayout(rowMajor(c, x), [count, k]);
-  multiply(c, rows, transposed(weight), withLayout(out, [count, weight.shape[0]!]), { bias });
+  multiply(c, rows, transposed(weight), withLayout(out, [count, weight.shape[0]!]), { bias, mixed: c.mixed });
 }
 
 export type ProductOptions = {
@@ -124,17 +149,19 @@ export type ProductOptions = {
   activation?: Activation;
   /** b is a transposed: half of the tiles are computed. */
   symmetric?: boolean;
-  /** In the place of the one that is chosen. */
+  /** Both sides are rounded to f16; sums and results are float32. Integers are not. */
+  mixed?: boolean;
+  /** In the place of the one that is chosen; where matrix units compute it, of theirs. */
   plan?: Plan;
 };
 
 /** Workgroups of the z axis. */
-const MOST_GROUPS = 65535;
+export const MOST_GROUPS = 65535;
 
 /** out [batch, M, N] ← activation(a · b + bias); a [batch, M, K] and b [batch, K, N] of any layout, broadcast to the batch. */
 export function multiply(c: Context, left: Operand, right: Operand, out: Operand, o: ProductOptions = {}): void {
   if (sizeOf(out.shape) === 0) return;
-  const { bias = null, biasOf = 'columns', activation = 'none', symmetric = false } = o;
+  const { bias = null, biasOf = 'columns', activation = 'none', symmetric = false, mixed = false } = o;
   const [m, n, k] = [out.shape.at(-2)!, out.shape.at(-1)!, left.shape.at(-1)!];
   if (k === 0 && bias === null && activation === 'none') return fill(c, 0, out);
   const word: Word = out.dtype === 'int32' ? 'i32' : 'f32';
@@ -143,22 +170,30 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
   const lead = (x: Operand) => ({ shape: x.shape.slice(0, -2), strides: x.strides.slice(0, -2), offset: 0 });
   if (joined(batch, [lead(a), lead(b)]).lengths.length > 2)
     [a, b] = [a, b].map(x => copied(c, x, [...batch, ...x.shape.slice(-2)])) as [Operand, Operand];
+  const half = mixed && word === 'f32';
+  if (half) [a, b] = [halfOf(c, a), halfOf(c, b)];
   const { lengths, strides } = joined(batch, [lead(a), lead(b)]);
   const [outer, inner] = [lengths.length > 1 ? lengths[0]! : 1, lengths.at(-1) ?? 1];
   const count = outer * inner;
   const sizes = { m, n, k, batch: count, symmetric };
-  const plan = o.plan ?? planOf(sizes, c.commands.device.limits.maxComputeWorkgroupStorageSize);
-  const { tile, splits, span } = plan;
   const steps = strides.map(step => [step.length > 1 ? step[0]! : 0, step.at(-1) ?? 0]);
   const [ar, ak] = [a.strides.at(-2)!, a.strides.at(-1)!];
   const [bk, br] = [b.strides.at(-2)!, b.strides.at(-1)!];
+  const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
   const lies = [lieOf(a, [ar, ak], m, k), lieOf(b, [br, bk], n, k)] as const;
+  const unit = half ? c.unit : null;
+  const eights = unit && matrixLies(matrixLie(a, [ar, ak], m, k), matrixLie(b, [br, bk], n, k));
+  const matrices = eights && (o.plan ?? matrixPlan(unit!, room, sizes, eights));
+  const plan = matrices ?? o.plan ?? planOf(sizes, room);
+  const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, out.dtype, [splits, count, m, n]);
   const target = parts ?? out;
   const wide = !symmetric && n % 4 === 0 && target.offset % 4 === 0;
   const own = parts === null ? activation : 'none';
-  const kernel = kernelOf(c, `${word} product ${nameOf(tile)} ${lies} ${wide} ${symmetric} ${own}`, () => ({
-    code: tileCode(partsOf({ word, plan, lies, wide, symmetric, activation: own })),
+  const kind: Kind = { word, plan, lies, wide, symmetric, activation: own, half };
+  const by = matrices ? `matrix units, ${eights}` : word;
+  const kernel = kernelOf(c, `product by ${by} ${nameOf(tile)} ${lies} ${wide} ${symmetric} ${own} ${half}`, () => ({
+    code: matrices ? matrixCode(matrixPartsOf(kind, unit!, eights!)) : tileCode(partsOf(kind)),
     types: TYPES,
   }));
   const tiles = tilesOf(tile, sizes);
@@ -174,13 +209,14 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
       ...[b.offset, ...steps[1]!, br, bk],
       ...[target.offset, ...(parts === null ? biasValues(finish) : [0, 0, 0, 0]), count, first],
     ];
-    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), part * splits]);
+    const flow = part === count && target.offset === 0 ? { stores: 3, count: sizeOf(target.shape) } : null;
+    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), part * splits], flow);
   }
   if (parts !== null) sumParts(c, parts, out, finish);
 }
 
 /** Workgroups over x and y for a flat number of them. */
-function twoAxes(count: number): [number, number] {
+export function twoAxes(count: number): [number, number] {
   const [x, y = 1] = rowGroups(count);
   return [x!, y];
 }

@@ -2,7 +2,7 @@
 
 import { OutOfMemoryError } from '@otimes/core';
 import { type BadValue, PendingChecks } from '@otimes/core/extend';
-import { type Memory, READ, USAGE } from './kernel.ts';
+import { type Memory, READ, USAGE } from './launch.ts';
 
 /** The error of a check, from the position and the bits of the first bad value, and in how many pieces it looked. */
 type Check = { readonly error: (position: number, bits: number) => Error; readonly pieces: number };
@@ -15,11 +15,11 @@ type Queue = {
   submit(): void;
 };
 
-/** Words of the status before what checks found: the first of them is ~n for the first check n that failed, 0 for none. */
+/** Words of the status before what checks found: the first of them is ~n for the first check n that failed, 0 for none; one is `SKIPS`. */
 export const HEAD = 4;
 /** Checks whose finds are kept apart, pieces of each, and words of a piece: the position of the first bad value (−1: none), its bits. */
-export const KEPT = 256;
-export const PIECES = 64;
+export const KEPT = 64;
+export const PIECES = 256;
 const FOUND = 2;
 const NONE = 0xffffffff;
 /** Submits without a read. */

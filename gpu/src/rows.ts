@@ -9,7 +9,7 @@ import { PER_GROUP, rowGroups } from './wgsl.ts';
 const THREADS = 256;
 
 /** Constants that every kernel of rows begins with, and their types. */
-export const ROW_FIELDS = 'rows:u32, length:u32, inner:u32, lanes:u32, step:u32';
+export const ROW_FIELDS = 'rows:u32, length:u32, inner:u32, width:u32, step:u32';
 export const ROW_TYPES = 'uuuuu';
 
 /** Values of those constants, and workgroups. */
@@ -29,8 +29,8 @@ export function rowPlan(rows: number, length: number, inner: number): { values: 
 export const rowMain = (body: string, type = 'f32') => `
 var<workgroup> lanes : array<${type}, ${THREADS}>;
 @compute @workgroup_size(${THREADS}) fn main(${PER_GROUP}) {
-  let lane = (t / p.step) % p.lanes;
-  let row = (w.x + w.y * wn.x) * (${THREADS}u / p.lanes) + t % p.step + p.step * (t / (p.step * p.lanes));
+  let lane = (t / p.step) % p.width;
+  let row = (w.x + w.y * wn.x) * (${THREADS}u / p.width) + t % p.step + p.step * (t / (p.step * p.width));
   let is = row < p.rows;
   let at = (row / p.inner) * p.length * p.inner + row % p.inner;
   ${body}
@@ -38,12 +38,22 @@ var<workgroup> lanes : array<${type}, ${THREADS}>;
 
 /** For each element of the row: its index `i` in the row and its place `k`. */
 export const each = (body: string) => `
-  if (is) { for (var i = lane; i < p.length; i += p.lanes) { let k = at + i * p.inner; ${body} } }`;
+  if (is) { for (var i = lane; i < p.length; i += p.width) { let k = at + i * p.inner; ${body} } }`;
+
+/** The same for what only adds to `acc`: four elements at once, so that their reads are under way together. */
+export const gathered = (body: string) => `
+  if (is) {
+    var i0 = lane;
+    for (; i0 + 3u * p.width < p.length; i0 += 4u * p.width) {
+      ${[0, 1, 2, 3].map(n => `{ let i = i0 + ${n}u * p.width; let k = at + i * p.inner; ${body} }`).join(' ')}
+    }
+    for (var i = i0; i < p.length; i += p.width) { let k = at + i * p.inner; ${body} }
+  }`;
 
 /** The threads of each row join their `acc`; all of them get the result as `name`. */
 export const joined = (name: string, join: (a: string, b: string) => string) => `
   lanes[t] = acc;
-  for (var half_ = p.lanes >> 1u; half_ > 0u; half_ >>= 1u) {
+  for (var half_ = p.width >> 1u; half_ > 0u; half_ >>= 1u) {
     workgroupBarrier();
     if (lane < half_) { let other = lanes[t + half_ * p.step]; let own = lanes[t]; lanes[t] = ${join('own', 'other')}; }
   }

@@ -5,6 +5,9 @@
 
 export type Binding = { readonly name: string; readonly writes: boolean; readonly type: string };
 
+/** A variable of a workgroup. */
+export type Shared = { readonly name: string; readonly type: string; readonly bytes: number };
+
 export type Shader = {
   /** Functions, structs, constants and variables but for bindings and `main`. */
   readonly declarations: readonly string[];
@@ -20,8 +23,8 @@ export type Shader = {
   readonly threads: number;
   /** Whether threads of a workgroup wait for each other or share memory. */
   readonly together: boolean;
-  /** Bytes that they share. */
-  readonly bytes: number;
+  /** What they share. */
+  readonly shared: readonly Shared[];
 };
 
 /** Pieces of a module that end on `;` or on the last brace. */
@@ -43,7 +46,7 @@ function pieces(code: string): string[] {
 
 const UNIFORM = /^@group\(0\)\s*@binding\(0\)\s*var<uniform>\s*(\w+)\s*:\s*(\w+)\s*;$/;
 const STORAGE = /^@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:\s*([^;]+?)\s*;$/;
-const SHARED = /^var<workgroup>\s*(\w+)\s*:\s*array<\s*(f32|u32|i32|vec4<\w+>)\s*,\s*(\d+)u?\s*>\s*;$/;
+const SHARED = /^var<workgroup>\s*(\w+)\s*:\s*([^;]+?)\s*;$/;
 const NAMED = /^(?:struct|const|alias|fn|var<private>)\s+(\w+)/;
 const MAIN = /^@compute\s*@workgroup_size\(([\d\s,]+)\)\s*fn\s+main\s*\(([\s\S]*?)\)\s*(\{[\s\S]*\})$/;
 const PARAMETER = /@builtin\((\w+)\)\s*(\w+)\s*:/g;
@@ -55,8 +58,46 @@ const KNOWN = [
   'num_workgroups',
 ];
 
-/** Words at which a name of the module may not be something else: fields of structs, and what functions declare. */
-const fieldsOf = (struct: string) => [...struct.matchAll(/(\w+)\s*:/g)].map(([, name]) => name!);
+/** Whether a function has a variable or parameter of that name. */
+export const declares = (text: string, name: string): boolean =>
+  !text.startsWith('struct') && new RegExp(`\\b(?:let|var|const)\\s+${name}\\b|[(,]\\s*${name}\\s*:`).test(text);
+
+/** Whether such a function means nothing else by it: the first that is there of it is the declaration, in no inner block. */
+function hides(text: string, name: string): boolean {
+  const first = new RegExp(`(?<![.\\w])${name}\\b`).exec(text)!.index;
+  const before = text.slice(0, first);
+  const depth = before.split('{').length - before.split('}').length;
+  return depth === 0 || (depth === 1 && /(let|var|const)\s+$/.test(before));
+}
+
+/**
+ * Variables of a workgroup for several shaders, of which no two run in it at once: as many of each type as one of them has. And for
+ * each shader which of them are its own.
+ */
+export function shareVariables(shaders: readonly Shader[]): { variables: Shared[]; own: number[][] } {
+  const variables: Shared[] = [];
+  const own = shaders.map(({ shared }) => {
+    const taken: number[] = [];
+    for (const one of shared) {
+      let at = variables.findIndex(({ type }, i) => type === one.type && !taken.includes(i));
+      if (at < 0) at = variables.push(one) - 1;
+      taken.push(at);
+    }
+    return taken;
+  });
+  return { variables, own };
+}
+
+/** Bytes of numbers, vectors of four, and arrays of them; null for other types. */
+function bytesOf(type: string): number | null {
+  const array = /^array<\s*(.+?)\s*,\s*(\d+)u?\s*>$/.exec(type);
+  if (array === null) {
+    const [, length = '1'] = /^(?:vec([24])<)?(?:f32|u32|i32)>?$/.exec(type) ?? [null, '0'];
+    return length === '0' ? null : 4 * Number(length);
+  }
+  const each = bytesOf(array[1]!);
+  return each === null ? null : each * Number(array[2]);
+}
 
 /** Null for a shader that cannot be joined with others. */
 export function parseShader(code: string): Shader | null {
@@ -65,7 +106,8 @@ export function parseShader(code: string): Shader | null {
   const bindings: Binding[] = [];
   let constants: Shader['constants'] | null = null;
   let main: RegExpExecArray | null = null;
-  let [bytes, together] = [0, /\b(workgroupBarrier|storageBarrier|workgroupUniformLoad)\b/.test(code)];
+  const sharing: Shared[] = [];
+  let together = /\b(workgroupBarrier|storageBarrier|workgroupUniformLoad)\b/.test(code);
   for (const piece of pieces(code)) {
     const [uniform, storage, shared, entry] = [UNIFORM, STORAGE, SHARED, MAIN].map(rule => rule.exec(piece));
     if (uniform) {
@@ -80,9 +122,10 @@ export function parseShader(code: string): Shader | null {
       names.push(storage[3]!);
     } else if (shared) {
       together = true;
-      bytes += Number(shared[3]) * (shared[2]!.startsWith('vec4') ? 16 : 4);
+      const bytes = bytesOf(shared[2]!);
+      if (bytes === null) return null;
+      sharing.push({ name: shared[1]!, type: shared[2]!.replace(/\s+/g, ''), bytes });
       names.push(shared[1]!);
-      declarations.push(piece);
     } else if (entry) main = entry;
     else {
       const name = NAMED.exec(piece)?.[1];
@@ -99,15 +142,9 @@ export function parseShader(code: string): Shader | null {
     .map(Number);
   const parameters = [...main[2]!.matchAll(PARAMETER)].map(([, builtin, name]) => ({ builtin: builtin!, name: name! }));
   if (parameters.some(({ builtin }) => !KNOWN.includes(builtin))) return null;
-  // The constants become an expression, which nothing may declare; fields keep their names.
-  if (
-    new RegExp(`\\b(let|var|const)\\s+${constants.name}\\b|\\b${constants.name}\\s*:(?!\\s*${constants.type}\\b)`).test(
-      code,
-    )
-  )
-    return null;
-  const fields = declarations.filter(text => text.startsWith('struct')).flatMap(fieldsOf);
-  if (fields.some(name => names.includes(name))) return null;
+  // The constants become an expression, so nothing may declare their name but a function that has it for a variable throughout.
+  const isOwn = (text: string) => declares(text, constants!.name) && !hides(text, constants!.name);
+  if (declares(main[3]!, constants.name) || declarations.some(isOwn)) return null;
   return {
     declarations,
     names,
@@ -118,6 +155,6 @@ export function parseShader(code: string): Shader | null {
     size: [x, y, z],
     threads: x * y * z,
     together,
-    bytes,
+    shared: sharing,
   };
 }

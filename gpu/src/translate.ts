@@ -17,6 +17,7 @@ const ANSWERS: Readonly<Record<string, readonly [count: number, wgsl: string]>> 
   ge: [2, 'ge_'],
   eq: [2, 'eq_'],
   ne: [2, 'ne_'],
+  truthy: [1, 'truthy_'],
 };
 /** These give numbers. */
 const NUMBERS: Readonly<Record<string, readonly [count: number, wgsl: string]>> = {
@@ -29,10 +30,13 @@ const NUMBERS: Readonly<Record<string, readonly [count: number, wgsl: string]>> 
   geluSlope: [1, 'geluslope_'],
   geluTanhSlope: [1, 'gelutanhslope_'],
   power: [2, 'pow_'],
+  notANumber: [0, 'nan_'],
 };
 
 const stubs = (of: typeof ANSWERS, result: string) =>
-  Object.entries(of).map(([name, [count]]) => `function ${name}(${count === 1 ? 'a' : 'a, b'}) { return ${result}; }`);
+  Object.entries(of).map(
+    ([name, [count]]) => `function ${name}(${['a', 'b'].slice(0, count)}) { return ${count === 0 ? '0.5' : result}; }`,
+  );
 /** What gpu.js takes them for: types are all that counts. */
 export const STUBS = [...stubs(ANSWERS, 'a > 0.5'), ...stubs(NUMBERS, 'a + 0.5')];
 
@@ -50,6 +54,8 @@ function withOwnMath(source: string): string {
     .replaceAll('_round(', 'round_(');
   for (const [name, [, wgsl]] of Object.entries({ ...ANSWERS, ...NUMBERS }))
     code = code.replace(new RegExp(`^fn fn_${name}\\([^}]*\\}`, 'm'), '').replaceAll(`fn_${name}(`, `${wgsl}(`);
+  // Loops end as they do in JavaScript, and not at gpu.js's limit.
+  code = code.replace(/const LOOP_MAX : i32 = \d+;/, 'const LOOP_MAX : i32 = 2147483647;');
   // A literal beyond float32, and the name Infinity.
   code = code.replaceAll('0x1.fffffep+127', 'inf_()');
   return called(called(code, '/', 'div_'), '%', 'mod_');

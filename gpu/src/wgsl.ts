@@ -29,11 +29,14 @@ export const GROUP = 'let row = w.x + w.y * wn.x;';
 export const PER_GROUP =
   '@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32';
 
+/** The word of the status that is not 0 while steps are skipped. */
+export const SKIPS = 3;
+
 /**
  * Kernels that write in place do nothing once a check has failed that was announced before them: what they would write may come from
- * garbage. `seen` is one of their constants, `Commands.seen`.
+ * garbage. `seen` is one of their constants, `Commands.seen`. Nor do they in a step that is skipped (`SKIPS`).
  */
-export const GUARD = 'if (status[0] >= p.seen) { return; }';
+export const GUARD = `if (status[0] >= p.seen || status[${SKIPS}] != 0u) { return; }`;
 
 /** NaN and infinity by their bits: comparisons of NaN with itself are not to be relied on in shaders. */
 export const FINITE = `

@@ -142,7 +142,7 @@ function run(
 }
 
 /** [Ho, Wo] of windows over [N, C, H, W]. */
-function placesOf({ shape }: Operand, { kernel, stride, padding, dilation }: Window): [number, number] {
+export function placesOf({ shape }: Operand, { kernel, stride, padding, dilation }: Window): [number, number] {
   const count = (i: 0 | 1) =>
     Math.floor((shape[2 + i]! + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) / stride[i]) + 1;
   return [count(0), count(1)];

@@ -18,6 +18,19 @@ export function noteTrained<P extends Tensor>(optimizer: Optimizer, parameters: 
 /** The parameters that an optimizer trains; undefined where nobody has said. */
 export const trainedBy = (optimizer: Optimizer): readonly Tensor[] | undefined => TRAINED.get(optimizer);
 
+/** Whether all that a step of this optimizer changes is written in place by kernels that heed `skipIf`: a class of the library with gradients alone. */
+export const isGuarded = (optimizer: Optimizer): boolean =>
+  SAVERS.has(optimizer) && Object.hasOwn(optimizer.constructor, 'builtIn') && !Object.hasOwn(optimizer, 'update');
+
+const SCALED = new WeakMap<Optimizer, (scale: number) => void>();
+
+/** Says how an optimizer that looks at more than gradients is told what the loss was multiplied by. */
+export function noteScaled(optimizer: Optimizer, set: (scale: number) => void): void {
+  SCALED.set(optimizer, set);
+}
+
+export const scaledBy = (optimizer: Optimizer): ((scale: number) => void) | undefined => SCALED.get(optimizer);
+
 /** Says how a journal takes what an optimizer remembers, without reading a value. */
 export function noteSaver(optimizer: Optimizer, save: Saver): void {
   SAVERS.set(optimizer, save);

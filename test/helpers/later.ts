@@ -71,6 +71,7 @@ export class LaterBackend extends ReferenceBackend {
   #queue: (() => void)[] = [];
   /** The first check that failed and was not told yet; another object for each. */
   #failed: Failure | null = null;
+  #skips = false;
 
   constructor(device = 'later') {
     super(device);
@@ -85,7 +86,7 @@ export class LaterBackend extends ReferenceBackend {
         if (name === 'assign') this.#checkRange(operands[0] as Operand, operands[1] as Operand);
         const seen = operands.map(onHost);
         this.#enter(() => {
-          if (!inPlace || this.#failed === null) kernel.apply(host, seen);
+          if (!inPlace || (this.#failed === null && !this.#skips)) kernel.apply(host, seen);
         });
       };
       Object.defineProperty(this, name, { value: enqueue });
@@ -143,6 +144,13 @@ export class LaterBackend extends ReferenceBackend {
 
   override checkFinite(x: Operand, error: (position: number, value: number) => Error): void {
     this.#check(x, Number.isFinite, error);
+  }
+
+  override skipIf(found: Operand | null): void {
+    const seen = onHost(found) as Operand | null;
+    this.#enter(() => {
+      this.#skips = seen !== null && this.#host.read(seen)[0] !== 0;
+    });
   }
 
   override onFailure(undo: () => void): void {

@@ -14,7 +14,7 @@ import {
 } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import { crossEntropy, Linear, type Module, Sequential, Tanh } from '@otimes/nn';
-import { Adagrad, Adam, AdamW, NAdam, type Optimizer, RMSprop, SGD } from '@otimes/optim';
+import { Adagrad, Adam, AdamW, EKFAC, KFAC, NAdam, type Optimizer, RMSprop, SGD, STEVE } from '@otimes/optim';
 import type { Test } from 'tap';
 import { floatOf } from '../helpers/devices.ts';
 import { law } from '../helpers/law.ts';
@@ -31,6 +31,12 @@ export const firstOrder: readonly OptimizerCase[] = [
   { name: 'Adam amsgrad', make: m => new Adam(m.parameters(), { lr: 0.05, amsgrad: true }) },
   { name: 'AdamW', make: m => new AdamW(m.parameters(), { lr: 0.05 }) },
   { name: 'NAdam', make: m => new NAdam(m.parameters(), { lr: 0.05 }) },
+];
+
+export const kronecker: readonly OptimizerCase[] = [
+  { name: 'KFAC', make: m => new KFAC(m, { lr: 0.1, refreshEvery: 3, momentum: 0.5 }) },
+  { name: 'EKFAC', make: m => new EKFAC(m, { lr: 0.1, refreshEvery: 3 }) },
+  { name: 'STEVE', make: m => new STEVE(m, { lr: 0.05, refreshEvery: 3 }) },
 ];
 
 /** What is trained: a model that a seed makes, and labelled batches. */
@@ -56,15 +62,14 @@ const { batches } = mlp;
 
 /** Steps `from` … `to`−1 of a training run; the loss before the last of them. */
 async function train(model: Module, optimizer: Optimizer, from: number, to: number, on = batches): Promise<number> {
-  let last = Number.NaN;
+  let loss: Tensor | null = null;
   for (let i = from; i < to; i++) {
     optimizer.zeroGrad();
-    const loss = lossOf(model, on, i);
+    loss = lossOf(model, on, i);
     loss.backward();
     await optimizer.step();
-    last = await loss.number();
   }
-  return last;
+  return loss === null ? Number.NaN : loss.number();
 }
 
 /** The loss of the model, where that is, on the batch of step i. */
@@ -129,8 +134,16 @@ export function resumptionLaw<M extends Module>(
 }
 
 /** Laws of an optimizer on a device. */
-export function optimizerLaws(t: Test, { name: of, make }: OptimizerCase, device = 'cpu'): void {
-  const name = device === 'cpu' ? of : `${device}, ${of}`;
+export function optimizerLaws(t: Test, one: OptimizerCase, device = 'cpu'): void {
+  trainingLaws(t, one, device);
+  stateLaws(t, one, device);
+}
+
+const titleOf = ({ name }: OptimizerCase, device: string) => (device === 'cpu' ? name : `${device}, ${name}`);
+
+/** Those in which the device computes. */
+export function trainingLaws(t: Test, one: OptimizerCase, device: string): void {
+  const [name, { make }] = [titleOf(one, device), one];
   const start = () => begin(mlp, make, { device });
 
   resumptionLaw(t, { name, make }, mlp, device);
@@ -143,13 +156,6 @@ export function optimizerLaws(t: Test, { name: of, make }: OptimizerCase, device
     optimizer.loadStateDict(await readable(saved));
     await train(model, optimizer, 3, 6);
     await expectSame(saved, before);
-  });
-
-  law(t, `${name}: the learning rate is part of the state`, async () => {
-    const [a, b] = [start(), start()];
-    a.optimizer.lr = 0.375;
-    b.optimizer.loadStateDict(await readable(a.optimizer.stateDict()));
-    assert.equal(b.optimizer.lr, 0.375);
   });
 
   law(t, `${name}: the loss goes down`, async () => {
@@ -203,6 +209,19 @@ export function optimizerLaws(t: Test, { name: of, make }: OptimizerCase, device
     }
     await expectSame(b.model.stateDict(), a.model.stateDict());
     await expectSame(b.optimizer.stateDict(), a.optimizer.stateDict());
+  });
+}
+
+/** Those of what the host keeps and checks. */
+function stateLaws(t: Test, one: OptimizerCase, device: string): void {
+  const [name, { make }] = [titleOf(one, device), one];
+  const start = () => begin(mlp, make, { device });
+
+  law(t, `${name}: the learning rate is part of the state`, async () => {
+    const [a, b] = [start(), start()];
+    a.optimizer.lr = 0.375;
+    b.optimizer.loadStateDict(await readable(a.optimizer.stateDict()));
+    assert.equal(b.optimizer.lr, 0.375);
   });
 
   law(t, `${name}: a wrong state lists all that is wrong and loads nothing`, async () => {

@@ -36,7 +36,7 @@ function timesAdam(result: Result, all: readonly Result[]): string {
   if (!result.row.title.endsWith('STEVE') || result.gpu === undefined) return '';
   const title = result.row.title.replace(/STEVE$/, 'Adam');
   const adam = all.find(({ row }) => row.title === title)?.gpu;
-  return adam === undefined ? '' : `${(result.gpu.ms / adam.ms).toFixed(2)} × Adam`;
+  return adam === undefined ? '' : `(${(result.gpu.ms / adam.ms).toFixed(2)} × Adam)`;
 }
 
 /** A peer's time, and how many times as fast otimes is. */

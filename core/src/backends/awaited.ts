@@ -34,6 +34,7 @@ export abstract class AwaitedBackend extends ComposedBackend {
   status: Operand | null = null;
   /** The float of the check that the status names, [1], if that check is of floats; null where none of them was. */
   #float: Operand | null = null;
+  #skip: Operand | null = null;
   readonly #checks = new PendingChecks<Check>();
 
   /** The elements in row-major order, as they are after the kernels that were called before. */
@@ -68,6 +69,10 @@ export abstract class AwaitedBackend extends ComposedBackend {
     this.#checks.onFailure(undo);
   }
 
+  skipIf(found: Operand | null): void {
+    this.#skip = found;
+  }
+
   #clear(): void {
     this.status?.storage.release();
     this.#float?.storage.release();
@@ -96,10 +101,12 @@ export abstract class AwaitedBackend extends ComposedBackend {
       within(this, scratch => this.assign(y, scratch.copy(x, y.dtype)));
       return;
     }
-    const { status } = this;
-    if (status === null) return this.write(y, x);
+    const words = [this.status, this.#skip].filter(word => word !== null);
+    if (words.length === 0) return this.write(y, x);
     within(this, scratch => {
-      const failed = scratch.binary('ne', withLayout(status, []), 0);
+      const failed = words
+        .map(word => scratch.binary('ne', withLayout(word, []), 0))
+        .reduce((one, other) => scratch.binary('or', one, other));
       const kept = scratch.empty(y.dtype, y.shape);
       this.where(failed, y, scratch.as(x, y.dtype), kept);
       this.write(y, kept);

@@ -121,6 +121,14 @@ export interface DeviceKernels extends Device {
   caughtUp?(): Promise<void> | undefined;
 
   /**
+   * Devices that are read with await: kernels that write in place do nothing from here on where the element of `found` is not 0, until a
+   * call with null. Nobody is told.
+   */
+  skipIf?(found: Operand | null): void;
+  /** In place: g ← g / scale, and found ← 1 if an element of g is not finite. Default: of other kernels. */
+  unscale?(g: Operand, scale: Operand, found: Operand): void;
+
+  /**
    * out ← x, converted to the dtype of `out`. Floats become integers by truncation, and true where not 0. A RangeError where
    * int32 cannot hold them; on a device that is read with await, as that of a check that failed (`AwaitedBackend` does this).
    */
@@ -144,6 +152,11 @@ export interface DeviceKernels extends Device {
   /** Index of the first maximum (minimum) along `axis`; NaN counts as the extremum, as in PyTorch. */
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
 
+  /**
+   * out [2, n, n] ← L and L⁻¹, with zeros above the diagonal, for L Lᵀ = x [n, n] of at most 64 rows, of which the lower triangle is read;
+   * a pivot below `least` counts as that. Default, for devices that are read with await: products of ever smaller blocks.
+   */
+  cholesky?(x: Operand, least: number, out: Operand): void;
   /**
    * The gradient of max pooling: out [N, C, H, W] ← the sums of gy [N, C, Ho, Wo] at the places in the plane that `index`, as
    * `maxPoolIndex` gives it, has for each window. Default: `scatterAdd`.

@@ -160,3 +160,18 @@ export function sgdStep(p: Tensor, buf: Tensor, g: Tensor, o: SgdOptions): void 
   updated('sgdStep', p, buf, g);
   p.storage.backend.sgd(p, buf, g, o);
 }
+
+/**
+ * A gradient of a loss that was multiplied by `scale`, in place: g ← g / scale, and found ← 1 where an element of g is not finite. Both are
+ * scalars on the device of g.
+ */
+export function unscale(g: Tensor, scale: Tensor, found: Tensor): void {
+  const { backend } = g.storage;
+  target('unscale', g, scale);
+  target('unscale', found, g);
+  if (backend.unscale !== undefined) backend.unscale(g, scale, found);
+  else {
+    found.copy_(found.maximum(g.isFinite().logicalNot().astype('float32').max()));
+    g.copy_(g.div(scale));
+  }
+}

@@ -11,6 +11,7 @@ import {
   dropPromise,
   isPlainObject,
   type Kind,
+  readsLater,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
@@ -18,6 +19,17 @@ import { NullSpace } from './nulls.ts';
 
 /** Eigenvalues [n] and eigenvectors [n, n] in columns of a symmetric matrix [n, n]. */
 export type Eigensolver = (matrix: ndarray.NdArray) => { values: ndarray.NdArray; vectors: ndarray.NdArray };
+
+/** Follows eigenvectors from refresh to refresh instead of computing them anew, by tensor operations; `subspaceIteration` makes one. */
+export interface BasisTracker {
+  /**
+   * An orthonormal matrix [n, n] whose columns are nearer to eigenvectors of `factor` [n, n] than those of U [n, n], which is
+   * orthonormal. Both are on one device, which may be one whose values have to be awaited.
+   */
+  follow(factor: Tensor, U: Tensor): Tensor;
+  /** The same of a factor that has no basis yet. Without it the first one comes from `eigh`. */
+  begin?(factor: Tensor): Tensor;
+}
 
 /** `eigh` of @otimes/linalg; float64 inside. */
 export const defaultEigensolver: Eigensolver = eigh;
@@ -45,7 +57,7 @@ export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null 
 
 /**
  * Both bases and the eigenvalues, in the dtype of the factors. On a device that is read with await it comes from `on`, and who
- * wants to know values asks `host`.
+ * wants to know values asks `host`; or it was followed there, and nobody knows them at once.
  */
 export class Kfe {
   readonly UA: Tensor | null;
@@ -102,7 +114,7 @@ export class Kfe {
     return kfe;
   }
 
-  /** The basis whose values can be read at once; this one unless it comes from `on`. */
+  /** The basis whose values can be read at once; this one unless it comes from `on`. What was followed has none but itself. */
   get host(): Kfe {
     return this.#host ?? this;
   }
@@ -170,7 +182,7 @@ export class Kfe {
   #aliveAbove(tolerance: number): Tensor | null {
     const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
     const mask = alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)).keep();
-    return mask.astype('float32').sum().item() === mask.size ? null : mask;
+    return !readsLater(mask) && mask.astype('float32').sum().item() === mask.size ? null : mask;
   }
 }
 

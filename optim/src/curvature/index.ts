@@ -7,7 +7,15 @@
  * passes; these give `Factors`, which the layer averages. `Refresher` and `Decomposer` turn them into a basis, `Kfe`.
  */
 
-export { checkFactor, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './basis.ts';
+export {
+  type BasisTracker,
+  checkFactor,
+  type Eigensolver,
+  Kfe,
+  type Rotation,
+  rotate,
+  rotateSquares,
+} from './basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
 export { checkClaims, type Description, type Descriptions } from './claims.ts';
 export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors } from './collector.ts';
@@ -17,6 +25,7 @@ export { linearCollector } from './collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
 export { Decomposer } from './decompose/here.ts';
+export { type SubspaceOptions, subspaceIteration } from './decompose/subspace.ts';
 export { CurvatureEstimate } from './estimate.ts';
 export {
   type Factors,

@@ -8,6 +8,8 @@
  */
 
 import { type DType, type Tensor, where } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
+import type { Scalar } from './scalar.ts';
 
 /** Of n_j, in units of ε. Rounding left up to 17 of a factor of 785, and 0.6 √n of larger ones. */
 const NOISE = 30;
@@ -18,11 +20,11 @@ const DECOMPOSED = 1e-14;
 type Spectrum = { readonly s: Tensor; readonly n: Tensor };
 
 /** The null directions of one side, as rows or columns: which they are, how many, and 1 / count in them, 0 elsewhere. */
-type Side = { readonly mask: Tensor; readonly count: number; readonly share: Tensor };
+type Side = { readonly mask: Tensor; readonly count: Scalar; readonly share: Tensor };
 
 export class NullSpace {
   /** How many directions of each side are null. */
-  readonly counts: { readonly A: number; readonly G: number };
+  readonly counts: { readonly A: Scalar; readonly G: Scalar };
   /** bool [dOut, dIn]: the coordinates in a null direction of either side. */
   readonly mask: Tensor;
   readonly #A: Side | null;
@@ -30,7 +32,7 @@ export class NullSpace {
   /** [dOut, dIn]: c ε √(nG_i nA_j) in those coordinates, below 0 in others. */
   readonly #floor: Tensor;
 
-  /** Null where no direction is. */
+  /** Null where no direction is; where values are awaited nobody knows, and there is one, maybe of no direction. */
   static of(A: Spectrum, G: Spectrum): NullSpace | null {
     const [a, g] = [nullSide(A), nullSide(G)];
     if (a === null && g === null) return null;
@@ -100,7 +102,12 @@ export const roundingOf = (dtype: DType, n: number): number => Math.max(NOISE, M
 
 function nullSide({ s, n }: Spectrum): Side | null {
   const mask = nullDirections({ s, n });
-  const count = mask.astype('float32').sum().item();
+  const found = mask.astype('float32').sum();
+  if (readsLater(found)) {
+    const share = mask.astype(s.dtype).div(found.maximum(1));
+    return { mask: mask.keep(), count: found.keep(), share: share.keep() };
+  }
+  const count = found.item();
   if (count === 0) return null;
   const share = mask.astype(s.dtype).mul(1 / count);
   return { mask: mask.keep(), count, share: share.keep() };

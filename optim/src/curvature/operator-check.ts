@@ -3,7 +3,7 @@
 import { type DType, DTypeError, describe, isRecording, noGrad, ShapeError, scope, Tensor, where } from '@otimes/core';
 import { aTensor, checkFinite, checkRange, type Kind, readsLater, received } from '@otimes/core/extend';
 import { type Eigensolver, Kfe } from './basis.ts';
-import { checkBasis } from './decompose/here.ts';
+import { checkBasis } from './decompose/check-basis.ts';
 import { nullDirections, roundingOf } from './nulls.ts';
 import type { OperatorFactors } from './operator-factors.ts';
 

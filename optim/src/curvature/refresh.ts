@@ -2,7 +2,8 @@
 
 import type { Tensor } from '@otimes/core';
 import type { Kfe, Rotation } from './basis.ts';
-import { checkBasis, type Decomposer } from './decompose/here.ts';
+import { checkBasis } from './decompose/check-basis.ts';
+import type { Decomposer } from './decompose/here.ts';
 import { startDecomposition } from './decompose/worker.ts';
 import type { LayerCurvature } from './layer.ts';
 
@@ -55,7 +56,7 @@ export class Refresher<L extends LayerCurvature> {
   steps = 0;
   /** Bases that took over. */
   done = 0;
-  /** Decompositions that failed in the background; the old basis stayed. */
+  /** Decompositions that failed in the background, and bases that could not be followed; the old basis stayed. */
   failed = 0;
   lastError: string | null = null;
   readonly #name: string;
@@ -87,9 +88,15 @@ export class Refresher<L extends LayerCurvature> {
     return this.mode === 'background' || !this.isDue(layer) ? layer.kfe : null;
   }
 
-  /** The basis of these factors. A promise where they are read with await. */
-  decompose({ sizes, label }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
-    return this.#decomposer.basis({ A, G, sizes, label });
+  /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */
+  decompose({ sizes, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
+    return this.#decomposer.basis({ A, G, sizes, label }, kfe, reason => this.#fails('a refresh', reason));
+  }
+
+  #fails(what: string, reason: string): void {
+    this.failed++;
+    this.lastError = reason;
+    console.warn(`${this.#name}: ${what} failed and the old basis stays: ${reason}`);
   }
 
   /** A decomposition of these factors that begins at this step in the background; null where none does. */
@@ -140,10 +147,9 @@ export class Refresher<L extends LayerCurvature> {
       // Who looks at layers may have given this one another basis meanwhile.
       return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };
     } catch (error) {
-      this.failed++;
-      this.lastError = `${layer.label}: ${error instanceof Error ? error.message : String(error)}`;
-      console.warn(
-        `${this.#name}: a decomposition in the background failed and the old basis stays: ${this.lastError}`,
+      this.#fails(
+        'a decomposition in the background',
+        `${layer.label}: ${error instanceof Error ? error.message : String(error)}`,
       );
       return null;
     }

@@ -16,7 +16,7 @@ import {
 } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { checkKnown, checkLr } from '../check.ts';
-import type { Eigensolver } from '../curvature/basis.ts';
+import type { BasisTracker, Eigensolver } from '../curvature/basis.ts';
 import { aSharing, CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from '../curvature/options.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
 import type { Optimizer } from '../optimizer.ts';
@@ -58,8 +58,11 @@ export type KroneckerOptions = CurvatureOptions & {
   route?: Route | 'auto';
   /** The optimizer of the parameters that no collector claims. */
   rest?: (unclaimed: Parameter[]) => Optimizer;
-  /** Decomposes the factors. Default: `eigh` of @otimes/linalg, float64 inside. Not with 'background'. */
-  eigensolver?: Eigensolver;
+  /**
+   * Decomposes the factors. Default: `eigh` of @otimes/linalg, float64 inside. Or follows the bases where the factors are, without
+   * a wait: `subspaceIteration()`, for large factors on a GPU. Not with 'background'.
+   */
+  eigensolver?: Eigensolver | BasisTracker;
 };
 
 /** A number, or false for none. */
@@ -84,7 +87,10 @@ export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
   overrides: anObject,
   route: oneOf('auto', ...ROUTES),
   rest: aFunction,
-  eigensolver: aFunction,
+  eigensolver: {
+    expected: 'a function, or a tracker such as subspaceIteration()',
+    is: v => aFunction.is(v) || (typeof v === 'object' && v !== null && aFunction.is(Reflect.get(v, 'follow'))),
+  },
 };
 
 const BLOCK_OPTIONS: OptionKinds<BlockOptions> = { lr: aNumber, sharing: aSharing, skip: aBoolean };

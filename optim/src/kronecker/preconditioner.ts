@@ -14,7 +14,7 @@ import { substituteForwards } from '../curvature/routes/substitute.ts';
 import { capture } from '../curvature/sources/activations.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Optimizer } from '../optimizer.ts';
-import { noteTrained } from '../trained.ts';
+import { noteScaled, noteTrained } from '../trained.ts';
 import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
 import { partsOf } from './parts.ts';
 import { type Report, readReportOf, reportOf } from './report.ts';
@@ -52,6 +52,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     };
     this.#stepper = new Stepper(this.#parts, check, () => this.#watchman.now());
 
+    noteScaled(this, scale => settings.scaledBy(scale, this.#parts.communicator.size));
     const { lossReduction, fisher } = settings;
     const recorders = states.map(state => new Recorder(name, state, demand, watch));
     // First what may be refused: then no hook is left behind.

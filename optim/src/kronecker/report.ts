@@ -45,7 +45,7 @@ export type Report = {
   readonly refreshes: {
     /** Bases that took over. */
     readonly done: number;
-    /** Decompositions that failed in the background; the old basis stayed. */
+    /** Decompositions that failed in the background, or bases that could not be followed; the old basis stayed. */
     readonly failed: number;
     readonly lastError: string | null;
     /** Decompositions under way. */
@@ -69,8 +69,11 @@ export function reportOf(o: Source): Report {
     );
   const now = (x: Scalar | null) => (x === null || typeof x === 'number' ? x : x.item());
   const blocks = states.map(state => {
-    const { scalars, block } = draftOf(state, o.rule);
-    return block(scalars.map(now));
+    const { scalars, spectra, block } = draftOf(state, o.rule);
+    return block(
+      scalars.map(now),
+      spectra.map(s => s.dataSync()),
+    );
   });
   return finished(o, blocks);
 }
@@ -80,7 +83,9 @@ export async function readReportOf(o: Source): Promise<Report> {
   const { states } = o;
   const later = (x: Scalar | null) => (x === null || typeof x === 'number' ? x : x.number());
   const drafts = states.map(state => draftOf(state, o.rule));
-  const values = drafts.map(({ scalars }) => Promise.all(scalars.map(later)));
+  const values = drafts.map(({ scalars, spectra }) =>
+    Promise.all([Promise.all(scalars.map(later)), Promise.all(spectra.map(s => s.data()))]),
+  );
   const known = states.map(async state => {
     const { expandedG } = state;
     if (typeof expandedG === 'boolean') return;
@@ -89,7 +94,7 @@ export async function readReportOf(o: Source): Promise<Report> {
   });
   const report = finished(o, []);
   const [all] = await Promise.all([Promise.all(values), Promise.all(known)]);
-  return { ...report, blocks: drafts.map(({ block }, i) => block(all[i]!)) };
+  return { ...report, blocks: drafts.map(({ block }, i) => block(...all[i]!)) };
 }
 
 function finished({ states, refresher, watch }: Source, blocks: readonly BlockReport[]): Report {
@@ -99,38 +104,42 @@ function finished({ states, refresher, watch }: Source, blocks: readonly BlockRe
   return { steps, blocks, refreshes: { done, failed, lastError, inFlight }, milliseconds };
 }
 
-/** A block's report that still lacks these numbers, which tensors may have. */
+/** A block's report that still lacks these numbers, which tensors may have, and the eigenvalues of A and G, or none. */
 type Draft = {
   readonly scalars: readonly (Scalar | null)[];
-  readonly block: (values: readonly (number | null)[]) => BlockReport;
+  readonly spectra: readonly Tensor[];
+  readonly block: (values: readonly (number | null)[], spectra: readonly ArrayLike<number>[]) => BlockReport;
 };
 
 function draftOf(state: BlockState, rule: Rule): Draft {
   const { kfe, block, route, graft, trust, klClip, cosine, silent } = state;
   const [damping, nulls] =
     kfe === null ? [null, null] : noGrad(() => [rule.dampingOf?.(state) ?? null, rule.nullsOf?.(state) ?? null]);
-  const spectrum = kfe === null ? null : { A: listed(kfe.host.sA), G: listed(kfe.host.sG) };
   const masked = nulls === null || silent === null ? null : silent.astype('float32').sum();
   return {
-    scalars: [damping?.mean ?? null, masked, graft, trust, klClip, cosine],
-    block: ([mean, masked, graft, trust, klClip, cosine]) => ({
-      path: block.path,
-      route,
-      spectrum,
-      effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
-      relativeDamping: damping && damping.lambda / mean!,
-      nulls: nulls && { A: nulls.A, G: nulls.G, masked: masked ?? 0 },
-      graft: graft!,
-      trust: trust!,
-      klClip: klClip!,
-      cosine: cosine!,
-    }),
+    scalars: [damping?.mean ?? null, masked, graft, trust, klClip, cosine, nulls?.A ?? null, nulls?.G ?? null],
+    spectra: kfe === null ? [] : [kfe.host.sA, kfe.host.sG],
+    block: ([mean, masked, graft, trust, klClip, cosine, nullA, nullG], spectra) => {
+      const spectrum = spectra.length === 0 ? null : { A: listed(spectra[0]!), G: listed(spectra[1]!) };
+      return {
+        path: block.path,
+        route,
+        spectrum,
+        effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
+        relativeDamping: damping && damping.lambda / mean!,
+        nulls: nulls && { A: nullA!, G: nullG!, masked: masked ?? 0 },
+        graft: graft!,
+        trust: trust!,
+        klClip: klClip!,
+        cosine: cosine!,
+      };
+    },
   };
 }
 
 /** The elements of a vector, as an array that JSON has as a list: of its own a typed array would be an object of its indices. */
-const listed = (s: Tensor): Float64Array =>
-  Object.defineProperty(Float64Array.from(s.dataSync()), 'toJSON', { value: toList });
+const listed = (s: ArrayLike<number>): Float64Array =>
+  Object.defineProperty(Float64Array.from(s).sort(), 'toJSON', { value: toList });
 
 function toList(this: Float64Array): number[] {
   return Array.from(this);

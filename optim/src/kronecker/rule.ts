@@ -51,7 +51,7 @@ export interface Rule {
   /** λ and the mean curvature that it is added to, for reports. */
   dampingOf?(state: BlockState): { readonly lambda: number; readonly mean: Scalar };
   /** How many directions of A and of G it takes for null, for reports; null where it makes no difference. */
-  nullsOf?(state: BlockState): { readonly A: number; readonly G: number } | null;
+  nullsOf?(state: BlockState): { readonly A: Scalar; readonly G: Scalar } | null;
 }
 
 /** What makes an optimizer of this kind another one than the others. */

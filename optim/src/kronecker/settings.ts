@@ -13,6 +13,8 @@ export class StepSettings implements StepInfo {
   weightDecay: number;
   factorDecay: number;
   factorEvery: number;
+  /** What the loss was multiplied by; its gradients have been divided by it, and those of single examples have not. */
+  lossScale = 1;
   readonly lossReduction: LossReduction;
   readonly fisher: FisherKind;
   /** Of 'sampled' and 'ggn'; null for 'empirical'. */
@@ -45,8 +47,14 @@ export class StepSettings implements StepInfo {
     return this.#refresher.isDue(state);
   }
 
+  /** Throws for several processes: each of them sees overflows of its own. */
+  scaledBy(scale: number, processes: number): void {
+    if (processes > 1) throw new Error('GradScaler: expected an optimizer without a communicator of several processes');
+    this.lossScale = scale;
+  }
+
   /** What makes the gradients in the factors those of one example's loss. */
   scaleOf({ ownBatch }: Statistics): number {
-    return this.fisherIsLoss ? gradientScale(ownBatch, this.lossReduction) : 1;
+    return this.fisherIsLoss ? gradientScale(ownBatch, this.lossReduction) / this.lossScale : 1;
   }
 }

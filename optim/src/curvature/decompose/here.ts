@@ -3,10 +3,12 @@
  * layer and option where memory ends.
  */
 
-import { noGrad, OutOfMemoryError, scope, type Tensor, tensor } from '@otimes/core';
+import { noGrad, OutOfMemoryError, scope, type Tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
-import { checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import { type BasisTracker, checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import { checkBasis } from './check-basis.ts';
+import { followed } from './follow.ts';
 
 /** Factors as `Kfe.of` takes them, and [dOut, dIn]. */
 export type Task = {
@@ -31,17 +33,19 @@ const LARGEST = 2 ** 32;
 export class Decomposer {
   readonly #name: string;
   readonly #solve: Eigensolver;
+  readonly #tracker: BasisTracker | null;
   readonly #refreshEvery: number;
   readonly #announced = new Set<string>();
   #rate = RATE;
 
   /**
    * @param name of the optimizer, for messages
+   * @param solver by a tracker, the first basis of a block comes from `eigh`
    * @param refreshEvery after how many steps it is done again, which messages tell
    */
-  constructor(name: string, solve: Eigensolver, refreshEvery: number) {
+  constructor(name: string, solver: Eigensolver | BasisTracker, refreshEvery: number) {
     this.#name = name;
-    this.#solve = solve;
+    [this.#solve, this.#tracker] = typeof solver === 'function' ? [solver, null] : [defaultEigensolver, solver];
     this.#refreshEvery = refreshEvery;
   }
 
@@ -54,8 +58,16 @@ export class Decomposer {
    * The basis of a block. Throws what `checkBasis` throws, and an OutOfMemoryError that names the layer. A promise where the
    * factors are read with await: then they are copied to the host, both reads are entered at once, and it rejects with the
    * error of a check that failed on the device.
+   *
+   * @param from the block's basis, from which a tracker goes on, as one that can begin does without: then nothing is awaited
+   * @param kept is told where that was not possible and a side kept its old eigenvectors
    */
-  basis(task: Task): Kfe | Promise<Kfe> {
+  basis(task: Task, from: Kfe | null = null, kept: (reason: string) => void = console.warn): Kfe | Promise<Kfe> {
+    const tracker = this.#tracker;
+    if (tracker !== null && (from !== null || tracker.begin !== undefined))
+      return namingMemory(this.#name, task.label, () =>
+        noGrad(() => scope(() => followed(this.#name, task, from, tracker, kept))),
+      );
     return readsLater(task.A) ? this.#basisLater(task) : this.#basis(task);
   }
 
@@ -149,46 +161,4 @@ export function namingMemory<T>(name: string, label: string, run: () => T): T {
 function isOutOfMemory(error: Error): boolean {
   if (error instanceof OutOfMemoryError || error.name === 'OutOfMemory') return true;
   return error instanceof RangeError && /allocation failed|array length|buffer length/i.test(error.message);
-}
-
-/**
- * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, and with a curvature that its dtype
- * can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
- */
-export function checkBasis(name: string, label: string, basis: Kfe, [dOut, dIn]: readonly [number, number]): void {
-  const kfe = basis.host;
-  const sides = [
-    ['A', kfe.UA, kfe.sA, dIn],
-    ['G', kfe.UG, kfe.sG, dOut],
-  ] as const;
-  noGrad(() =>
-    scope(() => {
-      for (const [side, U, s, n] of sides) {
-        const where = `${name}: the decomposition of factor ${side} of ${label}`;
-        const shapes = [[...s.shape], U === null ? null : [...U.shape]];
-        const expected = [[n], U === null ? null : [n, n]];
-        if (JSON.stringify(shapes) !== JSON.stringify(expected))
-          throw new RangeError(`${where} has shapes ${JSON.stringify(shapes)}, expected ${JSON.stringify(expected)}`);
-        if (!Number.isFinite(s.sum().item())) throw new RangeError(`${where} has eigenvalues that are not finite`);
-        if (U === null) continue;
-        const x = tensor(probe(n), { dtype: U.dtype, device: U.device }).reshape([n, 1]);
-        const off = U.transpose().matmul(U.matmul(x)).sub(x).abs().max().item();
-        if (Number.isNaN(off)) throw new RangeError(`${where} has eigenvectors that are not finite`);
-        if (!(off <= TOLERANCE))
-          throw new RangeError(`${where} has eigenvectors that are not orthonormal: UᵀU x differs from x by ${off}`);
-      }
-      const curvature = kfe.sA.max().mul(kfe.sG.max()).item();
-      if (!Number.isFinite(curvature))
-        throw new RangeError(
-          `${name}: the curvature of ${label} overflows ${kfe.sA.dtype}; scale its inputs or the loss down`,
-        );
-    }),
-  );
-}
-
-const TOLERANCE = 1e-3;
-
-/** Numbers of magnitude .5 to 1.5, in no order that a matrix would have. */
-function probe(n: number): number[] {
-  return Array.from({ length: n }, (_, i) => (i % 3 === 1 ? -1 : 1) * (0.5 + ((i * 0.6180339887498949) % 1)));
 }

@@ -4,6 +4,7 @@ import { adamMoments, adamStep, full, scope, type Tensor, unscoped, where, zeros
 import { readsLater } from '@otimes/core/extend';
 import { type Rotation, rotate, rotateSquares } from '../../curvature/basis.ts';
 import type { NullSpace } from '../../curvature/nulls.ts';
+import { type Scalar, scalarOf } from '../../curvature/scalar.ts';
 import type { Rule, StepInfo } from '../rule.ts';
 import type { BlockState } from '../state.ts';
 
@@ -83,12 +84,12 @@ export class AdamRule implements Rule {
     return this.nullRule === 'noise' ? kfe!.nullSpace : null;
   }
 
-  nullsOf(state: BlockState): { readonly A: number; readonly G: number } | null {
+  nullsOf(state: BlockState): { readonly A: Scalar; readonly G: Scalar } | null {
     if (this.nullRule === 'noise') return this.#nulls(state)?.counts ?? { A: 0, G: 0 };
     if (this.nullRule === 'none') return null;
     const { sA, sG } = state.kfe!.host;
     const tolerance = this.#tolerance(sA);
-    const count = (s: Tensor) => s.le(s.max().mul(tolerance)).astype('float32').sum().item();
+    const count = (s: Tensor) => scalarOf(s.le(s.max().mul(tolerance)).astype('float32').sum());
     return { A: count(sA), G: count(sG) };
   }
 

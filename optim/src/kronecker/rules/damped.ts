@@ -3,7 +3,7 @@
 import { full, type Tensor, where, zeros } from '@otimes/core';
 import { readsLater, versionOf } from '@otimes/core/extend';
 import { outer, type Rotation, rotate } from '../../curvature/basis.ts';
-import { replaced, type Scalar, times } from '../../curvature/scalar.ts';
+import { replaced, type Scalar, scalarOf, times } from '../../curvature/scalar.ts';
 import type { Proposal, Rule, StepInfo } from '../rule.ts';
 import type { BlockState } from '../state.ts';
 
@@ -81,6 +81,11 @@ export class DampedRule implements Rule {
     const { sA, sG, host } = kfe!;
     if (this.dampingSplit === 'eigen') return this.damped(kfe!.eigenvalues());
     const root = Math.sqrt(this.damping);
+    if (readsLater(host.sA)) {
+      const ratio = sA.mean().div(sG.mean()).sqrt();
+      const pi = where(ratio.gt(0).logicalAnd(ratio.isFinite()), ratio, 1);
+      return outer(sG.add(pi.reciprocal().mul(root)), sA.add(pi.mul(root)));
+    }
     const ratio = Math.sqrt(host.sA.mean().item() / host.sG.mean().item());
     // A factor of zeros means a gradient of zeros, which every split maps to zero.
     const pi = ratio > 0 && ratio < Infinity ? ratio : 1;
@@ -102,7 +107,7 @@ export class DampedRule implements Rule {
   }
 
   dampingOf(state: BlockState): { readonly lambda: number; readonly mean: Scalar } {
-    return { lambda: this.damping, mean: state.kfe!.host.eigenvalues().mean().item() };
+    return { lambda: this.damping, mean: scalarOf(state.kfe!.host.eigenvalues().mean()) };
   }
 
   together(proposals: readonly Proposal[], step: StepInfo): void {

@@ -46,7 +46,7 @@ export class MeasuredRule extends DampedRule {
     return this.averageNull ? kfe!.nullSpace : null;
   }
 
-  nullsOf(state: BlockState): { readonly A: number; readonly G: number } | null {
+  nullsOf(state: BlockState): { readonly A: Scalar; readonly G: Scalar } | null {
     return this.averageNull ? (this.#nulls(state)?.counts ?? { A: 0, G: 0 }) : null;
   }
 
