@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { eye, Generator, randn, type Tensor } from '@otimes/core';
 import { gpuBackend } from '@otimes/gpu';
 import type { Module } from '@otimes/nn';
-import { EKFAC, KFAC, type KroneckerOptions, type Optimizer, STEVE, subspaceIteration } from '@otimes/optim';
+import { KFAC, type KroneckerOptions, type Optimizer, STEVE, subspaceIteration } from '@otimes/optim';
 import t from 'tap';
 import { testNeeding } from './helpers/requires.ts';
 import { losses } from './suites/float32.ts';
@@ -39,7 +39,6 @@ law('a step is that of the CPU, and its columns are orthonormal to 1e-5', async 
 const o: KroneckerOptions = { lr: 0.01, refreshEvery: 3, eigensolver: subspaceIteration({ firstSteps: 6 }) };
 const optimizers: Record<string, (model: Module) => Optimizer> = {
   KFAC: model => new KFAC(model, { ...o, damping: 0.1, dampingSplit: 'pi' }),
-  EKFAC: model => new EKFAC(model, { ...o, damping: 0.1 }),
   STEVE: model => new STEVE(model, o),
 };
 for (const [name, make] of Object.entries(optimizers))

@@ -209,7 +209,8 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
       ...[b.offset, ...steps[1]!, br, bk],
       ...[target.offset, ...(parts === null ? biasValues(finish) : [0, 0, 0, 0]), count, first],
     ];
-    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), part * splits]);
+    const flow = part === count && target.offset === 0 ? { stores: 3, count: sizeOf(target.shape) } : null;
+    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), part * splits], flow);
   }
   if (parts !== null) sumParts(c, parts, out, finish);
 }
