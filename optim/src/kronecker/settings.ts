@@ -49,7 +49,7 @@ export class StepSettings implements StepInfo {
 
   /** Throws for several processes: each of them sees overflows of its own. */
   scaledBy(scale: number, processes: number): void {
-    if (processes > 1) throw new Error('GradScaler: expected an optimizer without a communicator of several processes');
+    if (processes > 1) throw new Error(`GradScaler: expected a communicator of 1, got ${processes}`);
     this.lossScale = scale;
   }
 
