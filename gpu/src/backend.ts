@@ -361,4 +361,12 @@ export class GpuBackend extends ComposedBackend {
   ): void {
     loss.crossEntropyGrad(this.#context, gy, x, labels, stats, scale, out);
   }
+
+  override squaredError(a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredError(this.#context, a, b, scale, out);
+  }
+
+  override squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredErrorGrad(this.#context, gy, a, b, scale, out);
+  }
 }

@@ -204,7 +204,9 @@ function overPlaces(
       ...[table.places, 0, table.q0, table.terms, look.image[0], look.image[1]],
       ...[source.offset, strides[0], strides[1], channels * plane, plane, n * channels * plane],
     ];
-    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), count * splits]);
+    const covers = parts === null && inRow && table.places === plane && count === groups;
+    const flow = covers ? { stores: 4, count: sizeOf(out.shape) } : null;
+    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), count * splits], flow);
   }
   if (parts !== null) sumParts(c, parts, withLayout(out, [n, channels, plane]), whole);
 }

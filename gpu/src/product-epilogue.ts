@@ -78,5 +78,6 @@ export function sumParts(c: Context, parts: Operand, out: Operand, finish: Finis
   const size = sizeOf(out.shape);
   const [count, , m, n] = parts.shape;
   const values = [size, count!, m!, n!, out.offset, ...biasValues(finish)];
-  c.commands.dispatch(kernel, [parts, finish.bias ?? parts, out].map(memoryOf), values, flatGroups(size));
+  const flow = out.offset === 0 ? { stores: 2, count: size } : null;
+  c.commands.dispatch(kernel, [parts, finish.bias ?? parts, out].map(memoryOf), values, flatGroups(size), flow);
 }

@@ -33,14 +33,16 @@ const measured = (
  * which WebGPU does not tell: on a smaller GPU the choice is a tile too small, which costs little.
  */
 export const TILES: readonly Measured[] = [
-  measured([128, 128, 16, 16, 16, 1], 1, 2.2, 1.87),
-  measured([64, 64, 16, 8, 8, 1], 1, 1.45, 0.51),
-  measured([64, 64, 16, 16, 16, 1], 2, 0.85, 0.63),
   measured([32, 32, 32, 8, 8, 1], 2, 1.2, 0.58),
   measured([16, 64, 32, 16, 4, 1], 2, 1.7, 0.6),
   measured([64, 16, 32, 4, 16, 1], 2, 1.7, 0.6),
+  measured([64, 64, 16, 8, 8, 1], 1, 1.45, 0.51),
+  measured([64, 64, 16, 16, 16, 1], 2, 0.85, 0.63),
+  measured([128, 128, 16, 16, 16, 1], 1, 2.2, 1.87),
 ];
 const UNITS = 132;
+/** Microseconds below which all are as good, and the first of the table is taken. */
+const LEAST = 4;
 /** Microseconds of a dispatch more, host and GPU, and of a byte that goes to memory and comes back. */
 const LAUNCH = 25;
 const BYTE = 5e-7;
@@ -66,7 +68,7 @@ function timeOf({ tile, alone, each }: Measured, sizes: Sizes, splits: number, s
   const { count } = tilesOf(tile, sizes);
   const share = Math.ceil((count * sizes.batch * splits) / UNITS);
   // Beginning and end of a tile take about as long as a step.
-  const work = (span / tile.k + 1) * Math.max(alone, share * each);
+  const work = Math.max(LEAST, (span / tile.k + 1) * Math.max(alone, share * each));
   return splits === 1 ? work : work + LAUNCH + BYTE * 4 * splits * sizes.batch * sizes.m * sizes.n;
 }
 

@@ -146,7 +146,8 @@ export class GradScaler {
     if (!isGuarded(optimizer) || !canSkip(found)) return this.#later(optimizer, found);
     skipIf(found, found);
     try {
-      optimizer.step();
+      // All of it is called at once; a promise only waits for a device that is far behind.
+      return optimizer.step();
     } finally {
       skipIf(found, null);
     }
