@@ -10,7 +10,7 @@
 
 import { arange, eye, full, gram, notDifferentiable, scope, type Tensor, where } from '@otimes/core';
 import { aCount, checkOptions, defineBuiltIn, orNull } from '@otimes/core/extend';
-import { type BasisTracker, diagonal } from '../basis.ts';
+import { type BasisTracker, diagonal, diagonalIn } from '../basis.ts';
 import { roundingOf } from '../nulls.ts';
 import { cholesky, type Pivots } from './triangular.ts';
 
@@ -59,7 +59,7 @@ function stepped(A: Tensor, U: Tensor): Tensor {
   const diagonalOf = (x: Tensor) => U.mul(x).sum(0);
   // What makes B positive definite, whatever rounding has left of it.
   const rounding = NOISE * roundingOf(A.dtype, n);
-  const noise = U.square().transpose().matmul(diagonal(A).unsqueeze(1)).squeeze(1).mul(rounding);
+  const noise = diagonalIn(U, diagonal(A)).mul(rounding);
   const d = diagonalOf(AU).maximum(0).add(noise);
   const order = descending(d);
   const [V, AV] = [select([U, order], 1), select([AU, order], 1)];
