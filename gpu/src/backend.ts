@@ -194,8 +194,12 @@ export class GpuBackend extends ComposedBackend {
     product.linear(this.#context, x, weight, bias, out);
   }
 
-  cholesky(x: Operand, least: number, out: Operand): void {
-    decompose.cholesky(this.#context, x, least, out);
+  cholesky(x: Operand, shift: number, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, shift, least, out);
+  }
+
+  descending(x: Operand, out: Operand): void {
+    decompose.descending(this.#context, x, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {

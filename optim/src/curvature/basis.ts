@@ -243,7 +243,12 @@ export function decomposeMean(mean: Tensor, size: number): Decomposition {
 
 /** U of a factor, its eigenvalues (negative ones become 0), and n from the factor's diagonal. */
 export function decomposition(U: Tensor, values: Tensor, diagonal: Tensor): Decomposition {
-  return { U, s: values.clamp(0), n: U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1) };
+  return { U, s: values.clamp(0), n: diagonalIn(U, diagonal) };
+}
+
+/** n_j = Σ_k U_kj² F_kk of a factor's diagonal [n]. */
+export function diagonalIn(U: Tensor, diagonal: Tensor): Tensor {
+  return U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1);
 }
 
 function decompose(side: 'A' | 'G', factor: Tensor, solve: Eigensolver, size: number): Decomposition {
