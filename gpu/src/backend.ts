@@ -19,7 +19,7 @@ import {
   type UnaryKernel,
   type Window,
 } from '@otimes/core';
-import { type BadValue, readError } from '@otimes/core/extend';
+import { type BadValue, isPrecise, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
 import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
@@ -79,7 +79,9 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
-      mixed,
+      get mixed() {
+        return mixed && !isPrecise();
+      },
       unit,
     };
   }

@@ -11,6 +11,7 @@ import {
   dropPromise,
   isPlainObject,
   type Kind,
+  precisely,
   readsLater,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
@@ -148,7 +149,7 @@ export class Kfe {
   /** From the coordinates of this basis to those of `next`. */
   rotationTo(next: Kfe): Rotation {
     const turn = (from: Tensor | null, to: Tensor | null) =>
-      from === null || to === null ? null : from.transpose().matmul(to);
+      from === null || to === null ? null : precisely(() => from.transpose().matmul(to));
     return { RA: turn(this.UA, next.UA), RG: turn(this.UG, next.UG) };
   }
 
@@ -221,10 +222,12 @@ const aMatrix: Kind = { expected: 'a matrix [dOut, dIn]', is: v => v instanceof 
 /** left · X · right, null for an identity; a new tensor also where both are. */
 function between(left: Tensor | null, X: Tensor, right: Tensor | null): Tensor {
   if (left === null && right === null) return X.clone();
-  return scope(() => {
-    const half = left === null ? X : left.matmul(X);
-    return right === null ? half : half.matmul(right);
-  });
+  return precisely(() =>
+    scope(() => {
+      const half = left === null ? X : left.matmul(X);
+      return right === null ? half : half.matmul(right);
+    }),
+  );
 }
 
 /** The matrix x yᵀ. */
