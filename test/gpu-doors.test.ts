@@ -34,6 +34,7 @@ law(t, 'of an adapter that says nothing of itself the limits are known', async (
     name: 'unnamed',
     vendor: '',
     isFallbackAdapter: false,
+    mixed: null,
     limits: { maxTensorBytes: 2 ** 27, maxTensorsPerKernel: 8 },
   });
   assert.equal(gpu.gpuBackend()!.info, info);
