@@ -19,7 +19,7 @@ import {
   type UnaryKernel,
   type Window,
 } from '@otimes/core';
-import { type BadValue, readError } from '@otimes/core/extend';
+import { type BadValue, isPrecise, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
 import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
@@ -80,7 +80,9 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
-      mixed,
+      get mixed() {
+        return mixed && !isPrecise();
+      },
       unit,
     };
   }
@@ -193,8 +195,12 @@ export class GpuBackend extends ComposedBackend {
     product.linear(this.#context, x, weight, bias, out);
   }
 
-  cholesky(x: Operand, least: number, out: Operand): void {
-    decompose.cholesky(this.#context, x, least, out);
+  cholesky(x: Operand, shift: number, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, shift, least, out);
+  }
+
+  descending(x: Operand, out: Operand): void {
+    decompose.descending(this.#context, x, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
