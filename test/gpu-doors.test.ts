@@ -45,4 +45,8 @@ checkDoors(t, '@otimes/gpu', Object.keys(gpu), {
     args: () => [{ powerPreference: 'low-power', adapter, memoryLimit: 1e9 }],
   },
   gpuBackend: { call: gpu.gpuBackend, args: () => [] },
+  gpuKernel: {
+    call: gpu.gpuKernel,
+    args: () => [(x: number) => x + 1, { name: 'next', constants: { one: 1 }, gradient: (gy: number) => [gy] }],
+  },
 });

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { Generator, randint, randn, type Tensor } from '@otimes/core';
 import type { GpuBackend } from '@otimes/gpu';
-import { crossEntropy, type Module, mlp } from '@otimes/nn';
-import { Adam, type Optimizer, SGD, STEVE } from '@otimes/optim';
+import { BatchNorm2d, Conv2d, crossEntropy, Flatten, Linear, type Module, ReLU, Sequential } from '@otimes/nn';
+import { Adam, type Optimizer, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { gpuNamed } from './helpers/gpu.ts';
 import { testNeeding } from './helpers/requires.ts';
@@ -41,28 +41,37 @@ async function train({ shape, make }: Net, optimizerOf: Make, device: string, st
 const adam: Make = model => new Adam(model.parameters(), { lr: 0.01 });
 const steve: Make = model => new STEVE(model, { lr: 0.01, refreshEvery: 100 });
 
+const layers = (count: number): Net => ({
+  shape: [2, 4, 5, 5],
+  make: rng =>
+    new Sequential(
+      ...Array.from({ length: count }, () => [
+        new Conv2d(4, 4, 3, { padding: 1, bias: false, rng }),
+        new BatchNorm2d(4),
+        new ReLU(),
+      ]).flat(),
+      new Flatten(),
+      new Linear(100, 3, { rng }),
+    ),
+});
+
 law('devices that join launches and that do not', async inner => {
   devices.joined = await gpuNamed('joined', { joinAt: 2 });
   devices.apart = await gpuNamed('apart', { joinAt: Infinity });
   const cases: [name: string, net: Net, make: Make, most: number][] = [
     ['an MLP with Adam', nets.MLP!, adam, 8],
-    [
-      'an MLP of four layers with SGD',
-      { shape: [16, 12], make: rng => mlp([12, 20, 20, 8, 3], { rng }) },
-      m => new SGD(m.parameters(), { lr: 0.1, momentum: 0.9 }),
-      14,
-    ],
     ['an MLP with STEVE', nets.MLP!, steve, 24],
-    ['a transformer with Adam', nets.transformer!, adam, 60],
+    ['a transformer with Adam', nets.transformer!, adam, 40],
+    ['four layers of convolution, normalisation and ReLU with Adam', layers(4), adam, 32],
   ];
   for (const [name, net, make, most] of cases)
     inner.test(
       `${name}: at most ${most} dispatches and one submit a step, and the bits of one dispatch a launch`,
       async () => {
-        const [joined, apart] = [await train(net, make, 'joined', 6), await train(net, make, 'apart', 6)];
+        const [joined, apart] = [await train(net, make, 'joined', 5), await train(net, make, 'apart', 5)];
         assert.deepEqual(joined.losses, apart.losses);
         assert.ok(joined.dispatches.at(-1)! <= most, `${joined.dispatches}, alone ${apart.dispatches}`);
-        assert.deepEqual(joined.submits.slice(1), [1, 1, 1, 1, 1]);
+        assert.deepEqual(joined.submits.slice(1), [1, 1, 1, 1]);
       },
     );
 });

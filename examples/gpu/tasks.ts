@@ -84,7 +84,7 @@ export function tasksOf(quick: boolean): Task[] {
   ];
 }
 
-export const optimizers = {
-  adam: (model: Module, { lr }: Task): Optimizer => new Adam(model.parameters(), { lr: lr.adam }),
-  steve: (model: Module, { lr }: Task): Optimizer => new STEVE(model, { lr: lr.steve, maxFactorDim: 256 }),
+export const optimizers: Record<string, (model: Module, task: Task) => Optimizer> = {
+  adam: (model, { lr }) => new Adam(model.parameters(), { lr: lr.adam }),
+  steve: (model, { lr }) => new STEVE(model, { lr: lr.steve, maxFactorDim: 256 }),
 };

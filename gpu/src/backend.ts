@@ -19,7 +19,7 @@ import {
   type UnaryKernel,
   type Window,
 } from '@otimes/core';
-import { type BadValue, readError } from '@otimes/core/extend';
+import { type BadValue, isPrecise, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
 import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
@@ -79,7 +79,9 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
-      mixed,
+      get mixed() {
+        return mixed && !isPrecise();
+      },
       unit,
     };
   }
@@ -192,8 +194,12 @@ export class GpuBackend extends ComposedBackend {
     product.linear(this.#context, x, weight, bias, out);
   }
 
-  cholesky(x: Operand, least: number, out: Operand): void {
-    decompose.cholesky(this.#context, x, least, out);
+  cholesky(x: Operand, shift: number, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, shift, least, out);
+  }
+
+  descending(x: Operand, out: Operand): void {
+    decompose.descending(this.#context, x, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
@@ -360,5 +366,13 @@ export class GpuBackend extends ComposedBackend {
     out: Operand,
   ): void {
     loss.crossEntropyGrad(this.#context, gy, x, labels, stats, scale, out);
+  }
+
+  override squaredError(a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredError(this.#context, a, b, scale, out);
+  }
+
+  override squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredErrorGrad(this.#context, gy, a, b, scale, out);
   }
 }

@@ -7,7 +7,7 @@
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
 import { joinShaders, SLICE } from './join.ts';
-import { compile, type Kernel, Memory, USAGE } from './launch.ts';
+import { compile, type Flow, type Kernel, Memory, USAGE } from './launch.ts';
 import { Reads } from './reads.ts';
 import { type Group, Schedule } from './schedule.ts';
 import { parseShader } from './shader.ts';
@@ -64,7 +64,9 @@ export class Commands {
     this.#joinAt = joinAt;
     const usage = USAGE.UNIFORM | USAGE.COPY_DST;
     this.#constants = device.createBuffer({ size: SLICE * SLICES, usage });
-    this.#schedule = new Schedule(device.limits.maxStorageBuffersPerShaderStage, joinAt < Infinity);
+    const { maxStorageBuffersPerShaderStage: places, maxComputeWorkgroupStorageSize: shared } = device.limits;
+    const limits = { places, shared };
+    this.#schedule = new Schedule(limits, joinAt < Infinity);
     this.#reads = new Reads(this, this.create(Reads.bytes));
   }
 
@@ -120,9 +122,15 @@ export class Commands {
     return compiled;
   }
 
-  dispatch(kernel: Kernel, memories: readonly Memory[], constants: readonly number[], groups: readonly number[]): void {
+  dispatch(
+    kernel: Kernel,
+    memories: readonly Memory[],
+    constants: readonly number[],
+    groups: readonly number[],
+    flow: Flow | null = null,
+  ): void {
     checkApart(kernel, memories);
-    this.#schedule.add({ kernel, memories, constants, groups: [groups[0]!, groups[1] ?? 1, groups[2] ?? 1] });
+    this.#schedule.add({ kernel, memories, constants, groups: [groups[0]!, groups[1] ?? 1, groups[2] ?? 1], flow });
     memories.forEach((memory, i) => {
       memory.batch = this.batch;
       if (kernel.writes[i]) memory.writes++;
@@ -204,7 +212,7 @@ export class Commands {
       });
       const { kernel, constants } = group.launches[k]!;
       this.#constantsOf(kernel.types, constants);
-      total += group.workgroupsOf(k);
+      if (group.parents[k] === -1) total += group.workgroupsOf(k);
     }
     const rows = Math.ceil(total / 65535);
     const groups = group.serial ? [1] : [Math.ceil(total / rows), rows];
@@ -245,7 +253,12 @@ export class Commands {
       this.#joined.set(key, joined);
     }
     if (++joined.seen < this.#joinAt || joined.kernel !== null) return joined.kernel;
-    const parts = group.launches.map(({ kernel }, k) => ({ shader: kernel.shader!, slots: group.slots[k]! }));
+    const parts = group.launches.map(({ kernel, flow }, k) => ({
+      shader: kernel.shader!,
+      slots: group.slots[k]!,
+      parent: group.parents[k]!,
+      stores: flow?.stores ?? -1,
+    }));
     const code = joinShaders(parts, group.places, group.serial);
     const name = group.launches.map(({ kernel }) => kernel.name).join(group.serial ? ', then ' : ' + ');
     joined.kernel = { id: this.stats.kernels++, ...this.#compile(code, SLICE * (1 + parts.length), name) };

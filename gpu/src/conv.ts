@@ -14,7 +14,7 @@ import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Lie, lieOf, MOST_GROUPS, multiply, twoAxes } from './product.ts';
 import { type Activation, biasValues, sumParts } from './product-epilogue.ts';
-import { type Plan, planOf, planWith, tilesOf } from './product-plan.ts';
+import { type Plan, planOf, planWith, type Sizes, tilesOf } from './product-plan.ts';
 import { nameOf, type TileParts, tileCode } from './product-tile.ts';
 import type { Word } from './wgsl.ts';
 
@@ -172,8 +172,8 @@ function overPlaces(
   const plane = height * width;
   const columns = n * table.places;
   if (rows < FEWEST_ROWS && choice.plan === undefined) return direct(c, seen, table, out, finish, half);
-  const asked = { m: rows, n: columns, k: table.terms, batch: groups };
-  const { plan, unit } = planFor(c, asked, half, choice, divisible ? undefined : 1);
+  const asked = { m: rows, n: columns, k: table.terms, batch: groups, whole: !divisible };
+  const { plan, unit } = planFor(c, asked, half, choice);
   const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, 'float32', [splits, n, channels, plane]);
   const target = parts ?? out;
@@ -204,7 +204,9 @@ function overPlaces(
       ...[table.places, 0, table.q0, table.terms, look.image[0], look.image[1]],
       ...[source.offset, strides[0], strides[1], channels * plane, plane, n * channels * plane],
     ];
-    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), count * splits]);
+    const covers = parts === null && inRow && table.places === plane && count === groups;
+    const flow = covers ? { stores: 4, count: sizeOf(out.shape) } : null;
+    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), count * splits], flow);
   }
   if (parts !== null) sumParts(c, parts, withLayout(out, [n, channels, plane]), whole);
 }
@@ -271,7 +273,14 @@ function overTerms(
   const symmetric = grads === null;
   // Curvature stays float32.
   const half = c.mixed && !symmetric;
-  const sizes = { m: rows, n: columns, k: n * table.places, batch: groups, symmetric };
+  const sizes = {
+    m: rows,
+    n: columns,
+    k: n * 16 * Math.ceil(table.places / 16),
+    batch: groups,
+    symmetric,
+    places: true,
+  };
   const { plan: asked, unit } = planFor(c, sizes, half, choice);
   const padded = asked.tile.k * Math.ceil(table.places / asked.tile.k);
   const plan = planWith(asked.tile, n * padded, asked.splits);
@@ -309,14 +318,12 @@ const codeOf = (parts: TileParts, unit: MatrixUnit | null): string =>
 /** A plan, and the matrix units that it is for. */
 function planFor(
   c: Context,
-  sizes: { m: number; n: number; k: number; batch: number; symmetric?: boolean },
+  sizes: Sizes,
   half: boolean,
   { plan }: ConvChoice,
-  splits?: number,
 ): { plan: Plan; unit: MatrixUnit | null } {
-  if (plan !== undefined) return { plan: planWith(plan.tile, sizes.k, splits ?? plan.splits), unit: null };
+  if (plan !== undefined) return { plan: planWith(plan.tile, sizes.k, sizes.whole ? 1 : plan.splits), unit: null };
   const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
   const units = half && c.unit !== null ? matrixPlan(c.unit, room, sizes, [null, null]) : null;
-  const own = units ?? planOf(sizes, room);
-  return { plan: splits === undefined ? own : planWith(own.tile, sizes.k, splits), unit: units && c.unit };
+  return { plan: units ?? planOf(sizes, room), unit: units && c.unit };
 }

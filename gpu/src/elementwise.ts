@@ -45,7 +45,9 @@ export function byGpuJs(c: Context, body: string, operands: Operands, out: Opera
     ...numbers.map(name => operands[name] as number),
     ...all.flatMap((x, k) => [...led(strides[k]!, axes, 0).reverse(), x.offset]),
   ];
-  c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, groups);
+  const takes = all.map((x, k) => x.offset === 0 && (size === 1 || strides[k]![0] === 1));
+  const flow = flat ? { stores: all.length, count: size, takes: [...takes, false] } : null;
+  c.commands.dispatch(kernel, [...all, out].map(memoryOf), values, groups, flow);
 }
 
 /** out ← an expression in WGSL of one or two operands in i32 words. */

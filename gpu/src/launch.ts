@@ -2,8 +2,8 @@
 
 import type { Shader } from './shader.ts';
 
-/** Which dispatches of a batch use a memory: the last that writes, that reads, that adds to it; −1 for none. */
-export type Use = { batch: number; wrote: number; read: number; added: number };
+/** Which dispatches of a batch use a memory: the last that writes, that reads, that adds to it; −1 for none. And the launch that wrote. */
+export type Use = { batch: number; wrote: number; read: number; added: number; by: Launch | null };
 
 /** A buffer of the pool. */
 export class Memory {
@@ -15,7 +15,7 @@ export class Memory {
   batch = 0;
   /** How often it was written to. */
   writes = 0;
-  readonly use: Use = { batch: 0, wrote: -1, read: -1, added: -1 };
+  readonly use: Use = { batch: 0, wrote: -1, read: -1, added: -1, by: null };
   /** The keys of the bind groups with this buffer, of one age of their table. */
   groups: string[] = [];
   age = 0;
@@ -41,12 +41,22 @@ export type Kernel = {
   readonly shader: Shader | null;
 };
 
+/** Which element belongs to which thread, where that is simple. */
+export type Flow = {
+  /** The tensor, by its place among the kernel's, of which it stores the first `count` elements, each by a statement `NAME[…] = …;`. */
+  readonly stores?: number;
+  readonly count: number;
+  /** Whether thread i computes element i of its results, alone, and takes of these tensors element i and no other. */
+  readonly takes?: readonly boolean[];
+};
+
 /** One run of a kernel. */
 export type Launch = {
   readonly kernel: Kernel;
   readonly memories: readonly Memory[];
   readonly constants: readonly number[];
   readonly groups: readonly [number, number, number];
+  readonly flow: Flow | null;
 };
 
 // Of GPUShaderStage, GPUMapMode and GPUBufferUsage: in Node they are no globals.

@@ -11,7 +11,7 @@ import { rowMajor } from './copy.ts';
 import { byGpuJs } from './elementwise.ts';
 import { led } from './layouts.ts';
 import { type Reduction, reduceBy } from './reduction.ts';
-import { added, each, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
+import { added, each, gathered, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
 import { constants, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
 
 /** Rows longer than this, if there are few of them, are cut by the reduction. */
@@ -71,11 +71,11 @@ const ROWS_FORWARD = (activation: string) => `${constants(NORM_FIELDS)}
 ${tensor(1, 'X')} ${tensor(2, 'W')} ${tensor(3, 'B')} ${tensor(4, 'Y', 'read_write')} ${tensor(5, 'M', 'read_write')} ${tensor(6, 'V', 'read_write')}
 ${rowMain(`
   var acc = 0.0;
-  ${each('acc += X[p.x0 + k];')}
+  ${gathered('acc += X[p.x0 + k];')}
   ${joined('sum', added)}
   let mean = sum / f32(p.length);
   acc = 0.0;
-  ${each('let d = X[p.x0 + k] - mean; acc += d * d;')}
+  ${gathered('let d = X[p.x0 + k] - mean; acc += d * d;')}
   ${joined('squares', added)}
   let variance = squares / f32(p.length);
   let scale = div_(1.0, sqrt_(variance + p.eps));
@@ -92,7 +92,7 @@ ${rowMain(
   var acc = vec2<f32>(0.0);
   var mean = 0.0; var scale = 0.0;
   if (is) { mean = M[row]; scale = div_(1.0, sqrt_(V[row] + p.eps)); }
-  ${each(`let g = G[p.g0 + k] * W[p.w0 + ${WEIGHT}]; acc += vec2<f32>(g, g * ((X[p.x0 + k] - mean) * scale));`)}
+  ${gathered(`let g = G[p.g0 + k] * W[p.w0 + ${WEIGHT}]; acc += vec2<f32>(g, g * ((X[p.x0 + k] - mean) * scale));`)}
   ${joined('sum', added)}
   let means = sum / f32(p.length);
   ${each(`let g = G[p.g0 + k] * W[p.w0 + ${WEIGHT}]; Y[k] = (g - means.x - (X[p.x0 + k] - mean) * scale * means.y) * scale;`)}`,
@@ -173,6 +173,7 @@ export function normalize(
       [source, weight, bias ?? weight, out, mean, variance].map(memoryOf),
       values,
       plan.groups,
+      { stores: 3, count: sizeOf(out.shape) },
     );
     return;
   }
@@ -192,6 +193,7 @@ export function normalize(
     [source, mean, variance, weight, bias ?? weight, out].map(memoryOf),
     values,
     flatGroups(n),
+    { stores: 5, count: n },
   );
 }
 
@@ -283,7 +285,10 @@ export function normalizeGrads(
     const plan = rowPlan(rows.rows, rows.length, 1);
     const kernel = kernelOf(c, 'gradient of normalized rows', () => ({ code: ROWS_BACKWARD, types: NORM_TYPES }));
     const values = [...plan.values, source.offset, grads.offset, weight.offset, 0, ...affine, 0, eps];
-    c.commands.dispatch(kernel, [grads, source, weight, mean, variance, out].map(memoryOf), values, plan.groups);
+    c.commands.dispatch(kernel, [grads, source, weight, mean, variance, out].map(memoryOf), values, plan.groups, {
+      stores: 5,
+      count: sizeOf(out.shape),
+    });
     return;
   }
   // What a channel's input gradient takes are the sums that its weight and bias take.
@@ -302,6 +307,7 @@ export function normalizeGrads(
     [source, mean, variance, weight, grads, ...sums, out].map(memoryOf),
     values,
     flatGroups(n),
+    { stores: 7, count: n },
   );
 }
 

@@ -5,6 +5,7 @@
  */
 
 import type { Launch, Memory } from './launch.ts';
+import { shareVariables } from './shader.ts';
 
 /** What a dispatch binds. */
 export type Place = { readonly memory: Memory; readonly type: string; writes: boolean };
@@ -15,8 +16,6 @@ const MOST_TOGETHER = 512;
 const MOST_BESIDE = 4096;
 /** Workgroups of a launch that is run in turn with others, in one workgroup. */
 const MOST_IN_TURN = 8;
-/** Bytes of memory that the threads of a workgroup share: what every adapter has. */
-const MOST_SHARED = 16384;
 /** Parts of a dispatch: the numbers of their workgroups fill one slice of constants. */
 export const MOST_PARTS = 16;
 /** How many dispatches back a launch looks for one with room. */
@@ -25,35 +24,56 @@ const LOOK_BACK = 24;
 const countOf = ({ groups }: Launch) => groups[0] * groups[1] * groups[2];
 const isSmall = (launch: Launch) => countOf(launch) <= (launch.kernel.shader?.together ? 1 : MOST_IN_TURN);
 
+/** What a dispatch has room for: tensors, and bytes that threads of a workgroup share. */
+export type Limits = { readonly places: number; readonly shared: number };
+
 export class Group {
+  readonly #limits: Limits;
   readonly launches: Launch[] = [];
   /** The place of each of a launch's tensors. */
   readonly slots: number[][] = [];
+  /** The launch whose results it takes as they are stored, or −1. */
+  readonly parents: number[] = [];
   readonly places: Place[] = [];
   serial = false;
   #isSmall = true;
   #largest = 0;
-  #shared = 0;
   /** Threads of kernels whose threads wait for each other, or 0; the most of all. */
   #together = 0;
   #threads = 0;
 
+  constructor(limits: Limits) {
+    this.#limits = limits;
+  }
+
   /** Takes the launch, beside the others or behind them, if there is room. */
-  take(launch: Launch, behind: boolean, mostPlaces: number): boolean {
+  take(launch: Launch, behind: boolean): boolean {
     if (this.launches.length > 0 && !this.#hasRoom(launch, behind || this.serial)) return false;
-    const slots = this.#bind(launch, mostPlaces);
+    const slots = this.#bind(launch);
     if (slots === null) return false;
     this.launches.push(launch);
     this.slots.push(slots);
+    this.parents.push(-1);
     this.serial ||= behind;
     this.#isSmall &&= isSmall(launch);
     this.#largest = Math.max(this.#largest, countOf(launch));
     const { shader } = launch.kernel;
     if (shader !== null) {
       this.#threads = Math.max(this.#threads, shader.threads);
-      this.#shared += shader.bytes;
       if (shader.together) this.#together = shader.threads;
     }
+    return true;
+  }
+
+  /** Takes a launch of which each thread goes on with one result of `parent`, in the thread that stores it. */
+  follow(launch: Launch, parent: Launch, memory: Memory): boolean {
+    if (launch.kernel.shader === null || parent.kernel.shader === null || this.launches.length === MOST_PARTS)
+      return false;
+    const slots = this.#bind(launch, memory);
+    if (slots === null) return false;
+    this.launches.push(launch);
+    this.slots.push(slots);
+    this.parents.push(this.launches.indexOf(parent));
     return true;
   }
 
@@ -62,18 +82,20 @@ export class Group {
     if (shader === null || this.launches[0]!.kernel.shader === null || this.launches.length === MOST_PARTS)
       return false;
     if (serial && !(this.#isSmall && isSmall(launch))) return false;
-    const [count, { together, bytes }] = [countOf(launch), shader];
+    const [count, { together }] = [countOf(launch), shader];
     if (together && count > MOST_TOGETHER) return false;
     if ((together || this.#together > 0) && Math.max(count, this.#largest) > MOST_BESIDE) return false;
     // All have workgroups of one size; where threads wait for each other it is their own, else a part of it.
     const threads = Math.max(this.#threads, shader.threads);
     const fits = (own: number, waits: boolean) => (waits ? own === threads : threads % own === 0);
     if (!fits(shader.threads, together) || !fits(this.#together || this.#threads, this.#together > 0)) return false;
-    return this.#shared + bytes <= MOST_SHARED;
+    if (shader.shared.length === 0) return true;
+    const shaders = [...this.launches.map(({ kernel }) => kernel.shader!), shader];
+    return shareVariables(shaders).variables.reduce((sum, { bytes }) => sum + bytes, 0) <= this.#limits.shared;
   }
 
-  /** Places for a launch's tensors, or null. Of what is written there is one place: others of other types would overlap. */
-  #bind({ kernel, memories }: Launch, most: number): number[] | null {
+  /** Places for a launch's tensors but `taken`, or null. Of what is written there is one place: others of other types would overlap. */
+  #bind({ kernel, memories }: Launch, taken?: Memory): number[] | null {
     if (kernel.shader === null) return [];
     const { bindings } = kernel.shader;
     const all = [...this.places];
@@ -81,11 +103,15 @@ export class Group {
     const written: Place[] = [];
     for (const [i, memory] of memories.entries()) {
       const { type, writes } = bindings[i]!;
+      if (memory === taken) {
+        slots.push(-1);
+        continue;
+      }
       const found = all.findIndex(place => place.memory === memory && place.type === type);
       slots.push(found < 0 ? all.push({ memory, type, writes }) - 1 : found);
       if (writes) written.push(all[slots[i]!]!);
     }
-    if (all.length > most) return null;
+    if (all.length > this.#limits.places) return null;
     const isWritten = (place: Place) => place.writes || written.includes(place);
     for (const place of all.slice(this.places.length).concat(written))
       if (all.some(other => other !== place && other.memory === place.memory && (isWritten(other) || isWritten(place))))
@@ -105,7 +131,7 @@ export class Group {
 
   /** What its shader depends on. */
   get signature(): string {
-    const parts = this.launches.map(({ kernel }, k) => `${kernel.id}:${this.slots[k]}`);
+    const parts = this.launches.map(({ kernel }, k) => `${kernel.id}:${this.slots[k]}<${this.parents[k]}`);
     return `${this.serial ? 'in turn' : 'beside'} ${parts.join(' ')}`;
   }
 }
@@ -114,12 +140,12 @@ export class Group {
 export class Schedule {
   groups: Group[] = [];
   #number = 1;
-  readonly #mostPlaces: number;
+  readonly #limits: Limits;
   readonly #joins: boolean;
 
-  /** @param mostPlaces tensors that a dispatch may bind @param joins or each launch is a dispatch of its own */
-  constructor(mostPlaces: number, joins: boolean) {
-    this.#mostPlaces = mostPlaces;
+  /** @param joins or each launch is a dispatch of its own */
+  constructor(limits: Limits, joins: boolean) {
+    this.#limits = limits;
     this.#joins = joins;
   }
 
@@ -128,9 +154,10 @@ export class Schedule {
     const { writes, adds } = launch.kernel;
     launch.memories.forEach((memory, i) => {
       const { use } = memory;
-      if (use.batch !== this.#number) Object.assign(use, { batch: this.#number, wrote: -1, read: -1, added: -1 });
+      if (use.batch !== this.#number)
+        Object.assign(use, { batch: this.#number, wrote: -1, read: -1, added: -1, by: null });
       if (adds[i]) use.added = Math.max(use.added, at);
-      else if (writes[i]) use.wrote = Math.max(use.wrote, at);
+      else if (writes[i]) [use.wrote, use.by] = [at, launch];
       else use.read = Math.max(use.read, at);
     });
   }
@@ -147,14 +174,33 @@ export class Schedule {
     });
     const { groups } = this;
     if (this.#joins) {
-      if (needed >= 0 && groups[needed]!.take(launch, true, this.#mostPlaces)) return needed;
+      if (launch.flow?.takes !== undefined && needed >= 0 && this.#follows(launch, needed)) return needed;
+      if (needed >= 0 && groups[needed]!.take(launch, true)) return needed;
       for (let i = Math.max(needed + 1, groups.length - LOOK_BACK); i < groups.length; i++)
-        if (groups[i]!.take(launch, false, this.#mostPlaces)) return i;
+        if (groups[i]!.take(launch, false)) return i;
     }
-    const group = new Group();
-    group.take(launch, false, this.#mostPlaces);
+    const group = new Group(this.#limits);
+    group.take(launch, false);
     groups.push(group);
     return groups.length - 1;
+  }
+
+  /** Whether it goes on with what a launch of that group stores, and needs nothing else of the group. */
+  #follows(launch: Launch, at: number): boolean {
+    const { kernel, memories, flow } = launch;
+    const taken = memories.find(
+      ({ use }, i) => !kernel.writes[i] && use.batch === this.#number && use.wrote === at && flow!.takes![i],
+    );
+    const parent = taken?.use.by?.flow;
+    if (taken === undefined || parent?.stores === undefined || parent.count !== flow!.count) return false;
+    if (taken.use.by!.memories[parent.stores] !== taken) return false;
+    for (const [i, memory] of memories.entries()) {
+      const { use } = memory;
+      if (memory === taken ? !flow!.takes![i] : use.batch === this.#number && Math.max(use.wrote, use.added) >= at)
+        return false;
+      if (kernel.writes[i] && use.batch === this.#number && use.read >= at) return false;
+    }
+    return this.groups[at]!.follow(launch, taken.use.by!, taken);
   }
 
   /** The dispatches so far, and from here on a new batch. */

@@ -5,6 +5,9 @@
 
 export type Binding = { readonly name: string; readonly writes: boolean; readonly type: string };
 
+/** A variable of a workgroup. */
+export type Shared = { readonly name: string; readonly type: string; readonly bytes: number };
+
 export type Shader = {
   /** Functions, structs, constants and variables but for bindings and `main`. */
   readonly declarations: readonly string[];
@@ -20,8 +23,8 @@ export type Shader = {
   readonly threads: number;
   /** Whether threads of a workgroup wait for each other or share memory. */
   readonly together: boolean;
-  /** Bytes that they share. */
-  readonly bytes: number;
+  /** What they share. */
+  readonly shared: readonly Shared[];
 };
 
 /** Pieces of a module that end on `;` or on the last brace. */
@@ -67,6 +70,24 @@ function hides(text: string, name: string): boolean {
   return depth === 0 || (depth === 1 && /(let|var|const)\s+$/.test(before));
 }
 
+/**
+ * Variables of a workgroup for several shaders, of which no two run in it at once: as many of each type as one of them has. And for
+ * each shader which of them are its own.
+ */
+export function shareVariables(shaders: readonly Shader[]): { variables: Shared[]; own: number[][] } {
+  const variables: Shared[] = [];
+  const own = shaders.map(({ shared }) => {
+    const taken: number[] = [];
+    for (const one of shared) {
+      let at = variables.findIndex(({ type }, i) => type === one.type && !taken.includes(i));
+      if (at < 0) at = variables.push(one) - 1;
+      taken.push(at);
+    }
+    return taken;
+  });
+  return { variables, own };
+}
+
 /** Bytes of numbers, vectors of four, and arrays of them; null for other types. */
 function bytesOf(type: string): number | null {
   const array = /^array<\s*(.+?)\s*,\s*(\d+)u?\s*>$/.exec(type);
@@ -85,7 +106,8 @@ export function parseShader(code: string): Shader | null {
   const bindings: Binding[] = [];
   let constants: Shader['constants'] | null = null;
   let main: RegExpExecArray | null = null;
-  let [bytes, together] = [0, /\b(workgroupBarrier|storageBarrier|workgroupUniformLoad)\b/.test(code)];
+  const sharing: Shared[] = [];
+  let together = /\b(workgroupBarrier|storageBarrier|workgroupUniformLoad)\b/.test(code);
   for (const piece of pieces(code)) {
     const [uniform, storage, shared, entry] = [UNIFORM, STORAGE, SHARED, MAIN].map(rule => rule.exec(piece));
     if (uniform) {
@@ -100,11 +122,10 @@ export function parseShader(code: string): Shader | null {
       names.push(storage[3]!);
     } else if (shared) {
       together = true;
-      const size = bytesOf(shared[2]!);
-      if (size === null) return null;
-      bytes += size;
+      const bytes = bytesOf(shared[2]!);
+      if (bytes === null) return null;
+      sharing.push({ name: shared[1]!, type: shared[2]!.replace(/\s+/g, ''), bytes });
       names.push(shared[1]!);
-      declarations.push(piece);
     } else if (entry) main = entry;
     else {
       const name = NAMED.exec(piece)?.[1];
@@ -134,6 +155,6 @@ export function parseShader(code: string): Shader | null {
     size: [x, y, z],
     threads: x * y * z,
     together,
-    bytes,
+    shared: sharing,
   };
 }
