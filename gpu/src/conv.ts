@@ -14,7 +14,7 @@ import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Lie, lieOf, MOST_GROUPS, multiply, twoAxes } from './product.ts';
 import { type Activation, biasValues, sumParts } from './product-epilogue.ts';
-import { type Plan, planOf, planWith, type Sizes, tilesOf } from './product-plan.ts';
+import { type Plan, planOn, planWith, type Sizes, tilesOf } from './product-plan.ts';
 import { nameOf, type TileParts, tileCode } from './product-tile.ts';
 import type { Word } from './wgsl.ts';
 
@@ -337,5 +337,5 @@ function planFor(
   if (plan !== undefined) return { plan: planWith(plan.tile, sizes.k, sizes.whole ? 1 : plan.splits), unit: null };
   const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
   const units = half && c.unit !== null ? matrixPlan(c.unit, room, sizes, [null, null]) : null;
-  return { plan: units ?? planOf(sizes, room), unit: units && c.unit };
+  return { plan: units ?? planOn(c.commands.device, sizes), unit: units && c.unit };
 }
