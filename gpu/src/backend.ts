@@ -54,7 +54,10 @@ export type GpuBackendOptions = {
   /** As in `initGpu`, and the matrix units that it is to use. */
   readonly mixed?: boolean;
   readonly unit?: MatrixUnit | null;
-  /** How often the same launches come together before they become one dispatch, default 12; Infinity: each stays one. */
+  /**
+   * How often the same launches come together before they become one dispatch, default 12; 1000 where the adapter computes on the
+   * CPU, whose compiler takes as long for a joined shader as some 1000 launches; Infinity: each stays one.
+   */
   readonly joinAt?: number;
 };
 
@@ -73,7 +76,7 @@ export class GpuBackend extends ComposedBackend {
     super();
     this.#name = name;
     this.info = info;
-    const commands = new Commands(device, joinAt);
+    const commands = new Commands(device, joinAt ?? (info.isFallbackAdapter ? 1000 : undefined));
     this.#context = {
       device: name,
       commands,
