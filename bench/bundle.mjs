@@ -1,5 +1,6 @@
 /** What a browser downloads of a training script. `test/bundles.test.ts` holds the sizes to their limits. */
 
+import { createRequire } from 'node:module';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
@@ -22,6 +23,10 @@ export const STEVE = ADAM.replaceAll('Adam', 'STEVE').replace('model.parameters(
 /** The package for the GPU, of which everything is used. */
 export const GPU = "export * from '@otimes/gpu';";
 
+/** The parser that gpu.js has, as the published package has it once for both (gpu/bundle.mjs). */
+const require = createRequire(import.meta.url);
+const acorn = createRequire(require.resolve('gpu.js')).resolve('acorn').replace(/\.js$/, '.mjs');
+
 /** The files of a program as a browser gets it, bundled and minified, but for what is `external`. */
 async function bundle(program, external = []) {
   const { outputFiles } = await build({
@@ -32,6 +37,7 @@ async function bundle(program, external = []) {
     format: 'esm',
     conditions: ['@otimes/source'],
     external,
+    alias: external.includes('acorn') ? {} : { acorn },
     write: false,
     outdir: '.build',
     logLevel: 'error',

@@ -64,11 +64,11 @@ for (const [name, command, args] of runtimes) {
     process.exitCode = 1;
     if (status !== 0) continue;
   }
-  const { collector, peak, blas } = JSON.parse(stdout);
+  const { collector, peak, blas, gpu } = JSON.parse(stdout);
   const required = run(...args, 'require.cjs').stdout.trim() === '6' ? 'yes' : 'no';
-  rows.push(`| ${label} | ${collector ? 'yes' : 'no'} | ${peak} MB | ${blas} | ${required} |`);
+  rows.push(`| ${label} | ${collector ? 'yes' : 'no'} | ${peak} MB | ${blas} | ${gpu} | ${required} |`);
 }
-const table = `| runtime | synchronous collection | resident in the loop | BLAS | \`require\` |\n|---|---|---:|---|---|\n${rows.join('\n')}\n`;
+const table = `| runtime | synchronous collection | resident in the loop | BLAS | WebGPU | \`require\` |\n|---|---|---:|---|---|---|\n${rows.join('\n')}\n`;
 console.log(table);
 if (process.argv.includes('--write')) {
   const page = join(root, 'docs/runtimes.md');

@@ -8,7 +8,7 @@ import { law } from './helpers/law.ts';
  * Limits in kB (1000 bytes): what was reached. They are lowered with what becomes smaller; whoever raises one says in
  * docs/decisions/ what the bytes are for.
  */
-const LIMITS = { ADAM: 65.6, STEVE: 117.5 };
+const LIMITS = { ADAM: 65.6, STEVE: 118.3 };
 
 /** Of @otimes/gpu alone, without the packages that it imports and without gpu.js; and of what gpu.js is for it. */
 const GPU_LIMIT = 60;
@@ -29,7 +29,7 @@ for (const [name, limit] of Object.entries(LIMITS) as [keyof typeof LIMITS, numb
 
 law(t, `the device 'gpu' is at most ${GPU_LIMIT} kB, and gpu.js's compiler adds at most ${GPUJS_LIMIT}`, async () => {
   const others = ['@otimes/core', '@otimes/kernels'];
-  const alone = (await bundle.bundledSize(bundle.GPU, [...others, 'gpu.js'])) / 1000;
+  const alone = (await bundle.bundledSize(bundle.GPU, [...others, 'gpu.js', 'acorn'])) / 1000;
   const compiler = (await bundle.bundledSize(bundle.GPU, others)) / 1000 - alone;
   console.log(`@otimes/gpu: ${alone.toFixed(1)} kB, and ${compiler.toFixed(1)} kB of gpu.js`);
   assert.ok(alone <= GPU_LIMIT, `${alone} kB, limit ${GPU_LIMIT}`);

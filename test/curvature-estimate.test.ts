@@ -1,37 +1,15 @@
 /** Curvature without an optimizer. */
 
 import assert from 'node:assert/strict';
-import { concat, Generator, randint, randn, type Tensor } from '@otimes/core';
-import { crossEntropy, Linear, Sequential, Tanh } from '@otimes/nn';
+import { concat } from '@otimes/core';
+import { crossEntropy, Tanh } from '@otimes/nn';
 import { KFAC } from '@otimes/optim';
 import { CurvatureEstimate } from '@otimes/optim/curvature';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
-import { instantReadsIn } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
-
-const o = (device: string) => ({ device, dtype: 'float64' as const, rng: new Generator(3) });
-const net = (device = 'cpu') => {
-  const at = o(device);
-  return new Sequential(new Linear(5, 4, at), new Tanh(), new Linear(4, 3, at));
-};
-const batch = (n: number, seed: number, device = 'cpu'): [Tensor, Tensor] => {
-  const rng = new Generator(seed);
-  return [randn([n, 5], { dtype: 'float64', device, rng }), randint(0, 3, [n], { device, rng })];
-};
-
-/** The factors after these batches. */
-function estimated(batches: readonly [Tensor, Tensor][], fisher: 'empirical' | 'ggn', device = 'cpu') {
-  const model = net(device);
-  const curvature = new CurvatureEstimate(model, { fisher, loss: 'crossEntropy' });
-  for (const [x, y] of batches) {
-    crossEntropy(model.call(x), y).backward();
-    curvature.add();
-  }
-  curvature.detach();
-  return curvature;
-}
+import { batch, estimated, estimateLaw, net } from './suites/curvature.ts';
 
 for (const fisher of ['empirical', 'ggn'] as const) {
   law(t, `${fisher}: of one batch they are the factors of KFAC's first step`, () => {
@@ -64,25 +42,7 @@ for (const fisher of ['empirical', 'ggn'] as const) {
   });
 }
 
-law(t, 'on every device, without a read; operators are those of the factors', async () => {
-  const batches = (device: string) => [batch(4, 1, device), batch(6, 2, device)];
-  const expected = estimated(batches('cpu'), 'empirical');
-  const X = randn([4, 6], { dtype: 'float64', rng: new Generator(9) });
-  const solved = expected.operator('0').solve(X, { damping: 0.1 });
-  for (const device of DEVICES) {
-    let curvature = expected;
-    const reads = await instantReadsIn(() => {
-      curvature = estimated(batches(device), 'empirical', device);
-    });
-    assert.equal(reads, 0, device);
-    const { A, G } = curvature.layers.get('0')!;
-    mustBeClose(await A!.cpu(), expected.layers.get('0')!.A!, { rtol: 1e-11, atol: 1e-13 }, device);
-    mustBeClose(await G!.cpu(), expected.layers.get('0')!.G!, { rtol: 1e-11, atol: 1e-13 }, device);
-    const operator = await curvature.operator('0').decompose();
-    const found = await operator.solve(X.to(device), { damping: 0.1 }).cpu();
-    mustBeClose(found, solved, { rtol: 1e-8, atol: 1e-10 }, device);
-  }
-});
+for (const device of DEVICES) estimateLaw(t, device);
 
 law(t, 'a batch that is not finite, or none, is an error that changes no average', () => {
   const model = net();

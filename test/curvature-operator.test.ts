@@ -4,24 +4,15 @@ import { eye, Generator, manualSeed, rand, randn, scope, type Tensor, tensor, ze
 import { cholesky, eigh, inverse, kron, solve, unvec, vec } from '@otimes/linalg';
 import { Linear, Sequential, Tanh } from '@otimes/nn';
 import type { BlockState, Sharing } from '@otimes/optim';
-import { factors, KroneckerOperator } from '@otimes/optim/curvature';
+import { KroneckerOperator } from '@otimes/optim/curvature';
 import fc from 'fast-check';
 import t from 'tap';
 import { DEVICES } from './helpers/devices.ts';
-import { instantReadsIn } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
+import { everything, example, mustAgree, operatorLaw } from './suites/curvature.ts';
 import { type Net, Pool, statistics } from './suites/exactness.ts';
 
 const dtype = 'float64';
-
-/** |actual − expected| ≤ tolerance · max |expected|, element by element. */
-function mustAgree(actual: Tensor, expected: Tensor, what: string, tolerance = 1e-10): void {
-  assert.deepEqual(actual.shape, expected.shape, what);
-  const [x, y] = [actual.dataSync(), expected.dataSync()];
-  const largest = Math.max(...Array.from(y, Math.abs));
-  const off = Math.max(...Array.from(x, (value, i) => Math.abs(value - y[i]!)));
-  assert.ok(off <= tolerance * largest, `${what}: off by ${off / largest} of the largest`);
-}
 
 /** The factors of real layers, with a bias and without, and with large sides at the identity. */
 function layers(seed: number, sharing: Sharing, maxFactorDim = Infinity): BlockState[] {
@@ -186,51 +177,7 @@ t.test('KroneckerOperator is the dense matrix A ⊗ G of real layers', t => {
   t.end();
 });
 
-/** Factors of a batch, and a batch of matrices. */
-function example(device = 'cpu', type: 'float32' | 'float64' = dtype) {
-  const rng = new Generator(5);
-  const o = { dtype: type, rng } as const;
-  const { A, G } = factors({ a: randn([9, 1, 4], o), gs: [randn([9, 1, 3], o)] }, 'expand');
-  const X = randn([2, 3, 4], o);
-  return { A: A.to(device), G: G.to(device), X: X.to(device) };
-}
-
-/** What every method gives. */
-const everything = (operator: KroneckerOperator, X: Tensor): Record<string, Tensor> => ({
-  matvec: operator.matvec(X),
-  solve: operator.solve(X, { damping: 0.1 }),
-  split: operator.solve(X, { damping: 0.1, split: 'pi' }),
-  sqrtSolve: operator.sqrtSolve(X, { damping: 0.1 }),
-  logdet: operator.logdet({ damping: 0.1 }),
-  trace: operator.trace(),
-  diagonal: operator.diagonal(),
-  inverseDiagonal: operator.inverseDiagonal({ damping: 0.1 }),
-  sample: operator.sample({ damping: 0.1, rng: new Generator(2) }),
-});
-
-for (const type of ['float32', 'float64'] as const)
-  for (const device of DEVICES)
-    law(
-      t,
-      `${type} on '${device}': the same numbers, in that dtype, without a read but for the decomposition`,
-      async () => {
-        const host = example('cpu', type);
-        const expected = everything(KroneckerOperator.fromFactors(host), host.X);
-        const { A, G, X } = example(device, type);
-        const operator = await KroneckerOperator.fromFactors({ A, G }).decompose();
-        let found: Record<string, Tensor> = {};
-        const reads = await instantReadsIn(() => {
-          found = everything(operator, X);
-        });
-        assert.equal(reads, 0);
-        for (const [name, x] of Object.entries(found)) {
-          assert.equal(x.dtype, type, name);
-          assert.equal(x.device, device, name);
-          const onHost = tensor(await x.data(), { dtype: type }).reshape(x.shape);
-          mustAgree(onHost, expected[name]!, name, type === 'float32' ? 1e-5 : 1e-12);
-        }
-      },
-    );
+for (const type of ['float32', 'float64'] as const) for (const device of DEVICES) operatorLaw(t, device, type);
 
 law(t, 'of a batch of matrices each is taken alone', () => {
   const { A, G, X } = example();

@@ -1,6 +1,6 @@
 /** Whole training runs on every device: the recorded ones of Adam and SGD, and what a step reads on the way. */
 
-import { Generator, randint, randn, scope, type Tensor, zeros } from '@otimes/core';
+import { Generator, randint, randn, scope, type Tensor } from '@otimes/core';
 import {
   type AnyModule,
   BatchNorm2d,
@@ -9,13 +9,9 @@ import {
   Flatten,
   Linear,
   MaxPool2d,
-  Module,
-  MultiHeadAttention,
   mlp,
-  Parameter,
   ReLU,
   Sequential,
-  Tanh,
   TransformerBlock,
 } from '@otimes/nn';
 import { Adam, SGD } from '@otimes/optim';
@@ -25,45 +21,20 @@ import { DEVICES } from './helpers/devices.ts';
 import { instantReadsIn, laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
 import { type At, lossCases } from './suites/modules.ts';
-import { recordedTrajectories } from './suites/recorded.ts';
+import { recordedModels, recordedTrajectories } from './suites/recorded.ts';
 
 const others = DEVICES.filter(device => device !== 'cpu');
 const later = laterDevice().device;
 
 // --- recorded runs --------------------------------------------------------------------------------------------------
 
-const float64 = { dtype: 'float64' } as const;
-
-/** The model of the recording 'attn'. */
-class Attention extends Module {
-  readonly pos = new Parameter(zeros([4, 4], float64));
-  readonly attn = new MultiHeadAttention(4, 2, float64);
-  readonly head = new Linear(4, 6, float64);
-  override forward(x: Tensor): Tensor {
-    const h = x.add(this.pos);
-    return this.head.call(h.add(this.attn.call(h)).mean(1));
-  }
-}
-
-const recorded = {
-  mlp: { runs: 2, model: () => new Sequential(new Linear(5, 4, float64), new Tanh(), new Linear(4, 3, float64)) },
-  conv: {
-    runs: 1,
-    model: () =>
-      new Sequential(
-        new Conv2d(2, 4, 3, { ...float64, padding: 1 }),
-        new ReLU(),
-        new Conv2d(4, 3, 3, { ...float64, stride: 2 }),
-        new Flatten(),
-        new Linear(12, 3, float64),
-      ),
-  },
-  attn: { runs: 1, model: () => new Attention() },
-};
+const recorded = { mlp: 2, conv: 1, attn: 1 };
 
 for (const device of others)
-  for (const [name, run] of Object.entries(recorded))
-    recordedTrajectories(t, { name, ...run, device, of: ['adam', 'sgd'] });
+  for (const [name, runs] of Object.entries(recorded)) {
+    const model = recordedModels[name as keyof typeof recorded];
+    recordedTrajectories(t, { name, runs, model, device, of: ['adam', 'sgd'] });
+  }
 
 // --- what a step reads ----------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { Generator, gram, randn, type Tensor, tensor } from '@otimes/core';
 import { gpuBackend, initGpu } from '@otimes/gpu';
-import type { Module } from '@otimes/nn';
-import { Adam, type Optimizer, SGD, STEVE } from '@otimes/optim';
+import { Linear, type Module } from '@otimes/nn';
+import { Adam, Muon, type Optimizer, rotate, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { testNeeding } from './helpers/requires.ts';
 import { losses } from './suites/float32.ts';
@@ -118,9 +118,21 @@ law('what was written to is rounded anew, and views of it too', async () => {
   assert.deepEqual([...(await x.matmul(one).data())], [5, 7]);
 });
 
-law('Gram matrices stay float32', async () => {
-  const x = randn([30, 8], { rng: new Generator(2) });
+law('Gram matrices, rotations of bases and the products of Muon stay float32', async () => {
+  const rng = new Generator(2);
+  const x = randn([30, 8], { rng });
   await mustBeNear(gram(x.to('gpu')), gram(x.astype('float64')), 1e-5);
+  const R = randn([8, 8], { rng });
+  const turned = (x: Tensor, R: Tensor) => rotate(x, { RA: R, RG: null });
+  await mustBeNear(turned(x.to('gpu'), R.to('gpu')), turned(x.astype('float64'), R.astype('float64')), 1e-5);
+  const stepped = (device: string) => {
+    const layer = new Linear(8, 6, { bias: false, rng: new Generator(3) }).to(device);
+    layer.weight.grad = randn([6, 8], { rng: new Generator(4) }).to(device);
+    const muon = new Muon(layer, { lr: 1 });
+    muon.step();
+    return layer.weight.detach();
+  };
+  await mustBeNear(stepped('gpu'), stepped('cpu'), 1e-5);
 });
 
 const adam = (m: Module): Optimizer => new Adam(m.parameters(), { lr: 0.01 });

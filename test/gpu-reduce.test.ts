@@ -9,6 +9,7 @@ import {
   labelCrossEntropy,
   layerNorm,
   randn,
+  squaredError,
   type Tensor,
   tensor,
 } from '@otimes/core';
@@ -159,4 +160,15 @@ law('a step of batch norm is two launches forwards and two back', async () => {
   const gy = normal([4, 8, 5, 5]).to('gpu');
   grad(y, [x, w, b], { gy });
   assert.equal(gpuBackend()!.stats.launches - middle, 2);
+});
+
+law('the squared error and its gradient are those of the CPU', async () => {
+  const f = (a: Tensor) => {
+    const b = normal([40, 30], 5).to(a.device);
+    a.requiresGrad = true;
+    const loss = squaredError(a, b, 0.25);
+    return [loss, ...grad(loss, [a])];
+  };
+  await same('squared error', f, normal([30, 40]).transpose(0, 1));
+  await same('squared error of nothing', a => squaredError(a, a, 1), tensor([[]]));
 });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { eye, Generator, randn, type Tensor } from '@otimes/core';
 import { gpuBackend } from '@otimes/gpu';
 import type { Module } from '@otimes/nn';
-import { EKFAC, KFAC, type KroneckerOptions, type Optimizer, STEVE, subspaceIteration } from '@otimes/optim';
+import { type KroneckerOptions, type Optimizer, STEVE, subspaceIteration } from '@otimes/optim';
 import t from 'tap';
 import { testNeeding } from './helpers/requires.ts';
 import { losses } from './suites/float32.ts';
@@ -21,7 +21,6 @@ law('a step is that of the CPU, and its columns are orthonormal to 1e-5', async 
   for (const [n, rank] of [
     [1, 1],
     [6, 2],
-    [64, 90],
     [70, 20],
   ] as const) {
     const A = factor(n, rank);
@@ -38,8 +37,6 @@ law('a step is that of the CPU, and its columns are orthonormal to 1e-5', async 
 
 const o: KroneckerOptions = { lr: 0.01, refreshEvery: 3, eigensolver: subspaceIteration({ firstSteps: 6 }) };
 const optimizers: Record<string, (model: Module) => Optimizer> = {
-  KFAC: model => new KFAC(model, { ...o, damping: 0.1, dampingSplit: 'pi' }),
-  EKFAC: model => new EKFAC(model, { ...o, damping: 0.1 }),
   STEVE: model => new STEVE(model, o),
 };
 for (const [name, make] of Object.entries(optimizers))
@@ -61,12 +58,12 @@ for (const [name, make] of Object.entries(optimizers))
       assert.ok(Math.abs(loss - expected[i]!) < 2e-3, `loss ${i}: ${loss}, expected ${expected[i]}`);
   });
 
-law('a refresh of a factor of 64 rows is at most 80 dispatches', async () => {
+law('a step on a factor of 64 rows is at most 36 dispatches', async () => {
   const A = factor(64, 90).to('gpu');
   const tracker = subspaceIteration();
   const U = tracker.follow(A, eye(64, { device: 'gpu' }));
   await U.sum().number();
   const before = gpuBackend()!.stats.dispatches;
   tracker.follow(A, U);
-  assert.ok(gpuBackend()!.stats.dispatches - before <= 80, `${gpuBackend()!.stats.dispatches - before} dispatches`);
+  assert.ok(gpuBackend()!.stats.dispatches - before <= 36, `${gpuBackend()!.stats.dispatches - before} dispatches`);
 });

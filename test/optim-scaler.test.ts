@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readStateDict, registerBackend, type Tensor, tensor } from '@otimes/core';
 import type { Module } from '@otimes/nn';
-import { Adam, clipGradNorm, EKFAC, GradScaler, Muon, type Optimizer, SGD, STEVE } from '@otimes/optim';
+import { Adam, alone, clipGradNorm, EKFAC, GradScaler, Muon, type Optimizer, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { Queued } from './helpers/dozen.ts';
 import { laterDevice } from './helpers/later.ts';
@@ -94,6 +94,14 @@ t.test('an inner number that is finite overflows no step, even if the norm of a 
   scaler.scale(p.mul(1e30).sum()).backward();
   scaler.step(optimizer);
   assert.ok(Math.abs(p.item()) < 1e-6);
+});
+
+t.test('an optimizer with a communicator of several processes is refused before anything changes', async () => {
+  const run = new ScaledRun('cpu', m => new STEVE(m, { communicator: { ...alone, size: 2 } }), {});
+  run.backward();
+  const before = await run.gradients();
+  assert.throws(() => run.scaler.step(run.optimizer), { message: /without a communicator of several processes/ });
+  assert.deepEqual(await run.gradients(), before);
 });
 
 t.test('calls out of order, and options out of range, are refused', async () => {

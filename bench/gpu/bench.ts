@@ -5,6 +5,7 @@
  *   npm run bench:gpu                           all rows
  *   npm run bench:gpu -- --budget 150           as many rows as fit in so many seconds; those left out are named
  *   npm run bench:gpu -- --only resnet18,product   rows with one of these in their title (spaces and case do not count)
+ *   npm run bench:gpu -- --mixed               products with operands in f16; rows of products and of Adam alone
  *   npm run bench:gpu -- --quick                small sizes, to see that it runs
  *   npm run bench:gpu -- --out FOLDER           gpu-bench.json and gpu-bench.md there
  */
@@ -31,6 +32,7 @@ const { values: options } = parseArgs({
     sample: { type: 'string' },
     /** Bytes of all tensors on the GPU together. */
     memory: { type: 'string', default: '16e9' },
+    mixed: { type: 'boolean', default: false },
     'no-cpu': { type: 'boolean', default: false },
     /** 'cuda', 'cpu' to try the program, or 'none'. */
     torch: { type: 'string', default: 'cuda' },
@@ -46,10 +48,12 @@ const [MOST_CPU, CPU_RATE] = [2, 40e9];
 
 const plain = (text: string) => text.toLowerCase().replaceAll(/[\s-]/g, '');
 const only = options.only?.split(',').map(plain);
-const rows = rowsOf(options.quick).filter(({ title }) => only?.some(part => plain(title).includes(part)) ?? true);
+const rows = rowsOf(options.quick)
+  .filter(({ title }) => only?.some(part => plain(title).includes(part)) ?? true)
+  .filter(({ part, title }) => !options.mixed || (part !== 'memory' && !title.includes('STEVE')));
 if (rows.length === 0) throw new Error(`bench: expected --only parts of titles, got '${options.only}'`);
 
-const gpu = await openBenchGpu(Number(options.memory));
+const gpu = await openBenchGpu({ memoryLimit: Number(options.memory), mixed: options.mixed });
 const torch = options.torch === 'none' ? 'left out' : findTorch(options.torch);
 const header = [
   `GPU: ${gpu.driver}${gpu.clock === null ? ', without timestamps' : ''}`,
@@ -57,16 +61,17 @@ const header = [
   typeof torch === 'string'
     ? `PyTorch: none (${torch})`
     : `PyTorch: ${torch.versions}, eager, fused Adam, cudnn.benchmark`,
-  `${new Date().toISOString().slice(0, 10)}; medians of ${rounds} interleaved rounds of ${length} s`,
+  `${new Date().toISOString().slice(0, 10)}; medians of ${rounds} interleaved rounds of ${length} s, of one where a unit takes 2 s and more`,
 ];
-const { isFallbackAdapter } = gpu.info;
+const { isFallbackAdapter, mixed } = gpu.info;
+if (mixed !== null) header.push(`otimes takes operands of products in f16 (${mixed}), with a GradScaler`);
 if (isFallbackAdapter) header.push('NOTE: this adapter computes on the CPU: no figure here says anything of a GPU');
 for (const line of header) console.log(line);
 
 async function measure(row: Row, gpu: BenchGpu, peer: TorchPeer | null): Promise<Result> {
-  const task = await prepare(row.request, 'gpu');
+  const task = await prepare(row.request, 'gpu', mixed !== null);
   const { flops, bytes } = task;
-  const { count, firstMs } = await warmUp(task, length, gpu);
+  const { count, rounds: most, firstMs } = await warmUp(task, length, gpu);
   let modes: readonly Mode[] = [];
   let torchError: string | undefined;
   const attempt = async (work: () => Promise<void>) => {
@@ -88,7 +93,7 @@ async function measure(row: Row, gpu: BenchGpu, peer: TorchPeer | null): Promise
     });
   const own = [];
   const others: Partial<Record<Mode, number[]>> = {};
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < Math.min(rounds, most); round++) {
     own.push(await sample(task, count, gpu));
     for (const mode of modes)
       await attempt(async () => {

@@ -3,7 +3,7 @@
  * workgroups of a dispatch. Every dispatch is a pass of its own here, so the sum is larger than a step.
  *
  *   npm run bench:gpu-profile -- resnet18 [PART …]     rows whose title has one of these (spaces, hyphens and case do not count)
- *   … --quick --top 30 --groups                      small sizes; so many lines; apart by workgroups
+ *   … --quick --top 30 --groups --mixed              small sizes; so many lines; apart by workgroups; products in f16
  */
 
 import { parseArgs } from 'node:util';
@@ -16,6 +16,7 @@ const { values, positionals } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     top: { type: 'string', default: '25' },
+    mixed: { type: 'boolean', default: false },
     groups: { type: 'boolean', default: false },
   },
 });
@@ -23,7 +24,7 @@ const plain = (text: string) => text.toLowerCase().replaceAll(/[\s-]/g, '');
 const rows = rowsOf(values.quick).filter(({ title }) => positionals.some(part => plain(title).includes(plain(part))));
 if (rows.length === 0) throw new Error(`profile: expected parts of titles of the benchmark, got '${positionals}'`);
 
-const gpu = await openBenchGpu();
+const gpu = await openBenchGpu({ mixed: values.mixed });
 console.log(`GPU: ${gpu.driver}`);
 const { clock } = gpu;
 if (clock === null) throw new Error('profile: this adapter has no timestamps');
@@ -31,7 +32,7 @@ if (gpu.info.isFallbackAdapter)
   console.log('NOTE: this adapter computes on the CPU: no figure here says anything of a GPU');
 
 for (const { title, request } of rows) {
-  const task = await prepare(request, 'gpu');
+  const task = await prepare(request, 'gpu', values.mixed);
   const once = async () => {
     await task.run();
     await task.finish();

@@ -78,7 +78,13 @@ async function quality(A: Tensor, U: Tensor): Promise<[off: number, skew: number
 
 async function timed(run: () => Tensor, times: number): Promise<{ ms: number; dispatches: number; last: Tensor }> {
   let last = noGrad(run);
-  await last.narrow(0, 0, 1).sum().number();
+  // Until no kernel is compiled any more.
+  for (let [i, idle, kernels] = [0, 0, -1]; i < 20 && idle < 3; i++) {
+    last = noGrad(run);
+    await last.narrow(0, 0, 1).sum().number();
+    idle = gpuBackend()!.stats.kernels === kernels ? idle + 1 : 0;
+    kernels = gpuBackend()!.stats.kernels;
+  }
   const before = gpuBackend()!.stats.dispatches;
   const start = performance.now();
   for (let i = 0; i < times; i++) last = noGrad(run);
@@ -111,7 +117,7 @@ for (const n of SIZES) {
   const [A, next] = [factorOf(n, 3), factorOf(n, 4)];
   const U = noGrad(() => beginner.begin!(A)).keep();
   const [before] = await quality(next, U);
-  const { ms, dispatches, last } = await timed(() => tracker.follow(next, U), n > 2000 ? 2 : 5);
+  const { ms, dispatches, last } = await timed(() => tracker.follow(next, U), n > 2000 ? 2 : 10);
   const [after, skew] = await quality(next, last);
   const { ms: cpu, estimated } = eighMs(n);
   // About 11 products of 2n³.

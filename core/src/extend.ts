@@ -36,6 +36,7 @@ export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originO
 export { defineOp as defineBuiltIn } from './op.ts';
 export { unscale } from './ops/inplace.ts';
 export { onBackwardEnd } from './pass.ts';
+export { isPrecise, precisely } from './precise.ts';
 export { broadcastShapes, checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';

@@ -4,13 +4,16 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import {
   DATASETS,
-  type Dataset,
+  DEVICES,
+  type DeviceName,
+  type Machines,
   type Message,
   OPTIMIZERS,
   type Points,
   type Progress,
   SIDE,
   STEPS,
+  type Wish,
 } from './protocol.ts';
 
 /** Dark enough to be read on white: 4.5 to 1 at least. */
@@ -75,7 +78,10 @@ const chart = new uPlot(
 new ResizeObserver(() => chart.setSize(size())).observe(element('#chart'));
 
 let data: Points;
-let machine = '';
+let machines: Machines;
+let wish: Wish = { dataset: DATASETS[0], device: 'CPU' };
+/** Where the steps were computed that are shown. */
+let device: DeviceName = 'CPU';
 const milliseconds = OPTIMIZERS.map(() => 0);
 
 function show({ step, runs }: { step: number; runs: readonly Progress[] }): void {
@@ -83,52 +89,80 @@ function show({ step, runs }: { step: number; runs: readonly Progress[] }): void
   for (const [i, { loss, accuracy, ms, field }] of runs.entries()) {
     const card = cards[i]!;
     curves[i + 1]!.push(loss);
-    milliseconds[i]! += ms;
+    // Of the first step a GPU spends the most on compiling kernels.
+    if (step > 1) milliseconds[i]! += ms;
     if (accuracy >= 0.99) card.solved ||= step;
     card.figure.classList.toggle('solved', card.solved > 0);
     card.status.textContent = card.solved > 0 ? `99 % after ${card.solved} steps` : percent(accuracy);
     draw(card.canvas, field, data);
   }
   chart.setData(curves);
-  const speed = OPTIMIZERS.map((name, i) => `${name} <b>${(milliseconds[i]! / step).toFixed(1)} ms</b> a step`);
-  element('footer').innerHTML = `${machine} · ${speed.join(' · ')}`;
+  const speed = OPTIMIZERS.map((name, i) => `${name} <b>${(milliseconds[i]! / (step - 1)).toFixed(1)} ms</b> a step`);
+  if (step > 1) element('footer').innerHTML = `${machine()} · ${speed.join(' · ')}`;
   document.body.dataset.state = step === STEPS ? 'done' : 'running';
 }
 
-function start(name: Dataset): void {
-  worker.postMessage(name);
-  for (const button of document.querySelectorAll('button')) button.ariaPressed = String(button.textContent === name);
+/** What computes, in the words of the footer. */
+function machine(): string {
+  const { CPU, GPU } = machines;
+  if (device === 'CPU' || 'why' in GPU) return CPU;
+  return `GPU <b>${GPU.name}</b>${GPU.isFallbackAdapter ? ', which is the CPU in disguise' : ''}`;
 }
 
-function clear(points: Points): void {
+function start(changed: Partial<Wish>): void {
+  wish = { ...wish, ...changed };
+  document.querySelector("[role='alert']")?.remove();
+  worker.postMessage(wish);
+  for (const button of document.querySelectorAll('button'))
+    button.ariaPressed = String([wish.dataset, wish.device].some(name => name === button.textContent));
+}
+
+function clear(points: Points, on: DeviceName): void {
   data = points;
+  device = on;
   for (const curve of curves) curve.length = 0;
   milliseconds.fill(0);
   for (const card of cards) {
     card.solved = 0;
     card.figure.classList.remove('solved');
+    card.status.textContent = '';
   }
+  chart.setData(curves);
+  element('footer').innerHTML = `${machine()} · first step`;
   // Everything that comes from now on is of these points.
   document.body.dataset.runs = String(Number(document.body.dataset.runs ?? 0) + 1);
 }
 
-for (const name of DATASETS) {
+function addButton(group: string, name: string, press: () => void): HTMLButtonElement {
   const button = document.createElement('button');
   button.textContent = name;
-  button.onclick = () => start(name);
-  element('nav').append(button);
+  button.onclick = press;
+  element(`[aria-label='${group}']`).append(button);
+  return button;
 }
-/** A worker that cannot be loaded says nothing but that it failed. */
-worker.onerror = ({ message }) => {
+for (const dataset of DATASETS) addButton('data', dataset, () => start({ dataset }));
+const [, gpuButton] = DEVICES.map(device => addButton('device', device, () => start({ device })));
+
+function fail(why: string): void {
   const alert = document.createElement('p');
   alert.role = 'alert';
-  alert.textContent = `The training does not run: ${message || 'worker.js did not load. Serve this folder with npm run demo:browser.'}`;
+  alert.textContent = `The training does not run: ${why}`;
   element('nav').after(alert);
-};
+}
+/** A worker that cannot be loaded says nothing but that it failed. */
+worker.onerror = ({ message }) =>
+  fail(message || 'worker.js did not load. Serve this folder with npm run demo:browser.');
 worker.onmessage = ({ data: message }: MessageEvent<Message>) => {
   if (message.kind === 'step') return show(message);
-  if (message.kind === 'data') return clear(message.points);
-  const { kernels, threads } = message;
-  machine = `kernels <b>${kernels}</b> · <b>${threads}</b> thread${threads === 1 ? '' : 's'}`;
-  start(DATASETS[0]);
+  if (message.kind === 'data') return clear(message.points, message.device);
+  if (message.kind === 'failed') return fail(message.why);
+  machines = message.machines;
+  const { GPU } = machines;
+  if ('why' in GPU) {
+    gpuButton!.disabled = true;
+    gpuButton!.title = GPU.why;
+    element('#no-gpu').textContent = `No GPU here. ${GPU.why}`;
+  }
+  // A GPU that is the CPU in disguise can be chosen, but is no good start.
+  start({ device: 'why' in GPU || GPU.isFallbackAdapter ? 'CPU' : 'GPU' });
 };

@@ -1,11 +1,12 @@
-/** Trains the same network with Adam and with STEVE, step by step in turn, and reports every step to the page. */
+/** Trains the same network with Adam and with STEVE, step by step in turn, on the CPU or the GPU, and reports every step to the page. */
 
 import { Generator, noGrad, setThreads, type Tensor, tensor } from '@otimes/core';
+import { initGpu } from '@otimes/gpu';
 import { variants } from '@otimes/kernels';
 import { crossEntropy, mlp } from '@otimes/nn';
 import { Adam, STEVE } from '@otimes/optim';
 import { points } from './data.ts';
-import { type Dataset, type Message, OPTIMIZERS, type Progress, SIDE, STEPS } from './protocol.ts';
+import { type Machines, type Message, OPTIMIZERS, type Progress, SIDE, STEPS, type Wish } from './protocol.ts';
 
 const COUNT = 1000;
 const LR = 0.03;
@@ -23,44 +24,58 @@ const grid = tensor(
 /** What the network is given: coordinates in [−3, 3], so that tanh has something to bend. */
 const input = (xy: Tensor) => xy.mul(3);
 
-function contender(name: (typeof OPTIMIZERS)[number]) {
-  const model = mlp([2, 64, 64, 2], { activation: 'tanh', rng: new Generator(3) });
+function contender(name: (typeof OPTIMIZERS)[number], device: string) {
+  const model = mlp([2, 64, 64, 2], { activation: 'tanh', rng: new Generator(3) }).to(device);
   const optimizer = name === 'Adam' ? new Adam(model.parameters(), { lr: LR }) : new STEVE(model, { lr: LR });
-  return (x: Tensor, y: Tensor): Progress => {
+  const square = input(grid.to(device));
+  return async (x: Tensor, y: Tensor): Promise<Progress> => {
     const start = performance.now();
     optimizer.zeroGrad();
     const logits = model.call(x);
     const loss = crossEntropy(logits, y);
     loss.backward();
-    optimizer.step();
+    await optimizer.step();
+    // Of a GPU this is when the step was computed, and not only asked for.
+    const value = await loss.number();
     const ms = performance.now() - start;
-    return noGrad(() => ({
-      loss: loss.item(),
-      accuracy: logits.argmax(1).eq(y).astype('float32').mean().item(),
-      ms,
-      field: model.call(input(grid)).softmax(1).slice(null, 1).dataSync() as Float32Array,
-    }));
+    const [right, field] = noGrad(() => [
+      logits.argmax(1).eq(y).astype('float32').mean(),
+      model.call(square).softmax(1).slice(null, 1),
+    ]);
+    const [accuracy, picture] = await Promise.all([right!.number(), field!.data()]);
+    return { loss: value, accuracy, ms, field: picture as Float32Array };
   };
 }
 
 /** Which run is wanted; an older one ends. */
 let current = 0;
 
-async function run(dataset: Dataset): Promise<void> {
+async function run({ dataset, device }: Wish): Promise<void> {
   const mine = ++current;
   const learn = points(dataset, COUNT);
-  say({ kind: 'data', points: learn });
-  const x = input(tensor(learn.xy, { shape: [COUNT, 2] }));
-  const y = tensor(learn.labels);
-  const contenders = OPTIMIZERS.map(contender);
+  say({ kind: 'data', points: learn, device });
+  const on = device.toLowerCase();
+  const x = input(tensor(learn.xy, { shape: [COUNT, 2], device: on }));
+  const y = tensor(learn.labels, { device: on });
+  const contenders = OPTIMIZERS.map(name => contender(name, on));
   for (let step = 1; step <= STEPS && mine === current; step++) {
-    say({ kind: 'step', step, runs: contenders.map(train => train(x, y)) });
+    const runs: Progress[] = [];
+    for (const train of contenders) runs.push(await train(x, y));
+    if (mine === current) say({ kind: 'step', step, runs });
     // A step is no shorter than a picture of the screen; without that `nextTask()` would do, which lets messages come in, and
     // dead tensors be collected.
     await new Promise(resolve => setTimeout(resolve, 8));
   }
 }
 
-addEventListener('message', ({ data }: MessageEvent<Dataset>) => run(data));
+addEventListener('message', ({ data }: MessageEvent<Wish>) => {
+  run(data).catch((error: Error) => say({ kind: 'failed', why: error.message }));
+});
+
 const threads = await setThreads(Math.min(4, navigator.hardwareConcurrency));
-say({ kind: 'ready', kernels: NAMES[variants()[0] ?? 'none'], threads });
+const kernels = NAMES[variants()[0] ?? 'none'];
+const machines: Machines = {
+  CPU: `kernels <b>${kernels}</b> · <b>${threads}</b> thread${threads === 1 ? '' : 's'}`,
+  GPU: await initGpu().catch((error: Error) => ({ why: error.message })),
+};
+say({ kind: 'ready', machines });

@@ -30,12 +30,16 @@ const { values } = parseArgs({
 const { quick, optimizer: name } = values;
 const steps = Number(values.steps ?? (quick ? 10 : 100));
 const tolerance = Number(values.tolerance);
-if (name !== 'adam' && name !== 'steve') throw new TypeError(`demo: expected --optimizer adam or steve, got '${name}'`);
-if (!Number.isInteger(steps) || steps < 1) throw new RangeError(`demo: expected --steps from 1, got ${values.steps}`);
+/** Ends the program; what is wrong with an option needs no stack. */
+function refuse(message: string): never {
+  console.error(`demo: ${message}`);
+  process.exit(2);
+}
+const make = optimizers[name] ?? refuse(`expected --optimizer adam or steve, got '${name}'`);
+if (!Number.isInteger(steps) || steps < 1) refuse(`expected --steps from 1, got ${values.steps}`);
 const wanted = values.only?.split(',');
 const tasks = tasksOf(quick).filter(task => wanted?.includes(task.name) ?? true);
-if (tasks.length === 0)
-  throw new RangeError(`demo: expected --only of CNN, ResNet-18, transformer, got '${values.only}'`);
+if (tasks.length === 0) refuse(`expected --only of CNN, ResNet-18, transformer, got '${values.only}'`);
 
 const live = isLive(process.stdout);
 const { bold, dim, green } = styles(live);
@@ -44,11 +48,12 @@ async function train(task: Task, device: 'cpu' | 'gpu'): Promise<Run> {
   const rng = new Generator(0);
   const model = build(task.spec, rng).to(device);
   task.prepare?.(model);
-  const optimizer = optimizers[name as 'adam' | 'steve'](model, task);
+  const optimizer = make(model, task);
   const losses: number[] = [];
   const times: number[] = [];
   let before = gpuBackend()!.stats;
   const show = (line: string) => live && process.stdout.write(`\r\x1b[2K${line}`);
+  show(progressLine(task.name, device, losses, steps, dim));
   for (let step = 0; step < steps; step++) {
     const [x, labels] = task.batch(rng).map(one => one.to(device));
     // The first step compiles the kernels.

@@ -33,7 +33,9 @@ export function progressLine(
   const filled = Math.round((20 * losses.length) / steps);
   const bar = `${'━'.repeat(filled)}${dim('─'.repeat(20 - filled))}`;
   const count = String(losses.length).padStart(String(steps).length);
-  return `${name.padEnd(11)}  ${device}  ${bar}  ${count}/${steps}  loss ${losses.at(-1)!.toFixed(4)}`;
+  // The first step of a GPU compiles its kernels.
+  const state = losses.length === 0 ? 'first step …' : `loss ${losses.at(-1)!.toFixed(4)}`;
+  return `${name.padEnd(11)}  ${device}  ${bar}  ${count}/${steps}  ${state}`;
 }
 
 const BARS = '▁▂▃▄▅▆▇█';

@@ -71,7 +71,7 @@ export function tasksOf(quick: boolean): Task[] {
     {
       name: 'ResNet-18',
       spec: { kind: 'resnet', depth: 18, stem: 'cifar', width: quick ? 4 : 16, image: colour, batch: few },
-      lr: { adam: 5e-4, steve: 5e-4 },
+      lr: { adam: 5e-4, steve: 3e-4 },
       prepare: withoutBranches,
       batch: rng => gratings(rng, few, 3, colour.side, 10),
     },
@@ -84,7 +84,7 @@ export function tasksOf(quick: boolean): Task[] {
   ];
 }
 
-export const optimizers = {
-  adam: (model: Module, { lr }: Task): Optimizer => new Adam(model.parameters(), { lr: lr.adam }),
-  steve: (model: Module, { lr }: Task): Optimizer => new STEVE(model, { lr: lr.steve, maxFactorDim: 256 }),
+export const optimizers: Record<string, (model: Module, task: Task) => Optimizer> = {
+  adam: (model, { lr }) => new Adam(model.parameters(), { lr: lr.adam }),
+  steve: (model, { lr }) => new STEVE(model, { lr: lr.steve, maxFactorDim: 256 }),
 };

@@ -19,11 +19,11 @@ import {
   type UnaryKernel,
   type Window,
 } from '@otimes/core';
-import { type BadValue, readError } from '@otimes/core/extend';
+import { type BadValue, isPrecise, readError } from '@otimes/core/extend';
 import type { GpuInfo } from './adapter.ts';
 import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
-import { type CommandStats, Commands } from './commands.ts';
+import { Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
 import { type Context, regionOf } from './context.ts';
 import * as conv from './conv.ts';
@@ -33,12 +33,13 @@ import * as loss from './loss.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
-import { Pool, type PoolStats } from './pool.ts';
+import { Pool } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
 import * as scaler from './scaler.ts';
 import * as select from './select.ts';
 import * as softmax from './softmax.ts';
+import type { CommandStats, PoolStats } from './stats.ts';
 import * as update from './update.ts';
 import * as windows from './windows.ts';
 
@@ -53,7 +54,10 @@ export type GpuBackendOptions = {
   /** As in `initGpu`, and the matrix units that it is to use. */
   readonly mixed?: boolean;
   readonly unit?: MatrixUnit | null;
-  /** How often the same launches come together before they become one dispatch, default 12; Infinity: each stays one. */
+  /**
+   * How often the same launches come together before they become one dispatch, default 12; 1000 where the adapter computes on the
+   * CPU, whose compiler takes as long for a joined shader as some 1000 launches; Infinity: each stays one.
+   */
   readonly joinAt?: number;
 };
 
@@ -72,14 +76,16 @@ export class GpuBackend extends ComposedBackend {
     super();
     this.#name = name;
     this.info = info;
-    const commands = new Commands(device, joinAt);
+    const commands = new Commands(device, joinAt ?? (info.isFallbackAdapter ? 1000 : undefined));
     this.#context = {
       device: name,
       commands,
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
-      mixed,
+      get mixed() {
+        return mixed && !isPrecise();
+      },
       unit,
     };
   }
@@ -192,8 +198,12 @@ export class GpuBackend extends ComposedBackend {
     product.linear(this.#context, x, weight, bias, out);
   }
 
-  cholesky(x: Operand, least: number, out: Operand): void {
-    decompose.cholesky(this.#context, x, least, out);
+  cholesky(x: Operand, shift: number, least: number, out: Operand): void {
+    decompose.cholesky(this.#context, x, shift, least, out);
+  }
+
+  descending(x: Operand, out: Operand): void {
+    decompose.descending(this.#context, x, out);
   }
 
   gather(x: Operand, axis: number, index: Operand, out: Operand): void {
@@ -360,5 +370,13 @@ export class GpuBackend extends ComposedBackend {
     out: Operand,
   ): void {
     loss.crossEntropyGrad(this.#context, gy, x, labels, stats, scale, out);
+  }
+
+  override squaredError(a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredError(this.#context, a, b, scale, out);
+  }
+
+  override squaredErrorGrad(gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void {
+    loss.squaredErrorGrad(this.#context, gy, a, b, scale, out);
   }
 }

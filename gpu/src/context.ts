@@ -15,7 +15,7 @@ export type Context = {
   readonly pool: Pool;
   readonly compiler: ElementwiseCompiler;
   readonly kernels: Map<string, Kernel>;
-  /** Products take their operands in f16. */
+  /** Products that are called now take their operands in f16. */
   readonly mixed: boolean;
   /** Matrices of f16 that its subgroups multiply, if it has any. */
   readonly unit: MatrixUnit | null;

@@ -208,7 +208,7 @@ export function gpuKernel(
   checkOptions('gpuKernel', options, OPTIONS);
   const { constants = {}, gradient, backward } = options;
   const name = options.name ?? ((typeof f === 'function' && f.name) || 'gpuKernel');
-  const who = name === 'gpuKernel' ? name : `gpuKernel ${name}`;
+  const who = name === 'gpuKernel' ? name : `gpuKernel: ${name}`;
   if (gradient !== undefined && backward !== undefined)
     throw new TypeError(`${who}: expected gradient or backward, got both`);
   const forward = bothOf(who, f, constants, 'a number');

@@ -1,10 +1,12 @@
-/** Cross-entropy over a batch: one kernel for the rows, one for their sum, one for the gradient. */
+/** Cross-entropy over a batch: one kernel for the rows, one for their sum, one for the gradient. And the squared error. */
 
 import type { Operand } from '@otimes/core';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
+import { byGpuJs } from './elementwise.ts';
 import { fill } from './memory.ts';
-import { ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
+import { type Reduction, reduceBy } from './reduction.ts';
+import { added, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
 import { POWERS } from './softmax.ts';
 import { constants, FLAT, flatGroups, INDEX, tensor, tree } from './wgsl.ts';
 
@@ -72,4 +74,23 @@ export function crossEntropyGrad(
   const kernel = kernelOf(c, 'crossEntropyGrad', () => ({ code: GRAD, types: 'uuiiuufu' }));
   const memories = [gy, logits, labels, stats, out].map(memoryOf);
   c.commands.dispatch(kernel, memories, values, flatGroups(rows * classes));
+}
+
+const SQUARES: Reduction = {
+  name: 'squared error',
+  type: 'f32',
+  start: '0.0',
+  join: added,
+  element: '(x - y) * (x - y)',
+  finish: ['p.scale * sum'],
+};
+
+/** out ← scale · Σ (a − b)² */
+export function squaredError(c: Context, a: Operand, b: Operand, scale: number, out: Operand): void {
+  reduceBy(c, SQUARES, { x: a, y: b }, a.shape, [...a.shape.keys()], [out], { scale });
+}
+
+/** out ← gy · scale · (a − b) */
+export function squaredErrorGrad(c: Context, gy: Operand, a: Operand, b: Operand, scale: number, out: Operand): void {
+  byGpuJs(c, 'return gy * scale * (a - b);', { gy, a, b, scale }, out);
 }

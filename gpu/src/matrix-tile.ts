@@ -74,10 +74,10 @@ function chunks({ name, rows, k, threads }: Shape, lie: MatrixLie): Loader {
   };
 }
 
-/** Blocks of 4 × 4 that a side brings; in workgroup memory rows lie behind each other, and those of a term are followed by eight more. */
+/** Blocks of 4 × 4 that a side brings. In workgroup memory those of A lie along terms, those of B along rows; see `matrixLies`. */
 function blocks({ name, rows, k, threads }: Shape, side: Side): Loader {
   const [quads, terms] = [rows / 4, k / 4];
-  const stride = quads + 2;
+  const stride = (name === 'A' ? terms : quads) + 2;
   const rounds = Math.ceil((quads * terms) / threads);
   const id = (i: number) => `${name}${i}`;
   const each = (line: (i: number) => string) =>
@@ -85,8 +85,14 @@ function blocks({ name, rows, k, threads }: Shape, side: Side): Loader {
       const inside = (i + 1) * threads <= quads * terms ? '' : `if (n_${id(i)} < ${quads * terms}u) `;
       return `${inside}{ ${line(i)} }\n`;
     });
+  const put = (i: number, j: number) => {
+    const v = (part: number) => `${id(i)}v${part}`;
+    return name === 'A'
+      ? `As[(4u * i_${id(i)} + ${j}u) * ${stride}u + k_${id(i)}] = vec4<f16>(vec4<f32>(${[0, 1, 2, 3].map(q => `${v(q)}[${j}]`)}));`
+      : `Bs[(4u * k_${id(i)} + ${j}u) * ${stride}u + i_${id(i)}] = vec4<f16>(${v(j)});`;
+  };
   return {
-    declare: `var<workgroup> ${name}s : array<vec4<f16>, ${k * stride}>;`,
+    declare: `var<workgroup> ${name}s : array<vec4<f16>, ${(name === 'A' ? rows : k) * stride}>;`,
     before: times(
       rounds,
       i => `let n_${id(i)} = t + ${i * threads}u; let along_${id(i)} = ${side.along};
@@ -98,11 +104,11 @@ function blocks({ name, rows, k, threads }: Shape, side: Side): Loader {
       each(
         i => `let k = ${step} + 4u * k_${id(i)}; ${side.load(id(i), 'k').replaceAll(/\bv([0-3])\b/g, `${id(i)}v$1`)}`,
       ),
-    store: each(i =>
-      times(4, j => `${name}s[(4u * k_${id(i)} + ${j}u) * ${stride}u + i_${id(i)}] = vec4<f16>(${id(i)}v${j});`),
-    ),
-    matrix: (type, row, term) =>
-      `subgroupMatrixLoad<${type}, ${name === 'A' ? 'col_major' : 'row_major'}>(&${name}s, ${term * stride}u + (${row}) / 4u, ${stride}u)`,
+    store: each(i => times(4, j => put(i, j))),
+    matrix(type, row, term) {
+      const at = name === 'A' ? `(${row}) * ${stride}u + ${term / 4}u` : `${term * stride}u + (${row}) / 4u`;
+      return `subgroupMatrixLoad<${type}, row_major>(&${name}s, ${at}, ${stride}u)`;
+    },
   };
 }
 
@@ -115,13 +121,14 @@ function loadersOf({ tile: { m, n, k, x, y }, unit, a, b }: Pick<MatrixParts, 't
 
 /** Bytes of workgroup memory; a side that does not lie in eights, null, comes in blocks. */
 export function matrixBytes({ m, n, k, x, y }: Tile, unit: MatrixUnit, lies: readonly (MatrixLie | null)[]): number {
-  const bytes = (rows: number, lie: MatrixLie | null) =>
-    lie === 'terms' ? 2 * rows * (k + CHUNK) : 2 * k * (rows + CHUNK);
-  return bytes(m, lies[0]!) + bytes(n, lies[1]!) + 4 * x * y * unit.m * unit.n;
+  const along = (rows: number) => 2 * rows * (k + CHUNK);
+  const across = (rows: number) => 2 * k * (rows + CHUNK);
+  const bytes = (lies[0] === 'rows' ? across : along)(m) + (lies[1] === 'terms' ? along : across)(n);
+  return bytes + 4 * x * y * unit.m * unit.n;
 }
 
 export function matrixCode(parts: MatrixParts): string {
-  const { tile, unit, head, place, start = '', advance = '', columns, put } = parts;
+  const { tile, unit, head, place, terms = 'p.k', start = '', advance = '', columns, put } = parts;
   const { m, n, k, x, y } = tile;
   const [a, b] = loadersOf(parts);
   const [rows, cols] = [m / y / unit.m, n / x / unit.n];
@@ -139,7 +146,7 @@ var<workgroup> Ys : array<f32, ${x * y * cells}>;
   if (group >= p.groups) { return; }
   let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
   ${place}
-  let begin = split * p.span; let end = min(p.k, begin + p.span);
+  let begin = split * p.span; let end = min(${terms}, begin + p.span);
   ${start}
   let wr = (sg / ${x}u) * ${m / y}u; let wc = (sg % ${x}u) * ${n / x}u;
   ${a.before}

@@ -11,7 +11,7 @@ import { rowMajor } from './copy.ts';
 import { byGpuJs } from './elementwise.ts';
 import { led } from './layouts.ts';
 import { type Reduction, reduceBy } from './reduction.ts';
-import { added, each, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
+import { added, each, gathered, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
 import { constants, FLAT, flatGroups, INDEX, tensor } from './wgsl.ts';
 
 /** Rows longer than this, if there are few of them, are cut by the reduction. */
@@ -71,11 +71,11 @@ const ROWS_FORWARD = (activation: string) => `${constants(NORM_FIELDS)}
 ${tensor(1, 'X')} ${tensor(2, 'W')} ${tensor(3, 'B')} ${tensor(4, 'Y', 'read_write')} ${tensor(5, 'M', 'read_write')} ${tensor(6, 'V', 'read_write')}
 ${rowMain(`
   var acc = 0.0;
-  ${each('acc += X[p.x0 + k];')}
+  ${gathered('acc += X[p.x0 + k];')}
   ${joined('sum', added)}
   let mean = sum / f32(p.length);
   acc = 0.0;
-  ${each('let d = X[p.x0 + k] - mean; acc += d * d;')}
+  ${gathered('let d = X[p.x0 + k] - mean; acc += d * d;')}
   ${joined('squares', added)}
   let variance = squares / f32(p.length);
   let scale = div_(1.0, sqrt_(variance + p.eps));
@@ -92,7 +92,7 @@ ${rowMain(
   var acc = vec2<f32>(0.0);
   var mean = 0.0; var scale = 0.0;
   if (is) { mean = M[row]; scale = div_(1.0, sqrt_(V[row] + p.eps)); }
-  ${each(`let g = G[p.g0 + k] * W[p.w0 + ${WEIGHT}]; acc += vec2<f32>(g, g * ((X[p.x0 + k] - mean) * scale));`)}
+  ${gathered(`let g = G[p.g0 + k] * W[p.w0 + ${WEIGHT}]; acc += vec2<f32>(g, g * ((X[p.x0 + k] - mean) * scale));`)}
   ${joined('sum', added)}
   let means = sum / f32(p.length);
   ${each(`let g = G[p.g0 + k] * W[p.w0 + ${WEIGHT}]; Y[k] = (g - means.x - (X[p.x0 + k] - mean) * scale * means.y) * scale;`)}`,

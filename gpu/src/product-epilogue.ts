@@ -4,7 +4,7 @@ import type { Operand } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { withLibrary } from './math.ts';
-import { constants, FLAT, flatGroups, INDEX, tensor, times, type Word } from './wgsl.ts';
+import { constants, FLAT, flatGroups, GROUP, INDEX, PER_GROUP, rowGroups, tensor, times, type Word } from './wgsl.ts';
 
 export type Activation = 'none' | 'relu' | 'gelu' | 'geluTanh' | 'tanh' | 'sigmoid' | 'silu';
 
@@ -68,16 +68,41 @@ ${epilogue(activation, word)}
   Y[p.y0 + i] = finished(vec4<${word}>(sum), (i / p.n) % p.m, i % p.n)[0];
 }`;
 
-/** out [batch, M, N] ← the sum of `parts` [parts, batch, M, N], in their order, with bias and activation. */
+/** Parts from which on eight threads share each sum. */
+const MANY = 16;
+
+/** The same with eight threads a result: of many parts there are few results, and a thread would wait for each. */
+const sharedSumCode = (activation: Activation, word: Word) => `
+${constants('size:u32, parts:u32, m:u32, n:u32, y0:u32, bias:u32, c0:i32, cr:i32, cc:i32')}
+${tensor(1, 'X', 'read', word)} ${tensor(2, 'C', 'read', word)} ${tensor(3, 'Y', 'read_write', word)}
+${epilogue(activation, word)}
+var<workgroup> lanes : array<${word}, 256>;
+@compute @workgroup_size(256) fn main(${PER_GROUP}) {
+  ${GROUP}
+  let i = row * 32u + t % 32u; let lane = t / 32u;
+  var sum = ${word}(0);
+  if (i < p.size) { for (var part = lane; part < p.parts; part += 8u) { sum += X[part * p.size + i]; } }
+  lanes[t] = sum;
+  workgroupBarrier();
+  for (var others = 4u; others > 0u; others >>= 1u) {
+    if (lane < others) { lanes[t] += lanes[t + 32u * others]; }
+    workgroupBarrier();
+  }
+  if (lane == 0u && i < p.size) { Y[p.y0 + i] = finished(vec4<${word}>(lanes[t]), (i / p.n) % p.m, i % p.n)[0]; }
+}`;
+
+/** out [batch, M, N] ← the sum of `parts` [parts, batch, M, N], in an order of its own that is always the same, with bias and activation. */
 export function sumParts(c: Context, parts: Operand, out: Operand, finish: Finish): void {
   const word: Word = out.dtype === 'int32' ? 'i32' : 'f32';
-  const kernel = kernelOf(c, `${word} sum of parts ${finish.activation}`, () => ({
-    code: sumCode(finish.activation, word),
-    types: 'uuuuuuiii',
-  }));
   const size = sizeOf(out.shape);
   const [count, , m, n] = parts.shape;
+  const shared = count! >= MANY;
+  const kernel = kernelOf(c, `${word} sum of ${shared ? 'many ' : ''}parts ${finish.activation}`, () => ({
+    code: (shared ? sharedSumCode : sumCode)(finish.activation, word),
+    types: 'uuuuuuiii',
+  }));
   const values = [size, count!, m!, n!, out.offset, ...biasValues(finish)];
-  const flow = out.offset === 0 ? { stores: 2, count: size } : null;
-  c.commands.dispatch(kernel, [parts, finish.bias ?? parts, out].map(memoryOf), values, flatGroups(size), flow);
+  const flow = out.offset === 0 && !shared ? { stores: 2, count: size } : null;
+  const groups = shared ? rowGroups(Math.ceil(size / 32)) : flatGroups(size);
+  c.commands.dispatch(kernel, [parts, finish.bias ?? parts, out].map(memoryOf), values, groups, flow);
 }

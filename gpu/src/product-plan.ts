@@ -10,11 +10,15 @@ export type Sizes = {
   readonly batch: number;
   /** Only tiles with a row of tiles ≤ their column are computed. */
   readonly symmetric?: boolean;
+  /** The terms are not split. */
+  readonly whole?: boolean;
+  /** Terms are places of images, where each element is looked up. */
+  readonly places?: boolean;
 };
 
 /**
  * What was measured of a tile, in microseconds: a step where its workgroup has a multiprocessor for itself and waits for memory,
- * and what each of many on one adds.
+ * and what each other one there adds.
  */
 export type Measured = { readonly tile: Tile; readonly alone: number; readonly each: number };
 
@@ -33,17 +37,22 @@ const measured = (
  * which WebGPU does not tell: on a smaller GPU the choice is a tile too small, which costs little.
  */
 export const TILES: readonly Measured[] = [
-  measured([128, 128, 16, 16, 16, 1], 1, 2.2, 1.87),
-  measured([64, 64, 16, 8, 8, 1], 1, 1.45, 0.51),
-  measured([64, 64, 16, 16, 16, 1], 2, 0.85, 0.63),
-  measured([32, 32, 32, 8, 8, 1], 2, 1.2, 0.58),
-  measured([16, 64, 32, 16, 4, 1], 2, 1.7, 0.6),
-  measured([64, 16, 32, 4, 16, 1], 2, 1.7, 0.6),
+  measured([32, 32, 32, 8, 8, 1], 2, 1.1, 0.5),
+  measured([32, 32, 32, 8, 8, 4], 2, 0.68, 0.4),
+  measured([16, 32, 64, 8, 4, 8], 1, 0.95, 0.49),
+  measured([64, 64, 16, 8, 8, 1], 1, 1.27, 0.5),
+  measured([64, 64, 16, 16, 16, 1], 2, 0.8, 0.58),
+  measured([128, 64, 16, 8, 16, 1], 1, 1.3, 0.97),
+  measured([128, 128, 16, 16, 16, 1], 1, 2, 1.7),
 ];
 const UNITS = 132;
+/** Microseconds below which all are as good, and the first of the table is taken. */
+const LEAST = 4;
 /** Microseconds of a dispatch more, host and GPU, and of a byte that goes to memory and comes back. */
-const LAUNCH = 25;
+const LAUNCH = 30;
 const BYTE = 5e-7;
+/** Microseconds of a multiprocessor for an element that is looked up. */
+const LOOK = 1.2e-4;
 /** Most parts that the terms are split into, and fewest terms of a part. */
 const MOST_SPLITS = 256;
 const LEAST_TERMS = 128;
@@ -64,13 +73,20 @@ export function tilesOf({ m, n }: Tile, sizes: Sizes): { rows: number; columns: 
 /** Microseconds of a product in parts of `span` terms. */
 function timeOf({ tile, alone, each }: Measured, sizes: Sizes, splits: number, span: number): number {
   const { count } = tilesOf(tile, sizes);
-  const share = Math.ceil((count * sizes.batch * splits) / UNITS);
+  const others = Math.ceil((count * sizes.batch * splits) / UNITS) - 1;
+  const looks = sizes.places ? LOOK * tile.n * tile.k : 0;
   // Beginning and end of a tile take about as long as a step.
-  const work = (span / tile.k + 1) * Math.max(alone, share * each);
+  const work = Math.max(LEAST, (span / tile.k + 1) * (alone + looks + others * (each + looks)));
   return splits === 1 ? work : work + LAUNCH + BYTE * 4 * splits * sizes.batch * sizes.m * sizes.n;
 }
 
 const spanOf = (tile: Tile, k: number, splits: number) => tile.k * Math.max(1, Math.ceil(k / (tile.k * splits)));
+
+/** One part, and as many as fill all multiprocessors once, twice and so on. */
+function splitsOf(count: number): number[] {
+  const full = [1, 2, 3, 4, 6, 8, 12, 16].map(times => Math.floor((times * UNITS) / count));
+  return [1, ...full.filter((splits, i) => splits > 1 && splits !== full[i - 1])];
+}
 
 /** @param room bytes of workgroup memory that the GPU has */
 export function planOf(sizes: Sizes, room: number, tiles: readonly Measured[] = TILES): Plan {
@@ -79,8 +95,8 @@ export function planOf(sizes: Sizes, room: number, tiles: readonly Measured[] = 
   for (const one of tiles) {
     const { tile } = one;
     if (bytesOf(tile) > room || (sizes.symmetric && tile.m !== tile.n)) continue;
-    for (let splits = 1; splits <= MOST_SPLITS; splits *= 2) {
-      if (splits > 1 && sizes.k < splits * LEAST_TERMS) break;
+    for (const splits of sizes.whole ? [1] : splitsOf(tilesOf(tile, sizes).count * sizes.batch)) {
+      if (splits > MOST_SPLITS || (splits > 1 && sizes.k < splits * LEAST_TERMS)) break;
       const span = spanOf(tile, sizes.k, splits);
       const time = timeOf(one, sizes, splits, span);
       if (time >= least) continue;

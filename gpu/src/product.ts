@@ -6,7 +6,7 @@ import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
 import { elementOf, fourAt, halfOf, oneAt, UNPACKED } from './half.ts';
 import { joined } from './layouts.ts';
-import { matrixLie, matrixPlan } from './matrix-plan.ts';
+import { matrixLie, matrixLies, matrixPlan } from './matrix-plan.ts';
 import { type MatrixLie, type MatrixParts, matrixCode } from './matrix-tile.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
@@ -151,7 +151,7 @@ export type ProductOptions = {
   symmetric?: boolean;
   /** Both sides are rounded to f16; sums and results are float32. Integers are not. */
   mixed?: boolean;
-  /** In the place of the one that is chosen. */
+  /** In the place of the one that is chosen; where matrix units compute it, of theirs. */
   plan?: Plan;
 };
 
@@ -181,9 +181,9 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
   const [bk, br] = [b.strides.at(-2)!, b.strides.at(-1)!];
   const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
   const lies = [lieOf(a, [ar, ak], m, k), lieOf(b, [br, bk], n, k)] as const;
-  const unit = half && o.plan === undefined ? c.unit : null;
-  const eights = unit && ([matrixLie(a, [ar, ak], m, k), matrixLie(b, [br, bk], n, k)] as const);
-  const matrices = eights && matrixPlan(unit!, room, sizes, eights);
+  const unit = half ? c.unit : null;
+  const eights = unit && matrixLies(matrixLie(a, [ar, ak], m, k), matrixLie(b, [br, bk], n, k));
+  const matrices = eights && (o.plan ?? matrixPlan(unit!, room, sizes, eights));
   const plan = matrices ?? o.plan ?? planOf(sizes, room);
   const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, out.dtype, [splits, count, m, n]);

@@ -40,6 +40,16 @@ var<workgroup> lanes : array<${type}, ${THREADS}>;
 export const each = (body: string) => `
   if (is) { for (var i = lane; i < p.length; i += p.width) { let k = at + i * p.inner; ${body} } }`;
 
+/** The same for what only adds to `acc`: four elements at once, so that their reads are under way together. */
+export const gathered = (body: string) => `
+  if (is) {
+    var i0 = lane;
+    for (; i0 + 3u * p.width < p.length; i0 += 4u * p.width) {
+      ${[0, 1, 2, 3].map(n => `{ let i = i0 + ${n}u * p.width; let k = at + i * p.inner; ${body} }`).join(' ')}
+    }
+    for (var i = i0; i < p.length; i += p.width) { let k = at + i * p.inner; ${body} }
+  }`;
+
 /** The threads of each row join their `acc`; all of them get the result as `name`. */
 export const joined = (name: string, join: (a: string, b: string) => string) => `
   lanes[t] = acc;

@@ -4,7 +4,7 @@ import type { Operand } from '@otimes/core';
 import { sizeOf } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf } from './context.ts';
 import { rowMajor } from './copy.ts';
-import { added, each, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
+import { added, each, gathered, joined, ROW_FIELDS, ROW_TYPES, rowMain, rowPlan } from './rows.ts';
 import { constants, tensor } from './wgsl.ts';
 
 const FIELDS = `${ROW_FIELDS}, a0:u32, b0:u32`;
@@ -13,12 +13,12 @@ const TYPES = `${ROW_TYPES}uu`;
 /** Lines that leave the largest of a row in `top`, and Σ exp(x − that) in `sum`. */
 export const POWERS = (x: string) => `
   var acc = -inf_();
-  ${each(`acc = max_(acc, ${x});`)}
+  ${gathered(`acc = max_(acc, ${x});`)}
   ${joined('largest', (a, b) => `max_(${a}, ${b})`)}
   // A row of −∞ alone: exp(−∞ − 0) = 0, so the result is 0/0 = NaN, as it should be.
   let top = select(largest, 0.0, largest == -inf_());
   acc = 0.0;
-  ${each(`acc += exp_(${x} - top);`)}
+  ${gathered(`acc += exp_(${x} - top);`)}
   ${joined('sum', added)}`;
 
 /** y of an element x. */
@@ -31,7 +31,7 @@ const backward = (term: string, gradient: string) => `${constants(FIELDS)}
 ${tensor(1, 'G')} ${tensor(2, 'R')} ${tensor(3, 'Y', 'read_write')}
 ${rowMain(`
   var acc = 0.0;
-  ${each(`let g = G[p.a0 + k]; let y = R[p.b0 + k]; acc += ${term};`)}
+  ${gathered(`let g = G[p.a0 + k]; let y = R[p.b0 + k]; acc += ${term};`)}
   ${joined('sum', added)}
   ${each(`let g = G[p.a0 + k]; let y = R[p.b0 + k]; Y[k] = ${gradient};`)}`)}`;
 

@@ -122,6 +122,9 @@ export class GradScaler {
   }
 
   #unscaled(optimizer: Optimizer): Seen {
+    // Each process would see overflows of its own.
+    if (scaledBy(optimizer) === null)
+      throw new Error('GradScaler: expected an optimizer without a communicator of several processes');
     const gradients = [...new Set(trainedBy(optimizer))].map(borrowGrad).filter(g => g !== null);
     if (gradients.length === 0)
       throw new Error('GradScaler: expected gradients, got none: call scale(loss).backward() before');
@@ -146,16 +149,20 @@ export class GradScaler {
     if (!isGuarded(optimizer) || !canSkip(found)) return this.#later(optimizer, found);
     skipIf(found, found);
     try {
-      optimizer.step();
+      // All of it is called at once; a promise only waits for a device that is far behind.
+      return optimizer.step();
     } finally {
       skipIf(found, null);
     }
   }
 
   #stepped(optimizer: Optimizer, scale: number): void | Promise<void> {
-    const set = scaledBy(optimizer);
-    set?.(scale);
-    const reset = () => set?.(1);
+    const settings = scaledBy(optimizer);
+    const set = (value: number) => {
+      if (settings) settings.lossScale = value;
+    };
+    const reset = () => set(1);
+    set(scale);
     try {
       const done = optimizer.step();
       if (done === undefined) reset();

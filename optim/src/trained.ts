@@ -22,14 +22,15 @@ export const trainedBy = (optimizer: Optimizer): readonly Tensor[] | undefined =
 export const isGuarded = (optimizer: Optimizer): boolean =>
   SAVERS.has(optimizer) && Object.hasOwn(optimizer.constructor, 'builtIn') && !Object.hasOwn(optimizer, 'update');
 
-const SCALED = new WeakMap<Optimizer, (scale: number) => void>();
+type Scaled = { lossScale: number };
+const SCALED = new WeakMap<Optimizer, Scaled | null>();
 
-/** Says how an optimizer that looks at more than gradients is told what the loss was multiplied by. */
-export function noteScaled(optimizer: Optimizer, set: (scale: number) => void): void {
-  SCALED.set(optimizer, set);
+/** Says where an optimizer that looks at more than gradients is told what the loss was multiplied by; null if it must not be. */
+export function noteScaled(optimizer: Optimizer, settings: Scaled | null): void {
+  SCALED.set(optimizer, settings);
 }
 
-export const scaledBy = (optimizer: Optimizer): ((scale: number) => void) | undefined => SCALED.get(optimizer);
+export const scaledBy = (optimizer: Optimizer): Scaled | null | undefined => SCALED.get(optimizer);
 
 /** Says how a journal takes what an optimizer remembers, without reading a value. */
 export function noteSaver(optimizer: Optimizer, save: Saver): void {

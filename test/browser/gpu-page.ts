@@ -1,6 +1,7 @@
 /**
  * The one script of the pages of test/gpu-browser.test.ts: trains on the GPU, on the page and in a worker that is made of the same
- * file, and leaves what came of it in `reports`. `?only=` in the address chooses the runs, `?alone` leaves the worker out.
+ * file, and leaves what came of it in `reports`. `?only=` in the address chooses the runs, `?alone` leaves the worker out. What else is
+ * tried are functions of the page.
  */
 
 import { ones, type Tensor, zeros } from '@otimes/core';
@@ -58,6 +59,9 @@ async function churn(): Promise<number> {
   return most;
 }
 
+/** What gpu.js translates. */
+const tanh = async (): Promise<string> => `${await ones([2], { device: 'gpu' }).tanh().mul(0).data()}`;
+
 /** What reads say before and after a device is lost, and after a new one was opened. */
 async function lost(): Promise<string[]> {
   const adapter = (await navigator.gpu.requestAdapter())!;
@@ -83,6 +87,7 @@ else
   Object.assign(globalThis, {
     steps,
     churn,
+    tanh,
     lost,
     reports: report().then(async page => ({ page, worker: ALONE ? '' : await reportOfWorker() })),
   });

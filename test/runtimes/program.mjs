@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Generator, nextTask, randint, randn, releaseBlas, setThreads, useBlas } from '@otimes/core';
+import { Generator, nextTask, ones, randint, randn, releaseBlas, setThreads, useBlas } from '@otimes/core';
 import { load, save } from '@otimes/core/node';
+import { initGpu } from '@otimes/gpu';
 import { collector } from '@otimes/kernels';
 import { crossEntropy, mlp } from '@otimes/nn';
 import { STEVE } from '@otimes/optim';
@@ -63,4 +64,15 @@ const blas = await useBlas().then(
 );
 if (!blas.startsWith('none')) releaseBlas();
 
-console.log(JSON.stringify({ collector: collector() !== null, peak, blas }));
+// A GPU where there is one, else an error that says what is missing.
+const own = typeof globalThis.navigator?.gpu?.requestAdapter === 'function';
+await initGpu().then(
+  async () => {
+    const [tanh] = await ones([1], { device: 'gpu' }).tanh().data();
+    assert.ok(Math.abs(tanh - Math.tanh(1)) < 1e-6);
+  },
+  ({ message }) =>
+    assert.match(message, own ? /^initGpu: expected an adapter, got none: / : /^initGpu: .* npm install webgpu/),
+);
+
+console.log(JSON.stringify({ collector: collector() !== null, peak, blas, gpu: own ? 'its own' : 'by `webgpu`' }));

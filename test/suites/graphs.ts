@@ -18,6 +18,7 @@ import {
   tensor,
 } from '@otimes/core';
 import { withoutEarlyRelease } from '@otimes/core/extend';
+import { floatOf } from '../helpers/devices.ts';
 
 /** A rule that hands on what it gets, or a view of it, or nothing at all. */
 const passOn = defineOp<'same' | 'view' | 'null'>({
@@ -49,7 +50,7 @@ const SHAPE = [2, 3];
 /** Runs the program of a seed: all of it before the first await, so that it may run within `withoutEarlyRelease`. */
 export async function runGraph(seed: number, device: string, how: How, nodes = 9): Promise<Program> {
   const rng = new Generator(seed);
-  const o = { dtype: 'float64', device } as const;
+  const o = { dtype: floatOf(device), device };
   const below = (n: number) => rng.integer(0, n);
   const leaves = Array.from({ length: 2 + below(2) }, () => randn(SHAPE, { ...o, rng, requiresGrad: true }));
   const weight = randn([3, 3], { ...o, rng });
@@ -111,7 +112,7 @@ export async function runGraph(seed: number, device: string, how: How, nodes = 9
     gradients = grad(end, targets, { ...(gy && { gy }), createGraph: how === 'recorded', allowUnused: true });
   }
   // Whatever was released goes to somebody else now.
-  for (let i = 0; i < 40; i++) hold(tensor(new Float64Array(6).fill(-i), { shape: SHAPE, device }));
+  for (let i = 0; i < 40; i++) hold(tensor(new Array(6).fill(-i), { ...o, shape: SHAPE }));
   const values = gradients.slice(0, leaves.length).map(flat);
   const shared: [before: Promise<number[] | null>, after: Promise<number[] | null>][] = [];
   // Each gradient is its owner's alone: writing to one changes no other, and nothing that is held.
@@ -151,10 +152,11 @@ export async function checkGraph(seed: number, device: string, nodes?: number): 
   }
   const recorded = (await runGraph(seed, device, 'recorded', nodes)).gradients;
   const plain = (await runGraph(seed, device, 'grad', nodes)).gradients;
+  const near = floatOf(device) === 'float64' ? 1e-9 : 1e-5;
   const differs = plain.some((g, i) => {
     const other = recorded[i];
     if (!g || !other) return g !== other;
-    return g.some((v, k) => !(Math.abs(v - other[k]!) <= 1e-9 * (1 + Math.abs(v)) || Object.is(v, other[k])));
+    return g.some((v, k) => !(Math.abs(v - other[k]!) <= near * (1 + Math.abs(v)) || Object.is(v, other[k])));
   });
   return differs ? `seed ${seed}: grad gives ${JSON.stringify(plain)}, recorded ${JSON.stringify(recorded)}` : null;
 }

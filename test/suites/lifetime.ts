@@ -4,6 +4,7 @@
  */
 
 import { Generator, GraphError, noGrad, ReleasedError, randn, scope, type Tensor, type TypedArray } from '@otimes/core';
+import { floatOf } from '../helpers/devices.ts';
 
 /** What the programs did. `corrupted` must be empty, and so must `unexpected`. */
 export type FuzzReport = {
@@ -33,6 +34,7 @@ type Fuzz = { device: string; seed: number; steps: number };
 
 export async function lifetimeFuzz({ device, seed, steps }: Fuzz): Promise<FuzzReport> {
   const rng = new Generator(seed);
+  const dtype = floatOf(device);
   const below = (n: number) => rng.integer(0, n);
   const report: FuzzReport = { checks: 0, released: 0, backward: 0, refused: 0, corrupted: [], unexpected: [] };
   /** The values that each storage should have. */
@@ -71,8 +73,7 @@ export async function lifetimeFuzz({ device, seed, steps }: Fuzz): Promise<FuzzR
   };
 
   const shapes = [[], [1], [3], [2, 3], [4, 4], [8, 40], [3, 1, 200]];
-  const make = () =>
-    hold(randn(shapes[below(shapes.length)]!, { rng, dtype: 'float64', device, requiresGrad: below(2) === 0 }));
+  const make = () => hold(randn(shapes[below(shapes.length)]!, { rng, dtype, device, requiresGrad: below(2) === 0 }));
   const any = (): Tensor => {
     const living = held.filter(x => !ended.has(x.storage));
     return living.length === 0 ? make() : living[below(living.length)]!;

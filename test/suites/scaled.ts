@@ -40,6 +40,10 @@ export class ScaledRun {
     return all.flatMap(values => [...values]);
   }
 
+  async gradients(): Promise<number[][]> {
+    return Promise.all(this.model.parameters().map(async p => [...(await p.grad!.data())]));
+  }
+
   /** What is trained and remembered, without what the host counts. */
   async tensors(): Promise<Record<string, readonly number[]>> {
     const all = { ...this.model.stateDict(), ...this.optimizer.stateDict() };

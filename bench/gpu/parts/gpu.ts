@@ -3,6 +3,7 @@
  * pass of its own, which tells what every kernel takes and slows the whole down.
  */
 
+import { spawnSync } from 'node:child_process';
 import { type GpuBackend, type GpuInfo, gpuBackend, initGpu } from '@otimes/gpu';
 import { create, globals } from 'webgpu';
 import { TOGGLES } from '../../../gpu/src/node.ts';
@@ -116,8 +117,8 @@ export type BenchGpu = {
   readonly driver: string;
 };
 
-/** Opens the device 'gpu'. Throws where there is no adapter. */
-export async function openBenchGpu(memoryLimit?: number): Promise<BenchGpu> {
+/** Opens the device 'gpu', as `initGpu` does. Throws where there is no adapter. */
+export async function openBenchGpu({ memoryLimit = 16e9, mixed = false } = {}): Promise<BenchGpu> {
   Object.assign(globalThis, globals);
   // Timestamps are rounded to 0.1 ms otherwise, against attacks that programs of one's own need not fear.
   root ??= create([`enable-dawn-features=${TOGGLES}`, 'disable-dawn-features=timestamp_quantization']);
@@ -134,12 +135,10 @@ export async function openBenchGpu(memoryLimit?: number): Promise<BenchGpu> {
     if (device.features.has('timestamp-query')) clock = new PassClock(device);
     return device;
   };
-  const info = await initGpu({ adapter, ...(memoryLimit !== undefined && { memoryLimit }) });
-  const { vendor, architecture, description } = adapter.info;
-  return {
-    info,
-    backend: gpuBackend()!,
-    clock,
-    driver: [vendor, architecture, description].filter(Boolean).join(', '),
-  };
+  const info = await initGpu({ adapter, memoryLimit, mixed });
+  const { vendor, architecture, device, description } = adapter.info;
+  const asked = ['--query-gpu=name,driver_version,clocks.max.sm', '--format=csv,noheader'];
+  const card = vendor === 'nvidia' && spawnSync('nvidia-smi', asked, { encoding: 'utf8' }).stdout?.trim();
+  const driver = [vendor, architecture, device, description, card].filter(Boolean).join(', ');
+  return { info, backend: gpuBackend()!, clock, driver };
 }

@@ -40,17 +40,24 @@ export async function sample(task: Task, count: number, gpu: BenchGpu | null): P
   };
 }
 
-/** How many units take about so many seconds, after a warm-up; and the first unit's milliseconds, with all compiling. */
+/** A unit that takes longer is sampled alone, and not again and again. */
+const LONG = 2000;
+
+/**
+ * How many units take about so many seconds, after a warm-up, and in how many rounds of them at most; and the first unit's
+ * milliseconds, with all compiling.
+ */
 export async function warmUp(
   task: Task,
   seconds: number,
   gpu: BenchGpu | null,
-): Promise<{ count: number; firstMs: number }> {
+): Promise<{ count: number; rounds: number; firstMs: number }> {
   const { ms: firstMs } = await sample(task, 1, gpu);
   const { ms } = await sample(task, 1, gpu);
+  if (ms > LONG) return { count: 1, rounds: 1, firstMs };
   let count = countFor(ms, seconds);
   if (count > 2) count = countFor((await sample(task, count, gpu)).ms, seconds);
-  return { count, firstMs };
+  return { count, rounds: Infinity, firstMs };
 }
 
 const countFor = (ms: number, seconds: number): number => Math.max(1, Math.min(400, Math.round((1000 * seconds) / ms)));

@@ -2,7 +2,7 @@
 
 import { conv2d, Generator, grad, layerNorm, noGrad, ones, randn, scope, type Tensor } from '@otimes/core';
 import { type AnyModule, Linear, type Module, MultiHeadAttention, Parameter } from '@otimes/nn';
-import { Adam, type Eigensolver, type Optimizer, STEVE } from '@otimes/optim';
+import { Adam, type Eigensolver, GradScaler, type Optimizer, STEVE, subspaceIteration } from '@otimes/optim';
 import ndarray from 'ndarray';
 import { batchOf, build, Gpt, lossOf, type Spec } from '../../../examples/gpu/models.ts';
 
@@ -19,7 +19,10 @@ export type Request =
   | { readonly task: 'product'; readonly n: number }
   | ({ readonly task: 'convForward' | 'convTraining' } & Conv)
   | { readonly task: Streaming; readonly size: number }
-  | { readonly task: 'training'; readonly spec: Spec; readonly optimizer: 'Adam' | 'STEVE' | 'STEVE, refresh' };
+  | { readonly task: 'training'; readonly spec: Spec; readonly optimizer: OptimizerName };
+
+/** STEVE between refreshes; and with a refresh in each step, by `eigh` on the host or by products on the device. */
+export type OptimizerName = 'Adam' | 'STEVE' | 'STEVE, refresh by eigh' | 'STEVE, refresh by products';
 
 /** Kernels that memory bounds; on `size` elements, rows of 1024. */
 export type Streaming = 'add' | 'sum' | 'softmax' | 'layerNorm' | 'adamStep';
@@ -151,17 +154,24 @@ const reflection: Eigensolver = matrix => {
   return { values: ndarray(order, [n]), vectors: ndarray(vectors, [n, n]) };
 };
 
-async function training({ spec, optimizer: name }: Request & { task: 'training' }, device: string): Promise<Task> {
+async function training(
+  { spec, optimizer: name }: Request & { task: 'training' },
+  device: string,
+  mixed: boolean,
+): Promise<Task> {
   const rng = new Tabled(0);
   const model = build(spec, rng).to(device);
   const batches = [0, 1].map(() => batchOf(spec, rng).map(x => x.to(device)) as [Tensor, Tensor]);
   const flops = 3 * flopsOf(model, batches[0]![0]);
   const make = (): Optimizer => {
     if (name === 'Adam') return new Adam(model.parameters(), { lr: 1e-4 });
-    if (name === 'STEVE, refresh') return new STEVE(model, { lr: 1e-4, refreshEvery: 1 });
+    if (name === 'STEVE, refresh by eigh') return new STEVE(model, { lr: 1e-4, refreshEvery: 1 });
+    if (name === 'STEVE, refresh by products')
+      return new STEVE(model, { lr: 1e-4, refreshEvery: 1, eigensolver: subspaceIteration({ firstSteps: 1 }) });
     return new STEVE(model, { lr: 1e-4, refreshEvery: 1e9, factorEvery: 10, eigensolver: reflection });
   };
   const optimizer = make();
+  const scaler = new GradScaler({ enabled: mixed });
   let step = 0;
   let loss: Tensor | null = null;
   return {
@@ -169,8 +179,10 @@ async function training({ spec, optimizer: name }: Request & { task: 'training' 
       const [x, labels] = batches[step++ % 2]!;
       optimizer.zeroGrad();
       loss = lossOf(model, x, labels);
-      loss.backward();
-      return optimizer.step();
+      scaler.scale(loss).backward();
+      const stepped = scaler.step(optimizer);
+      if (stepped === undefined) scaler.update();
+      return stepped?.then(() => scaler.update());
     },
     finish: async () => (loss === null ? Number.NaN : loss.number()),
     flops,
@@ -178,7 +190,8 @@ async function training({ spec, optimizer: name }: Request & { task: 'training' 
   };
 }
 
-export async function prepare(request: Request, device: string): Promise<Task> {
+/** @param mixed whether gradients are scaled, for products in f16 */
+export async function prepare(request: Request, device: string, mixed = false): Promise<Task> {
   switch (request.task) {
     case 'product': {
       const { n } = request;
@@ -189,7 +202,7 @@ export async function prepare(request: Request, device: string): Promise<Task> {
     case 'convTraining':
       return convolution(request, request.task === 'convTraining', device);
     case 'training':
-      return training(request, device);
+      return training(request, device, mixed);
     default:
       return streaming(request.task, request.size, device);
   }

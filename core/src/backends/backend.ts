@@ -153,10 +153,12 @@ export interface DeviceKernels extends Device {
   argReduce(kernel: 'argmax' | 'argmin', x: Operand, axis: number, out: Operand): void;
 
   /**
-   * out [2, n, n] ← L and L⁻¹, with zeros above the diagonal, for L Lᵀ = x [n, n] of at most 64 rows, of which the lower triangle is read;
-   * a pivot below `least` counts as that. Default, for devices that are read with await: products of ever smaller blocks.
+   * out [2, n, n] ← L and L⁻¹, with zeros above the diagonal, for L Lᵀ = x + shift · I, x [n, n] of at most 64 rows, of which the lower
+   * triangle is read; a pivot below `least` counts as that. Default, for devices that are read with await: products of ever smaller blocks.
    */
-  cholesky?(x: Operand, least: number, out: Operand): void;
+  cholesky?(x: Operand, shift: number, least: number, out: Operand): void;
+  /** out ← the positions of x [n] in descending order of its elements, int32; of equals the first one first. Default: comparisons and sums. */
+  descending?(x: Operand, out: Operand): void;
   /**
    * The gradient of max pooling: out [N, C, H, W] ← the sums of gy [N, C, Ho, Wo] at the places in the plane that `index`, as
    * `maxPoolIndex` gives it, has for each window. Default: `scatterAdd`.

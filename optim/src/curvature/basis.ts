@@ -11,6 +11,7 @@ import {
   dropPromise,
   isPlainObject,
   type Kind,
+  precisely,
   readsLater,
 } from '@otimes/core/extend';
 import { eigh } from '@otimes/linalg';
@@ -148,7 +149,7 @@ export class Kfe {
   /** From the coordinates of this basis to those of `next`. */
   rotationTo(next: Kfe): Rotation {
     const turn = (from: Tensor | null, to: Tensor | null) =>
-      from === null || to === null ? null : from.transpose().matmul(to);
+      from === null || to === null ? null : precisely(() => from.transpose().matmul(to));
     return { RA: turn(this.UA, next.UA), RG: turn(this.UG, next.UG) };
   }
 
@@ -221,10 +222,12 @@ const aMatrix: Kind = { expected: 'a matrix [dOut, dIn]', is: v => v instanceof 
 /** left · X · right, null for an identity; a new tensor also where both are. */
 function between(left: Tensor | null, X: Tensor, right: Tensor | null): Tensor {
   if (left === null && right === null) return X.clone();
-  return scope(() => {
-    const half = left === null ? X : left.matmul(X);
-    return right === null ? half : half.matmul(right);
-  });
+  return precisely(() =>
+    scope(() => {
+      const half = left === null ? X : left.matmul(X);
+      return right === null ? half : half.matmul(right);
+    }),
+  );
 }
 
 /** The matrix x yᵀ. */
@@ -240,7 +243,12 @@ export function decomposeMean(mean: Tensor, size: number): Decomposition {
 
 /** U of a factor, its eigenvalues (negative ones become 0), and n from the factor's diagonal. */
 export function decomposition(U: Tensor, values: Tensor, diagonal: Tensor): Decomposition {
-  return { U, s: values.clamp(0), n: U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1) };
+  return { U, s: values.clamp(0), n: diagonalIn(U, diagonal) };
+}
+
+/** n_j = Σ_k U_kj² F_kk of a factor's diagonal [n]. */
+export function diagonalIn(U: Tensor, diagonal: Tensor): Tensor {
+  return U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1);
 }
 
 function decompose(side: 'A' | 'G', factor: Tensor, solve: Eigensolver, size: number): Decomposition {

@@ -1,6 +1,7 @@
 /** Algebra of two factors, each a matrix or, with rank 0, a multiple of the identity. */
 
 import { eye, noGrad, type Tensor, tensor, unscoped, where } from '@otimes/core';
+import { precisely } from '@otimes/core/extend';
 import { inverse } from '@otimes/linalg';
 import { diagonal } from './basis.ts';
 
@@ -24,8 +25,10 @@ export function inverseOf(x: Tensor, shift: Tensor): Tensor {
 
 /** G X A, where a factor of rank 0 is a multiple of the identity. */
 export function between({ A, G }: OperatorFactors, X: Tensor): Tensor {
-  const half = G.rank === 0 ? X.mul(G) : G.matmul(X);
-  return A.rank === 0 ? half.mul(A) : half.matmul(A);
+  return precisely(() => {
+    const half = G.rank === 0 ? X.mul(G) : G.matmul(X);
+    return A.rank === 0 ? half.mul(A) : half.matmul(A);
+  });
 }
 
 export const traceOf = (x: Tensor, n: number): Tensor => (x.rank === 0 ? x.mul(n) : diagonal(x).sum());

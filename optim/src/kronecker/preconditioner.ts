@@ -52,7 +52,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     };
     this.#stepper = new Stepper(this.#parts, check, () => this.#watchman.now());
 
-    noteScaled(this, scale => settings.scaledBy(scale, this.#parts.communicator.size));
+    noteScaled(this, this.#parts.communicator.size > 1 ? null : settings);
     const { lossReduction, fisher } = settings;
     const recorders = states.map(state => new Recorder(name, state, demand, watch));
     // First what may be refused: then no hook is left behind.

@@ -47,12 +47,6 @@ export class StepSettings implements StepInfo {
     return this.#refresher.isDue(state);
   }
 
-  /** Throws for several processes: each of them sees overflows of its own. */
-  scaledBy(scale: number, processes: number): void {
-    if (processes > 1) throw new Error('GradScaler: expected an optimizer without a communicator of several processes');
-    this.lossScale = scale;
-  }
-
   /** What makes the gradients in the factors those of one example's loss. */
   scaleOf({ ownBatch }: Statistics): number {
     return this.fisherIsLoss ? gradientScale(ownBatch, this.lossReduction) / this.lossScale : 1;

@@ -2,7 +2,7 @@
 
 import { eye, ShapeError, Tensor, tensor, where } from '@otimes/core';
 import { checkFinite, dropPromise, peekData, readsLater, received } from '@otimes/core/extend';
-import { type BasisTracker, type Decomposition, decomposeMean, decomposition, diagonal, Kfe } from '../basis.ts';
+import { type BasisTracker, type Decomposition, decomposeMean, diagonal, diagonalIn, Kfe } from '../basis.ts';
 import { overflows, probe, TOLERANCE } from './check-basis.ts';
 import type { Task } from './here.ts';
 
@@ -40,13 +40,13 @@ function side(what: string, factor: Tensor, from: Decomposition | null, n: numbe
       : checkedFollowed(`${what}: expected follow()`, factor, tracker.follow(factor, from.U!));
   const x = tensor(probe(n), { dtype, device }).unsqueeze(1);
   const off = V.transpose().matmul(V.matmul(x)).sub(x).abs().max();
-  const found = decomposition(V, V.mul(factor.matmul(V)).sum(0), diagonal(factor));
+  const s = V.mul(factor.matmul(V)).sum(0).maximum(0);
   // An eigenvalue that is not finite makes the sum so too.
-  const holds = off.le(TOLERANCE).logicalAnd(found.s.sum().isFinite());
+  const holds = off.le(TOLERANCE).logicalAnd(s.sum().isFinite());
   return {
     U: where(holds, V, old.U!),
-    s: where(holds, found.s, old.s),
-    n: where(holds, found.n, old.n),
+    s: where(holds, s, old.s),
+    n: where(holds, diagonalIn(V, diagonal(factor)), old.n),
     holds,
   };
 }

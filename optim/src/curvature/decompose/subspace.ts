@@ -8,11 +8,11 @@
  * of M, which a share of the identity that is added to C bounds.
  */
 
-import { arange, eye, gram, scope, type Tensor, where } from '@otimes/core';
-import { aCount, checkOptions, orNull } from '@otimes/core/extend';
-import { type BasisTracker, diagonal } from '../basis.ts';
+import { arange, eye, full, gram, notDifferentiable, scope, type Tensor, where } from '@otimes/core';
+import { aCount, checkOptions, defineBuiltIn, orNull } from '@otimes/core/extend';
+import { type BasisTracker, diagonal, diagonalIn } from '../basis.ts';
 import { roundingOf } from '../nulls.ts';
-import { cholesky } from './triangular.ts';
+import { cholesky, type Pivots } from './triangular.ts';
 
 export type SubspaceOptions = {
   /** Steps a refresh. Default 1. */
@@ -24,12 +24,12 @@ export type SubspaceOptions = {
   firstSteps?: number | null;
 };
 
-/** What is added to the correlations' diagonal. It slows a step by 1 %, and bounds every pivot from below. */
-const SHARE = 0.01;
+/** Added to the correlations. It slows a step by 1 %, and bounds every pivot from below. */
+const CORRELATIONS: Pivots = { shift: 0.01, least: 0.005 };
+/** Added to the Gram matrix, whose pivots are far larger; what that bends, `straightened` makes right. */
+const GRAM: Pivots = { shift: 2 ** -22, least: 2 ** -22 };
 /** Of what rounding may leave of a zero eigenvalue: the norm of a whole matrix of such numbers is larger. */
 const NOISE = 4;
-/** Added to the Gram matrix, whose diagonal is 1; what that bends, `straightened` makes right. */
-const SHIFT = 2 ** -20;
 
 /**
  * Lets a Kronecker optimizer follow its eigenbases instead of computing them anew: `new STEVE(model, { eigensolver: subspaceIteration() })`.
@@ -59,32 +59,45 @@ function stepped(A: Tensor, U: Tensor): Tensor {
   const diagonalOf = (x: Tensor) => U.mul(x).sum(0);
   // What makes B positive definite, whatever rounding has left of it.
   const rounding = NOISE * roundingOf(A.dtype, n);
-  const noise = U.square().transpose().matmul(diagonal(A).unsqueeze(1)).squeeze(1).mul(rounding);
+  const noise = diagonalIn(U, diagonal(A)).mul(rounding);
   const d = diagonalOf(AU).maximum(0).add(noise);
   const order = descending(d);
-  const [V, AV] = [U.indexSelect(1, order), AU.indexSelect(1, order)];
-  const sorted = d.indexSelect(0, order);
+  const [V, AV] = [select([U, order], 1), select([AU, order], 1)];
+  const sorted = select([d, order], 0);
   // Of a factor without examples, or whose feature was 0 in all of them.
   const r = where(sorted.gt(0), sorted, 1).sqrt();
-  const isDiagonal = places(A).unsqueeze(1).eq(places(A));
   const correlations = V.transpose().matmul(AV).div(r.unsqueeze(1)).div(r);
-  const M = cholesky(where(isDiagonal, 1 + SHARE, correlations), SHARE / 2, false).L;
-  const W = M.mul(r.unsqueeze(1)).div(r);
-  const unit = W.div(W.square().sum(0).sqrt());
-  const { inverse } = cholesky(where(isDiagonal, 1 + SHIFT, gram(unit)), SHIFT);
-  return straightened(straightened(V.matmul(unit.matmul(inverse.transpose()))));
+  diagonal(correlations).copy_(full([], 1, { dtype: A.dtype, device: A.device }));
+  const W = cholesky(correlations, CORRELATIONS, false).L.mul(r.unsqueeze(1)).div(r);
+  return straightened(straightened(V.matmul(W.matmul(cholesky(gram(W), GRAM).inverse.transpose()))));
 }
 
 /** V (3 − Vᵀ V) / 2: nearer to orthonormal by the square of what it lacks. */
 function straightened(V: Tensor): Tensor {
-  return V.mul(1.5).sub(V.matmul(gram(V)).mul(0.5));
+  return V.matmul(gram(V)).addScaled_(V, 1.5, -0.5);
 }
+
+/** `indexSelect` of positions that need no check. */
+const select = defineBuiltIn<number>({
+  name: 'indexSelect',
+  shape: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  forward: (backend, [x, order], out, axis) => backend.indexSelect(x!, axis, order!, out),
+  backward: notDifferentiable,
+});
+
+const onDevice = defineBuiltIn<null>({
+  name: 'descending',
+  shape: ([x]) => ({ shape: x!.shape, dtype: 'int32' }),
+  forward: (backend, [x], out) => backend.descending!(x!, out),
+  backward: notDifferentiable,
+});
 
 /** 0 … n − 1 as numbers like those of A [n, n]. */
 const places = ({ shape, dtype, device }: Tensor): Tensor => arange(0, shape[0]!, 1, { dtype, device });
 
 /** The positions of d's elements in descending order, int32 [n]; of equals the first one first. Every position is one of 0 … n − 1. */
 function descending(d: Tensor): Tensor {
+  if (d.storage.backend.descending !== undefined) return onDevice([d], null);
   const at = places(d);
   const [own, other] = [d.unsqueeze(1), d];
   const isBefore = other.gt(own).logicalOr(other.eq(own).logicalAnd(at.lt(at.unsqueeze(1))));

@@ -10,7 +10,7 @@
  */
 
 import { isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, defineBuiltIn, held, lazyTensor, materialize, originOf } from '@otimes/core/extend';
+import { borrowGrad, defineBuiltIn, held, lazyTensor, materialize, originOf, precisely } from '@otimes/core/extend';
 import type { Kfe } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 
@@ -148,12 +148,12 @@ const affineOp: Op<Attrs> = defineBuiltIn<Attrs>({
 
 /** The columns of UG D̃ UAᵀ that belong to the weight. */
 export function weightPart(D: Tensor, { UA, UG }: Frame, features: number): Tensor {
-  return UG.matmul(D).matmul(UA.narrow(0, 0, features).transpose());
+  return precisely(() => UG.matmul(D).matmul(UA.narrow(0, 0, features).transpose()));
 }
 
 /** Its last column, that of the bias. */
 export function biasPart(D: Tensor, { UA, UG }: Frame): Tensor {
-  return UG.matmul(D.matmul(UA.narrow(0, UA.shape[0]! - 1, 1).transpose())).reshape([-1]);
+  return precisely(() => UG.matmul(D.matmul(UA.narrow(0, UA.shape[0]! - 1, 1).transpose())).reshape([-1]));
 }
 
 /** Of outputs of `affineIn`: where they were computed. */

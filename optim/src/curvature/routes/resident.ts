@@ -5,7 +5,7 @@
  */
 
 import { concat, eye, noGrad, scope, type Tensor, unscoped, where } from '@otimes/core';
-import { held, isExposed, makeLazy, materialize, readsLater, versionOf } from '@otimes/core/extend';
+import { held, isExposed, makeLazy, materialize, precisely, readsLater, versionOf } from '@otimes/core/extend';
 import { type Kfe, type Rotation, rotate } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 import { biasPart, type Frame, weightPart } from './affine.ts';
@@ -148,5 +148,5 @@ function parametersOf({ weight, bias }: AffineLayer): Tensor {
   // There `concat` writes nothing while a check has failed that nobody knows of yet; this does, the same to the last bit.
   const inputs = W.shape[1]!;
   const units = eye(inputs + 1, { dtype: W.dtype, device: W.device });
-  return W.matmul(units.narrow(0, 0, inputs)).add(b.mul(units.narrow(0, inputs, 1)));
+  return precisely(() => W.matmul(units.narrow(0, 0, inputs))).add(b.mul(units.narrow(0, inputs, 1)));
 }
