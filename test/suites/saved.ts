@@ -105,7 +105,12 @@ export function reportLaws(t: Test, device: string, rtol = 1e-5): void {
           const other = expected[i]!;
           assert.deepEqual({ ...block.nulls, route: block.route }, { ...other.nulls, route: other.route });
           for (const side of ['A', 'G'] as const)
-            mustBeClose(block.spectrum![side], other.spectrum![side], { rtol, atol: rtol / 100 }, `${block.path} ${side}`);
+            mustBeClose(
+              block.spectrum![side],
+              other.spectrum![side],
+              { rtol, atol: rtol / 100 },
+              `${block.path} ${side}`,
+            );
           for (const key of ['relativeDamping', 'graft', 'trust', 'klClip', 'cosine'] as const)
             if (other[key] === null) assert.equal(block[key], null);
             else mustBeClose([block[key]!], [other[key]], { rtol }, `${block.path} ${key}`);
