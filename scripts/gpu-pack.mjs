@@ -77,6 +77,8 @@ await build({
   logLevel: 'warning',
 });
 for (const file of beside) cpSync(file, join(files, basename(file)));
+// Where bundled tests look for them: beside the folder of the file that reads.
+for (const file of inFolder('test/golden', /\.json$/)) cpSync(file, join(files, 'golden', basename(file)));
 cpSync(join(root, 'scripts/gpu-pack/run.sh'), join(pack, 'run.sh'));
 if (!options['no-box'] && !existsSync(join(pack, 'box.tar.xz'))) makeBox(root, join(pack, 'box.tar.xz'));
 

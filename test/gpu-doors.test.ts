@@ -34,6 +34,7 @@ law(t, 'of an adapter that says nothing of itself the limits are known', async (
     name: 'unnamed',
     vendor: '',
     isFallbackAdapter: false,
+    mixed: null,
     limits: { maxTensorBytes: 2 ** 27, maxTensorsPerKernel: 8 },
   });
   assert.equal(gpu.gpuBackend()!.info, info);
@@ -42,7 +43,7 @@ law(t, 'of an adapter that says nothing of itself the limits are known', async (
 checkDoors(t, '@otimes/gpu', Object.keys(gpu), {
   initGpu: {
     call: gpu.initGpu,
-    args: () => [{ powerPreference: 'low-power', adapter, memoryLimit: 1e9 }],
+    args: () => [{ powerPreference: 'low-power', adapter, memoryLimit: 1e9, mixed: true }],
   },
   gpuBackend: { call: gpu.gpuBackend, args: () => [] },
   gpuKernel: {

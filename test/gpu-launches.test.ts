@@ -68,10 +68,10 @@ law('devices that join launches and that do not', async inner => {
     inner.test(
       `${name}: at most ${most} dispatches and one submit a step, and the bits of one dispatch a launch`,
       async () => {
-        const [joined, apart] = [await train(net, make, 'joined', 5), await train(net, make, 'apart', 5)];
+        const [joined, apart] = [await train(net, make, 'joined', 4), await train(net, make, 'apart', 4)];
         assert.deepEqual(joined.losses, apart.losses);
         assert.ok(joined.dispatches.at(-1)! <= most, `${joined.dispatches}, alone ${apart.dispatches}`);
-        assert.deepEqual(joined.submits.slice(1), [1, 1, 1, 1]);
+        assert.deepEqual(joined.submits.slice(1), [1, 1, 1]);
       },
     );
 });

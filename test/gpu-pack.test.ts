@@ -73,7 +73,7 @@ law(
 
 onGpu('a suite of the pack passes without tap', async () => {
   const log = join(folder, 'log');
-  const suite = await run(join(folder, 'files/suite.mjs'), 'gpu-doors', '--log', log);
+  const suite = await run(join(folder, 'files/suite.mjs'), 'gpu-select', '--log', log);
   assert.equal(suite.code, 0, suite.output);
   const [, passed] = /(\d+) passed, 0 failed\n$/.exec(suite.output)!;
   assert.ok(Number(passed) > 0);

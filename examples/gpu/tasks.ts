@@ -71,7 +71,7 @@ export function tasksOf(quick: boolean): Task[] {
     {
       name: 'ResNet-18',
       spec: { kind: 'resnet', depth: 18, stem: 'cifar', width: quick ? 4 : 16, image: colour, batch: few },
-      lr: { adam: 5e-4, steve: 5e-4 },
+      lr: { adam: 5e-4, steve: 3e-4 },
       prepare: withoutBranches,
       batch: rng => gratings(rng, few, 3, colour.side, 10),
     },

@@ -42,7 +42,10 @@ export type AdapterOptions = {
   readonly adapter?: GpuAdapter;
 };
 
-/** What node.ts and browser.ts offer: '#host' is one of them, by export condition. */
+/**
+ * What node.ts and browser.ts offer: '#host' is one of them, by export condition.
+ * @internal
+ */
 export type WebGpuHost = {
   /**
    * WebGPU that no navigator has. Rejects with an Error that says why there is none.

@@ -11,6 +11,7 @@ import { compile, type Flow, type Kernel, Memory, USAGE } from './launch.ts';
 import { Reads } from './reads.ts';
 import { type Group, Schedule } from './schedule.ts';
 import { parseShader } from './shader.ts';
+import type { CommandStats } from './stats.ts';
 
 /** Launches of a batch, and room for their constants: a slice for each, and one for each dispatch. */
 const MOST_LAUNCHES = 2048;
@@ -23,18 +24,6 @@ const MOST_GROUPS = 8192;
 const JOIN_AT = 12;
 /** Joined dispatches that are known. */
 const MOST_JOINED = 2048;
-
-/** Counts since the device was opened. */
-export type CommandStats = {
-  /** Command buffers that were handed over. */
-  submits: number;
-  /** What the GPU is told to run, and of how many kernels' launches it was joined. */
-  dispatches: number;
-  launches: number;
-  /** Kernels that were compiled, those that join others among them. */
-  kernels: number;
-  reads: number;
-};
 
 type Joined = { seen: number; kernel: Pick<Kernel, 'id' | 'layout' | 'pipeline'> | null };
 

@@ -32,13 +32,13 @@ function placesSide(masked: boolean, word: Word, half: boolean): Side {
     before: (id, i) =>
       times(
         4,
-        r => `let j${r}_${id} = ${i} + ${r}u; var q${r}_${id} = ${declared(masked)}; if (j${r}_${id} < p.n) { q${r}_${id} = T[p.q0 + j${r}_${id} % p.places]; }
-  q${r}_${id}.x += p.x0 + i32(z) * p.xz + i32(j${r}_${id} / p.places) * p.xi;`,
+        r => `let j${r}_${id} = ${i} + ${r}u; var q${r}_${id} = ${declared(masked)}; if (j${r}_${id} < own_n) { q${r}_${id} = T[own_q0 + j${r}_${id} % own_places]; }
+  q${r}_${id}.x += p.x0 + i32(z) * p.xz + i32(j${r}_${id} / own_places) * p.xi;`,
       ),
     load: (id, k) =>
       times(
         4,
-        j => `{ let e = T[${k} + ${j}u];
+        j => `{ let e = T[own_t0 + ${k} + ${j}u];
         v${j} = vec4<${word}>(${[0, 1, 2, 3].map(r => `select(${word}(0), ${oneAt('X', `q${r}_${id}.x + e.x`, half)}, ${inside(masked, 'e', `q${r}_${id}`)})`).join(', ')}); }`,
       ),
   };
@@ -52,7 +52,7 @@ function weightsSide(word: Word, half: boolean): Side {
     load: (id, k) =>
       times(
         4,
-        j => `v${j} = vec4<${word}>(); if (${k} + ${j}u < end) { let e = at_${id} + T[${k} + ${j}u].w;
+        j => `v${j} = vec4<${word}>(); if (${k} + ${j}u < end) { let e = at_${id} + T[own_t0 + ${k} + ${j}u].w;
         v${j} = vec4<${word}>(${[0, 1, 2, 3].map(r => oneAt('A', `e + ${r} * p.ar`, half)).join(', ')}); }`,
       ),
   };
@@ -109,6 +109,8 @@ export type PlacesKind = {
   readonly masked: boolean;
   /** How the weights lie; 'table': anyhow. */
   readonly weights: Lie | 'table';
+  /** Several classes of places, each with terms of its own. */
+  readonly classes: boolean;
   /** Results are written four at a time. */
   readonly wide: boolean;
   readonly activation: Activation;
@@ -116,8 +118,24 @@ export type PlacesKind = {
   readonly half: boolean;
 };
 
+/** What a workgroup's tile is about. */
+const OWN = 'let own_n = p.n; let own_k = p.k; let own_places = p.places; let own_t0 = 0u; let own_q0 = p.q0;';
+/** The same where the table begins with `p.padded` classes, whose tiles follow each other. */
+const classPlaceOf = ({ m, n }: Tile) => `
+  let tall = (p.m + ${m - 1}u) / ${m}u;
+  var at = group; var kind = 0u;
+  for (; kind + 1u < p.padded; kind++) {
+    let count = tall * ((u32(T[2u * kind].x) + ${n - 1}u) / ${n}u);
+    if (at < count) { break; }
+    at -= count;
+  }
+  let own_n = u32(T[2u * kind].x); let own_k = u32(T[2u * kind].y); let own_places = u32(T[2u * kind].z);
+  let own_t0 = u32(T[2u * kind + 1u].x); let own_q0 = u32(T[2u * kind + 1u].y);
+  let wide_ = (own_n + ${n - 1}u) / ${n}u;
+  let row0 = (at / wide_) * ${m}u; let col0 = (at % wide_) * ${n}u;`;
+
 /** Y [images, channels, places] ← weights · what its places see. */
-export function placesParts({ tile, masked, weights, wide, activation, half }: PlacesKind): TileParts {
+export function placesParts({ tile, masked, weights, classes, wide, activation, half }: PlacesKind): TileParts {
   const word: Word = 'f32';
   const element = elementOf(weights === 'terms' || weights === 'rows', word, half);
   return {
@@ -127,25 +145,26 @@ export function placesParts({ tile, masked, weights, wide, activation, half }: P
 ${bind(1, 'A', element)} ${bind(2, 'X', elementOf(false, word, half))} ${bind(3, 'T', 'vec4<i32>')} ${tensor(4, 'C')} ${bind(5, 'Y', wide ? 'vec4<f32>' : 'f32', 'read_write')}
 ${epilogue(activation, word)}
 ${UNPACKED}`,
-    place: placeOf(tile, false),
+    place: classes ? classPlaceOf(tile) : `${OWN} ${placeOf(tile, false)}`,
+    terms: 'own_k',
     a: weights === 'table' ? weightsSide(word, half) : matrixSide('A', weights, word, half),
     b: placesSide(masked, word, half),
     columns: (id, col) =>
       times(
         wide ? 1 : 4,
         r =>
-          `let j${r}_${id} = ${col} + ${r}u; let o${r}_${id} = p.y0 + split * p.part + (j${r}_${id} / p.places) * p.yi + u32(T[p.q0 + j${r}_${id} % p.places].w);`,
+          `let j${r}_${id} = ${col} + ${r}u; let o${r}_${id} = p.y0 + split * p.part + (j${r}_${id} / own_places) * p.yi + u32(T[own_q0 + j${r}_${id} % own_places].w);`,
       ),
     put: (
       v,
       row,
       _,
       id,
-    ) => `{ let row = ${row}; if (row < p.m && j0_${id} < p.n) { let line = z * p.m + row; let r = finished(${v}, line, 0u);
+    ) => `{ let row = ${row}; if (row < p.m && j0_${id} < own_n) { let line = z * p.m + row; let r = finished(${v}, line, 0u);
     ${
       wide
         ? `Y[(o0_${id} + line * p.yr) >> 2u] = r;`
-        : times(4, r => `${r > 0 ? `if (j${r}_${id} < p.n) ` : ''}{ Y[o${r}_${id} + line * p.yr] = r[${r}]; }`)
+        : times(4, r => `${r > 0 ? `if (j${r}_${id} < own_n) ` : ''}{ Y[o${r}_${id} + line * p.yr] = r[${r}]; }`)
     } } }`,
   };
 }

@@ -46,11 +46,46 @@ const known = new WeakMap<Context, Map<string, GpuRegion>>();
 
 /** The table of `look`, made once for each kind of convolution. */
 export function tableOf(c: Context, look: Look): Table {
-  const { channels, taps, places } = look;
-  const terms = channels * taps[0] * taps[1];
-  const count = places[0] * places[1];
-  const masked = taps[0] * taps[1] <= 32;
-  const key = JSON.stringify(look);
+  const masked = isMasked(look);
+  const [terms, places] = sizesOf(look);
+  const memory = kept(c, JSON.stringify(look), () => entriesOf(look, masked));
+  return { memory, terms, places, q0: terms + PAD, masked };
+}
+
+/**
+ * One table for several classes of positions. It begins with two entries for each: columns, terms and places of the class, and where its terms and
+ * places begin. `terms` are those of all classes, and `places` their mean.
+ */
+export function classesOf(c: Context, looks: readonly Look[], images: number): Table {
+  const masked = looks.every(isMasked);
+  const memory = kept(c, `${images} ${JSON.stringify(looks)}`, () => {
+    const parts = looks.map(look => entriesOf(look, masked));
+    const head = new Int32Array(8 * looks.length);
+    let at = 2 * looks.length;
+    for (const [i, look] of looks.entries()) {
+      const [terms, places] = sizesOf(look);
+      head.set([images * places, terms, places, 0, at, at + terms + PAD], 8 * i);
+      at += parts[i]!.length / 4;
+    }
+    const words = new Int32Array(4 * at);
+    let start = 0;
+    for (const part of [head, ...parts]) {
+      words.set(part, start);
+      start += part.length;
+    }
+    return words;
+  });
+  return { memory, terms: 0, places: 0, q0: 0, masked };
+}
+
+const isMasked = ({ taps }: Look) => taps[0] * taps[1] <= 32;
+/** Terms and places. */
+export const sizesOf = ({ channels, taps, places }: Look): [number, number] => [
+  channels * taps[0] * taps[1],
+  places[0] * places[1],
+];
+
+function kept(c: Context, key: string, make: () => Int32Array): Memory {
   let tables = known.get(c);
   if (tables === undefined || tables.size === MOST) {
     tables = new Map();
@@ -58,10 +93,10 @@ export function tableOf(c: Context, look: Look): Table {
   }
   let region = tables.get(key);
   if (region === undefined) {
-    region = storeIdle(c, entriesOf(look, terms, count, masked));
+    region = storeIdle(c, make());
     tables.set(key, region);
   }
-  return { memory: region.memory, terms, places: count, q0: terms + PAD, masked };
+  return region.memory;
 }
 
 function storeIdle(c: Context, words: TypedArray): GpuRegion {
@@ -71,7 +106,8 @@ function storeIdle(c: Context, words: TypedArray): GpuRegion {
 }
 
 /** Four words an entry. Terms: offset, bit of the tap or its row, column, place of the weight; places: base, bits or row, column, place of the result. */
-function entriesOf(look: Look, terms: number, places: number, masked: boolean): Int32Array {
+function entriesOf(look: Look, masked: boolean): Int32Array {
+  const [terms, places] = sizesOf(look);
   const { image, taps, apart, from, step, result, weight } = look;
   const [h, w] = image;
   const words = new Int32Array(4 * (terms + places + 2 * PAD));

@@ -5,7 +5,7 @@ import { sizeOf, withLayout } from '@otimes/core/extend';
 import { type Context, kernelOf, memoryOf, temporary } from './context.ts';
 import { placesParts, TYPES, termsParts } from './conv-code.ts';
 import { direct, directWeightGrad } from './conv-direct.ts';
-import { forwardLook, inputLooks, type Look, type Table, tableOf } from './conv-tables.ts';
+import { classesOf, forwardLook, inputLooks, type Look, sizesOf, type Table, tableOf } from './conv-tables.ts';
 import { copied, inWords, rowMajor } from './copy.ts';
 import { halfOf } from './half.ts';
 import { matrixPlan } from './matrix-plan.ts';
@@ -14,7 +14,7 @@ import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Lie, lieOf, MOST_GROUPS, multiply, twoAxes } from './product.ts';
 import { type Activation, biasValues, sumParts } from './product-epilogue.ts';
-import { type Plan, planOf, planWith, type Sizes, tilesOf } from './product-plan.ts';
+import { type Plan, planOn, planWith, type Sizes, tilesOf } from './product-plan.ts';
 import { nameOf, type TileParts, tileCode } from './product-tile.ts';
 import type { Word } from './wgsl.ts';
 
@@ -100,17 +100,18 @@ export function convInputGrad(
   const looks = inputLooks([height, width], [ho, wo], perGroup, share, geometry);
   const meets = ({ taps: [a, b] }: Look) => a * b > 0;
   if (!looks.every(meets) || perGroup === 0) fill(c, 0, out);
-  for (const look of looks) {
-    if (!meets(look) || perGroup === 0) continue;
-    const seen: Seen = {
-      look,
-      source: grads,
-      strides: [perGroup * ho * wo, outputs * ho * wo],
-      weights: weightsOf(c, weights, look, { groups, perGroup, share, taps, columns: n * area }, choice),
-      sizes: { n, groups, rows: share },
-    };
-    overPlaces(c, seen, out, { bias: null, activation: 'none' }, choice, looks.length === 1);
-  }
+  // What sees most comes first, as it takes longest.
+  const met = looks.filter(meets).sort((a, b) => sizesOf(b)[0] - sizesOf(a)[0]);
+  if (met.length === 0 || perGroup === 0) return;
+  const rows = { groups, perGroup, share, taps, columns: n * area };
+  const seen: Seen = {
+    look: met[0]!,
+    source: grads,
+    strides: [perGroup * ho * wo, outputs * ho * wo],
+    weights: weightsOf(c, weights, met, rows, choice),
+    sizes: { n, groups, rows: share },
+  };
+  overPlaces(c, seen, out, { bias: null, activation: 'none' }, choice, met.length > 1 ? met : []);
 }
 
 /** Products and sums from which on a copy of the weights, in the order in which they are read, pays. */
@@ -120,12 +121,14 @@ const WORTH_A_COPY = 2 ** 28;
 function weightsOf(
   c: Context,
   of: Operand,
-  look: Look,
+  looks: readonly Look[],
   { groups, perGroup, share, taps, columns }: Record<'groups' | 'perGroup' | 'share' | 'taps' | 'columns', number>,
   { copy }: ConvChoice,
 ): Seen['weights'] {
   const group = perGroup * share * taps;
+  const [look] = looks as [Look];
   const own = look.taps[0] * look.taps[1];
+  if (looks.length > 1) return { of, group, row: taps, term: null };
   if (own === 1) return { of: { ...of, offset: of.offset + look.weight.start }, group, row: taps, term: share * taps };
   if (own < taps || !(copy ?? groups * group * columns >= WORTH_A_COPY)) return { of, group, row: taps, term: null };
   const turned = withLayout(of, [groups, share, perGroup, taps], [group, taps, share * taps, 1]);
@@ -155,58 +158,67 @@ const halved = (c: Context, { source, weights, ...rest }: Seen): Seen => ({
   weights: { ...weights, of: halfOf(c, weights.of) },
 });
 
+/** @param classes looks of which each is about other places of the result, in the place of that of `all` */
 function overPlaces(
   c: Context,
   all: Seen,
   out: Operand,
   finish: { bias: Operand | null; activation: Activation },
   choice: ConvChoice,
-  divisible = true,
+  classes: readonly Look[] = [],
 ): void {
   const half = c.mixed;
   const seen = half ? halved(c, all) : all;
   const { look, source, strides, weights, sizes } = seen;
   const { n, groups, rows } = sizes;
-  const table = tableOf(c, look);
+  if (rows < FEWEST_ROWS && choice.plan === undefined) {
+    for (const one of classes.length > 0 ? classes : [look])
+      direct(c, { ...seen, look: one }, tableOf(c, one), out, finish, half);
+    return;
+  }
+  const single = classes.length === 0;
+  const table = single ? tableOf(c, look) : classesOf(c, classes, n);
   const [, channels, height, width] = four(out);
   const plane = height * width;
-  const columns = n * table.places;
-  if (rows < FEWEST_ROWS && choice.plan === undefined) return direct(c, seen, table, out, finish, half);
-  const asked = { m: rows, n: columns, k: table.terms, batch: groups, whole: !divisible };
+  const looks = single ? [look] : classes;
+  const columns = looks.map(one => n * sizesOf(one)[1]);
+  const total = columns.reduce((sum, count) => sum + count, 0);
+  const terms = looks.reduce((sum, one, i) => sum + (sizesOf(one)[0] * columns[i]!) / total, 0);
+  const asked = { m: rows, n: total, k: single ? table.terms : Math.ceil(terms), batch: groups, whole: !single };
   const { plan, unit } = planFor(c, asked, half, choice);
-  const { tile, splits, span } = plan;
+  const { tile, splits } = plan;
   const parts = splits === 1 ? null : temporary(c, 'float32', [splits, n, channels, plane]);
   const target = parts ?? out;
   const { result } = look;
-  const inRow = result.column === 1 && result.row === look.places[1] && result.start === 0;
+  const inRow = single && result.column === 1 && result.row === look.places[1] && result.start === 0;
   const wide = inRow && table.places % 4 === 0 && target.offset % 4 === 0;
   const lie: Lie | 'table' = weights.term === null ? 'table' : weightsLie(weights, rows, table.terms);
   const activation = parts === null ? finish.activation : 'none';
-  const kind = { tile, masked: table.masked, weights: lie, wide, activation, half } as const;
-  const kernel = kernelOf(
-    c,
-    `conv over places ${unit !== null} ${nameOf(tile)} ${table.masked} ${lie} ${wide} ${activation} ${half}`,
-    () => ({
-      code: codeOf(placesParts(kind), unit),
-      types: TYPES,
-    }),
-  );
+  const kind = { tile, masked: table.masked, weights: lie, classes: !single, wide, activation, half } as const;
+  const key = `${unit !== null} ${nameOf(tile)} ${table.masked} ${lie} ${single} ${wide} ${activation} ${half}`;
+  const kernel = kernelOf(c, `conv over places ${key}`, () => ({
+    code: codeOf(placesParts(kind), unit),
+    types: TYPES,
+  }));
   const whole = { ...finish, biasOf: 'rows' as const };
-  const tiles = tilesOf(tile, { m: rows, n: columns, k: 0, batch: 1 });
+  const tiles = columns.map(count => tilesOf(tile, { m: rows, n: count, k: 0, batch: 1 }));
   const { bias } = finish;
   const memories = [...[weights.of, source].map(memoryOf), table.memory, ...[bias ?? source, target].map(memoryOf)];
+  const count = tiles.reduce((sum, one) => sum + one.count, 0);
+  // With classes the terms of the largest, none of which is split.
+  const most = Math.max(...looks.map(one => sizesOf(one)[0]));
   for (let first = 0; first < groups; first += Math.floor(MOST_GROUPS / splits)) {
-    const count = Math.min(groups - first, Math.floor(MOST_GROUPS / splits));
+    const some = Math.min(groups - first, Math.floor(MOST_GROUPS / splits));
     const values = [
-      ...[rows, columns, table.terms, span, splits, tiles.count, tiles.columns, 1],
+      ...[rows, total, most, single ? plan.span : most, splits, count, tiles[0]!.columns, 1],
       ...[weights.of.offset, weights.group, 0, weights.row, weights.term ?? 0, 0],
       ...[target.offset, ...biasValues(parts === null ? whole : { ...whole, bias: null }), groups, first],
-      ...[table.places, 0, table.q0, table.terms, look.image[0], look.image[1]],
+      ...[table.places, classes.length, table.q0, table.terms, look.image[0], look.image[1]],
       ...[source.offset, strides[0], strides[1], channels * plane, plane, n * channels * plane],
     ];
-    const covers = parts === null && inRow && table.places === plane && count === groups;
+    const covers = parts === null && inRow && table.places === plane && some === groups;
     const flow = covers ? { stores: 4, count: sizeOf(out.shape) } : null;
-    c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), count * splits], flow);
+    c.commands.dispatch(kernel, memories, values, [...twoAxes(count), some * splits], flow);
   }
   if (parts !== null) sumParts(c, parts, withLayout(out, [n, channels, plane]), whole);
 }
@@ -325,5 +337,5 @@ function planFor(
   if (plan !== undefined) return { plan: planWith(plan.tile, sizes.k, sizes.whole ? 1 : plan.splits), unit: null };
   const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
   const units = half && c.unit !== null ? matrixPlan(c.unit, room, sizes, [null, null]) : null;
-  return { plan: units ?? planOf(sizes, room), unit: units && c.unit };
+  return { plan: units ?? planOn(c.commands.device, sizes), unit: units && c.unit };
 }

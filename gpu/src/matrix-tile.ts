@@ -128,7 +128,7 @@ export function matrixBytes({ m, n, k, x, y }: Tile, unit: MatrixUnit, lies: rea
 }
 
 export function matrixCode(parts: MatrixParts): string {
-  const { tile, unit, head, place, start = '', advance = '', columns, put } = parts;
+  const { tile, unit, head, place, terms = 'p.k', start = '', advance = '', columns, put } = parts;
   const { m, n, k, x, y } = tile;
   const [a, b] = loadersOf(parts);
   const [rows, cols] = [m / y / unit.m, n / x / unit.n];
@@ -146,7 +146,7 @@ var<workgroup> Ys : array<f32, ${x * y * cells}>;
   if (group >= p.groups) { return; }
   let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
   ${place}
-  let begin = split * p.span; let end = min(p.k, begin + p.span);
+  let begin = split * p.span; let end = min(${terms}, begin + p.span);
   ${start}
   let wr = (sg / ${x}u) * ${m / y}u; let wc = (sg % ${x}u) * ${n / x}u;
   ${a.before}

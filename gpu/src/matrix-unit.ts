@@ -9,10 +9,13 @@ export const MATRIX_FEATURES: readonly string[] = ['shader-f16', 'subgroups', 'c
 type Config = { componentType: string; resultComponentType: string; M: number; N: number; K: number };
 type Info = GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<Config> };
 
-/** The largest that the adapter has, if its subgroups have one size. */
+/**
+ * The largest that the adapter has, if its subgroups have one size.
+ * @internal
+ */
 export function matrixUnit({ features, info }: GPUAdapter): MatrixUnit | null {
-  const { subgroupMinSize: threads, subgroupMaxSize, subgroupMatrixConfigs = [] } = info as Info;
   if (!MATRIX_FEATURES.every(name => features.has(name))) return null;
+  const { subgroupMinSize: threads, subgroupMaxSize, subgroupMatrixConfigs = [] } = info as Info;
   if (threads === undefined || threads !== subgroupMaxSize) return null;
   const units = [...subgroupMatrixConfigs]
     .filter(c => c.componentType === 'f16' && c.resultComponentType === 'f32' && c.K % 8 === 0 && c.N % 8 === 0)

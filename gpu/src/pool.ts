@@ -6,6 +6,7 @@ import { collector, Handle, Tracker } from '@otimes/kernels';
 import type { Commands } from './commands.ts';
 import type { Half } from './half.ts';
 import type { Memory } from './launch.ts';
+import type { PoolStats } from './stats.ts';
 
 /**
  * One buffer for each tensor: WebGPU refuses a buffer that a dispatch both reads and writes, whatever the ranges, so several
@@ -20,13 +21,6 @@ function rounded(bytes: number): number {
 /** Bytes of memory that is small, and of all buffers beyond which none is set aside. */
 const SMALL = 2 ** 18;
 const ASIDE = 2 ** 27;
-
-export type PoolStats = {
-  /** Bytes of all buffers, and of those in use. */
-  bytes: number;
-  live: number;
-  buffers: number;
-};
 
 export class Pool {
   readonly stats: PoolStats = { buffers: 0, bytes: 0, live: 0 };

@@ -107,6 +107,17 @@ export function planOf(sizes: Sizes, room: number, tiles: readonly Measured[] = 
   return best;
 }
 
+/**
+ * The plan on that GPU. One that is the CPU in truth runs the threads of a workgroup in turn, so the fewest are best. Browsers of
+ * yesterday do not say which it is.
+ */
+export function planOn({ limits, adapterInfo }: Pick<GPUDevice, 'limits' | 'adapterInfo'>, sizes: Sizes): Plan {
+  const tiles = adapterInfo?.isFallbackAdapter
+    ? TILES.filter(({ tile: { x, y, slices = 1 } }) => x * y * slices === 64)
+    : TILES;
+  return planOf(sizes, limits.maxComputeWorkgroupStorageSize, tiles);
+}
+
 /** With parts none of which is empty. */
 export function planWith(tile: Tile, k: number, splits: number): Plan {
   const span = spanOf(tile, k, splits);

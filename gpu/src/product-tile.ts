@@ -47,6 +47,8 @@ export type TileParts = {
   readonly head: string;
   /** Lines that leave the tile in `row0` and `col0`, from the flat number `group` (below `p.groups`), and `z`, the batch's number. */
   readonly place: string;
+  /** The number of terms, `p.k` by default. */
+  readonly terms?: string;
   readonly a: Side;
   readonly b: Side;
   /** Lines before the steps of a part and after each, for what a step and its sides share. */
@@ -66,7 +68,19 @@ function shift(terms: number, threads: number, quad: string): string {
   return `((${quad} * ${Math.max(1, 32 / terms)}u) & ${mask}u)`;
 }
 
-export function tileCode({ tile, word, head, place, a, b, start = '', advance = '', columns, put }: TileParts): string {
+export function tileCode({
+  tile,
+  word,
+  head,
+  place,
+  terms = 'p.k',
+  a,
+  b,
+  start = '',
+  advance = '',
+  columns,
+  put,
+}: TileParts): string {
   const { m, n, k, x, y, slices = 1, buffers, unroll } = tile;
   const vec = `vec4<${word}>`;
   const threads = x * y * slices;
@@ -91,7 +105,7 @@ ${slices > 1 ? `var<workgroup> sums : array<array<${vec}, ${x * y}>, ${4 * rows 
   if (group >= p.groups) { return; }
   let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
   ${place}
-  let begin = split * p.span; let end = min(p.k, begin + p.span);
+  let begin = split * p.span; let end = min(${terms}, begin + p.span);
   ${start}
   let own = t % ${x * y}u; let slice = t / ${x * y}u;
   let lx = own % ${wide}u + ${wide}u * ((own / 32u) % ${x / wide}u); let ly = (own / ${wide}u) % ${tall}u + ${tall}u * (own / ${32 * (x / wide)}u);

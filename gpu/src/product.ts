@@ -11,7 +11,7 @@ import { type MatrixLie, type MatrixParts, matrixCode } from './matrix-tile.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
 import { type Activation, biasValues, epilogue, putCode, sumParts } from './product-epilogue.ts';
-import { type Plan, planOf, tilesOf } from './product-plan.ts';
+import { type Plan, planOn, tilesOf } from './product-plan.ts';
 import { nameOf, type Side, type Tile, type TileParts, tileCode } from './product-tile.ts';
 import { constants, rowGroups, tensor, times, type Word } from './wgsl.ts';
 
@@ -184,7 +184,7 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
   const unit = half ? c.unit : null;
   const eights = unit && matrixLies(matrixLie(a, [ar, ak], m, k), matrixLie(b, [br, bk], n, k));
   const matrices = eights && (o.plan ?? matrixPlan(unit!, room, sizes, eights));
-  const plan = matrices ?? o.plan ?? planOf(sizes, room);
+  const plan = matrices ?? o.plan ?? planOn(c.commands.device, sizes);
   const { tile, splits, span } = plan;
   const parts = splits === 1 ? null : temporary(c, out.dtype, [splits, count, m, n]);
   const target = parts ?? out;

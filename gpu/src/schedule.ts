@@ -19,7 +19,7 @@ const MOST_IN_TURN = 8;
 /** Parts of a dispatch: the numbers of their workgroups fill one slice of constants. */
 export const MOST_PARTS = 16;
 /** How many dispatches back a launch looks for one with room. */
-const LOOK_BACK = 24;
+const LOOK_BACK = 12;
 
 const countOf = ({ groups }: Launch) => groups[0] * groups[1] * groups[2];
 const isSmall = (launch: Launch) => countOf(launch) <= (launch.kernel.shader?.together ? 1 : MOST_IN_TURN);
@@ -98,26 +98,36 @@ export class Group {
   #bind({ kernel, memories }: Launch, taken?: Memory): number[] | null {
     if (kernel.shader === null) return [];
     const { bindings } = kernel.shader;
-    const all = [...this.places];
+    const { places } = this;
     const slots: number[] = [];
-    const written: Place[] = [];
-    for (const [i, memory] of memories.entries()) {
+    let added = 0;
+    // This runs for each launch and each dispatch that might take it: nothing is made but the slots.
+    for (let i = 0; i < memories.length; i++) {
+      const memory = memories[i]!;
       const { type, writes } = bindings[i]!;
-      if (memory === taken) {
-        slots.push(-1);
-        continue;
+      let [slot, others] = [-1, false];
+      if (memory !== taken) {
+        for (let k = 0; k < places.length; k++) {
+          const place = places[k]!;
+          if (place.memory !== memory) continue;
+          if (place.type === type) slot = k;
+          else if (writes || place.writes) return null;
+          else others = true;
+        }
+        // Of its own tensors the same may come twice, to be read.
+        for (let k = 0; k < i && slot < 0; k++)
+          if (memories[k] === memory && bindings[k]!.type === type) slot = slots[k]!;
+        if (slot < 0) slot = places.length + added++;
+        else if (writes && others) return null;
+        if (places.length + added > this.#limits.places) return null;
       }
-      const found = all.findIndex(place => place.memory === memory && place.type === type);
-      slots.push(found < 0 ? all.push({ memory, type, writes }) - 1 : found);
-      if (writes) written.push(all[slots[i]!]!);
+      slots.push(slot);
     }
-    if (all.length > this.#limits.places) return null;
-    const isWritten = (place: Place) => place.writes || written.includes(place);
-    for (const place of all.slice(this.places.length).concat(written))
-      if (all.some(other => other !== place && other.memory === place.memory && (isWritten(other) || isWritten(place))))
-        return null;
-    for (const place of written) place.writes = true;
-    this.places.push(...all.slice(this.places.length));
+    slots.forEach((slot, i) => {
+      const { type, writes } = bindings[i]!;
+      if (slot === places.length) places.push({ memory: memories[i]!, type, writes });
+      else if (slot >= 0 && writes) places[slot]!.writes = true;
+    });
     return slots;
   }
 

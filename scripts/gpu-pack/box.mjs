@@ -10,9 +10,8 @@ import { join } from 'node:path';
 
 const PACKAGES = 'libvulkan1 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6 libbsd0 libmd0'.split(' ');
 
-/** The package webgpu as it is tested here: the version is in package.json once. */
-const webgpuVersion = root =>
-  JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).overrides?.['gpu.js']?.webgpu ?? '0.6.2';
+/** The version of webgpu that is installed, with which all is tested. */
+const webgpuVersion = root => JSON.parse(readFileSync(join(root, 'node_modules/webgpu/package.json'), 'utf8')).version;
 
 /** Makes the file `box` from what is installed in `root`. */
 export function makeBox(root, box) {
@@ -43,7 +42,8 @@ export function makeBox(root, box) {
       cpSync(join(root, 'node_modules', name), join(home, 'node_modules', name), {
         recursive: true,
         dereference: true,
-        filter: from => !/\/(vendor|doc|build)$|\.(h|c|cc|cpp|hh|md|txt|ts|lib)$/.test(from) || /LICENSE/.test(from),
+        filter: from =>
+          !/\/(vendor|doc|build|native|musl_x64)$|\.(h|c|cc|cpp|hh|md|txt|ts|lib)$/.test(from) || /LICENSE/.test(from),
       });
 
     process.stderr.write('gpu-pack: the Vulkan loader …\n');

@@ -4,7 +4,7 @@ import type { ConvGeometry, Operand } from '@otimes/core';
 import { type Context, memoryOf, temporary } from '../../../gpu/src/context.ts';
 import { type ConvChoice, convForward, convInputGrad, convWeightGrad } from '../../../gpu/src/conv.ts';
 import { multiply } from '../../../gpu/src/product.ts';
-import { planOf, planWith } from '../../../gpu/src/product-plan.ts';
+import { planOn, planWith } from '../../../gpu/src/product-plan.ts';
 import type { Tile } from '../../../gpu/src/product-tile.ts';
 
 export type Choice = { readonly tile: Tile; readonly splits: number; readonly copy?: boolean };
@@ -75,10 +75,12 @@ export function product(name: string, { m, n, k, batch = 1, turned = '' }: Produ
       const a = matrix(filled(c, [batch, m, k], 0), turned.includes('A'));
       const b = matrix(filled(c, [batch, k, n], SECOND), turned.includes('B'));
       const y = temporary(c, 'float32', [batch, m, n]);
-      const room = c.commands.device.limits.maxComputeWorkgroupStorageSize;
       const run = (choice?: Choice) =>
         multiply(c, a, b, y, {
-          plan: choice === undefined ? planOf({ m, n, k, batch }, room) : planWith(choice.tile, k, choice.splits),
+          plan:
+            choice === undefined
+              ? planOn(c.commands.device, { m, n, k, batch })
+              : planWith(choice.tile, k, choice.splits),
         });
       const at = (x: Operand, z: number, i: number, j: number) =>
         z * x.strides[0]! + i * x.strides[1]! + j * x.strides[2]!;
