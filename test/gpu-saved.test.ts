@@ -11,7 +11,8 @@ const law = await testNeeding(t, 'gpu');
 law('saved and reported', inner => {
   resumedLaws(inner, 'gpu', [4]);
   movedLaw(inner, ['cpu', 'gpu']);
-  reportLaws(inner, 'gpu', 1e-3);
+  // STEVE magnifies rounding.
+  reportLaws(inner, 'gpu', 5e-3);
 });
 
 law('refused', inner => {
