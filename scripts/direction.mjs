@@ -43,7 +43,7 @@ const KNOWN_CYCLES = {};
  */
 const LAYERS = {
   core: [
-    ['check', 'dtype', 'errors', 'shape', 'task', 'window'],
+    ['check', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
     ['device'],
     ['storage'],
     ['scope'],
