@@ -1,7 +1,8 @@
 /** The device 'gpu': few dispatches a step, and the same numbers as with one for each launch. */
 
 import assert from 'node:assert/strict';
-import { Generator, randint, randn, type Tensor } from '@otimes/core';
+import { setTimeout } from 'node:timers/promises';
+import { Generator, noGrad, ones, randint, randn, type Tensor } from '@otimes/core';
 import type { GpuBackend } from '@otimes/gpu';
 import { BatchNorm2d, Conv2d, crossEntropy, Flatten, Linear, type Module, ReLU, Sequential } from '@otimes/nn';
 import { Adam, type Optimizer, STEVE } from '@otimes/optim';
@@ -34,6 +35,7 @@ async function train({ shape, make }: Net, optimizerOf: Make, device: string, st
     const after = devices[device]!.stats;
     dispatches!.push(after.dispatches - before.dispatches);
     submits!.push(after.submits - before.submits);
+    while (devices[device]!.stats.compiling > 0) await setTimeout(2);
   }
   return { losses: losses!, dispatches: dispatches!, submits: submits! };
 }
@@ -68,10 +70,42 @@ law('devices that join launches and that do not', async inner => {
     inner.test(
       `${name}: at most ${most} dispatches and one submit a step, and the bits of one dispatch a launch`,
       async () => {
-        const [joined, apart] = [await train(net, make, 'joined', 4), await train(net, make, 'apart', 4)];
+        const [joined, apart] = [await train(net, make, 'joined', 7), await train(net, make, 'apart', 7)];
         assert.deepEqual(joined.losses, apart.losses);
         assert.ok(joined.dispatches.at(-1)! <= most, `${joined.dispatches}, alone ${apart.dispatches}`);
-        assert.deepEqual(joined.submits.slice(1), [1, 1, 1]);
+        assert.deepEqual(joined.submits.slice(1), [1, 1, 1, 1, 1, 1]);
       },
     );
+});
+
+law('nobody waits for the compiler of joined launches: they go on apart until it is done', async () => {
+  const backend = await gpuNamed('aside', { joinAt: 2 });
+  const x = ones([8], { device: 'aside' });
+  await x.data();
+  const step = () => [x.exp(), x.sqrt(), x.neg()];
+  const dispatches = async () => {
+    const before = backend.stats.dispatches;
+    const all = await Promise.all(step().map(y => y.data()));
+    assert.deepEqual(
+      all.map(y => y[0]),
+      [Math.fround(Math.E), 1, -1],
+    );
+    return backend.stats.dispatches - before;
+  };
+  assert.equal(await dispatches(), 3);
+  step().map(y => y.data());
+  assert.ok(backend.stats.compiling <= 1);
+  for (let turn = 0; turn < 50 && (backend.stats.compiling > 0 || turn < 2); turn++) await setTimeout(20);
+  assert.equal(await dispatches(), 1);
+});
+
+law('a batch that writes much is submitted in parts, so that the GPU need not wait for the host', async () => {
+  const { stats: before } = devices.apart!;
+  const [x, y] = [ones([2 ** 20], { device: 'apart' }), ones([2 ** 20], { device: 'apart' })];
+  noGrad(() => {
+    for (let i = 0; i < 130; i++) y.addScaled_(x, 0);
+  });
+  const { submits } = devices.apart!.stats;
+  assert.equal(submits - before.submits, 2);
+  assert.equal((await y.data())[5], 1);
 });

@@ -7,7 +7,7 @@
 import { OutOfMemoryError, type TypedArray } from '@otimes/core';
 import type { BadValue } from '@otimes/core/extend';
 import { joinShaders, SLICE } from './join.ts';
-import { compile, type Flow, type Kernel, Memory, USAGE } from './launch.ts';
+import { type Flow, type Kernel, Memory, planOf, USAGE } from './launch.ts';
 import { Reads } from './reads.ts';
 import { type Group, Schedule } from './schedule.ts';
 import { parseShader } from './shader.ts';
@@ -22,14 +22,22 @@ const MOST_UNFINISHED = 8;
 const MOST_GROUPS = 8192;
 /** How often a dispatch comes before it is compiled: what comes a few times is not worth it. */
 const JOIN_AT = 12;
-/** Joined dispatches that are known. */
+/** Joined dispatches that are known, and those that are compiled at a time. */
 const MOST_JOINED = 2048;
+const MOST_COMPILING = 8;
+/**
+ * Bytes that a batch writes before it is submitted: what takes the GPU some milliseconds should not wait until the host has come to
+ * the end of a step.
+ */
+const MUCH = 2 ** 28;
 
-type Joined = { seen: number; kernel: Pick<Kernel, 'id' | 'layout' | 'pipeline'> | null };
+type Runnable = Pick<Kernel, 'id' | 'layout' | 'pipeline'>;
+/** How often a dispatch has come, whether it was given to the compiler, and its kernel once there is one. */
+type Joined = { seen: number; begun: boolean; kernel: Runnable | null };
 
 export class Commands {
   readonly device: GPUDevice;
-  readonly stats: CommandStats = { submits: 0, dispatches: 0, launches: 0, kernels: 0, reads: 0 };
+  readonly stats: CommandStats = { submits: 0, dispatches: 0, launches: 0, kernels: 0, compiling: 0, reads: 0 };
   /** The number of the batch that is being recorded. */
   batch = 1;
   readonly #joinAt: number;
@@ -44,6 +52,8 @@ export class Commands {
   #slices = 0;
   #age = 0;
   #launches = 0;
+  /** Bytes that the batch writes. */
+  #written = 0;
   /** What is complete of the batch: dispatches, and copies that follow them. */
   #stages: { readonly groups: readonly Group[]; readonly copies: ((encoder: GPUCommandEncoder) => void)[] }[] = [];
 
@@ -100,15 +110,15 @@ export class Commands {
 
   #compile(code: string, bytes: number, name: string) {
     this.device.pushErrorScope('validation');
-    const compiled = compile(this.device, code, bytes, name);
+    const { descriptor, ...plan } = planOf(this.device, code, bytes, name);
+    const pipeline = this.device.createComputePipeline(descriptor);
     this.device.popErrorScope().then(
       error => {
-        if (error !== null)
-          this.#reads.refuse(new Error(`gpu: the kernel '${name}' does not compile: ${error.message}`), true);
+        if (error !== null) this.#reads.refuse(notCompiled(name, error.message), true);
       },
       () => {}, // the device was lost, which is told
     );
-    return compiled;
+    return { ...plan, pipeline };
   }
 
   dispatch(
@@ -122,10 +132,12 @@ export class Commands {
     this.#schedule.add({ kernel, memories, constants, groups: [groups[0]!, groups[1] ?? 1, groups[2] ?? 1], flow });
     memories.forEach((memory, i) => {
       memory.batch = this.batch;
-      if (kernel.writes[i]) memory.writes++;
+      if (!kernel.writes[i]) return;
+      memory.writes++;
+      this.#written += memory.bytes;
     });
     this.stats.launches++;
-    if (++this.#launches === MOST_LAUNCHES) this.submit();
+    if (++this.#launches === MOST_LAUNCHES || this.#written > MUCH) this.submit();
   }
 
   /** Writes from the host. NOTE: it overtakes what is recorded, so the memory must not be in use by that. */
@@ -160,7 +172,7 @@ export class Commands {
     if (this.#slices > 0) queue.writeBuffer(this.#constants, 0, this.#mirror.buffer, 0, this.#slices * SLICE);
     queue.submit([encoder.finish()]);
     this.#stages = [];
-    [this.#slices, this.#launches] = [0, 0];
+    [this.#slices, this.#launches, this.#written] = [0, 0, 0];
     this.batch++;
     this.stats.submits++;
     this.#unfinished++;
@@ -220,7 +232,7 @@ export class Commands {
 
   #run(
     pass: GPUComputePassEncoder,
-    kernel: Pick<Kernel, 'id' | 'layout' | 'pipeline'>,
+    kernel: Runnable,
     memories: readonly Memory[],
     bytes: number,
     at: number,
@@ -232,16 +244,23 @@ export class Commands {
     this.stats.dispatches++;
   }
 
-  /** The kernel of a dispatch that was joined, once it is worth one. */
-  #joinedOf(group: Group): Joined['kernel'] {
+  /** The kernel of a dispatch that was joined, once it was worth one and is there. */
+  #joinedOf(group: Group): Runnable | null {
     const key = group.signature;
     let joined = this.#joined.get(key);
     if (joined === undefined) {
       if (this.#joined.size === MOST_JOINED) return null;
-      joined = { seen: 0, kernel: null };
+      joined = { seen: 0, begun: false, kernel: null };
       this.#joined.set(key, joined);
     }
-    if (++joined.seen < this.#joinAt || joined.kernel !== null) return joined.kernel;
+    if (++joined.seen >= this.#joinAt && !joined.begun && this.stats.compiling < MOST_COMPILING)
+      this.#beginJoined(joined, group);
+    return joined.kernel;
+  }
+
+  /** Has it compiled aside. Its launches go on as dispatches of their own meanwhile: nothing waits for a compiler. */
+  #beginJoined(joined: Joined, group: Group): void {
+    joined.begun = true;
     const parts = group.launches.map(({ kernel, flow }, k) => ({
       shader: kernel.shader!,
       slots: group.slots[k]!,
@@ -250,11 +269,22 @@ export class Commands {
     }));
     const code = joinShaders(parts, group.places, group.serial);
     const name = group.launches.map(({ kernel }) => kernel.name).join(group.serial ? ', then ' : ' + ');
-    joined.kernel = { id: this.stats.kernels++, ...this.#compile(code, SLICE * (1 + parts.length), name) };
-    return joined.kernel;
+    const { layout, descriptor } = planOf(this.device, code, SLICE * (1 + parts.length), name);
+    const id = this.stats.kernels++;
+    this.stats.compiling++;
+    this.device.createComputePipelineAsync(descriptor).then(
+      pipeline => {
+        this.stats.compiling--;
+        joined.kernel = { id, layout, pipeline };
+      },
+      (error: unknown) => {
+        this.stats.compiling--;
+        this.#reads.refuse(notCompiled(name, error instanceof Error ? error.message : String(error)), true);
+      },
+    );
   }
 
-  #group({ id, layout }: Pick<Kernel, 'id' | 'layout'>, memories: readonly Memory[], size: number): GPUBindGroup {
+  #group({ id, layout }: Omit<Runnable, 'pipeline'>, memories: readonly Memory[], size: number): GPUBindGroup {
     let key = `${id}`;
     for (const memory of memories) key += `,${memory.id}`;
     let group = this.#groups.get(key);
@@ -290,6 +320,8 @@ export class Commands {
     return this.#reads.read(memory, offset, bytes, peek);
   }
 }
+
+const notCompiled = (name: string, why: string) => new Error(`gpu: the kernel '${name}' does not compile: ${why}`);
 
 /** WebGPU refuses a buffer that a dispatch both reads and writes; here the stack shows which kernel it is. */
 function checkApart({ writes }: Kernel, memories: readonly Memory[]): void {

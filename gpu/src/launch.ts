@@ -64,11 +64,16 @@ const COMPUTE = 4;
 export const READ = 1;
 export const USAGE = { MAP_READ: 1, COPY_SRC: 4, COPY_DST: 8, UNIFORM: 64, STORAGE: 128 };
 
-/**
- * A kernel from WGSL whose binding 0 is its constants, of so many bytes; the layout of the others is read off their declarations. What
- * is wrong with it is told by the device, later.
- */
-export function compile(device: GPUDevice, code: string, bytes: number, label: string) {
+/** What is to be compiled, and what is known before it is. */
+export type Plan = {
+  readonly layout: GPUBindGroupLayout;
+  readonly descriptor: GPUComputePipelineDescriptor;
+  readonly writes: readonly boolean[];
+  readonly adds: readonly boolean[];
+};
+
+/** A kernel from WGSL whose binding 0 is its constants, of so many bytes; the layout of the others is read off their declarations. */
+export function planOf(device: GPUDevice, code: string, bytes: number, label: string): Plan {
   const entries: GPUBindGroupLayoutEntry[] = [
     { binding: 0, visibility: COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true, minBindingSize: bytes } },
   ];
@@ -84,10 +89,10 @@ export function compile(device: GPUDevice, code: string, bytes: number, label: s
     adds.push(type!.includes('atomic'));
   }
   const layout = device.createBindGroupLayout({ label, entries });
-  const pipeline = device.createComputePipeline({
+  const descriptor = {
     label,
     layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
     compute: { module: device.createShaderModule({ label, code }), entryPoint: 'main' },
-  });
-  return { layout, pipeline, writes: entries.slice(1).map(({ buffer }) => buffer!.type === 'storage'), adds };
+  };
+  return { layout, descriptor, writes: entries.slice(1).map(({ buffer }) => buffer!.type === 'storage'), adds };
 }

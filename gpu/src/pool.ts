@@ -27,11 +27,7 @@ export class Pool {
   readonly #commands: Commands;
   readonly #limit: number;
   readonly #free = new Map<number, Memory[]>();
-  readonly #tracker = new Tracker<Memory>(memory => this.#take(memory), {
-    // Browsers, which find out later what is dead, are to begin earlier.
-    budget: collector() === null ? 32e6 : 256e6,
-    count: 2000,
-  });
+  readonly #tracker: Tracker<Memory>;
   /** Bytes that were created since a browser was told of some. */
   #untold = 0;
 
@@ -39,6 +35,12 @@ export class Pool {
   constructor(commands: Commands, limit: number) {
     this.#commands = commands;
     this.#limit = limit;
+    this.#tracker = new Tracker(memory => this.#take(memory), {
+      // A collection costs milliseconds, and the activations of a large model are gigabytes. Browsers, which find out later what is
+      // dead, are to begin earlier.
+      budget: collector() === null ? 32e6 : Math.max(256e6, limit / 16),
+      count: 8000,
+    });
   }
 
   /**

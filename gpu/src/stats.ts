@@ -9,6 +9,8 @@ export type CommandStats = {
   launches: number;
   /** Kernels that were compiled, those that join others among them. */
   kernels: number;
+  /** Those that are being compiled now, aside. */
+  compiling: number;
   reads: number;
 };
 
