@@ -1,5 +1,6 @@
 /** Samples of a task: so many units without a read in between, and a read that waits for all of them. */
 
+import { setTimeout } from 'node:timers/promises';
 import type { BenchGpu } from './gpu.ts';
 import type { Task } from './tasks.ts';
 
@@ -40,6 +41,23 @@ export async function sample(task: Task, count: number, gpu: BenchGpu | null): P
   };
 }
 
+/** Units without a new kernel after which no more are expected, units before that, and seconds after which it is given up. */
+const [QUIET, FEWEST, GIVE_UP] = [3, 15, 10];
+
+/** Runs units until no kernel is compiled any more: joined ones come after a dozen units. False where they still come. */
+async function settle(task: Task, { backend }: BenchGpu): Promise<boolean> {
+  const begun = performance.now();
+  let quiet = 0;
+  for (let units = 0; quiet < QUIET || units < FEWEST; units++) {
+    if (performance.now() - begun > 1000 * GIVE_UP) return false;
+    const { kernels } = backend.stats;
+    await sample(task, 1, null);
+    while (backend.stats.compiling > 0) await setTimeout(2);
+    quiet = backend.stats.kernels === kernels ? quiet + 1 : 0;
+  }
+  return true;
+}
+
 /** A unit that takes longer is sampled alone, and not again and again. */
 const LONG = 2000;
 
@@ -55,7 +73,9 @@ export async function warmUp(
   const { ms: firstMs } = await sample(task, 1, gpu);
   const { ms } = await sample(task, 1, gpu);
   if (ms > LONG) return { count: 1, rounds: 1, firstMs };
-  let count = countFor(ms, seconds);
+  if (gpu !== null && !gpu.info.isFallbackAdapter && !(await settle(task, gpu)))
+    console.log(`  kernels are still being compiled after ${GIVE_UP} s: the times below are too long`);
+  let count = countFor((await sample(task, 1, gpu)).ms, seconds);
   if (count > 2) count = countFor((await sample(task, count, gpu)).ms, seconds);
   return { count, rounds: Infinity, firstMs };
 }
