@@ -35,6 +35,7 @@ const c: Context = {
   pool: new Pool(commands, 16e9),
   compiler: new ElementwiseCompiler(commands),
   kernels: new Map(),
+  temporaries: [],
   mixed: true,
   unit,
 };

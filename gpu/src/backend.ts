@@ -25,7 +25,7 @@ import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
 import { Commands } from './commands.ts';
 import { ElementwiseCompiler } from './compiler.ts';
-import { type Context, regionOf } from './context.ts';
+import { type Context, regionOf, releaseTemporaries } from './context.ts';
 import * as conv from './conv.ts';
 import * as decompose from './decompose.ts';
 import * as elementwise from './elementwise.ts';
@@ -83,6 +83,7 @@ export class GpuBackend extends ComposedBackend {
       pool: new Pool(commands, memoryLimit),
       compiler: new ElementwiseCompiler(commands),
       kernels: new Map(),
+      temporaries: [],
       get mixed() {
         return mixed && !isPrecise();
       },
@@ -110,6 +111,7 @@ export class GpuBackend extends ComposedBackend {
   }
 
   allocate(_dtype: DType, size: number): Region {
+    releaseTemporaries(this.#context);
     return regionOf(this.#context, size);
   }
 

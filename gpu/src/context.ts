@@ -15,6 +15,8 @@ export type Context = {
   readonly pool: Pool;
   readonly compiler: ElementwiseCompiler;
   readonly kernels: Map<string, Kernel>;
+  /** What is in use until the next tensor is made. */
+  readonly temporaries: GpuRegion[];
   /** Products that are called now take their operands in f16. */
   readonly mixed: boolean;
   /** Matrices of f16 that its subgroups multiply, if it has any. */
@@ -42,8 +44,15 @@ export function kernelOf(c: Context, name: string, make: () => { code: string; t
   return kernel;
 }
 
-/** Memory of the pool as an operand without gaps. It goes back when nothing holds it, as all memory does. */
+/** Memory of the pool as an operand without gaps, for the kernel that is being called: `releaseTemporaries` gives it back. */
 export function temporary(c: Context, dtype: DType, shape: readonly number[]): Operand {
   const memory = regionOf(c, sizeOf(shape));
+  c.temporaries.push(memory);
   return { storage: { memory } as unknown as Storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+}
+
+/** Gives back what kernels that were called before have taken. So the same step of a program finds the same memory each time. */
+export function releaseTemporaries({ temporaries }: Context): void {
+  for (const memory of temporaries) memory.release();
+  temporaries.length = 0;
 }

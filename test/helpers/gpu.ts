@@ -59,5 +59,5 @@ export async function gpuContext(): Promise<Context> {
   const commands = new Commands(device, Infinity);
   const pool = new Pool(commands, 1e9);
   const compiler = new ElementwiseCompiler(commands);
-  return { device: 'gpu', commands, pool, compiler, kernels: new Map(), mixed: false, unit: null };
+  return { device: 'gpu', commands, pool, compiler, kernels: new Map(), temporaries: [], mixed: false, unit: null };
 }
