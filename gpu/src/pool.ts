@@ -48,9 +48,14 @@ export class Pool {
    * them in order, so no fence is needed. Only writes from the host overtake them: they want memory that is `idle`.
    */
   allocate(bytes: number, idle = false): Handle<Memory> {
-    if (this.#tracker.due) this.#tracker.collect();
     const size = rounded(bytes);
-    const memory = this.#reuse(size, idle) ?? this.#create(size, idle);
+    let memory = this.#reuse(size, idle);
+    // While free memory serves, nobody looks for dead handles: a large model's step makes gigabytes and gives them back itself.
+    if (memory === undefined && this.#tracker.due) {
+      this.#tracker.collect();
+      memory = this.#reuse(size, idle);
+    }
+    memory ??= this.#create(size, idle);
     this.stats.live += size;
     const handle = new Handle(memory, bytes);
     this.#tracker.add(handle);
