@@ -133,30 +133,35 @@ law('a loop that awaits nothing takes no more memory of the device than before t
   assert.ok((await model.parameters()[0]!.data()).every(Number.isFinite));
 });
 
-law('a device that was lost says so at every read; a new one takes its place, and the two do not mix', async () => {
-  const old = gpuBackend()!;
-  const kept = trained('gpu', adam);
-  await initGpu();
-  assert.notEqual(gpuBackend(), old);
-  const [there, here] = [kept.model.parameters()[0]!, ones([5, 4], { device: 'gpu' })];
-  assert.throws(() => there.add(here), {
-    message: /on gpu of an earlier initGpu\(\) \(.*\) and float32\[5,4\] on gpu/,
-  });
-  assert.throws(() => kept.model.to('gpu'), { message: /await model\.cpu\(\)/ });
-  there.grad = there.detach();
-  for (const use of [() => adam(kept.model).step(), () => kept.model.loadStateDict(mlp(SHAPE).stateDict())])
-    assert.throws(use, { message: /'gpu of an earlier initGpu\(\) \(make its model anew, or .*model\.cpu\(\)/ });
-  const values = [...(await there.data())];
-  (await kept.model.cpu()).to('gpu');
-  assert.deepEqual([...(await kept.model.parameters()[0]!.data())], values);
+law(
+  'a device that was lost says so at every read and every step that is awaited; a new one takes its place, and the two do not mix',
+  async () => {
+    const old = gpuBackend()!;
+    const kept = trained('gpu', adam);
+    await initGpu();
+    assert.notEqual(gpuBackend(), old);
+    const [there, here] = [kept.model.parameters()[0]!, ones([5, 4], { device: 'gpu' })];
+    assert.throws(() => there.add(here), {
+      message: /on gpu of an earlier initGpu\(\) \(.*\) and float32\[5,4\] on gpu/,
+    });
+    assert.throws(() => kept.model.to('gpu'), { message: /await model\.cpu\(\)/ });
+    there.grad = there.detach();
+    for (const use of [() => adam(kept.model).step(), () => kept.model.loadStateDict(mlp(SHAPE).stateDict())])
+      assert.throws(use, { message: /'gpu of an earlier initGpu\(\) \(make its model anew, or .*model\.cpu\(\)/ });
+    const values = [...(await there.data())];
+    (await kept.model.cpu()).to('gpu');
+    assert.deepEqual([...(await kept.model.parameters()[0]!.data())], values);
 
-  const lost = trained('gpu', adam);
-  gpuBackend()!.gpuDevice.destroy();
-  await assert.rejects(lost.model.parameters()[0]!.data(), { message: /the device was lost .*call initGpu\(\) again/ });
-  lost.step();
-  await assert.rejects(lost.model.parameters()[0]!.data(), { message: /the device was lost/ });
-  await initGpu();
-  const again = trained('gpu', adam);
-  await again.step();
-  assert.ok((await again.all()).length > 0);
-});
+    const lost = trained('gpu', adam);
+    gpuBackend()!.gpuDevice.destroy();
+    await assert.rejects(lost.model.parameters()[0]!.data(), {
+      message: /the device was lost .*call initGpu\(\) again/,
+    });
+    await assert.rejects(async () => lost.step(), { message: /the device was lost/ });
+    await assert.rejects(lost.model.parameters()[0]!.data(), { message: /the device was lost/ });
+    await initGpu();
+    const again = trained('gpu', adam);
+    await again.step();
+    assert.ok((await again.all()).length > 0);
+  },
+);

@@ -184,8 +184,10 @@ export class Commands {
     this.#reads.submitted();
   }
 
-  /** Settles when at most `MOST_UNFINISHED` submits are not done; undefined where that is so. */
+  /** Settles when at most `MOST_UNFINISHED` submits are not done; undefined where that is so. Rejects once the device is lost. */
   caughtUp(): Promise<void> | undefined {
+    const { lost } = this.#reads;
+    if (lost !== null) return Promise.reject(lost);
     return this.#unfinished > MOST_UNFINISHED ? this.#catchUp() : undefined;
   }
 

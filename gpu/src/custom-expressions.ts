@@ -61,10 +61,15 @@ export function fail({ who, text }: Pick<Source, 'who' | 'text'>, n: Node, why: 
   throw new TypeError(`${who}: cannot translate ${part.length > 60 ? `${part.slice(0, 57)}…` : part}: ${why}`);
 }
 
+/** A variable of the function: its name in what is written, null before its declaration is reached. */
+type Variable = { readonly own: string | null; readonly isConst: boolean };
+
 export class Expressions {
   readonly source: Source;
-  /** Names of the function → ours, the innermost block last. */
-  readonly scopes: Map<string, string>[] = [new Map()];
+  /** Names of the function → variables, the innermost block last. */
+  readonly scopes: Map<string, Variable>[] = [new Map()];
+  /** Our names of variables that may have no value yet. */
+  unset = new Set<string>();
 
   constructor(source: Source) {
     this.source = source;
@@ -79,8 +84,20 @@ export class Expressions {
     return this.fail(n, `kernels compute with numbers, and have no ${what.replace(/^an? /, '')}`);
   }
 
-  known(n: Node): string | undefined {
-    return this.scopes.findLast(scope => scope.has(nameOf(n)))?.get(nameOf(n));
+  /** The variable of a name, with our name for it. */
+  known(n: Node): { readonly own: string; readonly isConst: boolean } | undefined {
+    const found = this.scopes.findLast(scope => scope.has(nameOf(n)))?.get(nameOf(n));
+    if (found === undefined) return undefined;
+    const { own, isConst } = found;
+    return own === null ? this.fail(n, 'it is used before its declaration') : { own, isConst };
+  }
+
+  /** Our name of a variable that is read. */
+  read(n: Node): string | undefined {
+    const own = this.known(n)?.own;
+    if (own !== undefined && this.unset.has(own))
+      this.fail(n, `it may have no value here; give ${nameOf(n)} a value where it is declared`);
+    return own;
   }
 
   /** What a call or a member of a global is: its object and name. */
@@ -174,7 +191,7 @@ export class Expressions {
   }
 
   #value(n: Node): string {
-    const own = n.type === 'Identifier' ? this.known(n) : undefined;
+    const own = n.type === 'Identifier' ? this.read(n) : undefined;
     if (own !== undefined) return own;
     const name = this.#global(n);
     const [object, property] = (name ?? '').split('.');

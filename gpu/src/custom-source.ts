@@ -18,6 +18,8 @@ import { parseExpression } from './gpujs.ts';
 
 export type KernelSource = {
   readonly params: readonly string[];
+  /** The function as an expression, for who evaluates it. */
+  readonly expression: string;
   /** The body in JavaScript of gpu.js, of arguments `names`; of a function that returns an array, entry `pick` of it. */
   body(names: readonly string[], pick?: Entry): string;
 };
@@ -32,30 +34,54 @@ export function kernelSource(
   constants: Readonly<Record<string, number>>,
   returns: 'a number' | 'an array',
 ): KernelSource {
-  const fn = parsed(who, source);
+  const { text, fn, expression } = parsed(who, source);
   const params = children(fn, 'params').map(param => {
-    if (param.type !== 'Identifier') fail({ who, text: source }, param, 'arguments are plain names');
+    if (param.type !== 'Identifier') fail({ who, text }, param, 'arguments are plain names');
     return nameOf(param);
   });
   const body = (names: readonly string[], pick?: Entry) =>
-    new Writer({ who, text: source, fn, constants }, pick).write(params, names);
+    new Writer({ who, text, fn, constants }, pick).write(params, names);
   if (returns === 'a number') body(params.map((_, i) => `a${i}`));
-  return { params, body };
+  return { params, expression, body };
 }
 
-function parsed(who: string, source: string): Node {
-  let fn: Node;
+type Parsed = { readonly text: string; readonly fn: Node; readonly expression: string };
+
+function parsed(who: string, source: string): Parsed {
+  let found: Parsed;
   try {
-    fn = parseExpression(source) as Node;
+    found = { text: source, fn: parseExpression(source) as Node, expression: source };
   } catch (error) {
-    const why = error instanceof Error ? error.message : error;
-    throw new TypeError(`${who}: expected the text of a function, got ${source.slice(0, 60)} (${why})`);
+    const method = parsedMethod(who, source);
+    if (method === null) {
+      const why = error instanceof Error ? error.message : error;
+      throw new TypeError(`${who}: expected the text of a function, got ${source.slice(0, 60)} (${why})`);
+    }
+    found = method;
   }
+  const { text, fn } = found;
   if (fn.type !== 'ArrowFunctionExpression' && fn.type !== 'FunctionExpression')
-    fail({ who, text: source }, fn, 'expected a function');
-  if (fn.async || fn.generator)
-    fail({ who, text: source }, fn, 'expected a function that is neither async nor a generator');
-  return fn;
+    fail({ who, text }, fn, 'expected a function');
+  if (fn.async || fn.generator) fail({ who, text }, fn, 'expected a function that is neither async nor a generator');
+  return found;
+}
+
+/** A method's text, as `{ m(x) { … } }.m` has it, is no expression: it is the text of a function behind a name. */
+function parsedMethod(who: string, source: string): Parsed | null {
+  const text = `class {${source}\n}`;
+  let tree: Node;
+  try {
+    tree = parseExpression(text) as Node;
+  } catch {
+    return null;
+  }
+  const members = tree.type === 'ClassExpression' ? children(child(tree, 'body'), 'body') : [];
+  const [method] = members;
+  if (members.length !== 1 || method?.type !== 'MethodDefinition') return null;
+  if (method.kind === 'get' || method.kind === 'set')
+    fail({ who, text }, method, `expected a function, and this is a ${method.kind}ter`);
+  const fn = child(method, 'value');
+  return { text, fn, expression: `function ${text.slice(fn.start, fn.end)}` };
 }
 
 class Writer extends Expressions {
@@ -70,7 +96,7 @@ class Writer extends Expressions {
   }
 
   write(params: readonly string[], names: readonly string[]): string {
-    for (const [i, param] of params.entries()) this.#declare(param, names[i]!);
+    for (const [i, param] of params.entries()) this.#declare(param, names[i]!, false);
     const body = child(this.source.fn, 'body');
     if (this.source.fn.expression) this.#return(body);
     else {
@@ -80,28 +106,39 @@ class Writer extends Expressions {
     return this.#lines.join('\n');
   }
 
-  #declare(name: string, value: string): void {
-    // A copy, so that it may be assigned to.
+  #declare(name: string, value: string, isConst: boolean): string {
+    const own = this.#copy(value);
+    this.scopes.at(-1)!.set(name, { own, isConst });
+    return own;
+  }
+
+  /** A value in a variable of its own, which may be assigned to. */
+  #copy(value: string): string {
     const own = `v${this.#count++}`;
     this.#lines.push(`let ${own} = ${value};`);
-    this.scopes.at(-1)!.set(name, own);
+    return own;
+  }
+
+  /** A new scope. Its names are its own from the start, though they may be used only behind their declarations. */
+  #enter(statements: readonly Node[]): void {
+    const declared = statements.flatMap(n =>
+      n.type === 'VariableDeclaration' && n.kind !== 'var' ? children(n, 'declarations') : [],
+    );
+    this.scopes.push(new Map(declared.map(d => [nameOf(child(d, 'id')), { own: null, isConst: false }])));
   }
 
   // --- statements ---------------------------------------------------------------------------------------------------
 
   #block(statements: readonly Node[]): void {
-    this.scopes.push(new Map());
+    this.#enter(statements);
+    let live = Infinity;
     for (const statement of statements) {
       this.#statement(statement);
-      if (ends([statement])) break;
+      if (ends([statement])) live = Math.min(live, this.#lines.length);
     }
+    // What no way leads to is checked, and not written.
+    if (live < this.#lines.length) this.#lines.length = live;
     this.scopes.pop();
-  }
-
-  #braced(n: Node): void {
-    this.#lines.push('{');
-    this.#block([n]);
-    this.#lines.push('}');
   }
 
   #statement(n: Node): void {
@@ -111,9 +148,12 @@ class Writer extends Expressions {
       case 'BlockStatement':
         return this.#block(children(n, 'body'));
       case 'VariableDeclaration':
+        if (n.kind !== 'let' && n.kind !== 'const') this.fail(n, `${n.kind} is not there, use let`);
         for (const d of children(n, 'declarations')) {
           if (child(d, 'id').type !== 'Identifier') this.fail(d, 'variables are plain names');
-          this.#declare(nameOf(child(d, 'id')), d.init ? this.number(this.#last(child(d, 'init'))) : '0.0');
+          const value = d.init ? this.number(this.#last(child(d, 'init'))) : null;
+          const own = this.#declare(nameOf(child(d, 'id')), value ?? '0.0', n.kind === 'const');
+          if (value === null) this.unset.add(own);
         }
         return;
       case 'ExpressionStatement':
@@ -129,11 +169,14 @@ class Writer extends Expressions {
         const part = (field: string) => (n[field] ? child(n, field) : null);
         return this.#loop(part('init'), part('test'), part('update'), child(n, 'body'));
       }
-      case 'DoWhileStatement':
+      case 'DoWhileStatement': {
+        const before = new Set(this.unset);
         this.#lines.push('while (0.0 < 1.0) {');
         this.#inLoop(child(n, 'body'));
         this.#lines.push(`if (${this.test(child(n, 'test'))}) {} else { break; } }`);
+        this.unset = before; // a break may have come before what was assigned
         return;
+      }
       case 'BreakStatement':
         if (n.label || this.#loops === 0) this.refuse(n);
         this.#lines.push('break;');
@@ -150,12 +193,14 @@ class Writer extends Expressions {
   }
 
   #loop(init: Node | null, test: Node | null, update: Node | null, body: Node): void {
-    this.scopes.push(new Map());
+    this.#enter(init === null ? [] : [init]);
     if (init !== null) this.#statementOrEffect(init);
+    const before = new Set(this.unset);
     this.#lines.push(`while (${test === null ? '0.0 < 1.0' : this.test(test)}) {`);
     this.#inLoop(body);
     if (update !== null) this.#effect(update);
     this.#lines.push('}');
+    this.unset = before; // the body may never have run
     this.scopes.pop();
   }
 
@@ -165,11 +210,25 @@ class Writer extends Expressions {
   }
 
   #if(test: Node, yes: Node, no: Node | null): void {
-    this.#lines.push(`if (${this.test(this.#last(test))})`);
-    this.#braced(yes);
-    if (no === null) return;
-    this.#lines.push('else');
-    this.#braced(no);
+    const way = (n: Node) => ({ write: () => this.#block([n]), returns: ends([n]) });
+    this.#choice(`if (${this.test(this.#last(test))})`, way(yes), no && way(no));
+  }
+
+  /** Behind a choice a variable has a value where each way that leads there gave it one. */
+  #choice(head: string, yes: Way, no: Way | null): void {
+    const before = this.unset;
+    const after = new Set<string>();
+    const branch = (opening: string, { write, returns }: Way, unset: Set<string>) => {
+      this.unset = new Set(unset);
+      this.#lines.push(`${opening} {`);
+      write();
+      this.#lines.push('}');
+      if (!returns) for (const own of this.unset) after.add(own);
+    };
+    branch(head, yes, before);
+    if (no !== null) branch('else', no, before);
+    else for (const own of before) after.add(own);
+    this.unset = after;
   }
 
   /** The last of a sequence; what comes before it is done. */
@@ -183,12 +242,9 @@ class Writer extends Expressions {
   #return(n: Node): void {
     const value = this.#last(n);
     if (value.type === 'ConditionalExpression' && isStatement(value)) {
-      this.#lines.push(`if (${this.test(this.#last(child(value, 'test')))}) {`);
-      this.#return(child(value, 'consequent'));
-      this.#lines.push('} else {');
-      this.#return(child(value, 'alternate'));
-      this.#lines.push('}');
-      return;
+      const way = (field: string) => ({ write: () => this.#return(child(value, field)), returns: true });
+      const head = `if (${this.test(this.#last(child(value, 'test')))})`;
+      return this.#choice(head, way('consequent'), way('alternate'));
     }
     this.#lines.push(`return ${this.#pick === undefined ? this.number(value) : this.#entry(value, this.#pick)};`);
   }
@@ -214,28 +270,26 @@ class Writer extends Expressions {
         const [test, yes, no] = of.map(field => child(n, field)) as [Node, Node, Node | undefined];
         if (n.operator === '??') this.refuse(n);
         const condition = this.test(test);
-        const branch = (one: Node) => {
-          this.#lines.push('{');
-          this.#effect(one);
-          this.#lines.push('}');
-        };
-        this.#lines.push(n.operator === '||' ? `if (${condition}) {} else` : `if (${condition})`);
-        branch(yes);
-        if (no === undefined) return;
-        this.#lines.push('else');
-        branch(no);
-        return;
+        const way = (one: Node) => ({ write: () => this.#effect(one), returns: false });
+        const head = n.operator === '||' ? `if (${condition}) {} else` : `if (${condition})`;
+        return this.#choice(head, way(yes), no === undefined ? null : way(no));
       }
       case 'AssignmentExpression': {
-        const own = this.#target(n, child(n, 'left'));
         const operator = (n.operator as string).slice(0, -1);
-        const value = this.number(this.#last(child(n, 'right')));
         if (operator !== '' && !ARITHMETIC.includes(operator)) this.fail(n, `the operator ${n.operator} is not there`);
-        this.#lines.push(`${own} = ${operator === '' ? value : `(${own} ${operator} ${value})`};`);
+        const [left, right] = [child(n, 'left'), child(n, 'right')];
+        const own = this.#target(n, left);
+        // What is on the left is read first, and a sequence on the right may assign it.
+        let old = operator === '' ? own : this.read(left)!;
+        if (operator !== '' && right.type === 'SequenceExpression') old = this.#copy(old);
+        const value = this.number(this.#last(right));
+        this.#lines.push(`${own} = ${operator === '' ? value : `(${old} ${operator} ${value})`};`);
+        this.unset.delete(own);
         return;
       }
       case 'UpdateExpression': {
         const own = this.#target(n, child(n, 'argument'));
+        this.read(child(n, 'argument'));
         this.#lines.push(`${own} = (${own} ${(n.operator as string)[0]} 1.0);`);
         return;
       }
@@ -245,10 +299,15 @@ class Writer extends Expressions {
   }
 
   #target(n: Node, left: Node): string {
-    const own = left.type === 'Identifier' ? this.known(left) : undefined;
-    return own ?? this.fail(n, 'assignments are to variables of the function');
+    const target = left.type === 'Identifier' ? this.known(left) : undefined;
+    if (target === undefined) this.fail(n, 'assignments are to variables of the function');
+    if (target.isConst) this.fail(n, `${nameOf(left)} is const, which has one value; use let`);
+    return target.own;
   }
 }
+
+/** One way of a choice. */
+type Way = { write(): void; readonly returns: boolean };
 
 /** Whether a choice of values does something on its way. */
 function isStatement(n: Node): boolean {

@@ -68,8 +68,8 @@ const OPTIONS: OptionKinds<KernelOptions> = {
 
 type Plain = (this: KernelThis, ...x: readonly number[]) => unknown;
 
-/** A function on both sides: its text for a GPU, and itself for the CPU. */
-type Both = { readonly source: KernelSource; readonly run: Plain; readonly self: KernelThis };
+/** A function on both sides: its text for a GPU, and itself for the CPU, which of a text is there on demand. */
+type Both = { readonly source: KernelSource; plain(): Plain; readonly self: KernelThis };
 
 function bothOf(
   who: string,
@@ -77,16 +77,40 @@ function bothOf(
   constants: Readonly<Record<string, number>>,
   returns: 'a number' | 'an array',
 ): Both {
+  if (typeof f === 'function') checkNotNative(who, f);
   const source = kernelSource(who, String(f), constants, returns);
-  return { source, run: typeof f === 'string' ? evaluated(who, f) : (f as Plain), self: { constants } };
+  let plain: Plain | null = typeof f === 'string' ? null : (f as Plain);
+  return {
+    source,
+    plain() {
+      plain ??= evaluated(who, source.expression);
+      return plain;
+    },
+    self: { constants },
+  };
 }
 
-function evaluated(who: string, text: string): Plain {
+/** Some functions have no text: those of the language, and what `bind` makes. */
+function checkNotNative(
+  who: string,
+  f: ((...x: never) => unknown) & { readonly name: string; readonly length: number },
+): void {
+  if (!/\{\s*\[\s*native code\s*\]\s*\}\s*$/.test(String(f))) return;
+  if (Reflect.get(Math, f.name) !== f)
+    throw new TypeError(
+      `${who}: ${f.name.trim() || 'the function'} is native code, as all that bind makes; give the function itself, its numbers as arguments or constants`,
+    );
+  const list = f.length === 2 ? 'x, y' : 'x';
+  const head = f.length === 2 ? `(${list})` : list;
+  throw new TypeError(`${who}: Math.${f.name} is native code, wrap it: ${head} => Math.${f.name}(${list})`);
+}
+
+function evaluated(who: string, expression: string): Plain {
   try {
-    return new Function(`return (${text});`)() as Plain;
+    return new Function(`return (${expression}\n);`)() as Plain;
   } catch (error) {
     throw new Error(
-      `${who}: a function's text needs the right to evaluate code, which is not there; the function itself does not`,
+      `${who}: on a CPU a function's text has to be evaluated, and that failed (${error}); the function itself needs no right to it`,
       { cause: error },
     );
   }
@@ -102,7 +126,7 @@ const MOST_TENSORS = 7;
 /** out ← the function of tensors and numbers, or entry `pick` of what it returns. */
 function compute(
   who: string,
-  { source, run, self }: Both,
+  { source, plain, self }: Both,
   backend: Backend,
   x: readonly Operand[],
   args: readonly (number | null)[],
@@ -125,6 +149,7 @@ function compute(
   const values = args.map(value => (value === null ? 0 : rounded(value)));
   const tensors = args.flatMap((value, i) => (value === null ? [i] : []));
   const target = out.storage.array;
+  const run = plain();
   for (let i = 0; i < size; i++) {
     for (const [k, at] of tensors.entries()) values[at] = columns[k]![i]!;
     const result = run.apply(self, values);

@@ -57,9 +57,10 @@ export function translate(
   return { code, workgroup, scalars: paramsLayout.scalarArgs[0]?.offset };
 }
 
-/** The syntax tree (ESTree) of an expression, which is all of the text. */
+/** The syntax tree (ESTree) of an expression, which is all of the text but comments. */
 export function parseExpression(text: string): unknown {
   const tree = parseExpressionAt(text, 0, { ecmaVersion: 'latest' });
-  if (text.slice(tree.end).trim() !== '') throw new SyntaxError('more than one expression');
+  if (!/^(\s|\/\/.*|\/\*((?!\*\/)[\s\S])*\*\/)*$/.test(text.slice(tree.end)))
+    throw new SyntaxError('more than one expression');
   return tree;
 }

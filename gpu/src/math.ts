@@ -162,17 +162,18 @@ fn size_power_(a : f32, b : f32) -> f32 {
   let s1 = ((((n - sh * dh) - sh * dl) - sl * dh) - sl * dl - s * d1) / d;
   let q = s * s;
   let small = sl * ${LOG2E} + (s * ${2 / Math.LN2 - LOG2E} + ${2 / Math.LN2} * (s1 + s * q * ${polynomial('q', BY_S.slice(1))}));
-  let t = parts.y + sh * ${LOG2E};
+  // Leading parts are cut by bits: (t − l) + low is what rounding has lost, and 0 to a compiler that takes numbers for real ones.
+  let t = head_(parts.y + sh * ${LOG2E});
   let low = ((parts.y - t) + sh * ${LOG2E}) + small;
-  let l = t + low; let l1 = (t - l) + low;
+  let l = head_(t + low); let l1 = (t - l) + low;
   // Products of heads are exact, so that it does not matter which of them a compiler joins with a sum.
-  let bh = head_(b); let bl = b - bh; let lh = head_(l); let ll = l - lh;
-  let y = bh * lh;
-  let rest = bh * ll + bl * lh;
+  let bh = head_(b); let bl = b - bh;
+  let y = bh * l;
+  let rest = bl * l + b * l1;
   if (y + rest > 129.0) { return inf_(); }
   if (y + rest < -151.0) { return 0.0; }
   let k = floor(y + rest + 0.5);
-  return power2_(((y - k) + rest + (bl * ll + b * l1)) * 0.6931471805599453, i32(k));
+  return power2_(((y - k) + rest) * 0.6931471805599453, i32(k));
 }
 // IEEE's pow, as tensors have it: 1 to any power is 1, and anything to the power of 0.
 fn pow_(a : f32, b : f32) -> f32 {

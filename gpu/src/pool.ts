@@ -39,7 +39,7 @@ export class Pool {
       // A collection costs milliseconds, and the activations of a large model are gigabytes. Browsers, which find out later what is
       // dead, are to begin earlier.
       budget: collector() === null ? 32e6 : Math.max(256e6, limit / 8),
-      count: 8000,
+      count: 2000,
     });
   }
 

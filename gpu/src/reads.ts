@@ -63,6 +63,11 @@ export class Reads {
     };
   }
 
+  /** Why the device is gone, or null. */
+  get lost(): Error | null {
+    return this.#lost;
+  }
+
   /** The device refuses a batch. What is told is the first reason, or better a `cause` of the others. */
   refuse(error: Error, isCause = false): void {
     if (isCause || this.#refused === null) this.#refused = error;

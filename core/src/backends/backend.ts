@@ -116,7 +116,8 @@ export interface DeviceKernels extends Device {
   onFailure?(undo: () => void): void;
   /**
    * A device that lets the program run ahead: a promise for when it is no longer far behind, undefined where it is not. Steps of
-   * optimizers return it, so that a loop that awaits them, and reads nothing, does not fill up the device's queue.
+   * optimizers return it, so that a loop that awaits them, and reads nothing, does not fill up the device's queue. It rejects where the
+   * device is gone: such a loop has no other way to hear of it.
    */
   caughtUp?(): Promise<void> | undefined;
 
