@@ -334,6 +334,10 @@ law(t, 'what the functions of an operation of the program’s own return is chec
     [(gy: Tensor) => [gy, gy], /got \[float64\[2\], float64\[2\]\]/],
     [() => undefined, /got undefined/],
     [() => [3], /expected a gradient of backward to be a tensor, got 3/],
+    [
+      (gy: Tensor) => [gy.to('reference')],
+      /^DTypeError: twice: expected tensors on one device, got cpu and reference$/,
+    ],
   ];
   for (const [backward, says] of rules) {
     const op = defineOp<null>({ ...record, backward: backward as never });

@@ -296,6 +296,15 @@ tells(t, {
     ShapeError,
     /^onGrad: a hook must return float32\[2,3\], like the gradient, or nothing, got float32\[3,2\]/,
   ],
+  'a hook that returns a tensor of another device': [
+    () => {
+      const x = leaf([2, 3]);
+      x.onGrad(g => g.to('elsewhere'));
+      x.sum().backward();
+    },
+    DTypeError,
+    /^onGrad: expected tensors on one device, got cpu and elsewhere$/,
+  ],
   'backward without a graph': [
     () => x23.sum().backward(),
     GraphError,
@@ -310,6 +319,11 @@ tells(t, {
     () => leaf().backward(x23),
     ShapeError,
     /^backward: expected gy like float32\[2\], got float32\[2,3\]/,
+  ],
+  'a gy of another device': [
+    () => leaf([2, 3]).neg().backward(elsewhere),
+    DTypeError,
+    /^backward: expected tensors on one device, got cpu and elsewhere$/,
   ],
   'backward a second time': [() => freed().backward(), GraphError, /^sum: its graph was freed by an earlier backward/],
   'grad after backward': [() => grad(freed(), [leaf()]), GraphError, /^sum: its graph was freed/],

@@ -125,7 +125,7 @@ law(t, 'a gradient is like its tensor: shape, dtype and device', () => {
       /grad: expected a gradient like the tensor, float64\[3\], got float64\[2,3\]/,
     ],
     [zeros([3]), /got float32\[3\]/],
-    [zeros([3], { dtype: 'float64', device: 'reference' }), /expected a gradient on cpu/],
+    [zeros([3], { dtype: 'float64', device: 'reference' }), /expected tensors on one device, got cpu and reference/],
     [[1, 2, 3], /grad: expected the gradient to be a tensor, got \[1, 2, 3\]/],
   ] as [Tensor, RegExp][])
     assert.throws(() => {

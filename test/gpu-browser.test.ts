@@ -18,7 +18,7 @@ import { CHROMIUM, testNeeding } from './helpers/requires.ts';
 const law = await testNeeding(t, 'chromium');
 
 const HTML = '<!doctype html><link rel="icon" href="data:,"><script type="module" src="script.js"></script>';
-/** Folder → the policy of its page. NOTE: ndarray, which STEVE goes through, compiles its classes from text. */
+/** Folder → the policy of its page. */
 const POLICIES: Record<string, string> = {
   plain: '',
   strict: "default-src 'none'; img-src data:; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'",

@@ -40,6 +40,12 @@ law(t, 'of an adapter that says nothing of itself the limits are known', async (
   assert.equal(gpu.gpuBackend()!.info, info);
 });
 
+law(t, 'what are no options is refused with the names of all options', async () => {
+  await assert.rejects(gpu.initGpu(null as never), {
+    message: 'initGpu: expected options such as { powerPreference, adapter, mixed, memoryLimit }, got null',
+  });
+});
+
 checkDoors(t, '@otimes/gpu', Object.keys(gpu), {
   initGpu: {
     call: gpu.initGpu,

@@ -1,7 +1,7 @@
 /** The device 'gpu' when something fails: the next read tells it, and what is trained is what it was before. */
 
 import assert from 'node:assert/strict';
-import { Generator, ones, scope, type Tensor, tensor, zeros } from '@otimes/core';
+import { Generator, ones, readStateDict, scope, type Tensor, tensor, zeros } from '@otimes/core';
 import { gpuBackend, initGpu } from '@otimes/gpu';
 import { crossEntropy, type Module, mlp } from '@otimes/nn';
 import { Adam, type Optimizer, STEVE } from '@otimes/optim';
@@ -46,6 +46,20 @@ for (const [name, make] of Object.entries({ Adam: adam, STEVE: steve }))
       assert.notDeepEqual(await all(), before);
     },
   );
+
+law('a state is loaded while a check that failed is not told, and steps are made again once it is', async () => {
+  const { step, all, model } = trained('gpu', adam);
+  const state = await readStateDict(model.stateDict());
+  await step();
+  step(undefined, [0, 1, 2, 0, 3, 2]);
+  model.loadStateDict(state);
+  step();
+  await assert.rejects(model.parameters()[0]!.data(), { message: /3 at position 4 is out of range/ });
+  const loaded = Object.fromEntries(await all());
+  for (const [name, x] of Object.entries(state)) assert.deepEqual(loaded[name], [...x.dataSync()]);
+  await step();
+  assert.notDeepEqual(Object.fromEntries(await all()), loaded);
+});
 
 law('of checks that fail the first is told, whichever ran first', async () => {
   const [x, y] = [zeros([3], { device: 'gpu' }), tensor([1, -7, 9], { device: 'gpu', dtype: 'int32' })];
@@ -127,8 +141,13 @@ law(
     await initGpu();
     assert.notEqual(gpuBackend(), old);
     const [there, here] = [kept.model.parameters()[0]!, ones([5, 4], { device: 'gpu' })];
-    assert.throws(() => there.add(here), { message: /on gpu of an earlier initGpu\(\) and float32\[5,4\] on gpu/ });
+    assert.throws(() => there.add(here), {
+      message: /on gpu of an earlier initGpu\(\) \(.*\) and float32\[5,4\] on gpu/,
+    });
     assert.throws(() => kept.model.to('gpu'), { message: /await model\.cpu\(\)/ });
+    there.grad = there.detach();
+    for (const use of [() => adam(kept.model).step(), () => kept.model.loadStateDict(mlp(SHAPE).stateDict())])
+      assert.throws(use, { message: /'gpu of an earlier initGpu\(\) \(make its model anew, or .*model\.cpu\(\)/ });
     const values = [...(await there.data())];
     (await kept.model.cpu()).to('gpu');
     assert.deepEqual([...(await kept.model.parameters()[0]!.data())], values);

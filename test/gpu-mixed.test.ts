@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { Generator, gram, randn, type Tensor, tensor } from '@otimes/core';
 import { gpuBackend, initGpu } from '@otimes/gpu';
 import { Linear, type Module } from '@otimes/nn';
-import { Adam, Muon, type Optimizer, rotate, SGD, STEVE } from '@otimes/optim';
+import { Adam, clipGradNorm, Muon, type Optimizer, rotate, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { testNeeding } from './helpers/requires.ts';
 import { losses } from './suites/float32.ts';
@@ -178,6 +178,21 @@ for (const [name, make] of Object.entries(optimizers))
     assert.notDeepEqual(await run.tensors(), before);
     for (const value of await run.parameters()) assert.ok(Number.isFinite(value));
   });
+
+law('gradients that overflowed pass clipGradNorm after unscale_, and the step is skipped', async () => {
+  const run = new ScaledRun('gpu', adam, { initScale: 2 ** 10 });
+  const before = await run.parameters();
+  run.backward(Infinity);
+  run.scaler.unscale_(run.optimizer);
+  assert.ok(!Number.isFinite(await clipGradNorm(run.model.parameters(), 1)));
+  await run.scaler.step(run.optimizer);
+  run.scaler.update();
+  assert.deepEqual(await run.parameters(), before);
+  assert.equal(await run.scaler.getScale(), 2 ** 9);
+  await assert.rejects(async () => clipGradNorm(run.model.parameters(), 1), {
+    message: /the norm of the gradients is/,
+  });
+});
 
 law('steps of Adam with a scaler wait for nothing', async () => {
   const run = new ScaledRun('gpu', adam, {});

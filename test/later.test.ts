@@ -8,18 +8,22 @@ import {
   oneHot,
   ones,
   readStateDict,
+  registerBackend,
   saveSafetensors,
   scope,
   type Tensor,
   tensor,
   zeros,
 } from '@otimes/core';
+import { Linear } from '@otimes/nn';
 import t from 'tap';
 import { DEVICES } from './helpers/devices.ts';
+import { Queued } from './helpers/dozen.ts';
 import { instantReadsIn, laterDevice } from './helpers/later.ts';
 
 const device = laterDevice().device;
 const on = { device };
+registerBackend(new Queued('queued'));
 
 t.test('values are read with data(), number() and array(), in the order of the calls', async t => {
   const x = tensor(
@@ -186,6 +190,17 @@ t.test('an index out of range is told at the next read, and nothing was written 
   p.addScaled_(x.gather(0, tensor([0], { ...on, dtype: 'int32' })), 1);
   t.same(await p.array(), [2]);
 });
+
+for (const name of ['later', 'queued'])
+  t.test(`${name}: a state is loaded while a check that failed is not told`, async t => {
+    const on = { device: name };
+    const layer = new Linear(2, 1, { bias: false }).to(name);
+    ones([3], on).gather(0, tensor([0, 7], { ...on, dtype: 'int32' }));
+    layer.loadStateDict({ weight: tensor([[1, 2]]) });
+    noGrad(() => layer.weight.scale_(3));
+    await t.rejects(layer.weight.data(), { message: /index 7 at position 1/ });
+    t.same(await layer.weight.array(), [[1, 2]]);
+  });
 
 t.test('memory that was released is still there for the work that was entered before', async t => {
   const sum = scope(() => ones([4], on).mul(3).sum());

@@ -3,7 +3,18 @@
 import assert from 'node:assert/strict';
 import { readStateDict, registerBackend, type Tensor, tensor } from '@otimes/core';
 import type { Module } from '@otimes/nn';
-import { Adam, alone, clipGradNorm, EKFAC, GradScaler, Muon, type Optimizer, SGD, STEVE } from '@otimes/optim';
+import {
+  Adam,
+  alone,
+  clipGradNorm,
+  clipGradValue,
+  EKFAC,
+  GradScaler,
+  Muon,
+  type Optimizer,
+  SGD,
+  STEVE,
+} from '@otimes/optim';
 import t from 'tap';
 import { Queued } from './helpers/dozen.ts';
 import { laterDevice } from './helpers/later.ts';
@@ -73,6 +84,46 @@ for (const device of devices) {
     assert.ok((await clipGradNorm(run.model.parameters(), Infinity)) < 1.001e-3);
     await run.scaler.step(run.optimizer);
     run.scaler.update();
+  });
+
+  t.test(`${device}: gradients that overflowed pass clipping after unscale_, and the step is skipped`, async () => {
+    const run = new ScaledRun(device, optimizers.Adam!, { initScale: 2 ** 10 });
+    const [before, all] = [await run.parameters(), run.model.parameters()];
+    for (const [i, spoiled] of [Infinity, Number.NaN].entries()) {
+      run.backward(spoiled);
+      run.scaler.unscale_(run.optimizer);
+      assert.ok(!Number.isFinite(await clipGradNorm(all, 1)));
+      clipGradValue(all, 1);
+      await run.scaler.step(run.optimizer);
+      run.scaler.update();
+      assert.deepEqual(await run.parameters(), before);
+      assert.equal(await run.scaler.getScale(), 2 ** (9 - i));
+    }
+    const left = all[0]!.grad!;
+    left.copy_(left.mul(Number.NaN));
+    await assert.rejects(async () => clipGradNorm(all, 1), {
+      message: /^clipGradNorm: the norm of the gradients is NaN/,
+    });
+    await run.step();
+    assert.notDeepEqual(await run.parameters(), before);
+  });
+
+  t.test(`${device}: clipping leaves gradients alone where others overflowed for a scaler`, async () => {
+    const [good, bad, other] = [3, Infinity, Number.NaN].map(value => {
+      const p = tensor([0], { device, requiresGrad: true });
+      p.grad = tensor([value], { device });
+      return p;
+    }) as [Tensor, Tensor, Tensor];
+    const [optimizer, scaler] = [new SGD([bad]), new GradScaler({ initScale: 2 })];
+    scaler.scale(tensor([1], { device }));
+    scaler.unscale_(optimizer);
+    assert.equal(await clipGradNorm([good, bad], 1), Infinity);
+    assert.deepEqual([...(await good.grad!.data())], [3]);
+    await assert.rejects(async () => clipGradNorm([good, bad, other], 1), { message: /that of parameter 2/ });
+    await scaler.step(optimizer);
+    scaler.update();
+    await assert.rejects(async () => clipGradNorm([good, bad], 1), { message: /that of parameter 1/ });
+    assert.deepEqual([...(await bad.data())], [0]);
   });
 
   t.test(`${device}: a scaler that was saved goes on`, async () => {

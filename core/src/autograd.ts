@@ -14,7 +14,7 @@ import { clone } from './ops/view.ts';
 import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
 import { leave, type Storage, tracking, unscoped } from './storage.ts';
-import { aTensor, checkTensors, someTensors, type Tensor } from './tensor.ts';
+import { aTensor, checkSameDevice, checkTensors, someTensors, type Tensor } from './tensor.ts';
 import { noteGradient } from './untrained.ts';
 
 /** All nodes that `y` depends on, outputs before inputs. */
@@ -66,6 +66,7 @@ function seed(y: Tensor, gy: Tensor | undefined, op: string): Tensor | undefined
   checkArgument(op, 'gy', gy, aTensor);
   if (!sameShape(gy.shape, y.shape))
     throw new ShapeError(`${op}: expected gy like ${describe(y)}, got ${describe(gy)}`);
+  checkSameDevice(op, gy, y.storage);
   return cast(gy, y.dtype);
 }
 

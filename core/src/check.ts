@@ -32,7 +32,7 @@ export function checkOptions<O extends object>(op: string, options: O | undefine
   if (options === undefined) return;
   if (!isPlainObject(options)) {
     const names = Object.keys(kinds) as (keyof O & string)[];
-    const known = names.length === 0 ? 'no options' : `options such as { ${names.slice(0, 3).join(', ')} }`;
+    const known = names.length === 0 ? 'no options' : `options such as { ${names.slice(0, 4).join(', ')} }`;
     const meant = names.find(name => kinds[name].is(options));
     const hint = meant === undefined ? '' : `; did you mean { ${meant}: ${received(options)} }?`;
     throw new TypeError(`${op}: expected ${known}, got ${received(options)}${hint}`);

@@ -34,7 +34,7 @@ export {
 export { type BadValue, int32Error, powerError, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
 export { defineOp as defineBuiltIn } from './op.ts';
-export { unscale } from './ops/inplace.ts';
+export { restoreInto, unscale } from './ops/inplace.ts';
 export { onBackwardEnd } from './pass.ts';
 export { isPrecise, precisely } from './precise.ts';
 export { broadcastShapes, checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } from './shape.ts';

@@ -7,7 +7,7 @@ import { DTypeError, describe, ShapeError } from './errors.ts';
 import { type Differentiable, isRecording, Node } from './graph.ts';
 import { checkShape, contiguousStrides, isWithin, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
-import { aTensor, someTensors, type Tensor } from './tensor.ts';
+import { aTensor, checkSameDevice, someTensors, type Tensor } from './tensor.ts';
 
 /** Shape and dtype of a result. */
 export type ResultType = { readonly shape: Shape; readonly dtype: DType };
@@ -80,8 +80,11 @@ function checked<A>(spec: Parameters<typeof defineOp<A>>[0]): Parameters<typeof 
       const [least, extra] = [node.inputs.length, (g: unknown, i: number) => i >= node.inputs.length && g !== null];
       if (!Array.isArray(gradients) || gradients.length < least || gradients.some(extra))
         throw new TypeError(`${name}: expected backward to return ${expected}, got ${received(gradients)}`);
-      for (const g of gradients)
-        if (g !== null && g !== undefined) checkArgument(name, 'a gradient of backward', g, aTensor);
+      for (const [i, g] of gradients.entries())
+        if (g !== null && g !== undefined) {
+          checkArgument(name, 'a gradient of backward', g, aTensor);
+          checkSameDevice(name, g, node.inputs[i]!.storage);
+        }
       return gradients as readonly (Tensor | null)[];
     };
   }

@@ -112,8 +112,7 @@ export class TensorBase implements Layout {
     checkArgument('grad', 'the gradient', g, aTensor);
     const fits = sameShape(g.shape, this.shape) && g.dtype === this.dtype;
     if (!fits) throw new ShapeError(`grad: expected a gradient like the tensor, ${describe(this)}, got ${describe(g)}`);
-    if (g.storage.backend !== this.storage.backend)
-      throw new DTypeError(`grad: expected a gradient on ${this.device}, where the tensor is, got one on ${g.device}`);
+    checkSameDevice('grad', g, this.storage);
   }
 
   /** @internal `grad` for a look that ends before it is replaced or set to null, when its memory may be given back. */
@@ -186,6 +185,7 @@ export class TensorBase implements Layout {
         throw new ShapeError(
           `onGrad: a hook must return ${describe(gy)}, like the gradient, or nothing, got ${received(replaced)}`,
         );
+      checkSameDevice('onGrad', replaced, gy.storage);
       gy = replaced;
     }
     return gy;
@@ -330,6 +330,12 @@ export const isTensor = (value: unknown): value is Tensor => value instanceof Te
 /** Throws unless all of `xs` are tensors. */
 export function checkTensors(op: string, ...xs: readonly unknown[]): void {
   for (let i = 0; i < xs.length; i++) if (!(xs[i] instanceof TensorBase)) throw noTensor(op, xs, xs[i]);
+}
+
+/** Throws unless `x` lies where `storage` does. */
+export function checkSameDevice(op: string, x: Tensor, { backend }: Storage): void {
+  if (x.storage.backend !== backend)
+    throw new DTypeError(`${op}: expected tensors on one device, got ${backend.device} and ${x.device}`);
 }
 
 function noTensor(op: string, xs: readonly unknown[], x: unknown): TypeError {

@@ -100,9 +100,10 @@ export class GpuBackend extends ComposedBackend {
     return this.#context.commands.device;
   }
 
-  /** @internal Another takes its name. Its tensors can still be read, if it is not lost, and mix with no others. */
+  /** @internal Another takes its name. Its tensors can still be read, if it is not lost, and mix with no others; what refuses them says that name. */
   retire(): void {
-    this.#name = `${this.#name} of an earlier initGpu()`;
+    this.#name +=
+      ' of an earlier initGpu() (make its model anew, or move it by await model.cpu() if that GPU is not lost)';
   }
 
   /** Counts since the device was opened, and what the pool holds now. A copy: it does not change. */
@@ -222,6 +223,10 @@ export class GpuBackend extends ComposedBackend {
 
   assign(y: Operand, x: Operand): void {
     update.assign(this.#context, y, x);
+  }
+
+  restore(y: Operand, x: Operand): void {
+    update.restore(this.#context, y, x);
   }
 
   override addScaled(y: Operand, x: Operand, alpha: number, keep: number): void {

@@ -13,6 +13,11 @@ export function assign(c: Context, y: Operand, x: Operand): void {
   copyWords(c, apart(c, x, y), y, true);
 }
 
+/** Without the look at the status. */
+export function restore(c: Context, y: Operand, x: Operand): void {
+  copyWords(c, apart(c, x, y), y);
+}
+
 /** y ← keep y + α x (/ d), any layouts of up to eight axes that do not join. */
 const addCode = (divided: boolean) => {
   const names = divided ? ['y', 'x', 'd'] : ['y', 'x'];

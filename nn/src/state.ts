@@ -1,7 +1,15 @@
 /** Loading a state dict: all of it or nothing. */
 
 import { describe, noGrad, type StateDict, type Storage, sameShape, Tensor } from '@otimes/core';
-import { aBoolean, aStateDict, checkArgument, checkOptions, readsLater, received } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aStateDict,
+  checkArgument,
+  checkOptions,
+  readsLater,
+  received,
+  restoreInto,
+} from '@otimes/core/extend';
 
 /** Copies the entries of `state` into the tensors of the same paths; see `Module.loadStateDict`. */
 export function loadInto(
@@ -41,7 +49,7 @@ export function loadInto(
   if (problems.length > 0)
     throw new Error(`loadStateDict: nothing was loaded, since ${some} wrong\n  ${problems.join('\n  ')}`);
   noGrad(() => {
-    for (const [target, value] of copies) target.copy_(value);
+    for (const [target, value] of copies) restoreInto(target, value);
   });
 }
 

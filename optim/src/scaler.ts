@@ -20,7 +20,7 @@ import {
 } from '@otimes/core/extend';
 import type { Optimizer } from './optimizer.ts';
 import { StateReader, scalar } from './state-dict.ts';
-import { isGuarded, scaledBy, trainedBy } from './trained.ts';
+import { isGuarded, noteJudged, scaledBy, trainedBy } from './trained.ts';
 
 export type GradScalerOptions = {
   /** Default 65536. */
@@ -108,7 +108,7 @@ export class GradScaler {
 
   /**
    * Divides the gradients of an optimizer by the scale, in place, and looks whether they are finite. `step` does so itself; call it
-   * before what is done with gradients in between, `clipGradNorm` say.
+   * before what is done with gradients in between, `clipGradNorm` say, which leaves alone those that overflowed: `step` skips them.
    */
   unscale_(optimizer: Optimizer): void {
     checkArgument('GradScaler.unscale_', 'optimizer', optimizer, anOptimizer);
@@ -125,7 +125,8 @@ export class GradScaler {
     // Each process would see overflows of its own.
     if (scaledBy(optimizer) === null)
       throw new Error('GradScaler: expected an optimizer without a communicator of several processes');
-    const gradients = [...new Set(trainedBy(optimizer))].map(borrowGrad).filter(g => g !== null);
+    const parameters = new Set(trainedBy(optimizer));
+    const gradients = [...parameters].map(borrowGrad).filter(g => g !== null);
     if (gradients.length === 0)
       throw new Error('GradScaler: expected gradients, got none: call scale(loss).backward() before');
     const { scale } = this.#on(gradients[0]!);
@@ -134,6 +135,7 @@ export class GradScaler {
     );
     const seen = { found, hasStepped: false };
     this.#seen.set(optimizer, seen);
+    noteJudged(parameters, found);
     return seen;
   }
 
@@ -184,6 +186,7 @@ export class GradScaler {
     if (!this.enabled) return;
     const all = [...this.#seen.values()].map(({ found }) => found);
     if (all.length === 0) throw new Error('GradScaler.update: expected step() or unscale_() of an optimizer before it');
+    for (const optimizer of this.#seen.keys()) noteJudged(trainedBy(optimizer)!, null);
     this.#seen.clear();
     const { growthFactor, backoffFactor, growthInterval } = this.#o;
     const state = this.#state;

@@ -32,6 +32,19 @@ export function noteScaled(optimizer: Optimizer, settings: Scaled | null): void 
 
 export const scaledBy = (optimizer: Optimizer): Scaled | null | undefined => SCALED.get(optimizer);
 
+/** Of parameters whose gradients a GradScaler has divided and not yet stepped with: whether one overflowed, or on the device 1 if one did. */
+const JUDGED = new WeakMap<Tensor, boolean | Tensor>();
+
+/** Says what a GradScaler has found in the gradients of these parameters, by which it skips a step; null once that is over. */
+export function noteJudged(parameters: Iterable<Tensor>, found: boolean | Tensor | null): void {
+  for (const p of parameters) {
+    if (found === null) JUDGED.delete(p);
+    else JUDGED.set(p, found);
+  }
+}
+
+export const judgedOf = (parameter: Tensor): boolean | Tensor | undefined => JUDGED.get(parameter);
+
 /** Says how a journal takes what an optimizer remembers, without reading a value. */
 export function noteSaver(optimizer: Optimizer, save: Saver): void {
   SAVERS.set(optimizer, save);

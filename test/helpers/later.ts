@@ -146,6 +146,11 @@ export class LaterBackend extends ReferenceBackend {
     this.#check(x, Number.isFinite, error);
   }
 
+  restore(y: Operand, x: Operand): void {
+    const [to, from] = [onHost(y) as Operand, onHost(x) as Operand];
+    this.#enter(() => this.#host.assign(to, from));
+  }
+
   override skipIf(found: Operand | null): void {
     const seen = onHost(found) as Operand | null;
     this.#enter(() => {

@@ -113,6 +113,10 @@ export abstract class AwaitedBackend extends ComposedBackend {
     });
   }
 
+  restore(y: Operand, x: Operand): void {
+    this.write(y, x);
+  }
+
   checkIndex(index: Operand, length: number, error: BadValue): void {
     this.#check(index, { error, ofFloat: false }, (scratch, values) => ({
       bad: scratch.binary('or', scratch.binary('lt', values, 0), scratch.binary('ge', values, length)),

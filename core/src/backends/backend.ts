@@ -126,6 +126,11 @@ export interface DeviceKernels extends Device {
    * call with null. Nobody is told.
    */
   skipIf?(found: Operand | null): void;
+  /**
+   * Devices that are read with await: `assign` without regard to checks that failed, for what is restored from outside. Values of y that
+   * are floats become floats.
+   */
+  restore?(y: Operand, x: Operand): void;
   /** In place: g ← g / scale, and found ← 1 if an element of g is not finite. Default: of other kernels. */
   unscale?(g: Operand, scale: Operand, found: Operand): void;
 

@@ -7,7 +7,7 @@ import { DTypeError, describe, GraphError, ShapeError } from '../errors.ts';
 import { emptyLike } from '../fill.ts';
 import { isRecording, noGrad } from '../graph.ts';
 import { sameShape } from '../shape.ts';
-import { checkTensors, type Tensor } from '../tensor.ts';
+import { checkSameDevice, checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 
 /**
@@ -30,8 +30,7 @@ function writable(op: string, y: Tensor, x: Tensor): void {
     if (x.requiresGrad)
       throw new GraphError(`${op}: would lose the gradient of ${describe(x)}; use its detach(), or noGrad(() => …)`);
   }
-  if (x.storage.backend !== y.storage.backend)
-    throw new DTypeError(`${op}: expected tensors on one device, got ${y.device} and ${x.device}`);
+  checkSameDevice(op, x, y.storage);
   // Before a kernel reads any address, because computing lazy elements may collect memory.
   y.storage.materialize();
   x.storage.materialize();
@@ -56,13 +55,18 @@ const ADAM = [...MOMENTS, 'lr', 'keep'] as const;
 const SGD = ['lr', 'momentum', 'gain', 'bufferWeight', 'gradientWeight'] as const;
 
 /** y ← x, converted to the dtype of y and broadcast to its shape. Where int32 cannot hold an element, y stays as it was. */
-export function copyInto(y: Tensor, x: Tensor): void {
+export function copyInto(y: Tensor, x: Tensor, restores = false): void {
   checkFits('copy_', y, x);
   writable('copy_', y, x);
   const source = y.dtype === 'int32' && isFloat(x.dtype) ? wholeNumbers(x) : x;
   target('copy_', y, source);
-  y.storage.backend.assign(y, source);
+  const { backend } = y.storage;
+  if (restores && backend.restore !== undefined) backend.restore(y, source);
+  else backend.assign(y, source);
 }
+
+/** The same of a state that was saved, which is written even where a check has failed and no read has told it yet. */
+export const restoreInto = (y: Tensor, x: Tensor): void => copyInto(y, x, true);
 
 /** x as int32, before anything is written. */
 function wholeNumbers(x: Tensor): Tensor {
