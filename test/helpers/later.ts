@@ -146,7 +146,7 @@ export class LaterBackend extends ReferenceBackend {
     this.#check(x, Number.isFinite, error);
   }
 
-  restore(y: Operand, x: Operand): void {
+  override restore(y: Operand, x: Operand): void {
     const [to, from] = [onHost(y) as Operand, onHost(x) as Operand];
     this.#enter(() => this.#host.assign(to, from));
   }
