@@ -63,7 +63,7 @@ ${tensor(1, 'X')} ${tensor(2, 'Y', 'read_write', 'i32')}
   Y[p.y0 + rank] = i32(i);
 }`;
 
-/** Of an x that has NaN, some positions of \`out\` are left as they were; what is done with them touches no other memory. */
+/** Of an x that has NaN, some positions of `out` are left as they were; what is done with them touches no other memory. */
 export function descending(c: Context, x: Operand, out: Operand): void {
   const n = x.shape[0]!;
   const kernel = kernelOf(c, 'descending', () => ({ code: ORDER, types: 'uiiu' }));

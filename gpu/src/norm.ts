@@ -67,7 +67,7 @@ const NORM_TYPES = `${ROW_TYPES}${'u'.repeat(9)}f`;
 /** The place of the weight for element i, less where it begins. */
 const WEIGHT = '(row % p.period) * p.rise + (i / p.within) * p.along';
 
-const ROWS_FORWARD = (activation: string) => `${constants(NORM_FIELDS)}
+const ROWS_FORWARD = `${constants(NORM_FIELDS)}
 ${tensor(1, 'X')} ${tensor(2, 'W')} ${tensor(3, 'B')} ${tensor(4, 'Y', 'read_write')} ${tensor(5, 'M', 'read_write')} ${tensor(6, 'V', 'read_write')}
 ${rowMain(`
   var acc = 0.0;
@@ -82,7 +82,7 @@ ${rowMain(`
   ${each(`
     var y = (X[p.x0 + k] - mean) * scale * W[p.w0 + ${WEIGHT}];
     if (p.biased == 1u) { y += B[p.b0 + ${WEIGHT}]; }
-    Y[k] = ${activation};`)}
+    Y[k] = y;`)}
   if (is && lane == 0u) { M[row] = mean; V[row] = variance; }`)}`;
 
 const ROWS_BACKWARD = `${constants(NORM_FIELDS)}
@@ -110,13 +110,13 @@ const CHANNEL = `
   let scale = inverseSqrt(V[channel] + p.eps);
   let normal = (X[p.x0 + i] - M[channel]) * scale;`;
 
-const CHANNELS_FORWARD = (activation: string) => `${constants(CHANNEL_FIELDS)}
+const CHANNELS_FORWARD = `${constants(CHANNEL_FIELDS)}
 ${tensor(1, 'X')} ${tensor(2, 'M')} ${tensor(3, 'V')} ${tensor(4, 'W')} ${tensor(5, 'B')} ${tensor(6, 'Y', 'read_write')}
 @compute @workgroup_size(64) fn main(${FLAT}) {
   ${CHANNEL}
   var y = normal * W[p.w0 + channel * p.ws];
   if (p.biased == 1u) { y += B[p.b0 + channel * p.bs]; }
-  Y[i] = ${activation};
+  Y[i] = y;
 }`;
 
 const CHANNELS_BACKWARD = `${constants(CHANNEL_FIELDS)}
@@ -139,11 +139,10 @@ function channelsOf(x: Operand, mean: Operand, weights: readonly Operand[]): num
 /** x̂ of x with mean m and variance v. */
 const NORMAL = '(x - m) / Math.sqrt(v + eps)';
 
-/**
- * out ← x̂ · weight + bias, and the statistics.
- *
- * @param activation what becomes of a result `y`, an expression in WGSL that may call functions of math.ts
- */
+/** Whether a kernel that takes each row at once has short rows, or many. */
+const isForRows = ({ length, rows }: { length: number; rows: number }): boolean => length <= LONG || rows >= 256;
+
+/** out ← x̂ · weight + bias, and the statistics. */
 export function normalize(
   c: Context,
   x: Operand,
@@ -153,19 +152,15 @@ export function normalize(
   out: Operand,
   mean: Operand,
   variance: Operand,
-  activation = 'y',
 ): void {
   if (sizeOf(mean.shape) === 0) return;
   const rows = rowsOf(x, mean);
   const affine = rows && affineOf(x, rows.from, weight);
   const alike = bias === null || (rows && String(affineOf(x, rows.from, bias)) === String(affine));
   const source = rowMajor(c, x);
-  if (rows && affine && alike && (rows.length <= LONG || rows.rows >= 256)) {
+  if (rows && affine && alike && isForRows(rows)) {
     const plan = rowPlan(rows.rows, rows.length, 1);
-    const kernel = kernelOf(c, `normalize rows, ${activation}`, () => ({
-      code: ROWS_FORWARD(activation),
-      types: NORM_TYPES,
-    }));
+    const kernel = kernelOf(c, 'normalize rows', () => ({ code: ROWS_FORWARD, types: NORM_TYPES }));
     const starts = [source.offset, 0, weight.offset, bias?.offset ?? 0];
     const values = [...plan.values, ...starts, ...affine, Number(bias !== null), eps];
     c.commands.dispatch(
@@ -179,13 +174,10 @@ export function normalize(
   }
   reduceBy(c, STATISTICS, { x: source }, x.shape, meanAxes(mean), [mean, variance]);
   const channels = channelsOf(x, mean, [weight, bias ?? weight]);
-  if (channels === null) return apply(c, source, weight, bias, eps, out, mean, variance, activation);
+  if (channels === null) return apply(c, source, weight, bias, eps, out, mean, variance);
   const [n, count, inner, ws, bs] = channels as [number, number, number, number, number];
   if (n === 0) return;
-  const kernel = kernelOf(c, `normalize channels, ${activation}`, () => ({
-    code: CHANNELS_FORWARD(activation),
-    types: CHANNEL_TYPES,
-  }));
+  const kernel = kernelOf(c, 'normalize channels', () => ({ code: CHANNELS_FORWARD, types: CHANNEL_TYPES }));
   const starts = [source.offset, 0, weight.offset, ws, bias?.offset ?? 0, bs];
   const values = [n, count, inner, ...starts, Number(bias !== null), eps, 1];
   c.commands.dispatch(
@@ -207,11 +199,9 @@ function apply(
   out: Operand,
   mean: Operand,
   variance: Operand,
-  activation: string,
 ): void {
   const operands = { x, m: mean, v: variance, w: weight, eps };
   const y = bias === null ? `${NORMAL} * w` : `${NORMAL} * w + b`;
-  if (activation !== 'y') throw new Error(`normalize: expected rows or channels before '${activation}'`);
   byGpuJs(c, `return ${y};`, bias === null ? operands : { ...operands, b: bias }, out);
 }
 
@@ -276,7 +266,7 @@ export function normalizeGrads(
   const channels = sizeOf(x.shape) === 0 ? null : channelsOf(x, mean, [weight]);
   const rows = rowsOf(x, mean);
   const affine = rows && affineOf(x, rows.from, weight);
-  const asRows = rows && affine && (rows.length <= LONG || rows.rows >= 256);
+  const asRows = rows && affine && isForRows(rows);
   if (channels === null || asRows) {
     if (weightGrad !== null) weightGrads(c, of, weightGrad, biasGrad ?? temporary(c, 'float32', weightGrad.shape));
     if (sizeOf(out.shape) === 0) return;

@@ -38,16 +38,6 @@ export const SKIPS = 3;
  */
 export const GUARD = `if (status[0] >= p.seen || status[${SKIPS}] != 0u) { return; }`;
 
-/** NaN and infinity by their bits: comparisons of NaN with itself are not to be relied on in shaders. */
-export const FINITE = `
-// Shaders may not name these values, but they may compute them.
-var<private> nan_bits : u32 = 0x7fc00000u;
-var<private> inf_bits : u32 = 0x7f800000u;
-fn nan_() -> f32 { return bitcast<f32>(nan_bits); }
-fn inf_() -> f32 { return bitcast<f32>(inf_bits); }
-fn isnan_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-fn isfinite_(x : f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }`;
-
 /** The threads of a workgroup join `acc` into entry 0 of the workgroup's array `lanes`. */
 export const tree = (threads: number, join: (a: string, b: string) => string) => `
   lanes[t] = acc;
