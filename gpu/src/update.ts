@@ -116,24 +116,17 @@ ${tensor(1, 'M', 'read_write')} ${tensor(2, 'V', 'read_write')} ${tensor(3, 'G')
 /** Whether memory begins at the start of its storage, as these kernels have it. */
 export const atStart = (...all: readonly Operand[]): boolean => all.every(x => x.offset === 0);
 
+/** The first nine of `ADAM_FIELDS`. */
+const momentValues = (c: Context, size: number, o: MomentOptions, g: Operand, squares: Operand): number[] => [
+  ...[size, o.beta1, o.beta2, o.eps, o.correction1, o.correction2],
+  ...[g.offset, squares.offset, c.commands.seen],
+];
+
 export function adam(c: Context, p: Operand, m: Operand, v: Operand, g: Operand, o: AdamOptions): void {
   const size = sizeOf(p.shape);
   if (size === 0) return;
   const grad = apart(c, rowMajor(c, g), p, m, v);
-  const values = [
-    size,
-    o.beta1,
-    o.beta2,
-    o.eps,
-    o.correction1,
-    o.correction2,
-    grad.offset,
-    0,
-    c.commands.seen,
-    o.lr,
-    o.keep,
-    1,
-  ];
+  const values = [...momentValues(c, size, o, grad, grad), o.lr, o.keep, 1];
   const kernel = kernelOf(c, 'adam', () => ({ code: ADAM, types: ADAM_TYPES }));
   c.commands.dispatch(kernel, [...[p, m, v, grad].map(memoryOf), c.commands.status], values, flatGroups(size));
 }
@@ -151,20 +144,7 @@ export function moments(
   if (size === 0) return;
   const [grad, squares] = [g, second ?? g].map(x => apart(c, rowMajor(c, x), m, v)) as [Operand, Operand];
   const flag = Number(second === null);
-  const values = [
-    size,
-    o.beta1,
-    o.beta2,
-    o.eps,
-    o.correction1,
-    o.correction2,
-    grad.offset,
-    squares.offset,
-    c.commands.seen,
-    0,
-    0,
-    flag,
-  ];
+  const values = [...momentValues(c, size, o, grad, squares), 0, 0, flag];
   const kernel = kernelOf(c, 'moments', () => ({ code: DIRECTION, types: ADAM_TYPES }));
   const memories = [m, v, grad, squares, out].map(memoryOf);
   c.commands.dispatch(kernel, [...memories, c.commands.status], values, flatGroups(size));
