@@ -12,14 +12,14 @@ import { matrixPlan } from './matrix-plan.ts';
 import { matrixCode } from './matrix-tile.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import { fill } from './memory.ts';
-import { type Lie, lieOf, MOST_GROUPS, multiply, twoAxes } from './product.ts';
+import { type Lie, lieOf, multiply, twoAxes, zRuns } from './product.ts';
 import { type Activation, biasValues, sumParts } from './product-epilogue.ts';
 import { type Plan, planOn, planWith, type Sizes, tilesOf } from './product-plan.ts';
 import { nameOf, type TileParts, tileCode } from './product-tile.ts';
 import type { Word } from './wgsl.ts';
 
 type Four = readonly [number, number, number, number];
-const four = ({ shape }: Operand) => shape as unknown as Four;
+const four = ({ shape }: Operand) => shape as Four;
 
 export type ConvChoice = {
   /** What is done with each result at last. */
@@ -207,8 +207,7 @@ function overPlaces(
   const count = tiles.reduce((sum, one) => sum + one.count, 0);
   // With classes the terms of the largest, none of which is split.
   const most = Math.max(...looks.map(one => sizesOf(one)[0]));
-  for (let first = 0; first < groups; first += Math.floor(MOST_GROUPS / splits)) {
-    const some = Math.min(groups - first, Math.floor(MOST_GROUPS / splits));
+  for (const [first, some] of zRuns(groups, splits)) {
     const values = [
       ...[rows, total, most, single ? plan.span : most, splits, count, tiles[0]!.columns, 1],
       ...[weights.of.offset, weights.group, 0, weights.row, weights.term ?? 0, 0],
@@ -315,9 +314,8 @@ function overTerms(
     ...[table.places, padded, table.q0, table.terms, height, width],
     ...[images.offset, share * height * width, channels * height * width, 0, 0, 0],
   ];
-  for (let z0 = 0; z0 < groups; z0 += Math.floor(MOST_GROUPS / splits)) {
+  for (const [z0, count] of zRuns(groups, splits)) {
     values[20] = z0;
-    const count = Math.min(groups - z0, Math.floor(MOST_GROUPS / splits));
     c.commands.dispatch(kernel, memories, values, [...twoAxes(tiles.count), count * splits]);
   }
   if (parts !== null) sumParts(c, parts, out, { bias: null, biasOf: 'columns', activation: 'none' });

@@ -5,7 +5,7 @@
  */
 
 import type { MatrixUnit } from './matrix-unit.ts';
-import type { Side, Tile, TileParts } from './product-tile.ts';
+import { type Side, shareOf, type Tile, type TileParts } from './product-tile.ts';
 import { times } from './wgsl.ts';
 
 /** Eight f16: what is moved at once. */
@@ -128,7 +128,7 @@ export function matrixBytes({ m, n, k, x, y }: Tile, unit: MatrixUnit, lies: rea
 }
 
 export function matrixCode(parts: MatrixParts): string {
-  const { tile, unit, head, place, terms = 'p.k', start = '', advance = '', columns, put } = parts;
+  const { tile, unit, head, advance = '', columns, put } = parts;
   const { m, n, k, x, y } = tile;
   const [a, b] = loadersOf(parts);
   const [rows, cols] = [m / y / unit.m, n / x / unit.n];
@@ -142,12 +142,7 @@ ${b.declare}
 var<workgroup> Ys : array<f32, ${x * y * cells}>;
 @compute @workgroup_size(${x * y * unit.threads}) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>,
     @builtin(local_invocation_index) t : u32, @builtin(subgroup_id) sg : u32, @builtin(subgroup_invocation_id) lane : u32) {
-  let group = w.x + w.y * wn.x;
-  if (group >= p.groups) { return; }
-  let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
-  ${place}
-  let begin = split * p.span; let end = min(${terms}, begin + p.span);
-  ${start}
+  ${shareOf(parts)}
   let wr = (sg / ${x}u) * ${m / y}u; let wc = (sg % ${x}u) * ${n / x}u;
   ${a.before}
   ${b.before}

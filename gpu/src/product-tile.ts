@@ -60,6 +60,15 @@ export type TileParts = {
   readonly put: (v: string, row: string, col: string, id: number) => string;
 };
 
+/** Lines that leave the workgroup's share: its tile, `z`, and the terms from `begin` to `end` of its part. */
+export const shareOf = ({ place, terms = 'p.k', start = '' }: Pick<TileParts, 'place' | 'terms' | 'start'>): string => `
+  let group = w.x + w.y * wn.x;
+  if (group >= p.groups) { return; }
+  let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
+  ${place}
+  let begin = split * p.span; let end = min(${terms}, begin + p.span);
+  ${start}`;
+
 type Shape = { name: 'A' | 'B'; side: Side; rows: number; threads: number };
 
 /** Blocks that lie behind each other in terms are shifted against each other, so that threads that write them meet other banks. */
@@ -101,12 +110,7 @@ var<workgroup> As : array<array<array<array<${vec}, ${y}>, ${rows}>, ${k}>, ${bu
 var<workgroup> Bs : array<array<array<array<${vec}, ${x}>, ${cols}>, ${k}>, ${buffers}>;
 ${slices > 1 ? `var<workgroup> sums : array<array<${vec}, ${x * y}>, ${4 * rows * cols}>;` : ''}
 @compute @workgroup_size(${threads}) fn main(@builtin(workgroup_id) w : vec3<u32>, @builtin(num_workgroups) wn : vec3<u32>, @builtin(local_invocation_index) t : u32) {
-  let group = w.x + w.y * wn.x;
-  if (group >= p.groups) { return; }
-  let split = w.z % p.splits; let z = p.z0 + w.z / p.splits;
-  ${place}
-  let begin = split * p.span; let end = min(${terms}, begin + p.span);
-  ${start}
+  ${shareOf({ place, terms, start })}
   let own = t % ${x * y}u; let slice = t / ${x * y}u;
   let lx = own % ${wide}u + ${wide}u * ((own / 32u) % ${x / wide}u); let ly = (own / ${wide}u) % ${tall}u + ${tall}u * (own / ${32 * (x / wide)}u);
   ${rounds.map(r => r.before).join('\n  ')}

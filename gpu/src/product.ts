@@ -156,7 +156,13 @@ export type ProductOptions = {
 };
 
 /** Workgroups of the z axis. */
-export const MOST_GROUPS = 65535;
+const MOST_GROUPS = 65535;
+
+/** As many of `count` at a time as the z axis has room for, each with `splits` workgroups: the first of them, and how many. */
+export function* zRuns(count: number, splits: number): Generator<[first: number, some: number]> {
+  const most = Math.floor(MOST_GROUPS / splits);
+  for (let first = 0; first < count; first += most) yield [first, Math.min(most, count - first)];
+}
 
 /** out [batch, M, N] ← activation(a · b + bias); a [batch, M, K] and b [batch, K, N] of any layout, broadcast to the batch. */
 export function multiply(c: Context, left: Operand, right: Operand, out: Operand, o: ProductOptions = {}): void {
@@ -199,10 +205,7 @@ export function multiply(c: Context, left: Operand, right: Operand, out: Operand
   const tiles = tilesOf(tile, sizes);
   const finish = { bias, biasOf, activation };
   const memories = [a, b, bias ?? a, target].map(memoryOf);
-  // As many outer rows of the batch at a time as the z axis has room for.
-  const most = Math.floor(MOST_GROUPS / splits);
-  for (let first = 0; first < count; first += most) {
-    const part = Math.min(most, count - first);
+  for (const [first, part] of zRuns(count, splits)) {
     const values = [
       ...[m, n, k, span, splits, tiles.count, tiles.columns, inner],
       ...[a.offset, ...steps[0]!, ar, ak],
