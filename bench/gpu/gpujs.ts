@@ -9,10 +9,8 @@ import assert from 'node:assert/strict';
 import { sizeOf } from '@otimes/core/extend';
 import { openDevice } from '../../gpu/src/adapter.ts';
 import { Commands } from '../../gpu/src/commands.ts';
-import { ElementwiseCompiler } from '../../gpu/src/compiler.ts';
-import { type Context, memoryOf, temporary } from '../../gpu/src/context.ts';
+import { memoryOf, newContext, temporary } from '../../gpu/src/context.ts';
 import { translate } from '../../gpu/src/gpujs.ts';
-import { Pool } from '../../gpu/src/pool.ts';
 import { matmul } from '../../gpu/src/product.ts';
 import { median } from './parts/measure.ts';
 
@@ -22,10 +20,7 @@ const ROUNDS = 7;
 
 const { device, info } = await openDevice({});
 const commands = new Commands(device, Infinity);
-const c: Context = {
-  ...{ device: 'gpu', commands, pool: new Pool(commands, 4e9), compiler: new ElementwiseCompiler(commands) },
-  ...{ kernels: new Map(), temporaries: [], mixed: false, unit: null },
-};
+const c = newContext(commands, 4e9);
 const [a, b, mine, theirs] = [0, 1, 2, 3].map(() => temporary(c, 'float32', [n, n])) as [
   ReturnType<typeof temporary>,
   ReturnType<typeof temporary>,

@@ -8,16 +8,14 @@
  */
 
 import { parseArgs } from 'node:util';
-import type { Operand, Storage } from '@otimes/core';
-import { transposed } from '@otimes/core/extend';
+import type { Operand } from '@otimes/core';
+import { contiguousStrides, transposed } from '@otimes/core/extend';
 import { openDevice } from '../../gpu/src/adapter.ts';
 import { Commands } from '../../gpu/src/commands.ts';
-import { ElementwiseCompiler } from '../../gpu/src/compiler.ts';
-import { type Context, memoryOf, temporary } from '../../gpu/src/context.ts';
+import { memoryOf, newContext, operandOver, temporary } from '../../gpu/src/context.ts';
 import { halfOf } from '../../gpu/src/half.ts';
 import { TILES } from '../../gpu/src/matrix-plan.ts';
 import { store } from '../../gpu/src/memory.ts';
-import { Pool } from '../../gpu/src/pool.ts';
 import { multiply } from '../../gpu/src/product.ts';
 import { planWith } from '../../gpu/src/product-plan.ts';
 
@@ -29,16 +27,7 @@ const until = performance.now() + 1000 * Number(options.seconds);
 
 const { device, info, unit } = await openDevice({ mixed: true });
 const commands = new Commands(device, Infinity);
-const c: Context = {
-  device: 'gpu',
-  commands,
-  pool: new Pool(commands, 16e9),
-  compiler: new ElementwiseCompiler(commands),
-  kernels: new Map(),
-  temporaries: [],
-  mixed: true,
-  unit,
-};
+const c = newContext(commands, 16e9, { mixed: () => true, unit });
 console.log(`${info.name}, ${info.vendor}: ${info.mixed} ${unit === null ? '' : JSON.stringify(unit)}`);
 
 let seed = 1;
@@ -48,10 +37,8 @@ const random = (size: number) =>
     // Numbers that f16 has.
     return (seed >> 21) / 1024;
   });
-const operand = (data: Float32Array, shape: number[]): Operand => ({
-  ...{ storage: { memory: store(c, data) } as unknown as Storage, dtype: 'float32', offset: 0, shape },
-  strides: shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1)),
-});
+const operand = (data: Float32Array, shape: number[]): Operand =>
+  operandOver(store(c, data), { dtype: 'float32', offset: 0, shape, strides: contiguousStrides(shape) });
 const done = (y: Operand) => commands.read(memoryOf(y), 0, 4, false);
 
 async function milliseconds(run: () => void, y: Operand): Promise<number> {

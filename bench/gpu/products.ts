@@ -14,9 +14,8 @@ import type { Operand } from '@otimes/core';
 import { create, globals } from 'webgpu';
 import { openDevice } from '../../gpu/src/adapter.ts';
 import { Commands } from '../../gpu/src/commands.ts';
-import { ElementwiseCompiler } from '../../gpu/src/compiler.ts';
-import { type Context, memoryOf, temporary } from '../../gpu/src/context.ts';
-import { Pool } from '../../gpu/src/pool.ts';
+import { memoryOf, newContext, temporary } from '../../gpu/src/context.ts';
+import { TOGGLES } from '../../gpu/src/node.ts';
 import { bytesOf, nameOf, type Tile } from '../../gpu/src/product-tile.ts';
 import { PassClock } from './parts/gpu.ts';
 import { type Case, type Choice, type Conv, convolution, type Opened, product } from './parts/tiles.ts';
@@ -38,21 +37,12 @@ const WARM = quick ? 0 : 10;
 
 Object.assign(globalThis, globals);
 // NOTE: must stay reachable, as the process dies when it is collected. Timestamps are rounded to 0.1 ms otherwise.
-const root = create(['enable-dawn-features=disable_workgroup_init', 'disable-dawn-features=timestamp_quantization']);
+const root = create([`enable-dawn-features=${TOGGLES}`, 'disable-dawn-features=timestamp_quantization']);
 const adapter = await root.requestAdapter({ powerPreference: 'high-performance' });
 const { device, info } = await openDevice(adapter === null ? {} : { adapter });
 const clock = device.features.has('timestamp-query') ? new PassClock(device) : null;
 const commands = new Commands(device, Infinity);
-const c: Context = {
-  device: 'gpu',
-  commands,
-  pool: new Pool(commands, 16e9),
-  compiler: new ElementwiseCompiler(commands),
-  kernels: new Map(),
-  temporaries: [],
-  mixed: false,
-  unit: null,
-};
+const c = newContext(commands, 16e9);
 const room = device.limits.maxComputeWorkgroupStorageSize;
 console.log(
   `${info.name}, ${info.vendor}${info.isFallbackAdapter ? ', a fallback: the figures mean nothing for a GPU' : ''}`,

@@ -24,8 +24,7 @@ import type { GpuInfo } from './adapter.ts';
 import * as chains from './chains.ts';
 import { checkKernel } from './check.ts';
 import { Commands } from './commands.ts';
-import { ElementwiseCompiler } from './compiler.ts';
-import { type Context, regionOf, releaseTemporaries } from './context.ts';
+import { type Context, newContext, regionOf, releaseTemporaries } from './context.ts';
 import * as conv from './conv.ts';
 import * as decompose from './decompose.ts';
 import * as elementwise from './elementwise.ts';
@@ -33,7 +32,6 @@ import * as loss from './loss.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
 import * as memory from './memory.ts';
 import * as norm from './norm.ts';
-import { Pool } from './pool.ts';
 import * as product from './product.ts';
 import * as reduce from './reduce.ts';
 import * as scaler from './scaler.ts';
@@ -77,18 +75,7 @@ export class GpuBackend extends ComposedBackend {
     this.#name = name;
     this.info = info;
     const commands = new Commands(device, joinAt ?? (info.isFallbackAdapter ? 1000 : undefined));
-    this.#context = {
-      device: name,
-      commands,
-      pool: new Pool(commands, memoryLimit),
-      compiler: new ElementwiseCompiler(commands),
-      kernels: new Map(),
-      temporaries: [],
-      get mixed() {
-        return mixed && !isPrecise();
-      },
-      unit,
-    };
+    this.#context = newContext(commands, memoryLimit, { device: name, mixed: () => mixed && !isPrecise(), unit });
   }
 
   get device(): string {

@@ -3,11 +3,11 @@
 import type { DType, Operand, Storage } from '@otimes/core';
 import { contiguousStrides, sizeOf } from '@otimes/core/extend';
 import type { Commands } from './commands.ts';
-import type { ElementwiseCompiler } from './compiler.ts';
+import { ElementwiseCompiler } from './compiler.ts';
 import type { Kernel, Memory } from './launch.ts';
 import { withLibrary } from './math.ts';
 import type { MatrixUnit } from './matrix-unit.ts';
-import { GpuRegion, type Pool } from './pool.ts';
+import { GpuRegion, Pool } from './pool.ts';
 
 export type Context = {
   readonly device: string;
@@ -23,6 +23,27 @@ export type Context = {
   readonly unit: MatrixUnit | null;
 };
 
+/** A context with nothing in it; `mixed` is asked at each product. */
+export function newContext(
+  commands: Commands,
+  memoryLimit: number,
+  o: { device?: string; mixed?: () => boolean; unit?: MatrixUnit | null } = {},
+): Context {
+  const { device = 'gpu', mixed = () => false, unit = null } = o;
+  return {
+    device,
+    commands,
+    pool: new Pool(commands, memoryLimit),
+    compiler: new ElementwiseCompiler(commands),
+    kernels: new Map(),
+    temporaries: [],
+    get mixed() {
+      return mixed();
+    },
+    unit,
+  };
+}
+
 export function regionOf(c: Context, size: number, idle = false): GpuRegion {
   return new GpuRegion(c.pool, c.pool.allocate(4 * size, idle), size, c.device);
 }
@@ -32,6 +53,12 @@ export function memoryOf(x: Operand): Memory {
   if (!(memory instanceof GpuRegion)) throw new Error('gpu: expected memory of this device');
   return memory.memory;
 }
+
+/** Memory as an operand of this layout, for kernels here, which ask of its storage nothing else. */
+export const operandOver = (memory: GpuRegion, layout: Omit<Operand, 'storage'>): Operand => ({
+  ...layout,
+  storage: { memory } as unknown as Storage,
+});
 
 /** A kernel by its name, made at its first use; it may call the functions of math.ts. */
 export function kernelOf(c: Context, name: string, make: () => { code: string; types: string }): Kernel {
@@ -48,7 +75,7 @@ export function kernelOf(c: Context, name: string, make: () => { code: string; t
 export function temporary(c: Context, dtype: DType, shape: readonly number[]): Operand {
   const memory = regionOf(c, sizeOf(shape));
   c.temporaries.push(memory);
-  return { storage: { memory } as unknown as Storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+  return operandOver(memory, { dtype, shape, strides: contiguousStrides(shape), offset: 0 });
 }
 
 /** Gives back what kernels that were called before have taken. So the same step of a program finds the same memory each time. */

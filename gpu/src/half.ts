@@ -3,8 +3,8 @@
  * has what it takes, so this works on every adapter.
  */
 
-import type { Operand, Storage } from '@otimes/core';
-import { type Context, kernelOf, memoryOf } from './context.ts';
+import type { Operand } from '@otimes/core';
+import { type Context, kernelOf, memoryOf, operandOver } from './context.ts';
 import type { Memory } from './launch.ts';
 import { GpuRegion } from './pool.ts';
 import { constants, FLAT, flatGroups, INDEX, type Word } from './wgsl.ts';
@@ -48,7 +48,7 @@ export function halfOf(c: Context, x: Operand): Operand {
     half = { region: rounded(c, whole, memory), writes: memory.writes };
     whole.half = half;
   }
-  return { ...x, storage: { memory: half.region } as unknown as Storage };
+  return operandOver(half.region, x);
 }
 
 function rounded(c: Context, { size }: GpuRegion, memory: Memory): GpuRegion {

@@ -8,9 +8,7 @@ import koffi from 'koffi';
 import { openDevice } from '../../gpu/src/adapter.ts';
 import { GpuBackend, type GpuBackendOptions } from '../../gpu/src/backend.ts';
 import { Commands } from '../../gpu/src/commands.ts';
-import { ElementwiseCompiler } from '../../gpu/src/compiler.ts';
-import type { Context } from '../../gpu/src/context.ts';
-import { Pool } from '../../gpu/src/pool.ts';
+import { type Context, newContext } from '../../gpu/src/context.ts';
 
 /** Folders that may hold SwiftShader: $SWIFTSHADER, those of Debian's Chromium. */
 const FOLDERS = [process.env.SWIFTSHADER, '/usr/lib/chromium'].filter(folder => folder !== undefined);
@@ -56,8 +54,5 @@ export async function gpuNamed(name: string, o: Partial<GpuBackendOptions> = {})
 /** The functions of @otimes/gpu without a backend, on a device of their own. */
 export async function gpuContext(): Promise<Context> {
   const { device } = await openDevice({});
-  const commands = new Commands(device, Infinity);
-  const pool = new Pool(commands, 1e9);
-  const compiler = new ElementwiseCompiler(commands);
-  return { device: 'gpu', commands, pool, compiler, kernels: new Map(), temporaries: [], mixed: false, unit: null };
+  return newContext(new Commands(device, Infinity), 1e9);
 }
