@@ -268,6 +268,7 @@ checkDoors(
     cholesky: door(linalg.cholesky, matrix(), precision),
     cholSolve: door(linalg.cholSolve, matrix(), vector(), precision),
     eigh: door(linalg.eigh, matrix(), precision),
+    eighAll: { ...door(linalg.eighAll, [matrix(), matrix()]), says: ['eighAll', 'eigh'] },
     eighInBackground: {
       call: (a, o) => linalg.eighInBackground(a, o).release(),
       args: () => [matrix(), { from: matrix() }],
