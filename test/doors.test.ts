@@ -275,6 +275,7 @@ checkDoors(
       says: ['eighInBackground', 'eigh'],
     },
     eighJacobi: door(linalg.eighJacobi, matrix()),
+    whyNotInBackground: door(linalg.whyNotInBackground),
     inverse: door(linalg.inverse, matrix(), precision),
     kron: door(linalg.kron, matrix(), matrix()),
     kronMatvec: door(linalg.kronMatvec, matrix(), matrix(), vector(4)),
