@@ -104,8 +104,8 @@ export class Refresher<L extends LayerCurvature> {
   }
 
   /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */
-  decompose({ sizes, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
-    return this.#decomposer.basis({ A, G, sizes, label }, kfe, reason => this.#fails('a refresh', reason));
+  decompose({ sizes, sides, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
+    return this.#decomposer.basis({ A, G, sizes, sides, label }, kfe, reason => this.#fails('a refresh', reason));
   }
 
   #fails(what: string, reason: string): void {
@@ -122,7 +122,7 @@ export class Refresher<L extends LayerCurvature> {
 
   /** A decomposition in the background, as if it had begun at that step. */
   start(layer: L, A: Tensor, G: Tensor, step: number): RefreshJob {
-    return startDecomposition(A, G, layer.kfe!, layer.sizes, step);
+    return startDecomposition(A, G, layer.kfe!, step);
   }
 
   /** Whether a layer's new basis is to take over at this step by its lag. */
@@ -158,7 +158,7 @@ export class Refresher<L extends LayerCurvature> {
     layer.job = null;
     try {
       const { kfe, rotation } = job.now();
-      checkBasis(this.#name, layer.label, kfe, layer.sizes);
+      checkBasis(this.#name, layer.label, kfe, layer.sides);
       // Who looks at layers may have given this one another basis meanwhile.
       return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };
     } catch (error) {
