@@ -1,6 +1,6 @@
 /** The tasks in otimes. Bundled before it runs, as a user's build would do, and without tsx. */
 
-import { Generator, type Tensor, tensor } from '@otimes/core';
+import { Generator, setThreads, type Tensor, tensor } from '@otimes/core';
 import { cholesky, eigh, inverse, qr } from '@otimes/linalg';
 import {
   type AnyModule,
@@ -27,6 +27,9 @@ import {
 } from '@otimes/optim';
 import ndarray from 'ndarray';
 import { BATCHES, BLOCK, definite, gram, labels, noise } from './data.mjs';
+
+// As all peers.
+await setThreads(1);
 
 type Task = { run: () => number; units?: number };
 
