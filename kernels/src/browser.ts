@@ -74,6 +74,7 @@ export function startWorker(source: string, data: object, stopped: (how: string)
       ready,
       alive: () => true, // nothing tells
       post: data => worker.postMessage(data),
+      release() {}, // a page outlives none of them
       async stop() {
         worker.onerror = null;
         worker.terminate();

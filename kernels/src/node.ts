@@ -82,6 +82,7 @@ export function startWorker(source: string, data: object, stopped: (how: string)
     // (and 0 before its loop began, which the call at 'ready' rules out, and until this thread's loop has run since then).
     alive: () => worker.threadId !== -1 && (!canAsk || worker.performance.eventLoopUtilization().idle >= 0),
     post: data => worker.postMessage(data),
+    release: () => worker.unref(),
     async stop() {
       stopping = true;
       await worker.terminate();
