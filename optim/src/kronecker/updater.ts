@@ -67,13 +67,18 @@ export class Updater {
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
   #propose({ state, inBasis, cameInBasis, raw, averages, basis }: Plan): Proposal | null {
-    const { name, rule, settings } = this.#parts;
+    const { name, rule, settings, refresher } = this.#parts;
     const before = state.kfe;
     state.isFresh = before !== basis;
     if (averages !== null) state.setFactors(averages);
     const { graftedAt } = state;
     let gradient: Tensor;
-    if (before === basis) {
+    if (before === basis || (refresher.threshold > 0 && before?.turnsAs(basis))) {
+      // It is the same, maybe with other eigenvalues.
+      if (before !== basis) {
+        state.kfe = basis;
+        refresher.skipped++;
+      }
       gradient = inBasis ? raw : basis.project(raw);
       state.reconsiderRoute(cameInBasis);
     } else {
