@@ -43,6 +43,11 @@ export type Plan = {
   readonly own?: readonly [at: number, bytes: number];
   /** Unless this argument is left out, or 0, a call stays whole. */
   readonly whole?: number;
+  /**
+   * A call may be made once more after a part of it, unless one of the operands `written` is read as well, or this argument is
+   * not 0. Without it calls add to what they find.
+   */
+  readonly again?: { readonly written: readonly number[]; readonly unless?: number };
 };
 
 /** Names of kernels, parted by spaces, and their plan. */
