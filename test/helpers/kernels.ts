@@ -53,7 +53,7 @@ const FILES = {
     'sum sumChannels norm max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
     'crossEntropyBackward squaredError squaredErrorBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'
   ).split(' '),
-  conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex avgPool avgPoolGrad'.split(
+  conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex maxPoolGrad avgPool avgPoolGrad'.split(
     ' ',
   ),
   winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch'.split(' '),

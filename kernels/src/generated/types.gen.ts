@@ -664,10 +664,16 @@ export type ImagesExports = {
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
    * them, are too long for the scratch. */
   readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
-  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN. */
-  readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number) => void;
-  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN. */
-  readonly maxPoolIndex_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number) => void;
+  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
+   * element there. */
+  readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
+  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
+   * element there. */
+  readonly maxPoolIndex_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
+  /** out ← for each element of a plane the sum of gy over the windows whose index it is. */
+  readonly maxPoolGrad_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, gy: number, index: number, out: number) => void;
+  /** out ← for each element of a plane the sum of gy over the windows whose index it is. */
+  readonly maxPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, gy: number, index: number, out: number) => void;
   /** out ← the mean of each window, zeros around the plane included where `padded`. */
   readonly avgPool_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, x: number, out: number) => void;
   /** out ← the mean of each window, zeros around the plane included where `padded`. */
