@@ -31,6 +31,8 @@ function argument(text) {
     });
     return { name, optional, role: 'operand', way, missing: missing !== undefined, type, axes };
   }
+  const memory = /^memory@(\w+)$/.exec(role);
+  if (memory !== null) return { name, optional, role: 'memory', each: memory[1] };
   const [kind, fallback] = role.split(/\s*=\s*/);
   if (!/^(length|stride|flag|memory|scratch|i32|f64|T)$/.test(kind))
     throw new Error(`signatures: ${text}: there is no role '${kind}'`);
@@ -173,6 +175,8 @@ function callPlan({ args, sharing }, size) {
   if (rule !== undefined) Object.assign(plan, { rule, takes });
   const scratch = args.findIndex(a => a.role === 'scratch');
   if (scratch >= 0) plan.scratch = scratch;
+  const own = args.findIndex(a => a.each !== undefined);
+  if (own >= 0) plan.own = [own, args.findIndex(a => a.name === args[own].each)];
   const whole = args.findIndex(a => a.fallback !== undefined);
   if (whole >= 0) plan.whole = whole;
   const written = args.flatMap(({ way }, i) => (way === 'out' ? [i] : []));

@@ -43,7 +43,7 @@ const KNOWN_CYCLES = {};
  */
 const LAYERS = {
   core: [
-    ['check', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
+    ['check', 'convolution', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
     ['device'],
     ['storage'],
     ['scope'],

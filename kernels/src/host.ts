@@ -30,6 +30,8 @@ export interface Host {
    * running job too; null where there is none.
    */
   makeCollector(): (() => void) | null;
+  /** Processors that this process may use, as the system tells; at least 1. */
+  cores(): number;
   /** See `openBlas` of blas.ts. */
   openBlas(path: string | undefined, o: BlasOptions): Promise<NativeBlas>;
   /** Why kernels run on one thread here, and what to do about it; null where workers can share their memory. */

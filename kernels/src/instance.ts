@@ -83,6 +83,8 @@ export class Kernels {
   readonly first: Exports;
   /** Where threads start by themselves, or may yet. */
   declare automatic?: Automatic | undefined;
+  /** Threads among which a call may be shared: so many times memory that every piece has of its own is to be there. */
+  threads = 1;
   readonly #overrides = new Map<Layer, Override>();
   readonly #bound: ((exports: Loaded) => void)[] = [];
   #parts: readonly LoadedPart[] = [];
@@ -143,6 +145,11 @@ export class Kernels {
     if (override === null) this.#overrides.delete(layer);
     else this.#overrides.set(layer, override);
     this.#apply();
+  }
+
+  /** Whether a layer replaces exports now. */
+  overridden(layer: Layer): boolean {
+    return this.#overrides.has(layer);
   }
 
   #apply(): void {

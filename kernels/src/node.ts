@@ -3,6 +3,7 @@
  * Deno and Bun have Node's modules and come here too. See `Host`.
  */
 
+import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { createContext, runInNewContext, Script } from 'node:vm';
 import { Worker } from 'node:worker_threads';
@@ -47,6 +48,7 @@ export function makeCollector(): (() => void) | null {
   };
 }
 
+export const cores = (): number => availableParallelism();
 export const whyOneThread = (): string | null => null;
 export const whyNoWorker = (): string | null => null;
 
@@ -91,4 +93,4 @@ export function startWorker(source: string, data: object, stopped: (how: string)
 export { openBlas };
 
 /** All of it, for who may be given another host. */
-export const host: Host = { enableRelaxedSimd, makeCollector, openBlas, whyOneThread, whyNoWorker, startWorker };
+export const host: Host = { enableRelaxedSimd, makeCollector, cores, openBlas, whyOneThread, whyNoWorker, startWorker };

@@ -74,6 +74,7 @@ export class AutomaticThreads implements Automatic {
     try {
       const group = startWorkers(this.#kernels, this.#o.host ?? ownHost, threads - 1, this.#o.spin, true);
       this.#group = group;
+      this.#kernels.threads = group.team.threads;
       this.#kernels.override('threads', below => this.#shared(below, group));
     } catch (error) {
       this.#giveUp(error);
@@ -89,6 +90,7 @@ export class AutomaticThreads implements Automatic {
     this.#group = null;
     this.#kernels.automatic = undefined;
     this.#kernels.override('threads', null);
+    this.#kernels.threads = 1;
     if (group !== null) await stopWorkers(this.#kernels, group);
   }
 

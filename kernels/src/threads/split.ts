@@ -135,7 +135,9 @@ export function split(
     );
     const total = args[at]!;
     const wanted = Math.max(Math.min(most, Math.floor(ns / piece)), Math.ceil(ns / LONGEST));
-    const length = Math.max(unit, smallest, Math.ceil(total / Math.min(wanted, MOST_PIECES) / unit) * unit);
+    // Each has memory of its own, and there is none for more.
+    const count = plan.own === undefined ? wanted : Math.min(wanted, most);
+    const length = Math.max(unit, smallest, Math.ceil(total / Math.min(count, MOST_PIECES) / unit) * unit);
     let pieces = Math.ceil(total / length);
     if (pieces > 1 && total - (pieces - 1) * length < smallest) pieces--;
     if (!(pieces > 1)) return f(...args);
@@ -145,6 +147,7 @@ export function split(
       team.put(i, args);
       if (begin !== undefined) team.set(i, begin, start);
       team.set(i, at, begin === undefined ? end - start : end);
+      if (plan.own !== undefined) team.set(i, plan.own[0], args[plan.own[0]]! + i * args[plan.own[1]]!);
       for (let k = 0; k < moves.length; k++) team.set(i, moves[k]![0], args[moves[k]![0]]! + start * steps[k]!);
     }
     return team.run(which, args.length, pieces, plan.scratch ?? -1);

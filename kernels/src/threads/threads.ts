@@ -87,6 +87,7 @@ export class Threads {
     }
     const workers = group;
     this.#workers = workers;
+    this.#kernels.threads = workers.team.threads;
     this.#kernels.override('threads', below => {
       shareParts(this.#kernels, workers);
       return split(below, workers.team, [...PRODUCTS, ...OTHERS], this.#o);
@@ -99,6 +100,7 @@ export class Threads {
     const group = this.#workers;
     if (group === null) return;
     this.#kernels.override('threads', null);
+    this.#kernels.threads = 1;
     this.#workers = null;
     await stopWorkers(this.#kernels, group);
   }

@@ -18,6 +18,7 @@ import type { Parameter } from '@otimes/nn';
 import { checkKnown, checkLr } from '../check.ts';
 import type { BasisTracker, Eigensolver } from '../curvature/basis.ts';
 import { aSharing, CURVATURE_OPTIONS, type CurvatureOptions, checkFisher } from '../curvature/options.ts';
+import { checkLag } from '../curvature/refresh.ts';
 import { ROUTES, type Route } from '../curvature/routes/route.ts';
 import type { Optimizer } from '../optimizer.ts';
 import type { Overrides } from './overrides.ts';
@@ -34,13 +35,17 @@ export type KroneckerOptions = CurvatureOptions & {
   /** The eigenbasis is recomputed every so many steps, the first included. Default 10. */
   refreshEvery?: number;
   /**
-   * 'sync' (default): within the step. 'background': in a worker while training goes on in the old basis; the first basis is
-   * computed at once. A decomposition that fails leaves the old basis, warns, and is counted in `report()`.
+   * 'sync': within the step. 'background': in workers while training goes on in the old basis; the first basis is computed at
+   * once. A decomposition that fails leaves the old basis, warns, and is counted in `report()`. Default 'auto': in the background where
+   * workers are to be had and a refresh takes longer than most steps, Σ n³ of the factors above 3e8, which is some 0.1 to 0.2 s on a
+   * core. It is 'sync' with an `eigensolver`, with several processes, on devices that are read with await, and for `refreshEvery: 1`.
+   * `optimizer.refresh` says which.
    */
-  refresh?: 'sync' | 'background';
+  refresh?: 'auto' | 'sync' | 'background';
   /**
-   * With 'background': the new basis takes over exactly so many steps after its factors were copied, waiting for it where it
-   * is late. Runs then repeat bit for bit. Default null: as soon as all are there that were begun on one step.
+   * In the background: the new basis takes over exactly so many steps after its factors were copied, waiting for it where it
+   * is late. Runs then repeat bit for bit. null: as soon as all are there that were begun on one step. Default: null with
+   * 'background', and half of `refreshEvery` with 'auto'.
    */
   refreshLag?: number | null;
   /** Blocks refresh on different steps, spread over the period, so that no step bears them all. Default false. */
@@ -79,7 +84,7 @@ export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
   lr: aNumber,
   weightDecay: aNumber,
   refreshEvery: aNumber,
-  refresh: oneOf('sync', 'background'),
+  refresh: oneOf('auto', 'sync', 'background'),
   refreshLag: orNull(aNumber),
   stagger: aBoolean,
   factorDecay: aNumber,
@@ -119,9 +124,4 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
     checkOptions<BlockOptions>(where, own, BLOCK_OPTIONS);
     if (own?.lr !== undefined) checkLr(where, own.lr);
   }
-}
-
-/** Throws unless a basis has taken over before the next one begins. */
-export function checkLag(name: string, lag: number, every: number): void {
-  if (lag > every) throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${lag} > ${every}`);
 }
