@@ -145,6 +145,19 @@ const gemm =
     ].map(x => x * (size > 0 ? 1 : 0));
   };
 
+const syrk: Call = (b, { d, flags }) => {
+  const [n, k] = [5 * d[0]!, 3 * d[1]!];
+  const a = flags[0] ? [k, 1] : [1, n];
+  return [n, k, b.float(0), ...a, b.out(), n + (k % 2), flags[1] ? 1 : 0, b.kernels.scratch];
+};
+const patchGram: Call = (b, draw) => {
+  const [n = 0, , ...sizes] = geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] });
+  const channels = 1 + (draw.d[1]! % 7);
+  // What lies above the diagonals there is anything.
+  const work = b.slot(SLOTS.index);
+  return [n, channels, ...sizes, draw.flags[5] ? 1 : 0, b.float(0), work, b.out(), b.kernels.scratch];
+};
+
 const CALLS: Record<string, Call> = {
   ...Object.fromEntries(
     (
@@ -233,6 +246,9 @@ const CALLS: Record<string, Call> = {
   avgPoolGrad: (b, draw) => [...windows(draw), draw.flags[0] ? 1 : 0, b.float(0), b.out()],
   sgemm: gemm(4),
   dgemm: gemm(8),
+  ssyrk: syrk,
+  dsyrk: syrk,
+  patchGram,
 };
 
 for (const [i, variant] of variants().entries())

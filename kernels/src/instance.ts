@@ -81,10 +81,10 @@ export class Kernels {
   readonly scratch: number;
   /** The exports of the first module. */
   readonly first: Exports;
-  /** Threads among which a call may be shared: so many times memory that every piece has of its own is to be there. */
-  threads = 1;
   /** Where threads start by themselves, or may yet. */
   declare automatic?: Automatic | undefined;
+  /** Threads among which a call may be shared: so many times memory that every piece has of its own is to be there. */
+  threads = 1;
   readonly #overrides = new Map<Layer, Override>();
   readonly #bound: ((exports: Loaded) => void)[] = [];
   #parts: readonly LoadedPart[] = [];

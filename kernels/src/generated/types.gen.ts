@@ -603,10 +603,12 @@ export type Exports = {
   /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
    * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
   readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. Of the lower half only the rows from … to − 1, and of the upper
+   * half their mirror image, or all where `to` is 0. */
+  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number, from?: number, to?: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. Of the lower half only the rows from … to − 1, and of the upper
+   * half their mirror image, or all where `to` is 0. */
+  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number, from?: number, to?: number) => void;
   /** Bytes of scratch that each product needs. */
   readonly gemmScratch: () => number;
   /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
@@ -657,13 +659,15 @@ export type ImagesExports = {
   /** Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones`: exactly symmetric; zeros
    * above and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
-   * them, are too long for the scratch. */
-  readonly patchGram_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
+   * them, are too long for the scratch. Only the rows from … to − 1 of what one kernel row sees, the 1 being with
+   * the last, or all where `to` is 0: each thread of a shared call lays out the images for itself. */
+  readonly patchGram_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number, from?: number, to?: number) => number;
   /** Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones`: exactly symmetric; zeros
    * above and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
-   * them, are too long for the scratch. */
-  readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
+   * them, are too long for the scratch. Only the rows from … to − 1 of what one kernel row sees, the 1 being with
+   * the last, or all where `to` is 0: each thread of a shared call lays out the images for itself. */
+  readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number, from?: number, to?: number) => number;
   /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
    * element there. */
   readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
