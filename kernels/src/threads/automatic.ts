@@ -89,7 +89,7 @@ export class AutomaticThreads implements Automatic {
     const group = this.#group;
     this.#group = null;
     this.#kernels.automatic = undefined;
-    this.#kernels.threads = 1;
+    this.#kernels.threads = undefined;
     this.#kernels.override('threads', null);
     if (group !== null) await stopWorkers(this.#kernels, group);
   }

@@ -1,7 +1,7 @@
 /** Convolutions by Winograd's minimal filtering on the `wasm` backend, and where it is taken. */
 
 import { images } from '@otimes/kernels';
-import { getConvolution } from '../../../convolution.ts';
+import { directCost, getConvolution } from '../../../convolution.ts';
 import type { Operand } from '../../backend.ts';
 import { type Context, empty } from '../context.ts';
 import { addressOf } from '../region.ts';
@@ -34,13 +34,13 @@ const LEAST = 8;
  *
  * 4 · (C + O) stands for patches that are laid out, ⌈T⌉₈ · C · O for the products at each of 36 points (Lavin & Gray 2016, "Fast
  * algorithms for convolutional neural networks", §4), 11 · C · O for the transform of the filters and 15 · T · (C + O) for those of
- * the tiles. The constants are measured: docs/decisions/kernels.md.
+ * the tiles. The constants are measured: docs/decisions/kernels.md. With a native BLAS direct sums cost less, see `directCost`.
  */
 export function winogradIsFaster(n: number, ho: number, wo: number, channels: number, outputs: number): boolean {
   if (Math.min(channels, outputs) < LEAST) return false;
   const [product, sum] = [channels * outputs, channels + outputs];
   const tiles = n * Math.ceil(ho / 4) * Math.ceil(wo / 4);
-  const direct = 9 * n * eights(ho * wo) * (product + 4 * sum);
+  const direct = directCost() * 9 * n * eights(ho * wo) * (product + 4 * sum);
   const winograd = 36 * ((eights(tiles) + 11) * product + 15 * tiles * sum);
   return winograd < direct;
 }
@@ -77,7 +77,7 @@ export function winograd(
   const bytes = c.kernels.load(images).winogradScratch(KINDS[kind], ...sizes);
   if (bytes > MOST_BYTES) return false;
   // Each thread that shares the call has its own.
-  const work = empty(c, { dtype: 'float32', shape: [Math.ceil(bytes / 4) * c.kernels.threads] });
+  const work = empty(c, { dtype: 'float32', shape: [Math.ceil(bytes / 4) * (c.kernels.threads ?? 1)] });
   const size = Math.ceil(bytes / 4) * 4;
   const [pa, pb, po, pw] = [addressOf(a), addressOf(b), addressOf(out), addressOf(work)];
   const run = kernels(c);
