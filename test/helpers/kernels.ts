@@ -56,7 +56,7 @@ const FILES = {
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex avgPool avgPoolGrad'.split(
     ' ',
   ),
-  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch'.split(' '),
+  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
   // By convolutions, whose module imports them.
   imported: 'sproduct dproduct'.split(' '),
