@@ -59,6 +59,7 @@ checkDoors(
     backwardPass: door(core.backwardPass),
     isRecording: door(core.isRecording),
     getThreads: door(core.getThreads),
+    getConvolution: door(core.getConvolution),
     defineOp: {
       ...door(core.defineOp, {
         name: 'double',
@@ -107,6 +108,7 @@ checkDoors(
     safetensorsMetadata: { ...door(core.safetensorsMetadata, saveSafetensors({ a: plain() })), says: 'safetensors' },
     saveSafetensors: { ...door(core.saveSafetensors, { a: plain() }, { author: 'me' }), says: 'safetensors' },
     scope: door(core.scope, () => 1),
+    setConvolution: door(core.setConvolution, 'auto'),
     setThreads: door(core.setThreads, 1),
     adamMoments: door(core.adamMoments, plain(), plain(), plain(), plain(), moments),
     adamStep: door(core.adamStep, plain(), plain(), plain(), plain(), { ...moments, lr: 0.1, keep: 1 }),

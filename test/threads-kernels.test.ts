@@ -121,12 +121,11 @@ const winograd =
   (b, { d: [n = 0, c = 0, h = 0, o = 0], flags }) => {
     const p = flags[0] ? 1 : flags[1] ? 2 : 0;
     const sizes = [n % 6, c + 1, (h % 9) + 3, 7, o + 1, p] as const;
-    const rows = kind === 1 ? sizes[2] : sizes[2] + 2 * p - 2;
-    const lines = sizes[0] * Math.ceil(rows / 4);
-    const bytes = b.kernels.load(images).winogradScratch(kind, ...sizes);
+    const exports = b.kernels.load(images);
+    const bytes = exports.winogradScratch(kind, ...sizes);
     if (3 * bytes > WORK) throw new RangeError(`${bytes} bytes for each of three threads`);
     const operands = [b.float(0), b.float(1), ...(kind === 0 ? [flags[2] ? b.float(2) : 0] : []), b.out()];
-    return [...sizes, ...operands, ...(kind === 2 ? [] : [lines]), b.work, bytes];
+    return [...sizes, ...operands, b.work, bytes, exports.winogradUnits(kind, ...sizes)];
   };
 const windows = ({ d: [n = 0, h = 0], flags }: Draw) => {
   const [k, s, p] = [flags[1] ? 3 : 2, flags[2] ? 2 : 1, flags[3] ? 1 : 0];

@@ -57,7 +57,7 @@ const FILES = {
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex maxPoolGrad avgPool avgPoolGrad'.split(
     ' ',
   ),
-  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch'.split(' '),
+  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
   attention: ['attention', 'attentionBackward'],
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
   // By convolutions, whose module imports them.
