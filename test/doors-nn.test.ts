@@ -296,6 +296,10 @@ checkDoors(
     stepLr: { call: optim.stepLr, args: () => [{ stepSize: 2, gamma: 0.5 }] },
     cosineLr: { call: optim.cosineLr, args: () => [{ tMax: 2, etaMin: 0.5 }] },
     warmupLr: { call: optim.warmupLr, args: () => [{ steps: 2, startFactor: 0.5, after: optim.constantLr() }] },
+    adaptiveDamping: {
+      call: optim.adaptiveDamping,
+      args: () => [{ start: 0.01, every: 2, decay: 0.9, min: 1e-6, max: 1 }],
+    },
     subspaceIteration: { call: optim.subspaceIteration, args: () => [{ steps: 2, firstSteps: 3 }] },
     rotate: { call: optim.rotate, args: () => [x(2, 3), { RA: x(3, 3), RG: null }], says: ['rotate', 'matmul'] },
     rotateSquares: {
