@@ -35,7 +35,7 @@ const { values } = parseArgs({
     lr: { type: 'string', default: '0.01' },
     seeds: { type: 'string', default: '5' },
     /** A run is a miss after so many, and counts as that. */
-    epochs: { type: 'string', default: '8' },
+    epochs: { type: 'string', default: '10' },
     refresh: { type: 'string', default: '10' },
     'factor-every': { type: 'string', default: '10' },
     log: { type: 'string' },
