@@ -9,11 +9,15 @@
  */
 
 import { parseArgs } from 'node:util';
+import { setThreads } from '@otimes/core';
 import { RunLog } from './epochs/log.ts';
 import { type Run, reached } from './epochs/run.ts';
 import { CONTENDERS, type Common, describe, type Setting, settings } from './epochs/settings.ts';
 import { TASKS } from './epochs/tasks.ts';
 import { stepTimes } from './epochs/time.ts';
+
+// One thread, whose CPU time is the figure.
+await setThreads(1);
 
 const { values } = parseArgs({
   options: {

@@ -337,12 +337,23 @@ for (const backend of backends)
           [{ dtype, shape: weight }],
           (b, a, out) => b.normalizeWeightGrad(a[0]!, a[1]!, eps, a[2]!, a[3]!, out[0]!),
         )[0]!;
-        return [y!, mu!, sigma2!, gx, gw];
+        // The same in one go, and the sum of gy.
+        const grads = [like, { dtype, shape: weight }, { dtype, shape: weight }];
+        const together = run(
+          on,
+          dtype,
+          [input(x, seed + 3), input(x, seed), affine[0]!, ...given],
+          grads,
+          (b, a, out) => b.normalizeGrads!(a[0]!, a[1]!, a[2]!, eps, a[3]!, a[4]!, out[0]!, out[1]!, out[2]!),
+        );
+        mustBeWithin(together[0]!, gx, () => 0, 'gx in one go');
+        mustBeWithin(together[1]!, gw, () => 0, 'gw in one go');
+        return [y!, mu!, sigma2!, gx, gw, together[2]!];
       };
       const [actual, expected] = [all(backend), all(reference)];
       // Numbers are below 1, 1/√(variance + eps) below 10; its derivative by the variance is below 500.
-      for (const [k, name] of ['y', 'mean', 'variance', 'gx', 'gw'].entries())
-        mustBeWithin(actual[k]!, expected[k]!, () => (k === 4 ? sizeOf(x) : 1) * 4000 * EPS[dtype], name);
+      for (const [k, name] of ['y', 'mean', 'variance', 'gx', 'gw', 'gb'].entries())
+        mustBeWithin(actual[k]!, expected[k]!, () => (k >= 4 ? sizeOf(x) : 1) * 4000 * EPS[dtype], name);
     };
     check(fc.property(normalised, body), 300);
   });

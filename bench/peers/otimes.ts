@@ -31,6 +31,9 @@ import ndarray from 'ndarray';
 import { BATCHES, BLOCK, CHARS, definite, gram, labels, noise } from './data.mjs';
 import { CharTransformer, mnistCnn, setWeights } from './models.ts';
 
+// As all peers.
+await setThreads(1);
+
 /** `check` gives what peers must agree on, where the first result of `run` is not it. */
 type Task = { run: () => number; units?: number; check?: () => number };
 

@@ -70,5 +70,5 @@ export function withSecondThread<T>(run: () => T): T {
 /** The number of threads that the device 'cpu' computes on now. */
 export function getThreads(): number {
   const backend = cpu();
-  return (backend && threadsOf.get(backend)?.count) ?? 1;
+  return (backend && (threadsOf.get(backend) ?? backend.kernels.automatic)?.count) ?? 1;
 }

@@ -5,3 +5,4 @@ export {
 } from './conv';
 export { patchGram_f32, patchGram_f64 } from './patch-gram';
 export { avgPool_f32, avgPool_f64, avgPoolGrad_f32, avgPoolGrad_f64, maxPoolIndex_f32, maxPoolIndex_f64 } from './pool';
+export { winogradForward_f32, winogradInputGrad_f32, winogradScratch, winogradWeightGrad_f32 } from './winograd';

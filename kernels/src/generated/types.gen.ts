@@ -635,6 +635,17 @@ export type ImagesExports = {
   /** out ← the gradient by the weights; only the elements from … to − 1 of each patch [c/groups, kh, kw], or all
    * where `to` is 0. */
   readonly convWeightGrad_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, gy: number, out: number, scratch: number, from?: number, to?: number) => void;
+  /** Bytes of `work` that a call of the convolutions below needs, and each piece of it: of the forward one if `kind` is 0, of
+   * the gradient by x if 1, by the weights if 2. About 9 MB at most, where a row of 4 x 4 tiles in `c` or `o` channels, and six
+   * filters in all channels, are far smaller. */
+  readonly winogradScratch: (kind: number, n: number, c: number, h: number, w: number, o: number, p: number) => number;
+  /** out ← x ∗ weights + bias by Winograd's filtering; of the n · ⌈ho/4⌉ = `lines` rows of tiles those from … to − 1, or all where
+   * `to` is 0. Returns 1 where a result is not finite: NaN and ∞ then stand in whole tiles, and convForward is to be called. */
+  readonly winogradForward_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, weights: number, bias: number, out: number, lines: number, work: number, bytes: number, from?: number, to?: number) => number;
+  /** out ← the gradient by x; the same, of n · ⌈h/4⌉ rows of tiles. */
+  readonly winogradInputGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, gy: number, weights: number, out: number, lines: number, work: number, bytes: number, from?: number, to?: number) => number;
+  /** out ← the gradient by the weights; the same, of the channels from … to − 1 of the c of each filter. */
+  readonly winogradWeightGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, gy: number, out: number, work: number, bytes: number, from?: number, to?: number) => number;
   /** out ← the patches of images, zeros outside; `o` is not read. */
   readonly unfold_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, out: number) => void;
   /** out ← the patches of images, zeros outside; `o` is not read. */

@@ -45,6 +45,7 @@ export { type Pending, Refresher, type RefreshJob, type RefreshOptions } from '.
 export type { Route } from './routes/route.ts';
 export { exampleSquares, factors } from './sample.ts';
 export type { Scalar } from './scalar.ts';
+export { type Part, type Segment, Side, type SideSizes, type Spectrum, type Structure } from './side.ts';
 export { type CaptureOptions, capture, type LayerSink, type Need } from './sources/activations.ts';
 export type { FisherKind, FisherLoss } from './sources/fisher.ts';
 export { type Demand, Recorder } from './sources/recorder.ts';

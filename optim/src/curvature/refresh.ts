@@ -10,6 +10,11 @@ import type { LayerCurvature } from './layer.ts';
 /** A new basis, and the way there from the one that the job started from. */
 type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
 
+/** Throws unless a basis has taken over before the next one begins. */
+export function checkLag(name: string, lag: number, every: number): void {
+  if (lag > every) throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${lag} > ${every}`);
+}
+
 /** A value that is on its way, from a worker say. Whoever waits for it polls `ready`, so that it is taken where a step allows it. */
 export interface Pending<T> {
   /** Where reads from a device come first that are awaited: fulfilled when they are done, and never rejected. Else null. */
@@ -34,8 +39,8 @@ export interface RefreshJob extends Pending<Arrival> {
 export type RefreshOptions = {
   /** 'sync': within the step. 'background': in a worker; the first basis is computed at once. */
   readonly mode: 'sync' | 'background';
-  /** With 'background': steps after which a basis takes over; null as soon as it is there. */
-  readonly lag: number | null;
+  /** With 'background': steps after which a basis takes over; null as soon as it is there; 'half' of the period. */
+  readonly lag: number | null | 'half';
   /** Whether layers refresh on different steps, spread over the period. */
   readonly stagger: boolean;
   /** The period, in steps. */
@@ -49,7 +54,6 @@ export type RefreshOptions = {
  */
 export class Refresher<L extends LayerCurvature> {
   readonly mode: 'sync' | 'background';
-  readonly lag: number | null;
   readonly stagger: boolean;
   every: number;
   /** Steps made so far. */
@@ -63,6 +67,7 @@ export class Refresher<L extends LayerCurvature> {
   readonly #layers: readonly L[];
   readonly #positions: ReadonlyMap<L, number>;
   readonly #decomposer: Decomposer;
+  readonly #lag: number | null | 'half';
 
   /** @param name whose layers they are, for messages */
   constructor(name: string, layers: readonly L[], decomposer: Decomposer, o: RefreshOptions) {
@@ -71,9 +76,19 @@ export class Refresher<L extends LayerCurvature> {
     this.#positions = new Map(layers.map((layer, i) => [layer, i]));
     this.#decomposer = decomposer;
     this.mode = o.mode;
-    this.lag = o.lag;
+    this.#lag = o.lag;
     this.stagger = o.stagger;
     this.every = o.every;
+  }
+
+  /** Steps after which a basis takes over; null as soon as it is there. */
+  get lag(): number | null {
+    return this.#lag === 'half' ? Math.max(1, this.every >> 1) : this.#lag;
+  }
+
+  /** Throws for a period that is shorter than a lag which does not follow it. */
+  checkEvery(every: number): void {
+    if (typeof this.#lag === 'number') checkLag(this.#name, this.#lag, every);
   }
 
   /** Whether a layer's factors are to be decomposed at this step. Staggered ones share the period evenly. */
@@ -89,8 +104,8 @@ export class Refresher<L extends LayerCurvature> {
   }
 
   /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */
-  decompose({ sizes, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
-    return this.#decomposer.basis({ A, G, sizes, label }, kfe, reason => this.#fails('a refresh', reason));
+  decompose({ sizes, sides, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
+    return this.#decomposer.basis({ A, G, sizes, sides, label }, kfe, reason => this.#fails('a refresh', reason));
   }
 
   #fails(what: string, reason: string): void {
@@ -107,7 +122,7 @@ export class Refresher<L extends LayerCurvature> {
 
   /** A decomposition in the background, as if it had begun at that step. */
   start(layer: L, A: Tensor, G: Tensor, step: number): RefreshJob {
-    return startDecomposition(A, G, layer.kfe!, layer.sizes, step);
+    return startDecomposition(A, G, layer.kfe!, step);
   }
 
   /** Whether a layer's new basis is to take over at this step by its lag. */
@@ -143,7 +158,7 @@ export class Refresher<L extends LayerCurvature> {
     layer.job = null;
     try {
       const { kfe, rotation } = job.now();
-      checkBasis(this.#name, layer.label, kfe, layer.sizes);
+      checkBasis(this.#name, layer.label, kfe, layer.sides);
       // Who looks at layers may have given this one another basis meanwhile.
       return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };
     } catch (error) {

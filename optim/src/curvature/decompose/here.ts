@@ -6,7 +6,18 @@
 import { noGrad, OutOfMemoryError, scope, type Tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { NdArray } from 'ndarray';
-import { type BasisTracker, checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import {
+  type BasisTracker,
+  checkSolved,
+  defaultEigensolver,
+  type Eigensolver,
+  isSolved,
+  Kfe,
+  type Sides,
+  sidesOf,
+} from '../basis.ts';
+import type { Side } from '../side.ts';
+import { RATE } from '../structure.ts';
 import { checkBasis } from './check-basis.ts';
 import { followed } from './follow.ts';
 
@@ -15,11 +26,11 @@ export type Task = {
   readonly A: Tensor;
   readonly G: Tensor;
   readonly sizes: readonly [number, number];
+  /** How they are packed; exact, or of rank 0 the identity, where nothing is said. */
+  readonly sides?: Sides | undefined;
   readonly label: string;
 };
 
-/** n³ a second of `eigh` on one core of 2020, where nothing was measured yet; a tenth of it is taken for a hiccup. */
-const RATE = 1.5e9;
 /** What is measured: smaller or shorter ones say little about the rate, for what they spend beside the n³ operations. */
 const MEASURABLE = { n: 64, seconds: 0.05 };
 /** Seconds from which on a decomposition is announced. */
@@ -36,6 +47,7 @@ export class Decomposer {
   readonly #tracker: BasisTracker | null;
   readonly #refreshEvery: number;
   readonly #announced = new Set<string>();
+  /** Where nothing was measured yet, the rule's; a tenth of it is taken for a hiccup. */
   #rate = RATE;
 
   /**
@@ -71,10 +83,10 @@ export class Decomposer {
     return readsLater(task.A) ? this.#basisLater(task) : this.#basis(task);
   }
 
-  async #basisLater({ A, G, sizes, label }: Task): Promise<Kfe> {
-    const { device } = A;
-    const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
-    return noGrad(() => scope(() => this.#basis({ A: a, G: g, sizes, label })).on(device));
+  async #basisLater(task: Task): Promise<Kfe> {
+    const { device } = task.A;
+    const [A, G] = await Promise.all([task.A.cpu(), task.G.cpu()]);
+    return noGrad(() => scope(() => this.#basis({ ...task, A, G })).on(device));
   }
 
   #basis(task: Task): Kfe {
@@ -103,7 +115,7 @@ export class Decomposer {
     console.warn(
       `${this.#name}: the ${what}, ${n} × ${n}, takes about ${seconds.toPrecision(2)} s and ` +
         `${inGB(COPIES * 8 * n * n)} to decompose, again every ${this.#refreshEvery} steps (refreshEvery). The option ` +
-        'maxFactorDim leaves larger sides at the identity: 2048, say',
+        `${REMEDIES}`,
     );
   }
 }
@@ -114,33 +126,54 @@ export class Decomposer {
  */
 export function decomposed(
   name: string,
-  { A, G, sizes, label }: Task,
+  task: Task,
   solve: (matrix: NdArray, what: string) => ReturnType<Eigensolver>,
   check: (found: ReturnType<Eigensolver>, what: string) => void = () => {},
 ): Kfe {
+  const { A, G, sizes, label } = task;
+  const { sides = sidesOf(A, G, sizes) } = task;
   // The order in which `Kfe.of` asks.
-  const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
+  const asked = [...namesOf('A', sides.A, label), ...namesOf('G', sides.G, label)];
   const checked: Eigensolver = matrix => {
     const n = matrix.shape[0]!;
-    const what = sides.shift() ?? label;
+    const what = asked.shift() ?? label;
     const found = solve(matrix, what);
     checkSolved(name, what, found, n);
     check(found, what);
     return found;
   };
-  const kfe = Kfe.of(A, G, checked, sizes);
-  checkBasis(name, label, kfe, sizes);
+  const kfe = Kfe.of(A, G, checked, sizes, sides);
+  checkBasis(name, label, kfe, sides);
   return kfe;
 }
+
+/** What messages call the matrices of a factor that an eigensolver gets. */
+function namesOf(name: 'A' | 'G', side: Side, label: string): string[] {
+  const { orders, isExact, structure } = side;
+  return orders.flatMap((n, i) => {
+    if (!isSolved(side, n)) return [];
+    const part = isExact
+      ? ''
+      : structure === 'blocks'
+        ? `, block ${i + 1} of ${orders.length},`
+        : `, its ${['channels', 'taps'][i]},`;
+    return [`factor ${name} of ${label}${part}`];
+  });
+}
+
+/** What helps where factors are too large. */
+const REMEDIES =
+  "structure ('taps' or 'blocks', say) assumes more of large factors, and maxFactorDim leaves larger sides at the identity: 2048, say";
 
 const inGB = (bytes: number) => `${(bytes / 1e9).toPrecision(2)} GB`;
 
 /** Throws an OutOfMemoryError for a side that no decomposition has room for. */
-export function checkFactorSize(name: string, label: string, side: 'A' | 'G', n: number): void {
+export function checkFactorSize(name: string, label: string, of: 'A' | 'G', side: Side): void {
+  const n = Math.max(0, ...side.orders);
   if (8 * n * n > LARGEST)
     throw new OutOfMemoryError(
-      `${name}: the factor ${side} of ${label} would be ${n} × ${n}, ${inGB(8 * n * n)} in float64, and nothing can ` +
-        'decompose it here. The option maxFactorDim leaves larger sides at the identity (2048, say)',
+      `${name}: the factor ${of} of ${label} would be ${n} × ${n}, ${inGB(8 * n * n)} in float64, and nothing can ` +
+        `decompose it here. The option ${REMEDIES}`,
     );
 }
 
@@ -151,8 +184,7 @@ export function namingMemory<T>(name: string, label: string, run: () => T): T {
   } catch (error) {
     if (!(error instanceof Error) || !isOutOfMemory(error)) throw error;
     throw new OutOfMemoryError(
-      `${name}: no memory for the factors of ${label}; the option maxFactorDim leaves large sides at the identity ` +
-        `(${error.message})`,
+      `${name}: no memory for the factors of ${label}; the option ${REMEDIES} (${error.message})`,
       { cause: error },
     );
   }

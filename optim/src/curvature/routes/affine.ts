@@ -11,7 +11,7 @@
 
 import { isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
 import { borrowGrad, defineBuiltIn, held, lazyTensor, materialize, originOf, precisely } from '@otimes/core/extend';
-import type { Kfe } from '../basis.ts';
+import type { Kfe, Sides } from '../basis.ts';
 import type { AffineLayer } from '../block.ts';
 
 /** A basis as a layer uses it: both sides turn. */
@@ -20,6 +20,8 @@ export type Frame = {
   readonly UA: Tensor;
   /** [dOut, dOut] */
   readonly UG: Tensor;
+  /** How they are packed. */
+  readonly sides: Sides;
   /** W̃ [dOut, dIn] of a resident layer, else null. */
   readonly resident: Tensor | null;
 };

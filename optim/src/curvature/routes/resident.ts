@@ -137,7 +137,12 @@ export class ResidentWeight {
 }
 
 /** The frame that a layer is computed in; W̃ null in parameter coordinates. */
-export const frameOf = ({ UA, UG }: Kfe, resident: Tensor | null): Frame => ({ UA: UA!, UG: UG!, resident });
+export const frameOf = ({ UA, UG, sides }: Kfe, resident: Tensor | null): Frame => ({
+  UA: UA!,
+  UG: UG!,
+  sides,
+  resident,
+});
 
 /** [W | b] */
 function parametersOf({ weight, bias }: AffineLayer): Tensor {

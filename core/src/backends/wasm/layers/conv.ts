@@ -14,6 +14,7 @@ import { assign, fill, rowMajor } from '../memory.ts';
 import { gram } from '../product.ts';
 import { addressOf, inMemory } from '../region.ts';
 import { kernelsOf } from './load.ts';
+import { winograd } from './winograd.ts';
 
 const kernels = kernelsOf(images, ['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram']);
 
@@ -30,6 +31,8 @@ export function convForward(
   if (run === undefined || !inMemory(out)) return reference.convForward(x, w, bias, out, geometry);
   const [images, weights] = [rowMajor(c, x), rowMajor(c, w)];
   const sizes = convSizes(x.shape, w.shape, out.shape, geometry);
+  const plain = bias === null ? null : rowMajor(c, bias);
+  if (winograd(c, 'forward', sizes, images, weights, plain, out)) return;
   run(...sizes, addressOf(images), addressOf(weights), addressOf(out), c.kernels.scratch);
   if (bias !== null) binary(c, 'add', out, perChannel(bias), out);
 }
@@ -40,6 +43,7 @@ export function convInputGrad(this: WasmBackend, gy: Operand, w: Operand, out: O
   if (run === undefined || !inMemory(out)) return reference.convInputGrad(gy, w, out, geometry);
   const [grads, weights] = [rowMajor(c, gy), rowMajor(c, w)];
   const sizes = convSizes(out.shape, w.shape, gy.shape, geometry);
+  if (winograd(c, 'inputGrad', sizes, grads, weights, null, out)) return;
   run(...sizes, addressOf(grads), addressOf(weights), addressOf(out), c.kernels.scratch);
 }
 
@@ -49,6 +53,7 @@ export function convWeightGrad(this: WasmBackend, x: Operand, gy: Operand, out: 
   if (run === undefined || !inMemory(out)) return reference.convWeightGrad(x, gy, out, geometry);
   const [images, grads] = [rowMajor(c, x), rowMajor(c, gy)];
   const sizes = convSizes(x.shape, out.shape, gy.shape, geometry);
+  if (winograd(c, 'weightGrad', sizes, images, grads, null, out)) return;
   run(...sizes, addressOf(images), addressOf(grads), addressOf(out), c.kernels.scratch);
 }
 
