@@ -119,7 +119,7 @@ if (options.step === undefined)
       for (const run of runs) by(method, run)();
       return errors(results, exact.results);
     }) as [ReturnType<typeof errors>, ReturnType<typeof errors>];
-    const taken = winogradIsFaster(n * Math.ceil(side / 4) ** 2, n * side * side, c, o);
+    const taken = winogradIsFaster(n, side, side, c, o);
     console.log(`${name}${taken ? '' : ' (direct)'}`);
     console.table(
       Object.fromEntries(

@@ -89,12 +89,13 @@ function winograd(bench: Bench, one: Case, cuts: readonly number[] = []) {
     const result = bench.room('f32', size);
     const bytes = bench.call.winogradScratch(kind, n, c, h, w, o, p);
     assert.equal(bytes % 4, 0);
+    const run = bench.call[KINDS[kind] as string]!;
     const work = bench.put('f32', new Float32Array(bytes / 4));
     const flags = [0, ...cuts].map((from, i) => {
       bench.view('f32', work, bytes / 4).fill(Number.NaN);
       const to = cuts.length === 0 ? 0 : (cuts[i] ?? units);
       const own = [work, bytes, from, to];
-      return bench.call[KINDS[kind]]!(...sizes, ...addresses, result, ...(kind === 2 ? [] : [units]), ...own);
+      return run(...sizes, ...addresses, result, ...(kind === 2 ? [] : [units]), ...own);
     });
     return { values: Float32Array.from(bench.view('f32', result, size)), flags };
   });

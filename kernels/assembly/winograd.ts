@@ -17,7 +17,7 @@ import {
 
 /** Most channels, or tiles, of a sum before it is added to the others: short sums have smaller errors, at no cost. */
 const KC: i32 = 64;
-const TILES: i32 = 128;
+const TILES: i32 = 64;
 
 // --- tiles -----------------------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ export class AutomaticThreads implements Automatic {
     try {
       const group = startWorkers(this.#kernels, this.#o.host ?? ownHost, threads - 1, this.#o.spin, true);
       this.#group = group;
-      this.#kernels.threads = threads;
+      this.#kernels.threads = group.team.threads;
       this.#kernels.override('threads', below => this.#shared(below, group));
     } catch (error) {
       this.#giveUp(error);
@@ -89,8 +89,8 @@ export class AutomaticThreads implements Automatic {
     const group = this.#group;
     this.#group = null;
     this.#kernels.automatic = undefined;
-    this.#kernels.threads = 1;
     this.#kernels.override('threads', null);
+    this.#kernels.threads = 1;
     if (group !== null) await stopWorkers(this.#kernels, group);
   }
 

@@ -21,32 +21,40 @@ export type ConvKind = keyof typeof KINDS;
 /** Bytes to work in beyond which rows of tiles, or filters, are so long that they fit no cache. */
 const MOST_BYTES = 9 * 2 ** 20;
 
+/** Channels and outputs from which products at the points are long enough. */
+const LEAST = 8;
+
 /**
  * Whether Winograd's F(4 × 4, 3 × 3) is estimated to be faster than direct sums. Costs are in multiplications and additions of
- * the register blocks: for n images of ho × wo results in T tiles of 4 × 4, with C channels and O outputs,
+ * the register blocks, which have eight columns. For n images, results of ho × wo, T tiles of 4 × 4 in all images together, C
+ * channels and O outputs:
  *
- *   direct    1.15 · 9 · n · ho · wo · C · O   (1.15: it lays out patches as well)
- *   Winograd  36 · (C · O · (⌈T⌉₈ + 8) + 15 · T · (C + O))
+ *   direct    9 · n · ⌈ho · wo⌉₈ · (C · O + 4 · (C + O))
+ *   Winograd  36 · ((⌈T⌉₈ + 11) · C · O + 15 · T · (C + O))
  *
- * where ⌈T⌉₈ · C · O are the products at each of the 36 points (Lavin & Gray 2016, "Fast algorithms for convolutional neural
- * networks", §4), whose blocks are eight tiles wide, 8 · C · O is the transform of the filters, and 15 · T · (C + O) are those of
- * the tiles. The three constants are measured.
+ * 4 · (C + O) stands for patches that are laid out, ⌈T⌉₈ · C · O for the products at each of 36 points (Lavin & Gray 2016, "Fast
+ * algorithms for convolutional neural networks", §4), 11 · C · O for the transform of the filters and 15 · T · (C + O) for those of
+ * the tiles. The constants are measured: docs/decisions/kernels.md.
  */
-export function winogradIsFaster(tiles: number, results: number, channels: number, outputs: number): boolean {
-  const direct = 1.15 * 9 * results * channels * outputs;
-  const winograd = 36 * (channels * outputs * (Math.ceil(tiles / 8) * 8 + 8) + 15 * tiles * (channels + outputs));
+export function winogradIsFaster(n: number, ho: number, wo: number, channels: number, outputs: number): boolean {
+  if (Math.min(channels, outputs) < LEAST) return false;
+  const [product, sum] = [channels * outputs, channels + outputs];
+  const tiles = n * Math.ceil(ho / 4) * Math.ceil(wo / 4);
+  const direct = 9 * n * eights(ho * wo) * (product + 4 * sum);
+  const winograd = 36 * ((eights(tiles) + 11) * product + 15 * tiles * sum);
   return winograd < direct;
 }
+
+const eights = (count: number): number => Math.ceil(count / 8) * 8;
 
 /** The sizes as Winograd's kernels take them; null where they do not do it, or not as fast. */
 function planOf(kind: ConvKind, [n, c, h, w, o, ...more]: ConvSizes) {
   const [kh, kw, ho, wo, sy, sx, py, px, dy, dx, groups] = more;
   const fits = kh === 3 && kw === 3 && py === px && py <= 2 && [sy, sx, dy, dx, groups].every(x => x === 1);
-  if (!fits || Math.min(c, o) < 8) return null;
+  if (!fits) return null;
   const [rows, cols] = kind === 'inputGrad' ? [h, w] : [ho, wo];
-  const lines = n * Math.ceil(rows / 4);
-  if (!winogradIsFaster(lines * Math.ceil(cols / 4), n * rows * cols, c, o)) return null;
-  return { sizes: [n, c, h, w, o, py] as const, lines };
+  if (!winogradIsFaster(n, rows, cols, c, o)) return null;
+  return { sizes: [n, c, h, w, o, py] as const, lines: n * Math.ceil(rows / 4) };
 }
 
 /**
