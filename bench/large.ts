@@ -136,13 +136,23 @@ function notePhases(title: string, answers: readonly Answer[]): void {
   phaseTable.push([title, ...[whole, ...phases, whole - phases.reduce((a, b) => a + b, 0)].map(shown)]);
 }
 
+/**
+ * Steps of a sample. STEVE measures γ after 1, 2, 4, 8, … updates: four steps are made by then, so that samples of one plain step are
+ * odd ones and never have it, and few of those with statistics do.
+ */
+async function warmUp(child: Child, countOf: (a: Answer) => number): Promise<number> {
+  const count = countOf(await child.steps('plain'));
+  await child.steps('statistics');
+  await child.steps('plain');
+  return count;
+}
+
 /** Adam's process and a variant's in turn. */
 async function measure(title: string, adam: Child, child: Child, countOf: (a: Answer) => number): Promise<void> {
   const first = await child.steps('refresh');
   say(`  ${title}: first step ${shown(first.wall / 1000)} s, loss ${first.loss.toFixed(3)}`);
   if (values.describe) say(await child.describe());
-  const count = countOf(await child.steps('plain'));
-  await child.steps('statistics');
+  const count = await warmUp(child, countOf);
   const [base, plain, statistics]: [Answer[], Answer[], Answer[]] = [[], [], []];
   for (let round = 0; round < rounds; round++) {
     base.push(await adam.steps('plain', count));
@@ -192,8 +202,7 @@ async function measureBackground(title: string, child: Child, countOf: (a: Answe
     notes.push(`${title}: left out, as the first decompositions took ${shown(first.phases!.refresh / 1000)} s.`);
     return;
   }
-  const count = countOf(await child.steps('plain'));
-  await child.steps('statistics');
+  const count = await warmUp(child, countOf);
   const [plain, statistics]: [Answer[], Answer[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
     plain.push(await child.steps('plain', count));
