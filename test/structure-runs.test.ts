@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { Generator, randint, randn, type StateDict, type Tensor, where } from '@otimes/core';
+import { eigh } from '@otimes/linalg';
 import { Conv2d, crossEntropy, Flatten, Linear, type Module, Sequential, Tanh } from '@otimes/nn';
 import {
   EKFAC,
@@ -13,11 +14,13 @@ import {
 } from '@otimes/optim';
 import { Side } from '@otimes/optim/curvature';
 import t from 'tap';
+import { Kfe } from '../optim/src/curvature/basis.ts';
+import { stillDiagonal } from '../optim/src/curvature/decompose/stays.ts';
 import { NullSpace } from '../optim/src/curvature/nulls.ts';
 import { mustBeClose } from './helpers/allclose.ts';
 import { bitsOf, warningsOf } from './helpers/family.ts';
 import { law, overSeeds } from './helpers/law.ts';
-import { basisOf, dense, factorOf } from './helpers/sides.ts';
+import { basisOf, dense, factorOf, sideOf } from './helpers/sides.ts';
 import { blocksOf } from './suites/exactness.ts';
 
 const STRUCTURES: Record<string, KroneckerOptions> = {
@@ -213,6 +216,28 @@ law(t, 'null directions are those of the sides, and coordinates of either are ma
       for (const [i, row] of averaged.entries()) if (nullG[i]) row[j] = m;
     }
     mustBeClose(nulls!.average(X), averaged, { rtol: 1e-9, atol: 1e-25 });
+  }),
+);
+
+law(t, 'a basis stays as the dense factor would let it, by what lies outside of the diagonal of the whole of it', () =>
+  overSeeds(80, seed => {
+    const o = { rng: new Generator(seed), dtype: 'float64' } as const;
+    const of = { channels: 3, taps: 4, bias: seed % 2 === 0, blockDim: 5 } as const;
+    const A = sideOf({ ...of, structure: (['taps', 'channels', 'blocks'] as const)[seed % 3]! });
+    const G = Side.exact(2);
+    const rows = randn([30, A.n], o);
+    const [F, H] = [factorOf(A, rows), factorOf(G, randn([9, 2], o))];
+    const kfe = Kfe.of(F, H, eigh, [2, A.n], { A, G });
+    const next = F.add(factorOf(A, randn([30, A.n], o).mul(0.5)));
+    const [D, W] = [dense(A, next, { factor: true }), dense(A, kfe.UA)];
+    const inBasis = W.transpose().matmul(D).matmul(W);
+    const diagonal = inBasis.reshape([-1]).slice([null, null, A.n + 1]);
+    const outside = Math.sqrt(inBasis.square().sum().sub(diagonal.square().sum()).item()) / D.norm().item();
+    const stays = (share: number) => stillDiagonal(kfe, next, H, share);
+    assert.equal(stays(outside * 0.999), null);
+    const kept = stays(outside * 1.001)!;
+    mustBeClose(kept.sA, diagonal, { rtol: 1e-9, atol: 1e-12 });
+    assert.equal(kept.UA, kfe.UA);
   }),
 );
 
