@@ -17,6 +17,7 @@ import {
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 import { NullSpace } from './nulls.ts';
+import { Side } from './side.ts';
 
 /** Eigenvalues [n] and eigenvectors [n, n] in columns of a symmetric matrix [n, n]. */
 export type Eigensolver = (matrix: ndarray.NdArray) => { values: ndarray.NdArray; vectors: ndarray.NdArray };
@@ -95,6 +96,11 @@ export class Kfe {
     checkArgument('Kfe.of', 'solve', solve, aFunction);
     checkArgument('Kfe.of', 'sizes', sizes, twoSizes);
     return new Kfe(decompose('A', A, solve, sizes[1]), decompose('G', G, solve, sizes[0]));
+  }
+
+  get sides(): { readonly A: Side; readonly G: Side } {
+    const side = (U: Tensor | null, { size }: Tensor) => (U === null ? Side.identity(size) : Side.exact(size));
+    return { A: side(this.UA, this.sA), G: side(this.UG, this.sG) };
   }
 
   /** Marks its tensors: they outlive scopes. */

@@ -10,10 +10,12 @@ import { checkBasis } from './decompose/check-basis.ts';
 import { checkFactorSize } from './decompose/here.ts';
 import type { Factors, Statistics } from './factors.ts';
 import type { RefreshJob } from './refresh.ts';
-import type { Frame } from './routes/affine.ts';
+import type { Frame } from './routes/frame.ts';
+import { imagesOf, isTurnable } from './routes/images.ts';
 import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
 import { normOf, remembered, replaced, type Scalar } from './scalar.ts';
+import { Side } from './side.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -37,6 +39,8 @@ export class LayerCurvature {
   /** Sides that stay at the identity. */
   readonly identityA: boolean;
   readonly identityG: boolean;
+  readonly sideA: Side;
+  readonly sideG: Side;
   /** Running averages of the factors; of a side at the identity its mean eigenvalue. */
   A: Tensor | null = null;
   G: Tensor | null = null;
@@ -59,7 +63,7 @@ export class LayerCurvature {
   misses = 0;
   /** Whether the layer may be computed in its basis in all processes that train it. */
   mayTurn = true;
-  /** W̃; null for a block that is no whole affine layer. */
+  /** W̃; null for a block that is no whole layer, or one that its sides cannot turn. */
   readonly #resident: ResidentWeight | null;
 
   constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity }: LayerOptions = {}) {
@@ -67,7 +71,10 @@ export class LayerCurvature {
     this.sharing = sharing;
     this.identityA = block.dIn > maxFactorDim;
     this.identityG = block.dOut > maxFactorDim;
-    this.#resident = block.layer === undefined ? null : new ResidentWeight(block.layer);
+    this.sideA = this.identityA ? Side.identity(block.dIn) : Side.exact(block.dIn);
+    this.sideG = this.identityG ? Side.identity(block.dOut) : Side.exact(block.dOut);
+    const { layer } = block;
+    this.#resident = layer !== undefined && isTurnable(layer, this.sideA) ? new ResidentWeight(layer) : null;
   }
 
   /** For messages: `linear 'layers.0'`. */
@@ -128,10 +135,10 @@ export class LayerCurvature {
 
   /** Whether the layer can be computed in a basis: it has one, and nobody can write to its weights unseen, in no process. */
   get canTurn(): boolean {
-    return this.mayTurn && this.kfe?.UA != null && this.kfe.UG !== null && this.isTurnable;
+    return this.mayTurn && this.kfe !== null && this.isTurnable;
   }
 
-  /** Whether it is an affine layer to whose weights nobody can write unseen, in this process. */
+  /** Whether it is a layer that its sides can turn, and to whose weights nobody can write unseen, in this process. */
   get isTurnable(): boolean {
     return this.#resident?.isAllowed ?? false;
   }
@@ -182,10 +189,10 @@ export class LayerCurvature {
 
   /** Takes the route that is wanted, where the layer can be computed in the basis. */
   chooseRoute(wanted: Route | 'auto'): void {
-    const { dOut, dIn } = this.block;
-    const { rows, needsInputGrad } = this;
+    const { block, sideA: A, sideG: G, rows, needsInputGrad } = this;
     if (!this.canTurn || rows === 0 || this.misses > 1) this.route = 'gradient';
-    else this.route = wanted === 'auto' ? cheapestRoute({ dOut, dIn, rows, needsInputGrad }) : wanted;
+    else if (wanted !== 'auto') this.route = wanted;
+    else this.route = cheapestRoute({ A, G, rows, needsInputGrad, images: imagesOf(block.layer!, rows) });
     if (this.route !== 'resident') this.leaveBasis();
   }
 
