@@ -1,8 +1,7 @@
 // A convolution in its basis is the convolution: output, gradients in the basis, and gradients of what it is made of.
 
 import assert from 'node:assert/strict';
-import { eye, Generator, grad, noGrad, type Pair, randn, type Tensor, tensor } from '@otimes/core';
-import { eigh } from '@otimes/linalg';
+import { eye, Generator, grad, noGrad, type Pair, randn, type Tensor } from '@otimes/core';
 import { Conv2d } from '@otimes/nn';
 import fc from 'fast-check';
 import t from 'tap';
@@ -12,6 +11,7 @@ import { convolutionIn, isTurnable } from '../optim/src/curvature/routes/images.
 import { Side } from '../optim/src/curvature/side.ts';
 import { mustBeClose } from './helpers/allclose.ts';
 import { law } from './helpers/law.ts';
+import { basisOf } from './helpers/sides.ts';
 
 type Case = {
   readonly A: 'taps' | 'channels' | 'identity';
@@ -44,16 +44,6 @@ const cases: fc.Arbitrary<Case> = fc.record({
 
 const float64 = { dtype: 'float64' } as const;
 
-/** An orthonormal matrix [n, n]. */
-function orthonormal(n: number, rng: Generator): Tensor {
-  const x = randn([n, n], { ...float64, rng });
-  return tensor(eigh(x.add(x.transpose()).contiguous().ndarray()).vectors);
-}
-
-/** A basis of a side; null for the identity. */
-const basisOf = (side: Side, rng: Generator): Tensor | null =>
-  side.isIdentity ? null : side.pack(side.orders.map(n => orthonormal(n, rng)));
-
 /** It as a matrix [n, n]. */
 const dense = (side: Side, U: Tensor | null): Tensor => side.turn(eye(side.n, float64), U);
 
@@ -71,7 +61,7 @@ function made({ A, G, resident, bias, sizes, kernel, stride, padding, dilation, 
     A: A === 'identity' || taps === 1 ? Side.identity(n) : Side.channels(n, taps, { bias, turnsTaps: A === 'taps' }),
     G: { exact: Side.exact(outputs), blocks: Side.blocks(outputs, 2), identity: Side.identity(outputs) }[G],
   };
-  const [UA, UG] = [basisOf(sides.A, rng), basisOf(sides.G, rng)];
+  const [UA, UG] = [basisOf(sides.A, { ...float64, rng }), basisOf(sides.G, { ...float64, rng })];
   const [RA, RG] = [dense(sides.A, UA), dense(sides.G, UG)];
   const project = (D: Tensor) => RG.transpose().matmul(D).matmul(RA);
   const matrix = (ps: readonly Tensor[]) => noGrad(() => matrixOf(ps));
@@ -183,7 +173,7 @@ t.test('a convolution in its basis', t => {
       const o = { A: 'identity', G: 'exact', resident: true, bias: false, kernel: [1, 1], stride: [2, 1] } as const;
       const one = made({ ...o, sizes: [2, 4, 3, 5, 6], padding: [1, 0], dilation: [1, 1], seed: 3 });
       const { module, layer, x, mix, matrix } = one;
-      const UA = basisOf(A, new Generator(4));
+      const UA = basisOf(A, { ...float64, rng: new Generator(4) });
       const sides = { A, G: one.frame.sides.G };
       const project = (D: Tensor) => sides.G.turnColumns(A.turn(D, UA), one.frame.UG);
       const resident = project(matrix(module.parameters()));
