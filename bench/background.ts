@@ -7,9 +7,12 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { Generator, randint, randn, type Tensor } from '@otimes/core';
+import { Generator, randint, randn, setThreads, type Tensor } from '@otimes/core';
 import { crossEntropy, mlp } from '@otimes/nn';
 import { STEVE } from '@otimes/optim';
+
+// One thread, whose CPU time is the figure.
+await setThreads(1);
 
 const EVERY = 50;
 const rounds = Number(process.argv[2] ?? 5);

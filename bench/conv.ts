@@ -9,10 +9,13 @@
  */
 
 import { parseArgs } from 'node:util';
-import { conv2d, Generator, ReferenceBackend, randint, randn, registerBackend, scope } from '@otimes/core';
+import { conv2d, Generator, ReferenceBackend, randint, randn, registerBackend, scope, setThreads } from '@otimes/core';
 import { createKernels, images, variants } from '@otimes/kernels';
 import { Conv2d, crossEntropy, Flatten, Linear, MaxPool2d, ReLU, Sequential } from '@otimes/nn';
 import { Adam } from '@otimes/optim';
+
+// One thread, whose CPU time is the figure.
+await setThreads(1);
 
 const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
 const ROUNDS = 7;

@@ -8,16 +8,21 @@
  *   npm run bench bench/epochs.ts -- --task fashion-vit --log vit.jsonl     # goes on where it was stopped
  */
 
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { type Run, reached, run } from './epochs/run.ts';
+import { setThreads } from '@otimes/core';
+import { RunLog } from './epochs/log.ts';
+import { type Run, reached } from './epochs/run.ts';
 import { CONTENDERS, type Common, describe, type Setting, settings } from './epochs/settings.ts';
 import { TASKS } from './epochs/tasks.ts';
 import { stepTimes } from './epochs/time.ts';
 
+// One thread, whose CPU time is the figure.
+await setThreads(1);
+
 const { values } = parseArgs({
   options: {
     task: { type: 'string', default: 'digits-cnn' },
+    /** With the images: of Fashion-MNIST, or of CIFAR-10 for the task cifar-resnet. */
     folder: { type: 'string', default: '/usr/share/datasets/fashion-mnist' },
     optimizers: { type: 'string', default: 'adam,kfac,ekfac,steve' },
     // From the middle outwards: what comes late is given up early.
@@ -62,24 +67,11 @@ const common: Common = {
 };
 const make = (name: string, setting: Setting) => CONTENDERS[name]!.make(setting, common);
 
-// --- runs that are remembered -----------------------------------------------------------------------------------------------
-
-/** Runs by what they depend on, other than the target and the epochs after which they ended. */
-const known = new Map<string, Run>();
-if (values.log !== undefined && existsSync(values.log))
-  for (const line of readFileSync(values.log, 'utf8').split('\n').filter(Boolean)) {
-    const { key, run } = JSON.parse(line) as { key: string; run: Run };
-    known.set(key, run);
-  }
+const log = new RunLog(values.log);
 
 function runOf(name: string, setting: Setting, o: { seed: number; epochs: number; target: number }): Run {
   const key = JSON.stringify({ task: values.task, name, ...setting, ...(name !== 'adam' && common), seed: o.seed });
-  const old = known.get(key);
-  if (old && (old.diverged || reached(old, o.target) || old.checks.at(-1)!.epoch >= o.epochs)) return old;
-  const result = run(task, make(name, setting), o);
-  known.set(key, result);
-  if (values.log !== undefined) appendFileSync(values.log, `${JSON.stringify({ key, run: result })}\n`);
-  return result;
+  return log.runOf(key, task, make(name, setting), o);
 }
 
 // --- the stages -------------------------------------------------------------------------------------------------------------

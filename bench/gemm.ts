@@ -8,8 +8,11 @@
  */
 
 import { parseArgs } from 'node:util';
-import { Generator, ReferenceBackend, randn, registerBackend } from '@otimes/core';
+import { Generator, ReferenceBackend, randn, registerBackend, setThreads } from '@otimes/core';
 import { createKernels, type FloatType, type Gemm, gemm, syrk, variants } from '@otimes/kernels';
+
+// One thread, whose CPU time is the figure.
+await setThreads(1);
 
 const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
 const SIZES = options.quick ? [8, 16, 64, 128, 256] : [8, 16, 64, 128, 256, 512, 1024];

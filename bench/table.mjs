@@ -34,7 +34,7 @@ Single programs run without them: npm run bench bench/overhead.ts`);
 }
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), 'questions');
-const ORDER = ['sgemm', 'training', 'blas', 'overhead', 'eigh', 'cholesky', 'kronecker', 'size'];
+const ORDER = ['sgemm', 'training', 'networks', 'blas', 'overhead', 'eigh', 'cholesky', 'kronecker', 'size'];
 const all = readdirSync(folder)
   .map(file => file.replace('.mjs', ''))
   .sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b));

@@ -9,7 +9,7 @@ const BYTES = { f32: 4, f64: 8, i32: 4, bool: 1, s: 4, d: 8 };
 /** The types of products, by the letters in front of their names. */
 const LETTERS = { s: 'f32', d: 'f64' };
 /** Of so many arguments at most, and of a product's, calls are passed on argument by argument; others by rest parameters. */
-const [WRITTEN_OUT, OF_PRODUCTS] = [10, 19];
+const [WRITTEN_OUT, OF_PRODUCTS] = [12, 19];
 
 /** Parts at commas outside of brackets. */
 const parts = text =>
@@ -31,6 +31,8 @@ function argument(text) {
     });
     return { name, optional, role: 'operand', way, missing: missing !== undefined, type, axes };
   }
+  const memory = /^memory@(\w+)$/.exec(role);
+  if (memory !== null) return { name, optional, role: 'memory', each: memory[1] };
   const [kind, fallback] = role.split(/\s*=\s*/);
   if (!/^(length|stride|flag|memory|scratch|i32|f64|T)$/.test(kind))
     throw new Error(`signatures: ${text}: there is no role '${kind}'`);
@@ -173,8 +175,13 @@ function callPlan({ args, sharing }, size) {
   if (rule !== undefined) Object.assign(plan, { rule, takes });
   const scratch = args.findIndex(a => a.role === 'scratch');
   if (scratch >= 0) plan.scratch = scratch;
+  const own = args.findIndex(a => a.each !== undefined);
+  if (own >= 0) plan.own = [own, args.findIndex(a => a.name === args[own].each)];
   const whole = args.findIndex(a => a.fallback !== undefined);
   if (whole >= 0) plan.whole = whole;
+  const written = args.flatMap(({ way }, i) => (way === 'out' ? [i] : []));
+  const accumulate = args.findIndex(a => a.name === 'accumulate');
+  if (!args.some(a => a.way === 'inout')) plan.again = accumulate < 0 ? { written } : { written, unless: accumulate };
   return plan;
 }
 
@@ -208,7 +215,9 @@ function plansSource(modules) {
   for (const kernel of shared.filter(one => one.sharing !== null)) {
     const [arity, byLetter] = [kernel.args.length, kernel.types[0] in LETTERS];
     if (arity <= WRITTEN_OUT || byLetter) arities.add(arity);
-    if (byLetter) for (const [name, type] of exportsOf(kernel)) products.push([name, callPlan(kernel, BYTES[type])]);
+    if (byLetter && kernel.names.includes('gemm'))
+      for (const [name, type] of exportsOf(kernel)) products.push([name, callPlan(kernel, BYTES[type])]);
+    else if (byLetter) for (const [name, type] of exportsOf(kernel)) others.push([name, callPlan(kernel, BYTES[type])]);
     else for (const name of kernel.names) others.push([name, callPlan(kernel)]);
   }
   const gemm = shared.find(({ names }) => names.includes('gemm')).args;

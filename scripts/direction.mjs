@@ -9,8 +9,8 @@ const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.u
 
 /** Package → what it may import. Curvature and the optimizers on it may import nn as well, the rest of optim may not. */
 const ALLOWED = {
-  // '#host' is its own node.ts or browser.ts, by export condition.
-  kernels: ['#host'],
+  // '#host' is its own node.ts or browser.ts, by export condition, and so is '#automatic'.
+  kernels: ['#automatic', '#host'],
   linalg: ['@otimes/kernels', 'ndarray'],
   core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
   nn: ['@otimes/core', '@otimes/core/extend'],
@@ -43,7 +43,7 @@ const KNOWN_CYCLES = {};
  */
 const LAYERS = {
   core: [
-    ['check', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
+    ['check', 'convolution', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
     ['device'],
     ['storage'],
     ['scope'],
@@ -59,7 +59,7 @@ const LAYERS = {
   ],
 };
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */
-const NODE_ONLY = ['core/src/node.ts', 'data/src/node.ts', 'kernels/src/node.ts'];
+const NODE_ONLY = ['core/src/node.ts', 'data/src/node.ts', 'kernels/src/automatic-node.ts', 'kernels/src/node.ts'];
 
 const files = folder =>
   readdirSync(folder).flatMap(name => {

@@ -255,17 +255,46 @@ const pooled = fc
 type Pooled = typeof pooled extends fc.Arbitrary<infer P> ? P : never;
 
 for (const backend of backends) {
-  law(t, `${backend.device}: maxPoolIndex is that of the reference backend, equal values and NaN included`, () => {
-    const body = ({ x, y, dtype, window, seed }: Pooled) => {
-      const values = noise(sizeOf(x), seed).map(v => (v > 0.9 ? Number.NaN : v < -0.9 ? -Infinity : Math.round(v * 4)));
-      const index = (on: Backend) =>
-        run(on, dtype, [{ values, shape: x }], [{ dtype: 'int32', shape: y }], (b, [a], [out]) =>
-          b.maxPoolIndex(a!, out!, window),
+  law(
+    t,
+    `${backend.device}: max pooling and its gradient are those of the reference backend, equal values and NaN included`,
+    () => {
+      const body = ({ x, y, dtype, window, seed }: Pooled) => {
+        const values = noise(sizeOf(x), seed).map(v =>
+          v > 0.9 ? Number.NaN : v < -0.9 ? -Infinity : Math.round(v * 4),
         );
-      assert.deepEqual(index(backend), index(reference));
-    };
-    check(fc.property(pooled, body), 300);
-  });
+        const index = (on: Backend) =>
+          run(on, dtype, [{ values, shape: x }], [{ dtype: 'int32', shape: y }], (b, [a], [out]) =>
+            b.maxPoolIndex(a!, out!, window),
+          );
+        assert.deepEqual(index(backend), index(reference));
+        const both = (on: Backend) =>
+          run(
+            on,
+            dtype,
+            [{ values, shape: x }],
+            [
+              { dtype: 'int32', shape: y },
+              { dtype, shape: y },
+            ],
+            (b, [a], [at, out]) => b.maxPool!(a!, at!, out!, window),
+          );
+        const [at, most] = both(backend);
+        assert.deepEqual([at, most], both(reference));
+        assert.deepEqual([at], index(backend));
+        const grad = (on: Backend) =>
+          run(
+            on,
+            dtype,
+            [input(y, seed), { values: at!, shape: y, dtype: 'int32' }],
+            [{ dtype, shape: x }],
+            (b, [gy, places], [out]) => b.maxPoolGrad!(gy!, places!, out!, window),
+          );
+        assert.deepEqual(grad(backend), grad(reference));
+      };
+      check(fc.property(pooled, body), 300);
+    },
+  );
 
   law(t, `${backend.device}: avgPool and its transpose are those of the reference backend up to rounding`, () => {
     const body = ({ x, y, dtype, window, padded, seed }: Pooled) => {
@@ -337,19 +366,30 @@ for (const backend of backends)
           [{ dtype, shape: weight }],
           (b, a, out) => b.normalizeWeightGrad(a[0]!, a[1]!, eps, a[2]!, a[3]!, out[0]!),
         )[0]!;
-        return [y!, mu!, sigma2!, gx, gw];
+        // The same in one go, and the sum of gy.
+        const grads = [like, { dtype, shape: weight }, { dtype, shape: weight }];
+        const together = run(
+          on,
+          dtype,
+          [input(x, seed + 3), input(x, seed), affine[0]!, ...given],
+          grads,
+          (b, a, out) => b.normalizeGrads!(a[0]!, a[1]!, a[2]!, eps, a[3]!, a[4]!, out[0]!, out[1]!, out[2]!),
+        );
+        mustBeWithin(together[0]!, gx, () => 0, 'gx in one go');
+        mustBeWithin(together[1]!, gw, () => 0, 'gw in one go');
+        return [y!, mu!, sigma2!, gx, gw, together[2]!];
       };
       const [actual, expected] = [all(backend), all(reference)];
       // Numbers are below 1, 1/√(variance + eps) below 10; its derivative by the variance is below 500.
-      for (const [k, name] of ['y', 'mean', 'variance', 'gx', 'gw'].entries())
-        mustBeWithin(actual[k]!, expected[k]!, () => (k === 4 ? sizeOf(x) : 1) * 4000 * EPS[dtype], name);
+      for (const [k, name] of ['y', 'mean', 'variance', 'gx', 'gw', 'gb'].entries())
+        mustBeWithin(actual[k]!, expected[k]!, () => (k >= 4 ? sizeOf(x) : 1) * 4000 * EPS[dtype], name);
     };
     check(fc.property(normalised, body), 300);
   });
 
 law(t, 'every kernel that this file is for was called above', () => {
   const families =
-    'convForward convInputGrad convWeightGrad unfold fold maxPoolIndex avgPool avgPoolGrad layerNorm layerNormBackward ' +
+    'convForward convInputGrad convWeightGrad unfold fold maxPoolIndex maxPoolGrad avgPool avgPoolGrad layerNorm layerNormBackward ' +
     'layerNormWeights batchStats batchNorm batchNormBackward';
   const names = families.split(' ').flatMap(name => [`${name}_f32`, `${name}_f64`]);
   const missing = variants()

@@ -285,6 +285,60 @@ law(
   },
 );
 
+law(t, 'tracker: a working set that swings costs no collections once its size is known', async t => {
+  const heap = heapOf(256 * MB, { budget: MB, count: 1e6 });
+  /** As a training step: a growing set of activations, all of it alive, then released. */
+  const step = () => {
+    const blocks = Array.from({ length: 400 }, () => heap.allocate(100_000)!);
+    for (const block of blocks) heap.release(block);
+  };
+  step();
+  const learning = heap.stats.collections;
+  t.ok(learning > 2 && learning < 25, `${learning} collections before it is known`);
+  for (let i = 0; i < 50; i++) step();
+  t.equal(heap.stats.collections, learning);
+  t.ok(heap.stats.peak < 53 * MB, `${heap.stats.peak} bytes, of which 40 MB were alive`);
+});
+
+law(t, 'tracker: garbage beside a working set that swings stays within an eighth of it, or the budget', async t => {
+  const heap = heapOf(512 * MB, { budget: 4 * MB, maxScale: 4, now: () => 0 });
+  for (let i = 0; i < 60; i++) {
+    const blocks = Array.from({ length: 800 }, () => heap.allocate(100_000)!);
+    for (let k = 0; k < 40; k++) heap.allocate(100_000);
+    for (const block of blocks) heap.release(block);
+  }
+  const { peak, collections } = heap.stats;
+  const [alive, each] = [800 * 114_688, 114_688];
+  t.ok(peak > alive && peak < alive * 1.125 + 4 * MB + each, `${peak} bytes, of which ${alive} were alive at once`);
+  t.ok(collections > 10, `${collections} collections`);
+});
+
+law(t, 'tracker: a working set that shrank is forgotten', async t => {
+  const heap = heapOf(512 * MB, { budget: 4 * MB, maxScale: 1 });
+  const blocks = Array.from({ length: 1000 }, () => heap.allocate(100_000)!);
+  for (const block of blocks) heap.release(block);
+  let most = 0;
+  for (let i = 0; i < 10_000; i++) {
+    heap.allocate(100_000);
+    if (i > 8000) most = Math.max(most, heap.stats.live);
+  }
+  t.ok(most < 6 * MB, `${most} bytes of garbage when nothing else lives`);
+});
+
+law(t, 'without a synchronous collection: every budget of new bytes is handed over, whatever died before', async t => {
+  const heap = heapOf(64 * MB, { collector: null, budget: MB });
+  for (let round = 0; round < 12; round++) {
+    (() => {
+      for (let i = 0; i < 100; i++) heap.allocate(100_000);
+    })();
+    for (let i = 0; i < 40 && heap.stats.live > 2 * MB; i++) {
+      await setTimeout(5);
+      collector()!();
+    }
+    t.ok(heap.stats.live <= 2 * MB, `round ${round}: ${heap.stats.live} bytes that nobody was told of`);
+  }
+});
+
 law(t, 'without a synchronous collection: memory comes back while the program awaits', async t => {
   const heap = heapOf(64 * MB, { collector: null, budget: MB });
   let kept: Block | null = null;

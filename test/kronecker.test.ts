@@ -64,6 +64,7 @@ t.test('what is claimed', t => {
         parameters: ['first.weight', 'first.bias'],
         route: 'gradient',
         identity: [],
+        structure: { A: 'exact', G: 'exact' },
       },
       {
         path: 'second',
@@ -73,6 +74,7 @@ t.test('what is claimed', t => {
         parameters: ['second.weight'],
         route: 'gradient',
         identity: [],
+        structure: { A: 'exact', G: 'exact' },
       },
       ...['embed.weight', 'norm.weight', 'norm.bias', 'scale'].map(path => ({
         path,
@@ -82,6 +84,7 @@ t.test('what is claimed', t => {
         parameters: [path],
         route: null,
         identity: [],
+        structure: null,
       })),
     ]);
   });
@@ -139,6 +142,7 @@ t.test('what is claimed', t => {
       parameters: ['first.weight'],
       route: 'gradient',
       identity: [],
+      structure: { A: 'exact', G: 'exact' },
     });
   });
 

@@ -4,6 +4,7 @@ import {
   cholesky,
   cholSolve,
   eigh,
+  eighAll,
   eighInBackground,
   eighJacobi,
   inverse,
@@ -108,6 +109,7 @@ onEach(
     const good = f64Square();
     const calls: [string, (a: NdArray) => unknown][] = [
       ...[eigh, eighJacobi, cholesky, inverse, qr, vec].map((f): [string, (a: NdArray) => unknown] => [f.name, f]),
+      ['eighAll', a => eighAll([good, a])],
       ['eighInBackground', a => eighInBackground(a)],
       ['eighInBackground', a => eighInBackground(good, { from: a })],
       ...[matmul, kron, solve, cholSolve, solveTriangular].flatMap((f): [string, (a: NdArray) => unknown][] => [

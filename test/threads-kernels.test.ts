@@ -14,14 +14,18 @@ const TINY = { least: 0, piece: 1e-9, line: 1 };
 const SLOT = 2 ** 16;
 const SLOTS = { floats: [0, 1, 2, 3, 4], out: [5, 6, 7], bool: [8, 9], index: 10 };
 const COUNT = 11;
+/** Bytes to work in that calls have beside them, for all threads. */
+const WORK = 2 ** 22;
 
 class Bench {
   readonly kernels: Kernels;
+  readonly work: number;
   readonly #at: number;
   readonly #before: Uint8Array;
 
   constructor(kernels: Kernels) {
     this.kernels = kernels;
+    this.work = kernels.heap.pool.alloc(WORK);
     this.#at = kernels.heap.pool.alloc(COUNT * SLOT);
     const next = noise(3);
     const bytes = COUNT * SLOT;
@@ -103,6 +107,18 @@ const geometry = ({ d: [n = 0, c = 0, h = 0, o = 0], flags }: Draw) => {
   return [...sizes, s, s, p, p, dilation, dilation, groups];
 };
 const conv: Call = (b, draw) => [...geometry(draw), b.float(0), b.float(1), b.out(), b.kernels.scratch];
+const winograd =
+  (kind: 0 | 1 | 2): Call =>
+  (b, { d: [n = 0, c = 0, h = 0, o = 0], flags }) => {
+    const p = flags[0] ? 1 : flags[1] ? 2 : 0;
+    const sizes = [n % 6, c + 1, (h % 9) + 3, 7, o + 1, p] as const;
+    const rows = kind === 1 ? sizes[2] : sizes[2] + 2 * p - 2;
+    const lines = sizes[0] * Math.ceil(rows / 4);
+    const bytes = b.kernels.load(images).winogradScratch(kind, ...sizes);
+    if (3 * bytes > WORK) throw new RangeError(`${bytes} bytes for each of three threads`);
+    const operands = [b.float(0), b.float(1), ...(kind === 0 ? [flags[2] ? b.float(2) : 0] : []), b.out()];
+    return [...sizes, ...operands, ...(kind === 2 ? [] : [lines]), b.work, bytes];
+  };
 const windows = ({ d: [n = 0, h = 0], flags }: Draw) => {
   const [k, s, p] = [flags[1] ? 3 : 2, flags[2] ? 2 : 1, flags[3] ? 1 : 0];
   const [rows, cols] = [(h % 8) + 3, 9];
@@ -128,6 +144,19 @@ const gemm =
       ...[flags[4] ? 1 : 0, batch, m * k, flags[3] ? k * n : 0, same ? 0 : m * (n + (m % 2)), b.kernels.scratch],
     ].map(x => x * (size > 0 ? 1 : 0));
   };
+
+const syrk: Call = (b, { d, flags }) => {
+  const [n, k] = [5 * d[0]!, 3 * d[1]!];
+  const a = flags[0] ? [k, 1] : [1, n];
+  return [n, k, b.float(0), ...a, b.out(), n + (k % 2), flags[1] ? 1 : 0, b.kernels.scratch];
+};
+const patchGram: Call = (b, draw) => {
+  const [n = 0, , ...sizes] = geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] });
+  const channels = 1 + (draw.d[1]! % 7);
+  // What lies above the diagonals there is anything.
+  const work = b.slot(SLOTS.index);
+  return [n, channels, ...sizes, draw.flags[5] ? 1 : 0, b.float(0), work, b.out(), b.kernels.scratch];
+};
 
 const CALLS: Record<string, Call> = {
   ...Object.fromEntries(
@@ -206,13 +235,20 @@ const CALLS: Record<string, Call> = {
   ],
   ...Object.fromEntries('indexSelect indexAdd gather scatterAdd'.split(' ').map(name => [name, indexed])),
   ...Object.fromEntries('convForward convInputGrad convWeightGrad'.split(' ').map(name => [name, conv])),
+  winogradForward: winograd(0),
+  winogradInputGrad: winograd(1),
+  winogradWeightGrad: winograd(2),
   unfold: (b, draw) => [...geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] }), b.float(0), b.out()],
   fold: (b, draw) => [...geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] }), b.float(0), b.out()],
-  maxPoolIndex: (b, draw) => [...windows(draw), b.float(0), b.out()],
+  maxPoolIndex: (b, draw) => [...windows(draw), b.float(0), b.out(0), draw.flags[4] ? b.out(1) : 0],
+  maxPoolGrad: (b, draw) => [...windows(draw), b.float(0), b.indices(27), b.out()],
   avgPool: (b, draw) => [...windows(draw), draw.flags[0] ? 1 : 0, b.float(0), b.out()],
   avgPoolGrad: (b, draw) => [...windows(draw), draw.flags[0] ? 1 : 0, b.float(0), b.out()],
   sgemm: gemm(4),
   dgemm: gemm(8),
+  ssyrk: syrk,
+  dsyrk: syrk,
+  patchGram,
 };
 
 for (const [i, variant] of variants().entries())

@@ -1,11 +1,14 @@
-/** The tasks: data, a network, and the test accuracy to reach. Images are 28×28 averaged to 14×14. */
+/** The tasks: data, a network, and the test accuracy to reach. Images are averaged to half their height and width. */
 
 import { Generator, type Tensor } from '@otimes/core';
 import { averagePool2, type Labelled, normalize, TensorDataset } from '@otimes/data';
 import { fashionMnist } from '@otimes/data/node';
 import {
+  BasicBlock,
+  BatchNorm2d,
   Conv2d,
   Flatten,
+  GlobalAvgPool2d,
   init,
   LayerNorm,
   Linear,
@@ -20,9 +23,10 @@ import {
 } from '@otimes/nn';
 import type { Sharing } from '@otimes/optim';
 import { loadDigits } from '../../examples/digits/load.ts';
+import { cifar10 } from './cifar.ts';
 
 export type Task = {
-  /** Images [n, 1, 14, 14] with mean 0 and standard deviation 1 over the training set, and labels [n]. */
+  /** Images [n, 1, 14, 14], or [n, 3, 16, 16] of CIFAR-10, with mean 0 and standard deviation 1 over the training set, and labels [n]. */
   readonly train: TensorDataset<[Tensor, Tensor]>;
   readonly test: { readonly images: Tensor; readonly labels: Tensor };
   /** The same weights for the same seed. */
@@ -49,6 +53,20 @@ function cnn([first, second]: readonly [number, number], rng: Generator): Module
     new MaxPool2d(2),
     new Flatten(),
     new Linear(second * 9, 10, { rng }),
+  );
+}
+
+/** Eight layers: a 3×3 convolution, three residual blocks of which two halve the plane, and a linear layer on the mean. */
+function narrowResNet(channels: number, width: number, rng: Generator): Module {
+  return new Sequential(
+    new Conv2d(channels, width, 3, { padding: 1, bias: false, rng }),
+    new BatchNorm2d(width),
+    new ReLU(),
+    new BasicBlock(width, width, 1, { rng }),
+    new BasicBlock(width, 2 * width, 2, { rng }),
+    new BasicBlock(2 * width, 4 * width, 2, { rng }),
+    new GlobalAvgPool2d(),
+    new Linear(4 * width, 10, { rng }),
   );
 }
 
@@ -89,7 +107,19 @@ function prepare(train: Labelled, test: Labelled): Pick<Task, 'train' | 'test'> 
 const fashion = (folder: string, train: number, test = 10_000) =>
   prepare(fashionMnist(folder, { split: 'train', limit: train }), fashionMnist(folder, { split: 'test', limit: test }));
 
-/** Each is a function of the folder with Fashion-MNIST. */
+function cifar(folder: string, train: number, test: number): Pick<Task, 'train' | 'test'> {
+  const sets = cifar10(folder, train, test);
+  const { images } = sets.train;
+  const mean = images.mean([0, 2, 3], { keepdim: true });
+  const std = images.var([0, 2, 3], { keepdim: true }).sqrt();
+  const scaled = (set: Labelled) => normalize(set.images, mean, std).contiguous();
+  return {
+    train: new TensorDataset(scaled(sets.train), sets.train.labels),
+    test: { images: scaled(sets.test), labels: sets.test.labels },
+  };
+}
+
+/** Each is a function of the folder with Fashion-MNIST, or CIFAR-10. */
 export const TASKS: Readonly<Record<string, (folder: string) => Task>> = {
   'digits-cnn': () => {
     const { train, test } = loadDigits();
@@ -103,6 +133,14 @@ export const TASKS: Readonly<Record<string, (folder: string) => Task>> = {
   'fashion-cnn': folder => {
     const model = (seed: number) => cnn([16, 32], new Generator(seed));
     return { ...fashion(folder, 6_000, 5_000), model, target: 0.84 };
+  },
+  'fashion-resnet': folder => {
+    const model = (seed: number) => narrowResNet(1, 8, new Generator(seed));
+    return { ...fashion(folder, 6_000, 2_000), model, target: 0.84 };
+  },
+  'cifar-resnet': folder => {
+    const model = (seed: number) => narrowResNet(3, 16, new Generator(seed));
+    return { ...cifar(folder, 6_000, 2_000), model, target: 0.5 };
   },
   'fashion-vit': folder => {
     const model = (seed: number) => new PooledViT(VIT, new Generator(seed));

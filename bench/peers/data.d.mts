@@ -5,3 +5,4 @@ export function gram(n: number): Float64Array<ArrayBuffer>;
 export function definite(n: number): Float64Array<ArrayBuffer>;
 export const BATCHES: number;
 export const BLOCK: { d: number; heads: number; hidden: number; positions: number; batch: number };
+export const CHARS: { vocabulary: number; d: number; heads: number; depth: number; length: number; batch: number };

@@ -43,3 +43,5 @@ export function definite(n) {
 export const BATCHES = 8;
 /** The transformer block: features, heads, hidden features, positions, batch. */
 export const BLOCK = { d: 128, heads: 4, hidden: 512, positions: 64, batch: 16 };
+/** The transformer over characters: symbols, features, heads, blocks, positions, batch. */
+export const CHARS = { vocabulary: 65, d: 128, heads: 4, depth: 4, length: 64, batch: 16 };

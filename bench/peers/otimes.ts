@@ -1,17 +1,19 @@
 /** The tasks in otimes. Bundled before it runs, as a user's build would do, and without tsx. */
 
-import { Generator, type Tensor, tensor } from '@otimes/core';
+import { Generator, setThreads, type Tensor, tensor } from '@otimes/core';
 import { cholesky, eigh, inverse, qr } from '@otimes/linalg';
 import {
   type AnyModule,
   Conv2d,
   crossEntropy,
+  Dropout,
   Flatten,
   Linear,
   MaxPool2d,
   mlp,
   mseLoss,
   ReLU,
+  resnet18,
   Sequential,
   TransformerBlock,
 } from '@otimes/nn';
@@ -26,9 +28,14 @@ import {
   STEVE,
 } from '@otimes/optim';
 import ndarray from 'ndarray';
-import { BATCHES, BLOCK, definite, gram, labels, noise } from './data.mjs';
+import { BATCHES, BLOCK, CHARS, definite, gram, labels, noise } from './data.mjs';
+import { CharTransformer, mnistCnn, setWeights } from './models.ts';
 
-type Task = { run: () => number; units?: number };
+// As all peers.
+await setThreads(1);
+
+/** `check` gives what peers must agree on, where the first result of `run` is not it. */
+type Task = { run: () => number; units?: number; check?: () => number };
 
 const of = (shape: number[], seed: number, scale = 1) =>
   tensor(
@@ -100,6 +107,30 @@ const networks = {
   },
 };
 
+/** Networks of usual sizes: the peers have their weights too. */
+const large = {
+  resnet18: () => ({
+    model: resnet18({ classes: 10, stem: 'cifar', rng: new Generator(0) }),
+    more: (seed: number) => images(32, [3, 32, 32], seed),
+    loss: crossEntropy,
+  }),
+  mnist: () => ({
+    model: mnistCnn(new Generator(0)),
+    more: (seed: number) => images(64, [1, 28, 28], seed),
+    loss: crossEntropy,
+  }),
+  chars: () => {
+    const { batch, length, vocabulary } = CHARS;
+    const text = (seed: number) => tensor(labels(batch * length, vocabulary, seed), { shape: [batch, length] });
+    const loss: typeof crossEntropy = (logits, y) => crossEntropy(logits.flatten(0, 1), y.flatten());
+    return {
+      model: new CharTransformer(CHARS, new Generator(0)),
+      more: (seed: number): [Tensor, Tensor] => [text(seed), text(seed + 50)],
+      loss,
+    };
+  },
+};
+
 type Network = keyof typeof networks;
 /** Batches before the Kronecker optimizers' bases are computed anew; the largest factor has 1569 rows, a batch 64. */
 const FIRST = 27;
@@ -151,6 +182,24 @@ export const tasks = {
   cnn({ batch }: { batch: number }): Task {
     const { model, data, loss } = networks.cnn({ batch });
     return training(model, adam(model), data, loss);
+  },
+
+  /** The loss of a second step without dropout is checked: it depends on forward, backward and Adam, and rounding is not in it yet. */
+  async large({ network, threads = 1 }: { network: keyof typeof large; threads?: number }): Promise<Task> {
+    const used = await setThreads(threads);
+    if (used !== threads) throw new Error(`${threads} threads were asked for, ${used} are in use`);
+    const { model, more, loss } = large[network]();
+    setWeights(model);
+    const { run } = training(model, adam(model), batches(more), loss);
+    const check = () => {
+      const dropouts = [...model.namedModules().values()].filter(one => one instanceof Dropout);
+      for (const one of dropouts) one.eval();
+      run();
+      const second = run();
+      for (const one of dropouts) one.train();
+      return second;
+    };
+    return { run, check };
   },
 
   eigh({ n }: { n: number }): Task {

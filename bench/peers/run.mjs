@@ -35,12 +35,12 @@ function pythonWith(module) {
   return candidates.find(python => spawnSync(python, ['-c', `import ${module}`], { env }).status === 0) ?? null;
 }
 
-/** otimes as a user's build would have it: one file, from the sources. */
-async function bundle(name) {
+/** A file of bench, and otimes with it, as a user's build would have it: one file, from the sources. */
+export async function bundle(name) {
   const { build } = await import('esbuild');
-  const outfile = join(bench, '.build', `${name}.mjs`);
+  const outfile = join(bench, '.build', `${name.split('/').at(-1)}.mjs`);
   await build({
-    entryPoints: [join(here, `${name}.ts`)],
+    entryPoints: [join(bench, `${name}.ts`)],
     bundle: true,
     platform: 'node',
     format: 'esm',
@@ -58,8 +58,8 @@ export async function findPeers() {
   const found = new Map();
   const worker = join(here, 'worker.mjs');
   const { version } = JSON.parse(readFileSync(join(root, 'core', 'package.json'), 'utf8'));
-  found.set('otimes', { command: [process.execPath, worker, await bundle('otimes')], version });
-  const withBlas = await bundle('otimes-blas');
+  found.set('otimes', { command: [process.execPath, worker, await bundle('peers/otimes')], version });
+  const withBlas = await bundle('peers/otimes-blas');
   const { blas } = await import(pathToFileURL(withBlas).href).catch(error => ({ blas: error }));
   if (blas instanceof Error) console.error(`otimes + BLAS is left out: ${blas.message}`);
   else
@@ -85,7 +85,7 @@ export async function findPeers() {
 }
 
 /** One living process that answers requests in order. */
-class Peer {
+export class Peer {
   #child;
   #lines;
   #errors = '';

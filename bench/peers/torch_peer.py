@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-from worker import BATCHES, BLOCK, labels, noise
+from worker import BATCHES, BLOCK, CHARS, labels, noise
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -119,4 +119,141 @@ def cnn(batch):
     return training(model, batches(lambda s: images(batch, (1, 28, 28), s)), F.cross_entropy)
 
 
-TASKS = dict(sgemm=sgemm, add=add, mlp=mlp, tiny=tiny, transformer=transformer, cnn=cnn)
+def conv(c_in, c_out, kernel, stride):
+    return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """torchvision's, which this machine may lack."""
+
+    def __init__(self, c_in, width, stride):
+        super().__init__()
+        self.conv1, self.bn1 = conv(c_in, width, 3, stride), nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2, self.bn2 = conv(width, width, 3, 1), nn.BatchNorm2d(width)
+        self.downsample = None
+        if stride != 1 or c_in != width:
+            self.downsample = nn.Sequential(conv(c_in, width, 1, stride), nn.BatchNorm2d(width))
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet18(nn.Module):
+    """For images of 32×32."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1, self.relu = conv(3, 64, 3, 1), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
+        c_in = 64
+        for i in range(4):
+            width = 64 * 2**i
+            blocks = nn.Sequential(BasicBlock(c_in, width, 2 if i > 0 else 1), BasicBlock(width, width, 1))
+            setattr(self, f"layer{i + 1}", blocks)
+            c_in = width
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(c_in, 10)
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
+        return self.fc(torch.flatten(self.avgpool(y), 1))
+
+
+def mnist_cnn():
+    """That of PyTorch's examples."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
+        nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10),
+    )
+
+
+class CausalAttention(nn.Module):
+    def __init__(self, d, heads, length):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.o = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        mask = torch.full((length, length), -math.inf).triu(1)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        b, t, d = x.shape
+        head = d // self.heads
+        q, k, v = self.qkv(x).reshape(b, t, 3, self.heads, head).permute(2, 0, 3, 1, 4)
+        weights = ((q @ k.transpose(-1, -2)) / math.sqrt(head) + self.mask).softmax(-1)
+        return self.o((weights @ v).transpose(1, 2).reshape(b, t, d))
+
+
+class CausalBlock(nn.Module):
+    def __init__(self, d, heads, length):
+        super().__init__()
+        self.attention = CausalAttention(d, heads, length)
+        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.linear1, self.linear2 = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+
+
+class CharTransformer(nn.Module):
+    def __init__(self, vocabulary, length, d, heads, depth, **_):
+        super().__init__()
+        self.tokens, self.position = nn.Embedding(vocabulary, d), nn.Parameter(torch.zeros(length, d))
+        self.blocks = nn.Sequential(*[CausalBlock(d, heads, length) for _ in range(depth)])
+        self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, vocabulary)
+
+    def forward(self, x):
+        return self.head(self.norm(self.blocks(self.tokens(x) + self.position)))
+
+
+def set_weights(model):
+    """Those of setWeights in models.ts; q, k and v are three matrices there."""
+    weights = {}
+    for name, p in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(p)
+        elif p.dim() >= 2:
+            thirds = [name.replace("qkv", part) for part in "qkv"] if "qkv" in name else [name]
+            weights.update(zip(thirds, p.data.chunk(len(thirds))))
+    for i, name in enumerate(sorted(weights)):
+        p = weights[name]
+        p.copy_(of(p.shape, 200 + i, 2 / math.sqrt(p[0].numel())))
+
+
+def text(seed):
+    shape = (CHARS["batch"], CHARS["length"])
+    return torch.from_numpy(labels(shape[0] * shape[1], CHARS["vocabulary"], seed).reshape(shape))
+
+
+def over_positions(logits, y):
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+
+LARGE = dict(
+    resnet18=lambda: (ResNet18(), lambda s: images(32, (3, 32, 32), s), F.cross_entropy),
+    mnist=lambda: (mnist_cnn(), lambda s: images(64, (1, 28, 28), s), F.cross_entropy),
+    chars=lambda: (CharTransformer(**CHARS), lambda s: (text(s), text(s + 50)), over_positions),
+)
+
+
+def large(network):
+    model, more, loss_of = LARGE[network]()
+    set_weights(model)
+    run, units = training(model, batches(more), loss_of)
+
+    def check():
+        dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+        for m in dropouts:
+            m.eval()
+        run()
+        second = run()
+        for m in dropouts:
+            m.train()
+        return second
+
+    return run, units, check
+
+
+TASKS = dict(sgemm=sgemm, add=add, mlp=mlp, tiny=tiny, transformer=transformer, cnn=cnn, large=large)

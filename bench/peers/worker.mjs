@@ -6,7 +6,8 @@
  *   {sample: seconds}                      runs it for so long → {cpu, wall}: ms a unit of the task
  *
  * A peer's module exports `tasks`: name → (args) → { run, units } where run() does `units` units of work (default 1) and
- * returns a number that depends on the result: it is done, and a part of it is read, not all of it.
+ * returns a number that depends on the result: it is done, and a part of it is read, not all of it. The first one is the
+ * `check` that peers agree on, unless the task has a function of that name.
  *
  *   node worker.mjs MODULE                     answers requests
  *   node worker.mjs MODULE --once TASK ARGS    from nothing to the first result; prints the CPU time and the wall time
@@ -41,7 +42,7 @@ async function repeat(seconds) {
 async function reply(request) {
   if (request.prepare) {
     task = await tasks[request.prepare](request.args);
-    const { value: check } = await repeat(0);
+    const check = task.check ? await task.check() : (await repeat(0)).value;
     await repeat(request.warm);
     return { check };
   }

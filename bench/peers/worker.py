@@ -9,6 +9,7 @@ import numpy as np
 
 BATCHES = 8
 BLOCK = dict(d=128, heads=4, hidden=512, positions=64, batch=16)
+CHARS = dict(vocabulary=65, d=128, heads=4, depth=4, length=64, batch=16)
 
 
 def noise(shape, seed, scale=1.0):
@@ -52,7 +53,7 @@ def main():
     sys.modules["worker"] = sys.modules["__main__"]
     peer = importlib.import_module(sys.argv[1])
     if sys.argv[2:3] == ["--once"]:
-        run, _ = peer.TASKS[sys.argv[3]](**json.loads(sys.argv[4]))
+        run, *_ = peer.TASKS[sys.argv[3]](**json.loads(sys.argv[4]))
         run()
         print(json.dumps(dict(cpu=time.process_time() * 1e3)), flush=True)
         return
@@ -66,8 +67,8 @@ def main():
         request = json.loads(line)
         try:
             if "prepare" in request:
-                run, units = peer.TASKS[request["prepare"]](**request["args"])
-                value, _, _ = repeat(run, units, 0)
+                run, units, *check = peer.TASKS[request["prepare"]](**request["args"])
+                value = check[0]() if check else repeat(run, units, 0)[0]
                 repeat(run, units, request["warm"])
                 answer = dict(check=float(value))
             else:

@@ -60,5 +60,6 @@ export { type Shape, sameShape } from './shape.ts';
 export { type Storage, unscoped } from './storage.ts';
 export { nextTask } from './task.ts';
 export type { GradHook, Handle, Nested } from './tensor.ts';
+export { type Convolution, getConvolution, setConvolution } from './convolution.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';

@@ -18,13 +18,23 @@ function squaresAround<T>(n: i32, x: usize, mean: f64): f64 {
   const m = f64x2.splat(mean);
   let s0 = f64x2.splat(0);
   let s1 = s0;
-  for (; n >= 4; n -= 4, x += bytesOf<T>(4)) {
+  let s2 = s0;
+  let s3 = s0;
+  for (; n >= 8; n -= 8, x += bytesOf<T>(8)) {
     const d0 = f64x2.sub(wide<T>(x, 0), m);
     const d1 = f64x2.sub(wide<T>(x, 1), m);
+    const d2 = f64x2.sub(wide<T>(x, 2), m);
+    const d3 = f64x2.sub(wide<T>(x, 3), m);
     s0 = madd<f64>(d0, d0, s0);
     s1 = madd<f64>(d1, d1, s1);
+    s2 = madd<f64>(d2, d2, s2);
+    s3 = madd<f64>(d3, d3, s3);
   }
-  let sum = sumWide(f64x2.add(s0, s1));
+  for (; n >= 2; n -= 2, x += bytesOf<T>(2)) {
+    const d = f64x2.sub(wide<T>(x, 0), m);
+    s0 = madd<f64>(d, d, s0);
+  }
+  let sum = sumWide(f64x2.add(f64x2.add(s0, s1), f64x2.add(s2, s3)));
   for (; n > 0; n--, x += sizeof<T>()) {
     const d = <f64>load<T>(x) - mean;
     sum += d * d;
@@ -260,13 +270,24 @@ export function batchNormBackward<T>(
     for (let i = 0, p = dy, q = x; i < outer; i++, p += next, q += next) {
       let n = inner;
       let j: usize = 0;
-      do {
+      // Four vectors at a time. In f32 they are added before they become f64: that rounds no more than dy itself was rounded.
+      for (; n >= 4 * lanes<T>(); n -= 4 * lanes<T>(), j += 64) {
+        const g0 = v128.load(p + j);
+        const g1 = v128.load(p + j, 16);
+        const g2 = v128.load(p + j, 32);
+        const g3 = v128.load(p + j, 48);
+        const x0 = v128.mul<T>(less<T>(v128.load(q + j), shift, low), factor);
+        const x1 = v128.mul<T>(less<T>(v128.load(q + j, 16), shift, low), factor);
+        const x2 = v128.mul<T>(less<T>(v128.load(q + j, 32), shift, low), factor);
+        const x3 = v128.mul<T>(less<T>(v128.load(q + j, 48), shift, low), factor);
+        s = addWide<T>(s, v128.add<T>(v128.add<T>(g0, g1), v128.add<T>(g2, g3)));
+        t = addWide<T>(t, v128.add<T>(madd<T>(g0, x0, v128.mul<T>(g1, x1)), madd<T>(g2, x2, v128.mul<T>(g3, x3))));
+      }
+      for (; n > 0; n -= lanes<T>(), j += 16) {
         const g = loadUpTo<T>(p + j, n, zero);
         s = addWide<T>(s, g);
         t = addWide<T>(t, v128.mul<T>(g, v128.mul<T>(less<T>(loadUpTo<T>(q + j, n, shift), shift, low), factor)));
-        n -= lanes<T>();
-        j += 16;
-      } while (n > 0);
+      }
     }
     if (dw) store<T>(dw + at, <T>sumWide(t));
     if (db) store<T>(db + at, <T>sumWide(s));
@@ -277,13 +298,19 @@ export function batchNormBackward<T>(
     for (let i = 0, p = dy, q = x, o = out; i < outer; i++, p += next, q += next, o += next) {
       let n = inner;
       let j: usize = 0;
-      do {
+      for (; n >= 2 * lanes<T>(); n -= 2 * lanes<T>(), j += 32) {
+        const c0 = v128.mul<T>(less<T>(v128.load(q + j), shift, low), meanGx);
+        const c1 = v128.mul<T>(less<T>(v128.load(q + j, 16), shift, low), meanGx);
+        const g0 = v128.sub<T>(v128.sub<T>(v128.load(p + j), meanG), c0);
+        const g1 = v128.sub<T>(v128.sub<T>(v128.load(p + j, 16), meanG), c1);
+        v128.store(o + j, v128.mul<T>(g0, slope));
+        v128.store(o + j, v128.mul<T>(g1, slope), 16);
+      }
+      for (; n > 0; n -= lanes<T>(), j += 16) {
         const centred = v128.mul<T>(less<T>(loadUpTo<T>(q + j, n, shift), shift, low), meanGx);
         const g = v128.sub<T>(v128.sub<T>(loadUpTo<T>(p + j, n, zero), meanG), centred);
         storeUpTo<T>(o + j, v128.mul<T>(g, slope), n);
-        n -= lanes<T>();
-        j += 16;
-      } while (n > 0);
+      }
     }
     out += bytesOf<T>(inner);
   }

@@ -6,6 +6,7 @@ import type { Host, HostWorker } from './host.ts';
 /** What of a browser's globals we use, typed here because only TypeScript's DOM library declares it. */
 type Scope = {
   readonly crossOriginIsolated?: boolean;
+  readonly navigator?: { readonly hardwareConcurrency?: number };
   readonly document?: object;
   readonly Worker?: new (
     url: string,
@@ -33,6 +34,8 @@ export function whyNoWorker(): string | null {
     );
   return scope.Worker === undefined ? 'no workers can be started from here' : null;
 }
+
+export const cores = (): number => scope.navigator?.hardwareConcurrency ?? 1;
 
 export function enableRelaxedSimd(): void {}
 
@@ -71,6 +74,7 @@ export function startWorker(source: string, data: object, stopped: (how: string)
       ready,
       alive: () => true, // nothing tells
       post: data => worker.postMessage(data),
+      release() {}, // a page outlives none of them
       async stop() {
         worker.onerror = null;
         worker.terminate();
@@ -85,4 +89,4 @@ export function startWorker(source: string, data: object, stopped: (how: string)
 }
 
 /** All of it, for who may be given another host. Whoever imports single functions bundles no more. */
-export const host: Host = { enableRelaxedSimd, makeCollector, openBlas, whyOneThread, whyNoWorker, startWorker };
+export const host: Host = { enableRelaxedSimd, makeCollector, cores, openBlas, whyOneThread, whyNoWorker, startWorker };

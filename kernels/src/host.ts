@@ -5,7 +5,7 @@
 
 import type { BlasOptions, NativeBlas } from './blas.ts';
 
-/** A thread that runs what `threads/worker.ts` or `background/worker.ts` says. It does not keep the program alive. */
+/** A thread that runs what `threads/worker.ts` or `background/worker.ts` says. Once it is ready it does not keep the program alive. */
 export interface HostWorker {
   /** Resolves once it waits for calls; rejects where it cannot start. */
   readonly ready: Promise<void>;
@@ -16,6 +16,8 @@ export interface HostWorker {
   alive(): boolean;
   /** Sends what the function gets that `start` returned, also while the caller's event loop stands still. */
   post(data: object): void;
+  /** From now on it does not keep the program alive, though it may not be ready yet. */
+  release(): void;
   /** Ends it, and resolves when it has ended. */
   stop(): Promise<void>;
 }
@@ -28,6 +30,8 @@ export interface Host {
    * running job too; null where there is none.
    */
   makeCollector(): (() => void) | null;
+  /** Processors that this process may use, as the system tells; at least 1. */
+  cores(): number;
   /** See `openBlas` of blas.ts. */
   openBlas(path: string | undefined, o: BlasOptions): Promise<NativeBlas>;
   /** Why kernels run on one thread here, and what to do about it; null where workers can share their memory. */

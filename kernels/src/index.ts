@@ -11,6 +11,7 @@ export {
   type EighWorker,
   type JobStatus,
 } from './background/background.ts';
+export { automaticThreads } from '#automatic';
 export { type BlasInfo, type BlasOptions, type NativeBlas, openBlas } from './blas.ts';
 export { collector } from './collector.ts';
 export type { Element, Float, Numeric } from './elements.ts';

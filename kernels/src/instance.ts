@@ -60,6 +60,18 @@ export type Override = (below: Loaded) => Partial<Loaded>;
 /** A module beside the first one, with its own exports. */
 export type LoadedPart = { readonly part: Part; readonly exports: object };
 
+/** Threads that start by themselves, see threads/automatic.ts. */
+export type Automatic = {
+  /** Threads in use now. */
+  readonly count: number;
+  /** Calls that they have shared. */
+  readonly runs: number;
+  /** Starts them now, unless they have been; returns whether there are any. */
+  start(): boolean;
+  /** Ends them for good. What they share runs on one thread at once; resolves when none runs any more. */
+  end(): Promise<void>;
+};
+
 /** Kernels, the heap that their operands live in, and the scratch memory that they work in. */
 export class Kernels {
   readonly variant: Variant;
@@ -69,6 +81,10 @@ export class Kernels {
   readonly scratch: number;
   /** The exports of the first module. */
   readonly first: Exports;
+  /** Where threads start by themselves, or may yet. */
+  declare automatic?: Automatic | undefined;
+  /** Threads among which a call may be shared: so many times memory that every piece has of its own is to be there. */
+  threads = 1;
   readonly #overrides = new Map<Layer, Override>();
   readonly #bound: ((exports: Loaded) => void)[] = [];
   #parts: readonly LoadedPart[] = [];
@@ -129,6 +145,11 @@ export class Kernels {
     if (override === null) this.#overrides.delete(layer);
     else this.#overrides.set(layer, override);
     this.#apply();
+  }
+
+  /** Whether a layer replaces exports now. */
+  overridden(layer: Layer): boolean {
+    return this.#overrides.has(layer);
   }
 
   #apply(): void {

@@ -2,9 +2,10 @@
  * "Reachable means valid": a resource outside the garbage collector's reach (wasm memory, a GPU buffer) lives exactly as
  * long as the handle that stands for it can be reached. Nobody disposes, a synchronous loop may run for ever.
  *
- * New handles go on a list. When enough has come together, a collection makes WeakRefs of them, runs the host's garbage
- * collection and frees what died; most handles are released before that and never cost a WeakRef. Where the host has no
- * synchronous collection, a FinalizationRegistry does the same whenever the program awaits something.
+ * New handles go on a list. When enough has come together beside what is known to live, a collection makes WeakRefs of
+ * them, runs the host's garbage collection and frees what died; most handles are released before that and never cost a
+ * WeakRef. Where the host has no synchronous collection, a FinalizationRegistry does the same whenever the program awaits
+ * something.
  */
 
 import { type Collector, collector } from './collector.ts';
@@ -40,9 +41,15 @@ export class Handle<R> {
 }
 
 export type TrackerOptions = {
-  /** Bytes of new resources that trigger a collection, defaults to 16 MB. */
+  /**
+   * Bytes that trigger a collection once resources hold so much more than what lived after recent ones, defaults to 16 MB.
+   * It grows to an eighth of what lived.
+   */
   readonly budget?: number;
-  /** How many times the budget (of bytes and of handles) may grow while collections take too much time, defaults to 4. */
+  /**
+   * How many times the budget may grow, defaults to 4: that of bytes with what lives, that of bytes and of handles while collections
+   * take too much time.
+   */
   readonly maxScale?: number;
   /** New handles that trigger a collection, defaults to 20,000. */
   readonly count?: number;
@@ -56,7 +63,7 @@ export type TrackerStats = {
   readonly collections: number;
   /** Time that they took. */
   readonly milliseconds: number;
-  /** Bytes of new resources that trigger the next one. */
+  /** The budget of bytes as it is now. */
   readonly budget: number;
   /** Handles in charge, dead ones that were not found yet included. */
   readonly handles: number;
@@ -64,6 +71,8 @@ export type TrackerStats = {
 
 /** Shares of the time that collections may take before the budget grows, and below which it shrinks again. */
 const [TOO_MUCH, LITTLE] = [0.08, 0.02];
+/** The budget's share of what lives. */
+const SHARE = 1 / 8;
 
 export class Tracker<R> {
   readonly #free: (resource: R, bytes: number) => void;
@@ -72,7 +81,12 @@ export class Tracker<R> {
   readonly #maxScale: number;
   readonly #given: Collector | null | undefined;
   readonly #fresh: Handle<R>[] = [];
-  #freshBytes = 0;
+  /** Bytes in charge, what died and was not found yet included. */
+  #held = 0;
+  /** The most that lived after a collection, half forgotten with each that leaves less; 0 where none is synchronous. */
+  #working = 0;
+  /** Bytes in charge beyond which a collection is due. */
+  #limit: number;
   #entries: Entry<R>[] = [];
   #registry: FinalizationRegistry<Entry<R>> | null = null;
   #scale = 1;
@@ -91,13 +105,14 @@ export class Tracker<R> {
     this.#given = o.collector;
     this.#now = o.now ?? (() => performance.now());
     this.#ended = this.#now();
+    this.#limit = this.#bytes;
   }
 
   get stats(): TrackerStats {
     return {
       collections: this.#collections,
       milliseconds: this.#milliseconds,
-      budget: this.#bytes * this.#scale,
+      budget: this.#budget,
       handles: this.#fresh.length + this.#entries.length,
     };
   }
@@ -111,16 +126,21 @@ export class Tracker<R> {
     return this.#given === undefined ? collector() : this.#given;
   }
 
+  /** What garbage may hold beside the working set before it is looked for. */
+  get #budget(): number {
+    return Math.max(this.#bytes * this.#scale, Math.min(this.#bytes * this.#maxScale, this.#working * SHARE));
+  }
+
   /** Whether enough has come together that `collect` should run before the next resource is made. */
   get due(): boolean {
-    return this.#freshBytes > this.#bytes * this.#scale || this.#fresh.length >= this.#count * this.#scale;
+    return this.#held > this.#limit || this.#fresh.length >= this.#count * this.#scale;
   }
 
   /** Takes charge of a new handle. */
   add(handle: Handle<R>): void {
     handle.place = this.#fresh.length;
     this.#fresh.push(handle);
-    this.#freshBytes += handle.bytes;
+    this.#held += handle.bytes;
   }
 
   /** Frees a resource now; its handle must not be used again. */
@@ -135,8 +155,8 @@ export class Tracker<R> {
         this.#fresh[handle.place] = last;
         last.place = handle.place;
       }
-      this.#freshBytes -= handle.bytes;
     }
+    this.#held -= handle.bytes;
     this.#free(resource, handle.bytes);
   }
 
@@ -158,10 +178,10 @@ export class Tracker<R> {
       handle.place = -1;
       this.#entries.push(handle.entry);
     }
-    this.#freshBytes = 0;
     const collect = this.#collector;
     if (collect === null) {
       this.#hand();
+      this.#limit = this.#held + this.#budget;
       return;
     }
     collect();
@@ -175,6 +195,10 @@ export class Tracker<R> {
     const share = this.#share;
     if (share > TOO_MUCH) this.#scale = Math.min(this.#maxScale, this.#scale * 2);
     else if (share < LITTLE) this.#scale = Math.max(1, this.#scale / 2);
+    // A training step holds most at the end of its forward pass, all of it alive: what it held there last time is no garbage
+    // this time, so it is no reason to look for any.
+    this.#working = Math.max(this.#held, (this.#working + this.#held) / 2);
+    this.#limit = this.#working + this.#budget;
   }
 
   #sweep(survivor?: (handle: Handle<R>) => void): void {
@@ -195,12 +219,18 @@ export class Tracker<R> {
     const { resource } = entry;
     if (resource === null) return;
     entry.resource = null;
+    this.#held -= entry.bytes;
     this.#free(resource, entry.bytes);
   }
 
   /** Leaves the entries to a FinalizationRegistry. */
   #hand(): void {
-    this.#registry ??= new FinalizationRegistry(entry => this.#finish(entry));
+    this.#registry ??= new FinalizationRegistry(entry => {
+      const before = this.#held;
+      this.#finish(entry);
+      // As many new bytes as before make the next one due.
+      this.#limit -= before - this.#held;
+    });
     for (const entry of this.#entries) {
       const handle = entry.ref.deref();
       if (handle === undefined) this.#finish(entry);

@@ -3,6 +3,7 @@
  * Deno and Bun have Node's modules and come here too. See `Host`.
  */
 
+import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { createContext, runInNewContext, Script } from 'node:vm';
 import { Worker } from 'node:worker_threads';
@@ -47,6 +48,7 @@ export function makeCollector(): (() => void) | null {
   };
 }
 
+export const cores = (): number => availableParallelism();
 export const whyOneThread = (): string | null => null;
 export const whyNoWorker = (): string | null => null;
 
@@ -80,6 +82,7 @@ export function startWorker(source: string, data: object, stopped: (how: string)
     // (and 0 before its loop began, which the call at 'ready' rules out, and until this thread's loop has run since then).
     alive: () => worker.threadId !== -1 && (!canAsk || worker.performance.eventLoopUtilization().idle >= 0),
     post: data => worker.postMessage(data),
+    release: () => worker.unref(),
     async stop() {
       stopping = true;
       await worker.terminate();
@@ -90,4 +93,4 @@ export function startWorker(source: string, data: object, stopped: (how: string)
 export { openBlas };
 
 /** All of it, for who may be given another host. */
-export const host: Host = { enableRelaxedSimd, makeCollector, openBlas, whyOneThread, whyNoWorker, startWorker };
+export const host: Host = { enableRelaxedSimd, makeCollector, cores, openBlas, whyOneThread, whyNoWorker, startWorker };

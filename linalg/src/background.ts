@@ -17,6 +17,7 @@ import {
   symmetryTolerance,
 } from './ndarray.ts';
 import { ndarrayOf } from './ndview.ts';
+import { replaced } from './solver.ts';
 
 export type BackgroundEighOptions = {
   /** A basis [n, n] in columns, of the matrix's dtype: then `rotation` leads from its coordinates to those of the vectors. */
@@ -77,6 +78,12 @@ export function replaceBackground(by: Background): Background {
   return before;
 }
 
+/**
+ * Why `eighInBackground` computes only when it is asked for its result here, and what to do about it, as a part of a sentence; null
+ * where workers can be had.
+ */
+export const whyNotInBackground = (): string | null => background.why();
+
 /** Says once that there is no worker. */
 function warn(why: string): void {
   if (!warned)
@@ -113,6 +120,56 @@ export function eighInBackground(a: AnyNdArray, o: BackgroundEighOptions = {}): 
   const tolerance = symmetryTolerance(a);
   return new Pending(job, why === null ? background.post(job, tolerance) : null, dtype, tolerance);
 }
+
+/** Σ n³ of what others could do, from which on it is worth to ask them: two matrices of 400 rows, of which one takes 20 ms. */
+const WORTH = 6e7;
+
+/**
+ * `eigh` of symmetric matrices, side by side in worker threads on the cores that there are: the results are those of `eigh` to the
+ * last bit. The caller's thread has its share of the work, and takes more where a worker has not begun. Small matrices, those that
+ * `setSolver` was given a solver for, and all where there are no workers, are decomposed here one after the other. Throws what `eigh`
+ * throws for a matrix that it refuses.
+ */
+export function eighAll(matrices: readonly AnyNdArray[], ...none: readonly never[]): Eigen[] {
+  if (!Array.isArray(matrices)) fail('eighAll', 'expected a list of ndarrays', String(matrices));
+  if (none.length > 0) fail('eighAll', 'expected one list of ndarrays', `${none.length + 1} arguments`);
+  expectArguments('eighAll', matrices, {}, {});
+  const [, ...others] = matrices.map((_, i) => i).sort((i, j) => cost(matrices[j]!) - cost(matrices[i]!));
+  const work = others.reduce((sum, i) => sum + cost(matrices[i]!), 0);
+  const here =
+    matrices.some(a => replaced(a.shape[0]).eigh !== undefined) || !(work >= WORTH) || background.why() !== null;
+  if (here) return matrices.map(a => eigh(a));
+  const jobs = shared(matrices).map((isElsewhere, i) => (isElsewhere ? eighInBackground(matrices[i]!) : null));
+  try {
+    const found = jobs.map((job, i) => (job === null ? eigh(matrices[i]!) : null));
+    // The caller takes the next that nobody has begun, from the end, where workers come last.
+    for (const [i, job] of [...jobs.entries()].reverse()) if (job !== null) found[i] = copied(job.take(true)!);
+    return found as Eigen[];
+  } finally {
+    for (const job of jobs) job?.release();
+  }
+}
+
+const cost = ({ shape }: AnyNdArray): number => (shape[0] ?? 0) ** 3;
+
+/** Which matrices go to workers: the largest first, each to whom has the least so far (Graham 1969). */
+function shared(matrices: readonly AnyNdArray[]): boolean[] {
+  const loads = new Array<number>(background.most + 1).fill(0);
+  const elsewhere = new Array<boolean>(matrices.length);
+  const order = matrices.map((_, i) => i).sort((i, j) => cost(matrices[j]!) - cost(matrices[i]!));
+  for (const i of order) {
+    const least = loads.indexOf(Math.min(...loads));
+    loads[least]! += cost(matrices[i]!);
+    elsewhere[i] = least > 0;
+  }
+  return elsewhere;
+}
+
+/** Out of memory that is used again. */
+const copied = ({ values, vectors }: TurnedEigen): Eigen => ({
+  values: ndarrayOf(values.data.slice(), [...values.shape]),
+  vectors: ndarrayOf(vectors.data.slice(), [...vectors.shape]),
+});
 
 class Pending implements BackgroundEigh {
   readonly matrix: RealNdArray;

@@ -1,6 +1,13 @@
 // @otimes/linalg: dense linear algebra over scijs ndarrays.
 
-export { type BackgroundEigh, type BackgroundEighOptions, eighInBackground, type TurnedEigen } from './background.ts';
+export {
+  type BackgroundEigh,
+  type BackgroundEighOptions,
+  eighAll,
+  eighInBackground,
+  type TurnedEigen,
+  whyNotInBackground,
+} from './background.ts';
 export { cholesky, cholSolve, inverse, solve, solveTriangular, type TriangularOptions } from './cholesky.ts';
 export { type Eigen, eigh } from './eigh.ts';
 export { NotPositiveDefiniteError } from './errors.ts';

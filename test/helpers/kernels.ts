@@ -53,9 +53,10 @@ const FILES = {
     'sum sumChannels norm max min argmax argmin softmax logSoftmax softmaxBackward logSoftmaxBackward crossEntropy ' +
     'crossEntropyBackward squaredError squaredErrorBackward layerNorm layerNormBackward layerNormWeights batchStats batchNorm batchNormBackward'
   ).split(' '),
-  conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex avgPool avgPoolGrad'.split(
+  conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex maxPoolGrad avgPool avgPoolGrad'.split(
     ' ',
   ),
+  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch'.split(' '),
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
   // By convolutions, whose module imports them.
   imported: 'sproduct dproduct'.split(' '),
@@ -70,6 +71,7 @@ export class Bench {
     PartExports['normalize'] &
     Record<string, (...x: number[]) => number | undefined>;
   readonly called = new Set<string>();
+  readonly scratch: number;
   readonly #memory;
   #top = 0;
   #guards: number[] = [];
@@ -82,6 +84,7 @@ export class Bench {
     kernels.load(images);
     kernels.load(normalize);
     this.#memory = kernels.memory;
+    this.scratch = kernels.scratch;
     this.#start = kernels.heap.pool.alloc(2 ** 25);
     this.#names = Object.keys(kernels.exports);
     const { called } = this;

@@ -30,26 +30,26 @@ async function finished(args: readonly string[], cwd: string): Promise<{ code: n
 
 /**
  * A program that prints one line ends by itself: bundled into one file for Node, bundled for a browser (and run in Node, with
- * nothing of it inside), and from the sources.
+ * nothing of it inside; another program if one is given), and from the sources.
  */
 export async function endsByItself(
   t: Test,
   program: string,
-  { prints, inBrowser }: { prints: string; inBrowser: { warning: RegExp; prints: string } },
+  { prints, inBrowser }: { prints: string; inBrowser: { warning: RegExp; prints: string; program?: string } },
 ): Promise<void> {
   const root = resolve(import.meta.dirname, '../..');
   const folder = t.testdir();
   const want = { code: 0, output: prints };
-  const make = async (name: string, o: BuildOptions) => {
+  const make = async (name: string, o: BuildOptions, contents = program) => {
     const outfile = join(folder, name);
-    const contents = { contents: program, resolveDir: join(root, 'test'), loader: 'ts' } as const;
+    const stdin = { contents, resolveDir: join(root, 'test'), loader: 'ts' } as const;
     const conditions = ['@otimes/source'];
-    await build({ stdin: contents, bundle: true, outfile, logLevel: 'silent', conditions, ...o });
+    await build({ stdin, bundle: true, outfile, logLevel: 'silent', conditions, ...o });
     return outfile;
   };
   const node = await make('node.mjs', { platform: 'node', format: 'esm', minify: true });
   t.strictSame(await finished([node], root), want, 'bundled and minified');
-  const web = await make('web.mjs', { platform: 'browser', format: 'esm' });
+  const web = await make('web.mjs', { platform: 'browser', format: 'esm' }, inBrowser.program);
   t.notMatch(readFileSync(web, 'utf8'), /["']node:/);
   const { code, output } = await finished([web], root);
   t.equal(code, 0);

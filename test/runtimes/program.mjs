@@ -1,9 +1,9 @@
 /** What scripts/runtimes.mjs runs under each runtime. Throws where something does not hold, and prints figures as JSON. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Generator, nextTask, ones, randint, randn, releaseBlas, setThreads, useBlas } from '@otimes/core';
+import { Generator, getThreads, nextTask, ones, randint, randn, releaseBlas, setThreads, useBlas } from '@otimes/core';
 import { load, save } from '@otimes/core/node';
 import { initGpu } from '@otimes/gpu';
 import { collector } from '@otimes/kernels';
@@ -16,6 +16,11 @@ const resident = () => Math.round(process.memoryUsage().rss / 1e6);
 // Threads, to the same bits.
 const a = randn([400, 400], { rng: new Generator(1) });
 const one = a.matmul(a).dataSync();
+if (availableParallelism() > 1) {
+  const end = performance.now() + 60_000;
+  while (getThreads() === 1 && performance.now() < end) assert.deepEqual(a.matmul(a).dataSync(), one);
+  assert.ok(getThreads() > 1, 'threads started by themselves');
+}
 assert.equal(await setThreads(2), 2);
 assert.deepEqual(a.matmul(a).dataSync(), one);
 

@@ -166,6 +166,11 @@ export interface DeviceKernels extends Device {
   /** out ← the positions of x [n] in descending order of its elements, int32; of equals the first one first. Default: comparisons and sums. */
   descending?(x: Operand, out: Operand): void;
   /**
+   * Max pooling x [N, C, H, W] in one go: index [N, C, Ho, Wo] ← what `maxPoolIndex` gives, out ← the elements there. Default:
+   * `maxPoolIndex`, then `gather`.
+   */
+  maxPool?(x: Operand, index: Operand, out: Operand, window: Window): void;
+  /**
    * The gradient of max pooling: out [N, C, H, W] ← the sums of gy [N, C, Ho, Wo] at the places in the plane that `index`, as
    * `maxPoolIndex` gives it, has for each window. Default: `scatterAdd`.
    */

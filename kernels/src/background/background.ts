@@ -12,6 +12,10 @@ import { layoutOf, type Message, STATUS, type Start, TEXT, WORKER } from './work
 
 /** Milliseconds after which a sleeping thread looks whether the worker lives. */
 const TICK = 100;
+/** Workers at most, unless somebody says otherwise. */
+const MOST = 7;
+/** Σ n³ of what a worker has to do before another one is started beside it: some 30 ms, which is what the start takes. */
+const ENOUGH = 5e7;
 
 export type BackgroundOptions = {
   /** Where workers come from, defaults to what this package was bundled for. */
@@ -24,6 +28,8 @@ export type BackgroundOptions = {
    * (measured: 0.25 s for n = 1024).
    */
   readonly patience?: (n: number) => number;
+  /** Workers at most, at least 1; defaults to one for each core but that of who asks, and to 7 where there are more. */
+  readonly workers?: number;
 };
 
 export type JobStatus = keyof typeof STATUS;
@@ -115,6 +121,7 @@ export class EighWorker {
   readonly #patience: (n: number) => number;
   #reason: string | null = null;
   #largest = 0;
+  #jobs: EighJob[] = [];
   /** Messages that it had begun with when that was last another number, and when that was. */
   #begun = 0;
   #moved = 0;
@@ -164,7 +171,14 @@ export class EighWorker {
       void this.stop('made no progress and was given up');
   }
 
+  /** Σ n³ of the jobs that it has not come to an end with. */
+  get load(): number {
+    this.#jobs = this.#jobs.filter(({ status }) => status === 'waiting' || status === 'running');
+    return this.#jobs.reduce((sum, { n }) => sum + n ** 3, 0);
+  }
+
   post(job: EighJob, tolerance: number): void {
+    this.#jobs.push(job);
     this.#largest = Math.max(this.#largest, job.n);
     this.#moved = performance.now();
     this.#worker.post(job.message(tolerance));
@@ -177,37 +191,54 @@ export class EighWorker {
   }
 }
 
-/** The worker of a process, from the first job on; a new one where it has stopped. */
+/** The workers of a process, each from the first job on that it is wanted for; new ones where they have stopped. */
 export class Background {
   readonly #o: Required<BackgroundOptions>;
-  #worker: EighWorker | null = null;
+  #workers: EighWorker[] = [];
   #refusal: string | null = null;
 
   constructor(o: BackgroundOptions = {}) {
-    this.#o = { host: ownHost, late: 10_000, patience: n => 15_000 + 4e-5 * n ** 3, ...o };
+    const host = o.host ?? ownHost;
+    const workers = Math.min(MOST, Math.max(1, host.cores() - 1));
+    this.#o = { host, late: 10_000, patience: n => 15_000 + 4e-5 * n ** 3, workers, ...o };
   }
 
   /** Why nothing can run in the background here, and what to do about it; null where it can. */
   why(): string | null {
     if (variants().length === 0) return 'there is no WebAssembly with SIMD';
-    return this.#o.host.whyNoWorker() ?? this.#refusal ?? this.#worker?.missing ?? null;
+    return this.#o.host.whyNoWorker() ?? this.#refusal ?? this.#workers[0]?.missing ?? null;
   }
 
-  /** Hands a shared job to the worker and returns that, or null where none can be started. `tolerance` is as in `symmetrise`. */
+  /** Workers at most. */
+  get most(): number {
+    return this.#o.workers;
+  }
+
+  /**
+   * Hands a shared job to the worker that has the least to do and returns that, or null where none can be started. `tolerance` is as
+   * in `symmetrise`.
+   */
   post(job: EighJob, tolerance: number): EighWorker | null {
-    if (this.#worker === null || this.#worker.ended !== null)
+    this.#workers = this.#workers.filter(({ ended }) => ended === null);
+    let [worker, load] = [null as EighWorker | null, Infinity];
+    for (const one of this.#workers) if (one.load < load) [worker, load] = [one, one.load];
+    if (worker === null || (load >= ENOUGH && this.#workers.length < this.#o.workers))
       try {
-        this.#worker = new EighWorker(variants()[0]!, this.#o);
+        worker = new EighWorker(variants()[0]!, this.#o);
+        this.#workers.push(worker);
       } catch (error) {
-        this.#refusal = error instanceof Error ? error.message : String(error);
-        return null;
+        if (worker === null) {
+          this.#refusal = error instanceof Error ? error.message : String(error);
+          return null;
+        }
+        // Those that there are have it.
       }
-    this.#worker.post(job, tolerance);
-    return this.#worker;
+    worker.post(job, tolerance);
+    return worker;
   }
 
-  /** Ends the worker, if there is one. */
+  /** Ends all workers that there are. */
   async stop(): Promise<void> {
-    await this.#worker?.stop();
+    await Promise.all(this.#workers.map(worker => worker.stop()));
   }
 }

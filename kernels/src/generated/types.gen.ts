@@ -603,10 +603,12 @@ export type Exports = {
   /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
    * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
   readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. Of the lower half only the rows from … to − 1, and of the upper
+   * half their mirror image, or all where `to` is 0. */
+  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number, from?: number, to?: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. Of the lower half only the rows from … to − 1, and of the upper
+   * half their mirror image, or all where `to` is 0. */
+  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number, from?: number, to?: number) => void;
   /** Bytes of scratch that each product needs. */
   readonly gemmScratch: () => number;
   /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
@@ -635,6 +637,17 @@ export type ImagesExports = {
   /** out ← the gradient by the weights; only the elements from … to − 1 of each patch [c/groups, kh, kw], or all
    * where `to` is 0. */
   readonly convWeightGrad_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, gy: number, out: number, scratch: number, from?: number, to?: number) => void;
+  /** Bytes of `work` that a call of the convolutions below needs, and each piece of it: of the forward one if `kind` is 0, of
+   * the gradient by x if 1, by the weights if 2. About 9 MB at most, where a row of 4 x 4 tiles in `c` or `o` channels, and six
+   * filters in all channels, are far smaller. */
+  readonly winogradScratch: (kind: number, n: number, c: number, h: number, w: number, o: number, p: number) => number;
+  /** out ← x ∗ weights + bias by Winograd's filtering; of the n · ⌈ho/4⌉ = `lines` rows of tiles those from … to − 1, or all where
+   * `to` is 0. Returns 1 where a result is not finite: NaN and ∞ then stand in whole tiles, and convForward is to be called. */
+  readonly winogradForward_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, weights: number, bias: number, out: number, lines: number, work: number, bytes: number, from?: number, to?: number) => number;
+  /** out ← the gradient by x; the same, of n · ⌈h/4⌉ rows of tiles. */
+  readonly winogradInputGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, gy: number, weights: number, out: number, lines: number, work: number, bytes: number, from?: number, to?: number) => number;
+  /** out ← the gradient by the weights; the same, of the channels from … to − 1 of the c of each filter. */
+  readonly winogradWeightGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, gy: number, out: number, work: number, bytes: number, from?: number, to?: number) => number;
   /** out ← the patches of images, zeros outside; `o` is not read. */
   readonly unfold_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, out: number) => void;
   /** out ← the patches of images, zeros outside; `o` is not read. */
@@ -646,17 +659,25 @@ export type ImagesExports = {
   /** Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones`: exactly symmetric; zeros
    * above and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
-   * them, are too long for the scratch. */
-  readonly patchGram_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
+   * them, are too long for the scratch. Only the rows from … to − 1 of what one kernel row sees, the 1 being with
+   * the last, or all where `to` is 0: each thread of a shared call lays out the images for itself. */
+  readonly patchGram_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number, from?: number, to?: number) => number;
   /** Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones`: exactly symmetric; zeros
    * above and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
-   * them, are too long for the scratch. */
-  readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
-  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN. */
-  readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number) => void;
-  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN. */
-  readonly maxPoolIndex_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number) => void;
+   * them, are too long for the scratch. Only the rows from … to − 1 of what one kernel row sees, the 1 being with
+   * the last, or all where `to` is 0: each thread of a shared call lays out the images for itself. */
+  readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number, from?: number, to?: number) => number;
+  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
+   * element there. */
+  readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
+  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
+   * element there. */
+  readonly maxPoolIndex_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
+  /** out ← for each element of a plane the sum of gy over the windows whose index it is. */
+  readonly maxPoolGrad_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, gy: number, index: number, out: number) => void;
+  /** out ← for each element of a plane the sum of gy over the windows whose index it is. */
+  readonly maxPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, gy: number, index: number, out: number) => void;
   /** out ← the mean of each window, zeros around the plane included where `padded`. */
   readonly avgPool_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, x: number, out: number) => void;
   /** out ← the mean of each window, zeros around the plane included where `padded`. */

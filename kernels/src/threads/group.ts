@@ -27,14 +27,21 @@ export function whyOne(kernels: Kernels, host: Host): string | null {
   return 'the memory of these kernels is not shared; make them with `memory: { shared: true }`';
 }
 
-export function startWorkers(kernels: Kernels, host: Host, workers: number, spin: number | undefined): WorkerGroup {
+/** Starts workers; the program may end before they are ready if they are `unawaited`. */
+export function startWorkers(
+  kernels: Kernels,
+  host: Host,
+  workers: number,
+  spin: number | undefined,
+  unawaited = false,
+): WorkerGroup {
   const { first: exports, heap, memory, scratch, variant } = kernels;
   const bytes = exports.convScratch();
   const scratches = Array.from({ length: workers }, () => ({ at: heap.pool.alloc(bytes), bytes }));
   try {
     const module = moduleFor(memory.wasm, variant);
     const shared = { module, memory: memory.wasm, exports, scratch, scratches: scratches.map(({ at }) => at) };
-    return { team: new Team({ workers, host, spin, ...shared }), scratches, parts: [] };
+    return { team: new Team({ workers, host, spin, unawaited, ...shared }), scratches, parts: [] };
   } catch (error) {
     free(kernels, scratches);
     throw error;

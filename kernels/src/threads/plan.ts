@@ -35,12 +35,19 @@ export type Plan = {
   /** The first whose length is not 1 is cut, or the last. */
   readonly axes: readonly Axis[];
   /** A function of `RULES` that chooses in another way, by these arguments. */
-  readonly rule?: 'copy' | 'filters' | 'product';
+  readonly rule?: 'copy' | 'each' | 'filters' | 'product' | 'triangle' | 'wide';
   readonly takes?: readonly number[];
   /** Which argument is the scratch. */
   readonly scratch?: number;
+  /** Memory of which every piece has its own, and the argument that says how many bytes that is. */
+  readonly own?: readonly [at: number, bytes: number];
   /** Unless this argument is left out, or 0, a call stays whole. */
   readonly whole?: number;
+  /**
+   * A call may be made once more after a part of it, unless one of the operands `written` is read as well, or this argument is
+   * not 0. Without it calls add to what they find.
+   */
+  readonly again?: { readonly written: readonly number[]; readonly unless?: number };
 };
 
 /** Names of kernels, parted by spaces, and their plan. */

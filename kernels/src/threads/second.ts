@@ -30,16 +30,17 @@ export class SecondThread {
 
   /** Calls that the thread has shared. */
   get runs(): number {
-    return this.#helper?.team.runs ?? 0;
+    return this.#helper?.team.runs ?? this.#kernels.automatic?.runs ?? 0;
   }
 
   /**
    * Runs `run`, which is synchronous, and lets a second thread share its long matrix products: results are the same to the
    * last bit. That thread starts with the first call, sleeps between calls, and is not waited for, so that a program that
    * never awaits anything has it too. Where the memory cannot be shared, or the thread has stopped (which is warned about
-   * once), `run` has none.
+   * once), `run` has none. Where threads start by themselves they do so now, and share all there is.
    */
   withHelper<T>(run: () => T): T {
+    if (this.#kernels.automatic?.start()) return run();
     const before = this.#helps;
     this.#helps = this.#hasHelper();
     try {
@@ -87,26 +88,17 @@ export class SecondThread {
     warnWith(this.#o, `otimes: a second thread does not help any more, and one goes on alone: ${messageOf(error)}`);
   }
 
-  /** Products on both threads. What the other one did not live to finish is computed again here, where that can be done. */
+  /** Products on both threads, but for those that add to their result and can be made only once. */
   #products(team: Team): Partial<Exports> {
     const { compiled } = this.#kernels;
-    const shared = split(compiled, team, PRODUCTS, this.#o);
+    const shared = split(compiled, team, PRODUCTS, this.#o, again => again!());
     const product = (name: 'sgemm' | 'dgemm') => {
       const [both, alone] = [shared[name] as Kernel, compiled[name] as Kernel];
       return wrapped(
         alone.length,
         alone,
         () => this.#helps,
-        x => {
-          // One that adds to its result can be made only once.
-          if (x[ACCUMULATE] !== 0 || team.failure !== null) return alone(...x);
-          try {
-            return both(...x);
-          } catch (error) {
-            if (team.failure === null) throw error;
-            return alone(...x);
-          }
-        },
+        x => (x[ACCUMULATE] === 0 ? both : alone)(...x),
       );
     };
     return { sgemm: product('sgemm'), dgemm: product('dgemm') } as Partial<Exports>;

@@ -57,6 +57,8 @@ function isLong({ arity, work }: Plan, ns: number, least: number): (...x: number
         return (rows, cols) => rows! * cols! * ns >= least;
       case '0,1,2':
         return (outer, length, inner) => outer! * length! * inner! * ns >= least;
+      case '0,0,1':
+        return (n, k) => n! * n! * k! * ns >= least;
       case '0,2,3':
         return (outer, _, inner, count) => outer! * inner! * count! * ns >= least;
       case '0,1,2,14':
@@ -65,22 +67,63 @@ function isLong({ arity, work }: Plan, ns: number, least: number): (...x: number
   return (...x) => product(x, work) * ns >= least;
 }
 
-/** Exports that share their work with a team, by the plans for them. Those it leaves out run on one thread. */
-export function split(below: Exports, team: Team, plans: Plans, o: SplitOptions = {}): Partial<Exports> {
+/** An export with a plan. */
+type Planned = {
+  readonly f: Kernel;
+  /** Its number among the exports. */
+  readonly which: number;
+  readonly plan: Plan;
+  /** Bytes of its types' elements. */
+  readonly sizes: readonly number[];
+};
+
+/** The exports that have plans; calls that take one thread `least` nanoseconds or more go to what `make` returns, with that time. */
+function longCalls(
+  below: Exports,
+  plans: Plans,
+  least: number,
+  make: (planned: Planned) => (x: number[], ns: number) => number | undefined,
+): Partial<Exports> {
+  const planOf = new Map(plans.flatMap(([names, plan]) => names.split(' ').map(name => [name, plan] as const)));
+  const made: Record<string, Kernel> = {};
+  for (const [which, [name, f]] of Object.entries<Kernel>(below as Record<string, Kernel>).entries()) {
+    const [family, ...types] = name.split('_') as [string, ...Element[]];
+    const plan = planOf.get(family);
+    if (plan === undefined) continue;
+    const sizes = types.map(type => SIZE[type]);
+    const ns = plan.sized ? plan.ns * sizes[0]! : plan.ns;
+    const long = make({ f, which, plan, sizes });
+    made[name] = wrapped(plan.arity, f, isLong(plan, ns, least), x => long(x, product(x, plan.work) * ns));
+  }
+  return made as Partial<Exports>;
+}
+
+/** Exports that tell `seen` of each call how many nanoseconds it takes one thread, if those are `least` or more. */
+export const watched = (below: Exports, plans: Plans, least: number, seen: (ns: number) => void): Partial<Exports> =>
+  longCalls(below, plans, least, ({ f }) => (x, ns) => {
+    seen(ns);
+    return f(...x);
+  });
+
+/** Computes on this thread what a worker did not live to finish: `again` does, null where the call can be made only once. */
+export type Rescue = (again: (() => number | undefined) | null) => number | undefined;
+
+/**
+ * Exports that share their work with a team, by the plans for them. Those it leaves out run on one thread. Where a worker has
+ * stopped they throw an Error, or return what `rescue` does.
+ */
+export function split(
+  below: Exports,
+  team: Team,
+  plans: Plans,
+  o: SplitOptions = {},
+  rescue?: Rescue,
+): Partial<Exports> {
   const { least = LEAST, piece = PIECE, line = LINE } = o;
   const { threads } = team;
 
-  /** Calls the export `which` in pieces along an axis; `ns` is what the whole takes. */
-  const run = (
-    f: Kernel,
-    which: number,
-    args: number[],
-    ns: number,
-    plan: Plan,
-    how: Choice,
-    axis: Axis,
-    sizes: number[],
-  ) => {
+  /** Calls an export in pieces along an axis; `ns` is what the whole takes. */
+  const run = ({ f, which, plan, sizes }: Planned, args: number[], ns: number, how: Choice, axis: Axis) => {
     const { at, from: begin, set, each } = axis;
     const { smallest = 1, most = PER_THREAD * threads } = how;
     const lines = Math.min(line, axis.unit ?? 1);
@@ -94,7 +137,9 @@ export function split(below: Exports, team: Team, plans: Plans, o: SplitOptions 
     );
     const total = args[at]!;
     const wanted = Math.max(Math.min(most, Math.floor(ns / piece)), Math.ceil(ns / LONGEST));
-    const length = Math.max(unit, smallest, Math.ceil(total / Math.min(wanted, MOST_PIECES) / unit) * unit);
+    // Each has memory of its own, and there is none for more.
+    const count = plan.own === undefined ? wanted : Math.min(wanted, most);
+    const length = Math.max(unit, smallest, Math.ceil(total / Math.min(count, MOST_PIECES) / unit) * unit);
     let pieces = Math.ceil(total / length);
     if (pieces > 1 && total - (pieces - 1) * length < smallest) pieces--;
     if (!(pieces > 1)) return f(...args);
@@ -104,34 +149,47 @@ export function split(below: Exports, team: Team, plans: Plans, o: SplitOptions 
       team.put(i, args);
       if (begin !== undefined) team.set(i, begin, start);
       team.set(i, at, begin === undefined ? end - start : end);
+      if (plan.own !== undefined) team.set(i, plan.own[0], args[plan.own[0]]! + i * args[plan.own[1]]!);
       for (let k = 0; k < moves.length; k++) team.set(i, moves[k]![0], args[moves[k]![0]]! + start * steps[k]!);
     }
     return team.run(which, args.length, pieces, plan.scratch ?? -1);
   };
 
-  const planOf = new Map(plans.flatMap(([names, plan]) => names.split(' ').map(name => [name, plan] as const)));
-  const made: Record<string, Kernel> = {};
-  for (const [which, [name, f]] of Object.entries<Kernel>(below as Record<string, Kernel>).entries()) {
-    const [family, ...types] = name.split('_') as [string, ...Element[]];
-    const plan = planOf.get(family);
-    if (plan === undefined) continue;
-    const { arity, axes, rule, takes, whole } = plan;
-    const sizes = types.map(type => SIZE[type]);
-    const ns = plan.sized ? plan.ns * sizes[0]! : plan.ns;
-    made[name] = wrapped(arity, f, isLong(plan, ns, least), x => {
-      if (whole !== undefined && x[whole]) return f(...x);
-      const how = rule
-        ? RULES[rule]({ line, threads }, ...takes!.map(at => x[at]!))
-        : {
-            axis: Math.max(
-              0,
-              axes.findIndex(({ at }, i) => x[at] !== 1 || i === axes.length - 1),
-            ),
-          };
-      const axis = axes[how.axis]!;
-      if (axis.still?.some(at => x[at] === 0)) return f(...x);
-      return run(f, which, x, product(x, plan.work) * ns, plan, how, axis, sizes);
-    });
-  }
-  return made as Partial<Exports>;
+  const share = (planned: Planned, x: number[], ns: number) => {
+    const { f, plan } = planned;
+    const { axes, rule, takes, whole } = plan;
+    if (whole !== undefined && x[whole]) return f(...x);
+    const how = rule
+      ? RULES[rule]({ line, threads }, ...takes!.map(at => x[at]!))
+      : {
+          axis: Math.max(
+            0,
+            axes.findIndex(({ at }, i) => x[at] !== 1 || i === axes.length - 1),
+          ),
+        };
+    const axis = axes[how.axis]!;
+    if (axis.still?.some(at => x[at] === 0)) return f(...x);
+    return run(planned, x, ns, how, axis);
+  };
+
+  return longCalls(below, plans, least, planned => {
+    if (rescue === undefined) return (x, ns) => share(planned, x, ns);
+    return (x, ns) => {
+      if (team.failure !== null) return rescue(() => planned.f(...x));
+      const args = [...x];
+      try {
+        return share(planned, x, ns);
+      } catch (error) {
+        if (team.failure === null) throw error;
+        return rescue(againAlike(planned.plan, args) ? () => planned.f(...args) : null);
+      }
+    };
+  });
+}
+
+/** Whether a call of which a part was made may be made again: it writes over nothing that it reads. */
+function againAlike({ again, axes }: Plan, x: readonly number[]): boolean {
+  if (again === undefined || (again.unless !== undefined && x[again.unless] !== 0)) return false;
+  const places = new Set(axes.flatMap(({ moves }) => moves.map(([at]) => at)));
+  return again.written.every(to => x[to] === 0 || [...places].every(at => at === to || x[at] !== x[to]));
 }

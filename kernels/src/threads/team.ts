@@ -46,6 +46,8 @@ type TeamOptions = {
   readonly scratches: readonly number[];
   /** Looks before a thread sleeps, defaults to `SPIN`. */
   readonly spin?: number | undefined;
+  /** Whether the program may end before the workers are ready, defaults to false: somebody awaits that. */
+  readonly unawaited?: boolean | undefined;
 };
 
 export class Team {
@@ -80,6 +82,7 @@ export class Team {
         const start: Start = { module, memory, call, index, scratch: o.scratches[index]! };
         const worker = host.startWorker(WORKER, start, reason => this.#fail(reason));
         worker.ready.catch(() => {}); // whoever awaits it hears of it
+        if (o.unawaited) worker.release();
         workers.push(worker);
       }
     } catch (error) {
@@ -93,6 +96,11 @@ export class Team {
     await Promise.all(this.#workers.map(worker => worker.ready));
   }
 
+  /** Threads that take part: the caller, and the workers that have come up. */
+  get up(): number {
+    return 1 + Atomics.load(this.#words, WORD.up);
+  }
+
   /** Calls that were shared. */
   get runs(): number {
     return this.#runs;
@@ -100,7 +108,7 @@ export class Team {
 
   /** How a worker ended; null while none is known to have. */
   get failure(): Error | null {
-    return this.#failure;
+    return this.#hear();
   }
 
   /** Ends the workers; resolves when none runs any more. */

@@ -38,7 +38,7 @@ export class Threads {
 
   /** Threads in use now. */
   get count(): number {
-    return this.#workers?.team.threads ?? 1;
+    return this.#workers?.team.threads ?? this.#kernels.automatic?.count ?? 1;
   }
 
   /** Calls that the present threads have shared, or the second one. */
@@ -47,7 +47,7 @@ export class Threads {
   }
 
   /**
-   * Changes to `n` threads, the caller among them; resolves to how many are in use, once they are. Until then calls run on
+   * Changes to `n` threads, the caller among them, and lets none start by themselves any more; resolves to how many are in use, once they are. Until then calls run on
    * one thread. Throws a RangeError unless n is a whole number of at least 1, and rejects where a worker does not start.
    */
   set(n: number): Promise<number> {
@@ -55,7 +55,9 @@ export class Threads {
       throw new RangeError(
         `setThreads: the number of threads is a whole number from 1 to ${MOST_WORKERS + 1}, got ${n}`,
       );
-    const change = this.#changes.then(() => this.#change(n));
+    // At once, so that a program that does not await this computes on one thread too.
+    const ended = this.#kernels.automatic?.end();
+    const change = this.#changes.then(() => ended).then(() => this.#change(n));
     this.#changes = change.catch(() => {});
     return change;
   }
@@ -85,6 +87,7 @@ export class Threads {
     }
     const workers = group;
     this.#workers = workers;
+    this.#kernels.threads = workers.team.threads;
     this.#kernels.override('threads', below => {
       shareParts(this.#kernels, workers);
       return split(below, workers.team, [...PRODUCTS, ...OTHERS], this.#o);
@@ -97,6 +100,7 @@ export class Threads {
     const group = this.#workers;
     if (group === null) return;
     this.#kernels.override('threads', null);
+    this.#kernels.threads = 1;
     this.#workers = null;
     await stopWorkers(this.#kernels, group);
   }

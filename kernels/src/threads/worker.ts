@@ -32,13 +32,15 @@ export const WORD = {
   /** How many modules were loaded beside the first one, and where the bytes of each lie in the memory: address and length. */
   parts: 12,
   part: 13,
+  /** How many workers have come up. */
+  up: 21,
   /** From here on one word a worker, 1 while it may hold a piece. */
-  busy: 21,
+  busy: 22,
 } as const;
 
 export const FAILED = 2;
 /** Modules that a call has words for. */
-export const MOST_PARTS = (WORD.busy - WORD.part) / 2;
+export const MOST_PARTS = (WORD.up - WORD.part) / 2;
 /** Workers that a call has words for. */
 export const MOST_WORKERS = 63;
 /** Pieces of one call, and arguments of one piece, at most. */
@@ -89,6 +91,7 @@ function start(data, ready) {
   const table = new Float64Array(call, ${TABLE_AT}, ${MOST_PIECES * ROW});
   const kernels = new WebAssembly.Instance(module, { env: { memory } }).exports;
   const exported = Object.values(kernels);
+  Atomics.add(words, ${WORD.up}, 1);
   ready();
   let parts = 0;
   const piece = at => {

@@ -169,6 +169,10 @@ export class ResNet extends Module {
   }
 
   override forward(x: Tensor): Tensor {
+    return insides(this, () => this.#forward(x));
+  }
+
+  #forward(x: Tensor): Tensor {
     const stem = this.relu.call(this.bn1.call(this.conv1.call(x)));
     const stages = [this.maxpool, this.layer1, this.layer2, this.layer3, this.layer4];
     const features = stages.reduce((y, stage) => stage?.call(y) ?? y, stem);

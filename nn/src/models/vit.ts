@@ -2,6 +2,7 @@
 
 import { concat, describe, type Pair, pairOf, ShapeError, type Tensor, zeros } from '@otimes/core';
 import { aNumber, checkArgument, checkOptions } from '@otimes/core/extend';
+import { insides } from '../calls.ts';
 import {
   aProbability,
   checkPositive,
@@ -79,10 +80,15 @@ export class VisionTransformer extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    const { imageSize, embed, classToken } = this;
+    const { imageSize, embed } = this;
     const shape = [embed.weight.shape[1], ...imageSize];
     if (x.rank !== 4 || x.shape.slice(1).join() !== shape.join())
       throw new ShapeError(`vit: expected an input [N, ${shape.join(', ')}], got ${describe(x)}`);
+    return insides(this, () => this.#forward(x));
+  }
+
+  #forward(x: Tensor): Tensor {
+    const { embed, classToken } = this;
     const patches = embed.call(x).flatten(2).transpose(1, 2);
     const tokens = concat([classToken.expand([x.shape[0]!, 1, -1]), patches], 1).add(this.position);
     const y = this.norm.call(this.blocks.call(tokens));

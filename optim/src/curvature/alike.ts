@@ -40,7 +40,8 @@ export function checkAlike(name: string, facts: Facts, table: Table, first: numb
 /** Of layers, as their blocks and options made them. */
 export const factsOf = (layers: readonly LayerCurvature[]): Facts => [
   ['the list of blocks, with their sizes,', layers.map(({ block, sizes }) => [block.path, block.collector, sizes])],
-  ['maxFactorDim', layers.map(({ identityA, identityG }) => [identityA, identityG])],
+  ['maxFactorDim', layers.map(({ sideA, sideG }) => [sideA.isIdentity, sideG.isIdentity])],
+  ['structure', layers.map(({ sideA, sideG }) => [sideA, sideG].map(({ structure, orders }) => [structure, orders]))],
   ['sharing', layers.map(({ sharing }) => sharing)],
 ];
 

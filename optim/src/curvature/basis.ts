@@ -1,6 +1,6 @@
 /** The Kronecker-factored eigenbasis (KFE): A = UA diag(sA) UAᵀ, G = UG diag(sG) UGᵀ (George et al. 2018, §3). */
 
-import { ShapeError, scope, Tensor, tensor, where } from '@otimes/core';
+import { ones, ShapeError, scope, Tensor, tensor, where } from '@otimes/core';
 import {
   aCount,
   aFunction,
@@ -17,7 +17,7 @@ import {
 import { eigh } from '@otimes/linalg';
 import type ndarray from 'ndarray';
 import { NullSpace } from './nulls.ts';
-import { Side } from './side.ts';
+import { Side, type Spectrum } from './side.ts';
 
 /** Eigenvalues [n] and eigenvectors [n, n] in columns of a symmetric matrix [n, n]. */
 export type Eigensolver = (matrix: ndarray.NdArray) => { values: ndarray.NdArray; vectors: ndarray.NdArray };
@@ -36,8 +36,13 @@ export interface BasisTracker {
 /** `eigh` of @otimes/linalg; float64 inside. */
 export const defaultEigensolver: Eigensolver = eigh;
 
-/** Eigenvectors in columns, null for the identity; eigenvalues ≥ 0; and n_j = Σ_k U_kj² F_kk of the factor F. */
-export type Decomposition = { readonly U: Tensor | null; readonly s: Tensor; readonly n: Tensor };
+/**
+ * Eigenvectors in columns, packed as their `Side` says, null for the identity; eigenvalues ≥ 0; and n_j = Σ_k U_kj² F_kk of the factor F.
+ */
+export type Decomposition = Spectrum & { readonly U: Tensor | null };
+
+/** The sides of a block. */
+export type Sides = { readonly A: Side; readonly G: Side };
 
 const aDecomposition: Kind = {
   expected: '{ U, s, n }, tensors of which U may be null; Kfe.of makes a basis of factors',
@@ -52,10 +57,10 @@ export const twoSizes: Kind = {
 };
 
 /**
- * How the coordinates of one basis become those of another: RA = UA_oldᵀ UA_new [dIn, dIn] and RG = UG_oldᵀ UG_new [dOut, dOut]; null
- * for a side where nothing turns. `rotate` and `rotateSquares` apply it.
+ * How the coordinates of one basis become those of another: RA = UA_oldᵀ UA_new [dIn, dIn] and RG = UG_oldᵀ UG_new [dOut, dOut], packed
+ * as `sides` say, which are exact where there are none; null for a side where nothing turns. `rotate` and `rotateSquares` apply it.
  */
-export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null };
+export type Rotation = { readonly RA: Tensor | null; readonly RG: Tensor | null; readonly sides?: Sides | undefined };
 
 /**
  * Both bases and the eigenvalues, in the dtype of the factors. On a device that is read with await it comes from `on`, and who
@@ -69,12 +74,14 @@ export class Kfe {
   /** n_j = Σ_k U_kj² F_kk of both factors: in units of it rounding blurs the eigenvalues; see `NullSpace`. */
   readonly nA: Tensor;
   readonly nG: Tensor;
+  /** How UA and UG are packed; exact unless given, or the identity where there is none. */
+  readonly sides: Sides;
   #host: Kfe | null = null;
   #nulls: { readonly space: NullSpace | null } | null = null;
   #eigenvalues: Tensor | null = null;
-  #alive: { tolerance: number; mask: Tensor | null } | null = null;
+  #alive: { readonly tolerance: number; readonly A: Tensor; readonly G: Tensor; readonly all: boolean } | null = null;
 
-  constructor(A: Decomposition, G: Decomposition) {
+  constructor(A: Decomposition, G: Decomposition, sides?: Sides) {
     checkArgument('Kfe', 'A', A, aDecomposition);
     checkArgument('Kfe', 'G', G, aDecomposition);
     this.UA = A.U;
@@ -83,6 +90,7 @@ export class Kfe {
     this.sG = G.s;
     this.nA = A.n;
     this.nG = G.n;
+    this.sides = sides ?? { A: sideOf(A), G: sideOf(G) };
   }
 
   /**
@@ -90,17 +98,14 @@ export class Kfe {
    * multiple of the identity. Negative eigenvalues become 0.
    *
    * @param sizes [dOut, dIn]
+   * @param sides how the factors are packed, where they are: `solve` gets the matrices of A, then those of G, but none of one element
    */
-  static of(A: Tensor, G: Tensor, solve: Eigensolver, sizes: readonly [number, number]): Kfe {
+  static of(A: Tensor, G: Tensor, solve: Eigensolver, sizes: readonly [number, number], sides?: Sides): Kfe {
     checkTensors('Kfe.of', A, G);
     checkArgument('Kfe.of', 'solve', solve, aFunction);
     checkArgument('Kfe.of', 'sizes', sizes, twoSizes);
-    return new Kfe(decompose('A', A, solve, sizes[1]), decompose('G', G, solve, sizes[0]));
-  }
-
-  get sides(): { readonly A: Side; readonly G: Side } {
-    const side = (U: Tensor | null, { size }: Tensor) => (U === null ? Side.identity(size) : Side.exact(size));
-    return { A: side(this.UA, this.sA), G: side(this.UG, this.sG) };
+    const of = sides ?? sidesOf(A, G, sizes);
+    return new Kfe(decompose('A', A, solve, of.A), decompose('G', G, solve, of.G), of);
   }
 
   /** Marks its tensors: they outlive scopes. */
@@ -116,7 +121,7 @@ export class Kfe {
       s: s.to(device),
       n: n.to(device),
     });
-    const kfe = new Kfe(there(this.UA, this.sA, this.nA), there(this.UG, this.sG, this.nG));
+    const kfe = new Kfe(there(this.UA, this.sA, this.nA), there(this.UG, this.sG, this.nG), this.sides);
     kfe.#host = this;
     return kfe;
   }
@@ -126,19 +131,24 @@ export class Kfe {
     return this.#host ?? this;
   }
 
+  /** Whether the other basis has the same eigenvectors as this one, if that has any, and maybe other eigenvalues. */
+  turnsAs(other: Kfe): boolean {
+    return (this.UA !== null || this.UG !== null) && this.UA === other.UA && this.UG === other.UG;
+  }
+
   /** D̃ = UGᵀ D UA for D [dOut, dIn]. */
   project(D: Tensor): Tensor {
-    return between(this.UG?.transpose() ?? null, D, this.UA);
+    return turned(this.sides, D, this.UG, this.UA);
   }
 
   /** D = UG D̃ UAᵀ. */
   unproject(projected: Tensor): Tensor {
-    return between(this.UG, projected, this.UA?.transpose() ?? null);
+    return turnedBack(this.sides, projected, this.UG, this.UA);
   }
 
   /** (UG∘UG) V (UA∘UA)ᵀ: variances V of coordinates, were they uncorrelated, as variances of the elements of D. */
   unprojectSquares(V: Tensor): Tensor {
-    return between(this.UG?.square() ?? null, V, this.UA?.square().transpose() ?? null);
+    return turnedBack(this.sides, V, this.UG?.square() ?? null, this.UA?.square() ?? null);
   }
 
   /** The null directions of both sides; null where there are none. */
@@ -152,11 +162,12 @@ export class Kfe {
     return this.#nulls.space;
   }
 
-  /** From the coordinates of this basis to those of `next`. */
+  /** From the coordinates of this basis to those of `next`, which has the same sides. */
   rotationTo(next: Kfe): Rotation {
-    const turn = (from: Tensor | null, to: Tensor | null) =>
-      from === null || to === null ? null : precisely(() => from.transpose().matmul(to));
-    return { RA: turn(this.UA, next.UA), RG: turn(this.UG, next.UG) };
+    const { sides } = this;
+    const turn = (side: Side, from: Tensor | null, to: Tensor | null) =>
+      from === null || to === null ? null : precisely(() => scope(() => side.rotation(from, to)));
+    return { RA: turn(sides.A, this.UA, next.UA), RG: turn(sides.G, this.UG, next.UG), sides };
   }
 
   /** sG sAᵀ: the eigenvalues of A ⊗ G as a matrix [dOut, dIn]. */
@@ -174,23 +185,26 @@ export class Kfe {
     return mask === null ? projected : where(mask, projected, 0);
   }
 
-  /** The coordinates that `maskNull` leaves, bool [dOut, dIn]; null for all. */
+  /** The coordinates that `maskNull` leaves, bool [dOut, dIn], made anew; null for all. */
   aliveAbove(tolerance: number): Tensor | null {
     if (this.#alive?.tolerance !== tolerance) {
-      const mask =
-        this.#host === null
-          ? this.#aliveAbove(tolerance)
-          : (this.#host.aliveAbove(tolerance)?.to(this.sA.device).keep() ?? null);
-      this.#alive = { tolerance, mask };
+      const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
+      const isAll = (s: Tensor) => !readsLater(s) && alive(s).astype('float32').sum().item() === s.size;
+      const all = isAll(this.host.sA) && isAll(this.host.sG);
+      this.#alive = { tolerance, A: alive(this.sA).keep(), G: alive(this.sG).keep(), all };
     }
-    return this.#alive!.mask;
+    const { A, G, all } = this.#alive!;
+    return all ? null : G.unsqueeze(1).logicalAnd(A);
   }
+}
 
-  #aliveAbove(tolerance: number): Tensor | null {
-    const alive = (s: Tensor) => s.gt(s.max().mul(tolerance));
-    const mask = alive(this.sG).unsqueeze(1).logicalAnd(alive(this.sA)).keep();
-    return !readsLater(mask) && mask.astype('float32').sum().item() === mask.size ? null : mask;
-  }
+/** Of a side that nobody says anything of. */
+const sideOf = ({ U, s }: Decomposition): Side => (U === null ? Side.identity(s.size) : Side.exact(s.size));
+
+/** Of factors that are matrices or mean eigenvalues; [dOut, dIn]. */
+export function sidesOf(A: Tensor, G: Tensor, [dOut, dIn]: readonly [number, number]): Sides {
+  const side = (factor: Tensor, n: number) => (factor.rank === 0 ? Side.identity(n) : Side.exact(n));
+  return { A: side(A, dIn), G: side(G, dOut) };
 }
 
 /**
@@ -198,8 +212,8 @@ export class Kfe {
  * tensor. For second moments there is `rotateSquares`.
  */
 export function rotate(X: Tensor, rotation: Rotation): Tensor {
-  const { RA, RG } = checkedRotation('rotate', X, rotation);
-  return between(RG?.transpose() ?? null, X, RA);
+  const { RA, RG, sides } = checkedRotation('rotate', X, rotation);
+  return turned(sides, X, RG, RA);
 }
 
 /**
@@ -207,33 +221,46 @@ export function rotate(X: Tensor, rotation: Rotation): Tensor {
  * stay ≥ 0 and keep their sum; a new tensor.
  */
 export function rotateSquares(V: Tensor, rotation: Rotation): Tensor {
-  const { RA, RG } = checkedRotation('rotateSquares', V, rotation);
-  return between(RG?.square().transpose() ?? null, V, RA?.square() ?? null);
+  const { RA, RG, sides } = checkedRotation('rotateSquares', V, rotation);
+  return turned(sides, V, RG?.square() ?? null, RA?.square() ?? null);
 }
 
-/** Throws unless X is a matrix, and the rotation has a square matrix or null for each of its sides. */
-function checkedRotation(op: string, X: Tensor, rotation: Rotation): Rotation {
+/** Throws unless X is a matrix, and the rotation has for each of its sides what that packs, or null. */
+function checkedRotation(op: string, X: Tensor, rotation: Rotation): Required<Rotation> & { readonly sides: Sides } {
   checkArgument(op, 'its matrix', X, aMatrix);
-  const isSide = (R: unknown, n: number) => R === null || (aMatrix.is(R) && (R as Tensor).shape.every(m => m === n));
   const [dOut, dIn] = X.shape as [number, number];
-  const expected = `{ RA, RG }, with RA [${dIn},${dIn}] or null and RG [${dOut},${dOut}] or null`;
+  const given: unknown = typeof rotation === 'object' && rotation !== null ? Reflect.get(rotation, 'sides') : undefined;
+  if (given !== undefined) checkArgument(op, "the rotation's sides", given, twoSides);
+  const shapes = [given ? (given as Sides).A.shape : [dIn, dIn], given ? (given as Sides).G.shape : [dOut, dOut]];
+  const isSide = (R: unknown, shape: readonly number[]) =>
+    R === null || (R instanceof Tensor && String(R.shape) === String(shape));
+  const expected = `{ RA, RG }, with RA [${shapes[0]}] or null and RG [${shapes[1]}] or null`;
   const is = (v: unknown) =>
-    typeof v === 'object' && v !== null && isSide(Reflect.get(v, 'RA'), dIn) && isSide(Reflect.get(v, 'RG'), dOut);
+    typeof v === 'object' &&
+    v !== null &&
+    isSide(Reflect.get(v, 'RA'), shapes[0]!) &&
+    isSide(Reflect.get(v, 'RG'), shapes[1]!);
   checkArgument(op, 'the rotation', rotation, { expected, is });
-  return rotation;
+  const { RA, RG } = rotation;
+  return { RA, RG, sides: rotation.sides ?? { A: Side.exact(dIn), G: Side.exact(dOut) } };
 }
 
 const aMatrix: Kind = { expected: 'a matrix [dOut, dIn]', is: v => v instanceof Tensor && v.rank === 2 };
+const twoSides: Kind = {
+  expected: '{ A, G } of two sides',
+  is: v => isPlainObject(v) && v.A instanceof Side && v.G instanceof Side,
+};
 
-/** left · X · right, null for an identity; a new tensor also where both are. */
-function between(left: Tensor | null, X: Tensor, right: Tensor | null): Tensor {
-  if (left === null && right === null) return X.clone();
-  return precisely(() =>
-    scope(() => {
-      const half = left === null ? X : left.matmul(X);
-      return right === null ? half : half.matmul(right);
-    }),
-  );
+/** UGᵀ X UA, null for an identity; a new tensor also where both are. */
+function turned({ A, G }: Sides, X: Tensor, UG: Tensor | null, UA: Tensor | null): Tensor {
+  if (UG === null && UA === null) return X.clone();
+  return precisely(() => scope(() => A.turn(G.turnColumns(X, UG), UA)));
+}
+
+/** UG X UAᵀ. */
+function turnedBack({ A, G }: Sides, X: Tensor, UG: Tensor | null, UA: Tensor | null): Tensor {
+  if (UG === null && UA === null) return X.clone();
+  return precisely(() => scope(() => A.turnBack(G.turnColumnsBack(X, UG), UA)));
 }
 
 /** The matrix x yᵀ. */
@@ -257,18 +284,38 @@ export function diagonalIn(U: Tensor, diagonal: Tensor): Tensor {
   return U.square().transpose().matmul(diagonal.unsqueeze(1)).squeeze(1);
 }
 
-function decompose(side: 'A' | 'G', factor: Tensor, solve: Eigensolver, size: number): Decomposition {
-  if (factor.rank === 0) return decomposeMean(factor, size);
-  if (String(factor.shape) !== `${size},${size}`)
-    throw new ShapeError(`Kfe.of: expected factor ${side} [${size},${size}], got [${factor.shape}]`);
-  const matrix = factor.to('cpu').astype('float64');
-  // A copy of the factor itself, because the solver may write to what it is given, and keep it.
-  const found = solve((matrix === factor ? matrix.clone() : matrix).ndarray());
-  checkSolved('Kfe.of', `factor ${side}`, found, size);
-  const { values, vectors } = found;
-  const back = (x: ndarray.NdArray) => tensor(x).astype(factor.dtype).to(factor.device);
-  // A copy, because tensors over ndarrays share memory with whoever else has the array.
-  return decomposition(back(vectors).clone(), back(values), diagonal(factor));
+/** Whether an eigensolver is asked for a matrix [n, n] of a side: not for a part of one element. */
+export const isSolved = (side: Side, n: number): boolean => n > 1 || side.isExact;
+
+/** Of the part F [1, 1] of a factor. */
+export function decomposeOne(F: Tensor): Decomposition {
+  const s = F.reshape([1]);
+  return { U: ones([1, 1], { dtype: F.dtype, device: F.device }), s: s.clamp(0), n: s.clone() };
+}
+
+/** Of a side, from those of its matrices in their order. */
+export function joined(side: Side, of: readonly Decomposition[]): Decomposition {
+  if (side.isExact) return of[0]!;
+  return { U: side.pack(of.map(({ U }) => U!)), ...side.spectrum(of) };
+}
+
+function decompose(name: 'A' | 'G', factor: Tensor, solve: Eigensolver, side: Side): Decomposition {
+  if (String(factor.shape) !== String(side.shape))
+    throw new ShapeError(`Kfe.of: expected factor ${name} [${side.shape}], got [${factor.shape}]`);
+  if (side.isIdentity) return decomposeMean(factor, side.n);
+  const one = (F: Tensor): Decomposition => {
+    const n = F.shape[0]!;
+    if (!isSolved(side, n)) return decomposeOne(F);
+    const matrix = F.to('cpu').astype('float64');
+    // A copy of the factor itself, because the solver may write to what it is given, and keep it.
+    const found = solve((matrix === F ? matrix.clone() : matrix).ndarray());
+    checkSolved('Kfe.of', `factor ${name}`, found, n);
+    const { values, vectors } = found;
+    const back = (x: ndarray.NdArray) => tensor(x).astype(F.dtype).to(F.device);
+    // A copy, because tensors over ndarrays share memory with whoever else has the array.
+    return decomposition(back(vectors).clone(), back(values), diagonal(F));
+  };
+  return joined(side, side.matrices(factor).map(one));
 }
 
 /** Throws a TypeError unless an eigensolver returned ndarrays of the right shapes for a matrix [n, n], which `what` names. */
@@ -290,6 +337,8 @@ export function checkSolved(name: string, what: string, found: ReturnType<Eigens
 
 /** Throws `error` for a factor that is not finite. Of a Gram matrix |x_ij| ≤ √(x_ii x_jj), so that its diagonal tells. */
 export function checkFactor(factor: Tensor, error: BadValue): void {
+  // Parts in one row, which are small.
+  if (factor.rank === 1) return checkFinite(factor, error);
   const down = factor.rank === 0 ? 0 : factor.shape[0]! + 1;
   checkFinite(diagonal(factor), (i, value) => error(i * down, value));
 }

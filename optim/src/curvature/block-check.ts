@@ -1,7 +1,17 @@
 /** Checks of what collectors answer: those of a program come from plain JavaScript too. */
 
 import { describe, Tensor } from '@otimes/core';
-import { aCount, aFunction, anInstance, aString, checkArgument, type Kind, oneOf, received } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aCount,
+  aFunction,
+  anInstance,
+  aString,
+  checkArgument,
+  type Kind,
+  oneOf,
+  received,
+} from '@otimes/core/extend';
 import { type AnyModule, Module, Parameter } from '@otimes/nn';
 import type { Canonical, LayerBlock } from './block.ts';
 import type { Collector } from './collector.ts';
@@ -26,6 +36,8 @@ const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   },
   dOut: aCount,
   dIn: aCount,
+  taps: left(aCount),
+  hasBias: left(aBoolean),
   layer: left({
     expected: 'a layer { module, weight, bias }',
     is: v =>
@@ -70,6 +82,11 @@ export function blockCheck(name: string, model: AnyModule): (by: Collector, path
 function checkMembers(where: string, i: number, block: LayerBlock): LayerBlock {
   let key: keyof LayerBlock;
   for (key in MEMBERS) checkArgument(where, `block ${i}'s ${key}`, block[key], MEMBERS[key]);
+  const { dIn, taps = 1, hasBias = false } = block;
+  if ((dIn - Number(hasBias)) % taps !== 0 || dIn - Number(hasBias) < taps)
+    throw new RangeError(
+      `${where}: expected block ${i}'s dIn to count channels of ${taps} taps each${hasBias ? ', and a bias' : ''}, got ${dIn}`,
+    );
   return block;
 }
 

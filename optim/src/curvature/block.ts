@@ -3,6 +3,7 @@
 import type { Tensor, Window } from '@otimes/core';
 import type { AnyModule, Module, Parameter } from '@otimes/nn';
 import type { Scalar } from './scalar.ts';
+import type { Side } from './side.ts';
 
 /** A weight matrix of a model, its gradient, and how it is changed. */
 export interface MatrixBlock {
@@ -36,8 +37,11 @@ export type Sharing = 'expand' | 'reduce';
 export type Canonical = {
   readonly a: Tensor;
   readonly g: Tensor;
-  /** Σ a aᵀ over examples and positions, [dIn, dIn], where it can be computed without making `a`; then `a` may be a getter. */
-  readonly gramA?: (() => Tensor) | undefined;
+  /**
+   * What all positions of all examples add to the factor A as its side packs it, `side.gram(a)`, where it can be computed without
+   * making `a`; then `a` may be a getter. Of an exact side that is Σ a aᵀ, [dIn, dIn].
+   */
+  readonly gramA?: ((side: Side) => Tensor) | undefined;
 };
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */
@@ -68,6 +72,10 @@ export interface LayerBlock extends MatrixBlock {
   /** Name of the collector that made it. */
   readonly collector: string;
   readonly sharing: Sharing;
+  /** How many taps each channel of `a` has, whose coordinates follow each other: of a convolution's kernel. Default 1. */
+  readonly taps?: number | undefined;
+  /** Whether the last coordinate of `a` is the homogeneous 1. Default false. */
+  readonly hasBias?: boolean | undefined;
   /** The module whose input and output gradient are collected. */
   readonly tap: AnyModule;
 

@@ -5,6 +5,7 @@ import type { AnyModule, Parameter } from '@otimes/nn';
 import type { MatrixBlock, Sharing } from './block.ts';
 import type { LayerCurvature } from './layer.ts';
 import type { Route } from './routes/route.ts';
+import type { Structure } from './side.ts';
 
 /** A row of `describe()`: a block, or parameters that none claims. */
 export type Description = {
@@ -18,8 +19,10 @@ export type Description = {
   readonly parameters: readonly string[];
   /** How the gradient comes into the basis, from the first step on. */
   readonly route: Route | null;
-  /** Sides that are larger than `maxFactorDim` and stay at the identity. */
+  /** Sides that stay at the identity, as those larger than `maxFactorDim` do. */
   readonly identity: readonly ('A' | 'G')[];
+  /** What is assumed of each side's factor; null under 'rest', and of weights alone. */
+  readonly structure: { readonly A: Structure; readonly G: Structure } | null;
 };
 
 /** A row for each block and for each parameter that none claims. Printed, a table. */
@@ -27,14 +30,15 @@ export type Descriptions = Description[] & { toString(): string };
 
 /** The rows of layers. `paths` has the parameters' names. */
 export function layerRows(layers: readonly LayerCurvature[], paths: ReadonlyMap<Parameter, string>): Description[] {
-  return layers.map(({ block, expandedG, sharing, route, identityA, identityG }) => ({
+  return layers.map(({ block, expandedG, sharing, route, sideA, sideG }) => ({
     path: block.path,
     collector: block.collector,
     shape: [block.dOut, block.dIn],
     sharing: expandedG === true ? ('reduce, G expanded' as const) : sharing,
     parameters: block.parameters.map(p => paths.get(p)!),
     route,
-    identity: [...(identityA ? (['A'] as const) : []), ...(identityG ? (['G'] as const) : [])],
+    identity: [...(sideA.isIdentity ? (['A'] as const) : []), ...(sideG.isIdentity ? (['G'] as const) : [])],
+    structure: { A: sideA.structure, G: sideG.structure },
   }));
 }
 
@@ -46,7 +50,8 @@ export function describeClaims(
 ): Descriptions {
   const rest = unclaimed.map(p => {
     const path = paths.get(p)!;
-    return { path, collector: 'rest', shape: p.shape, sharing: null, parameters: [path], route: null, identity: [] };
+    const none = { sharing: null, route: null, identity: [], structure: null };
+    return { path, collector: 'rest', shape: p.shape, parameters: [path], ...none };
   });
   return printed([...blocks, ...rest]);
 }
@@ -57,16 +62,22 @@ function printed(rows: Description[]): Descriptions {
   return Object.defineProperties(rows, { toString: show, [inspect]: show });
 }
 
+/** `, A taps, G blocks`; of both sides alike `, A G identity`. */
+function structureText({ A, G }: { readonly A: Structure; readonly G: Structure }): string {
+  if (A === G) return A === 'exact' ? '' : `, A G ${A}`;
+  return `${A === 'exact' ? '' : `, A ${A}`}${G === 'exact' ? '' : `, G ${G}`}`;
+}
+
 /** Lines of at most 80 columns. A column that no row has anything in is left out. */
 function tableOf(rows: readonly Description[]): string {
   const all = [
     ['path', 'collector', 'shape', 'sharing', 'route'],
-    ...rows.map(({ path, collector, shape, sharing, route, identity }) => [
+    ...rows.map(({ path, collector, shape, sharing, route, structure }) => [
       path || "''",
       collector,
       shape.join(' × '),
       sharing ?? '',
-      `${route ?? ''}${identity.length === 0 ? '' : `, ${identity.join(' ')} identity`}`,
+      `${route ?? ''}${structure === null ? '' : structureText(structure)}`,
     ]),
   ];
   const table = all.map(row => row.filter((_, column) => all.slice(1).some(other => other[column] !== '')));

@@ -7,9 +7,10 @@
  * 'sampled' and 'ggn' the rows of the model's output, for those of the loss itself the layer's own first axis.
  */
 
-import { gram, type Tensor, where } from '@otimes/core';
+import { ShapeError, type Tensor, where } from '@otimes/core';
 import { held, readsLater } from '@otimes/core/extend';
 import type { Canonical, Sharing } from './block.ts';
+import type { Side } from './side.ts';
 import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
@@ -21,7 +22,7 @@ export type LossReduction = 'mean' | 'sum';
  */
 export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Tensor[] };
 
-/** A [dIn, dIn] and G [dOut, dOut]; a side that is left at the identity has its mean eigenvalue alone, rank 0. */
+/** A [dIn, dIn] and G [dOut, dOut], packed as their sides say; one that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
   readonly A: Tensor;
   readonly G: Tensor;
@@ -38,9 +39,9 @@ const VANISHED = 1e-8;
 /** What a block's statistics are made for. */
 type StatisticsOptions = {
   readonly sharing: Sharing;
-  /** Sides that stay at the identity: of them only the trace is taken. */
-  readonly identityA: boolean;
-  readonly identityG: boolean;
+  /** How the factors are packed. */
+  readonly sideA: Side;
+  readonly sideG: Side;
   readonly wantsFactors: boolean;
 };
 
@@ -213,7 +214,7 @@ export class Statistics {
     }
     if (!this.#o.wantsFactors) return;
     if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
-    else this.#addExpanded(sums, sample);
+    else this.#addExpanded(sums, sample, label);
   }
 
   /**
@@ -282,13 +283,14 @@ export class Statistics {
     this.#done?.release();
   }
 
-  #addExpanded(sums: Sums, sample: Sample): void {
+  #addExpanded(sums: Sums, sample: Sample, label: string): void {
     const { gs, gramA } = sample;
     const [batch, shared] = gs[0]!.shape as [number, number];
-    const A = gramA === undefined || this.#o.identityA ? squares(sample.a, this.#o.identityA) : gramA();
+    const { sideA } = this.#o;
+    const A = gramA === undefined ? sideA.gram(sample.a) : checkedGram(label, sideA, gramA(sideA));
     sums.A = plus(sums.A, A);
     sums.rows += batch * shared;
-    for (const g of gs) sums.G = plus(sums.G, squares(g, this.#o.identityG));
+    for (const g of gs) sums.G = plus(sums.G, this.#o.sideG.gram(g));
   }
 
   #addReduced(sums: Sums, examples: Examples, { a, gs }: Sample): void {
@@ -298,12 +300,12 @@ export class Statistics {
       const [whole, left] = [g.square().sum(), sumGs[i]!.square().sum()];
       if (readsLater(whole)) {
         sums.remains = either(sums.remains, left.gt(whole.mul(VANISHED)));
-        sums.expandedG = plus(sums.expandedG, squares(g, this.#o.identityG));
+        sums.expandedG = plus(sums.expandedG, this.#o.sideG.gram(g));
         continue;
       }
       const size = whole.item();
       if (left.item() > VANISHED * size) sums.vanished = false;
-      else if (size > 0) sums.expandedG = plus(sums.expandedG, squares(g, this.#o.identityG));
+      else if (size > 0) sums.expandedG = plus(sums.expandedG, this.#o.sideG.gram(g));
     }
     const { open } = examples;
     if (open === null) examples.open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
@@ -319,9 +321,9 @@ export class Statistics {
     if (samples.length > 0) sums.samples.push(samples);
     if (open === null) return;
     const { a, gs, positions } = open;
-    sums.A = plus(sums.A, squares(a.mul(1 / positions), this.#o.identityA));
+    sums.A = plus(sums.A, this.#o.sideA.gram(a.mul(1 / positions)));
     if (positions > 0) sums.rows += a.shape[0]!;
-    for (const s of gs) sums.G = plus(sums.G, squares(s, this.#o.identityG));
+    for (const s of gs) sums.G = plus(sums.G, this.#o.sideG.gram(s));
   }
 
   /**
@@ -348,10 +350,9 @@ export class Statistics {
    * The second moments of the examples' gradients in a basis: s = 1/B Σ_b (UGᵀ D_b UA)², elementwise, [dOut, dIn]
    * (George et al. 2018, eq. 11). Null bases are identities.
    */
-  exampleSquares(UA: Tensor | null, UG: Tensor | null, scale: number): Tensor {
+  exampleSquares(basis: Basis, scale: number): Tensor {
     if (!this.hasSamples) throw new Error('exampleSquares: no samples were kept');
     const { samples, squares } = this.#done!;
-    const basis = { UA, UG };
     const before = squares === null ? [] : [squaresWithin(squares, basis)];
     return sumOf([...before, ...samples.map(uses => squaresOf(uses, basis))]).mul(scale ** 2 / this.ownBatch);
   }
@@ -375,14 +376,13 @@ export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
 
-/** xᵀ x of the rows of x [..., n], or for a side at the identity its mean eigenvalue, tr(xᵀ x) / n. */
-function squares(x: Tensor, identity: boolean): Tensor {
-  return identity
-    ? x
-        .square()
-        .sum()
-        .mul(1 / x.shape[x.rank - 1]!)
-    : gram(x);
+/** What a collector's `gramA` returned. */
+function checkedGram(label: string, { shape, structure, n }: Side, A: Tensor): Tensor {
+  if (String(A.shape) === String(shape)) return A;
+  throw new ShapeError(
+    `${label}: expected gramA(side) to return [${shape}], as side.gram(a) does for a side of ${n} coordinates of structure ` +
+      `'${structure}', got [${A.shape}]`,
+  );
 }
 
 const either = (before: Tensor | null, now: Tensor): Tensor => held(before === null ? now : before.logicalOr(now));

@@ -1,10 +1,10 @@
 /** What is known of the curvature of one layer: its factors, their basis, and how its gradient comes into that. */
 
-import type { StateDict, Tensor } from '@otimes/core';
+import { type StateDict, type Tensor, tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type StateReader, scalar } from '../state-dict.ts';
-import { type Decomposition, Kfe, type Rotation } from './basis.ts';
+import { type Decomposition, Kfe, type Rotation, type Sides } from './basis.ts';
 import type { LayerBlock, Sharing } from './block.ts';
 import { checkBasis } from './decompose/check-basis.ts';
 import { checkFactorSize } from './decompose/here.ts';
@@ -16,17 +16,20 @@ import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
 import { normOf, remembered, replaced, type Scalar } from './scalar.ts';
 import { Side } from './side.ts';
+import { savedSides, sidesDiffer } from './structure.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
   sharing?: Sharing | undefined;
   /** Larger sides stay at the identity. Default Infinity. */
   maxFactorDim?: number;
+  /** What is assumed of each side. Default: of those that `maxFactorDim` leaves, nothing. */
+  sides?: Sides | undefined;
 };
 
 /** The names under which `LayerCurvature.save` writes. */
 export const SAVED: readonly string[] = [
-  ...['rows', 'misses', 'expandedG', 'needsInputGrad', 'route', 'W', 'job'],
+  ...['structure', 'rows', 'misses', 'expandedG', 'needsInputGrad', 'route', 'W', 'job'],
   ...['A', 'G', 'UA', 'UG', 'sA', 'sG', 'nA', 'nG'],
 ];
 
@@ -36,12 +39,10 @@ type Passed = { readonly rows: number; readonly needsInputGrad: boolean };
 export class LayerCurvature {
   readonly block: LayerBlock;
   readonly sharing: Sharing;
-  /** Sides that stay at the identity. */
-  readonly identityA: boolean;
-  readonly identityG: boolean;
+  /** What is assumed of the factors. */
   readonly sideA: Side;
   readonly sideG: Side;
-  /** Running averages of the factors; of a side at the identity its mean eigenvalue. */
+  /** Running averages of the factors, packed as the sides say; of a side at the identity its mean eigenvalue. */
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** Whether G is that of 'expand' because that of 'reduce' vanished; as in `Factors`. */
@@ -66,13 +67,12 @@ export class LayerCurvature {
   /** W̃; null for a block that is no whole layer, or one that its sides cannot turn. */
   readonly #resident: ResidentWeight | null;
 
-  constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity }: LayerOptions = {}) {
+  constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity, sides }: LayerOptions = {}) {
+    const side = (n: number) => (n > maxFactorDim ? Side.identity(n) : Side.exact(n));
     this.block = block;
     this.sharing = sharing;
-    this.identityA = block.dIn > maxFactorDim;
-    this.identityG = block.dOut > maxFactorDim;
-    this.sideA = this.identityA ? Side.identity(block.dIn) : Side.exact(block.dIn);
-    this.sideG = this.identityG ? Side.identity(block.dOut) : Side.exact(block.dOut);
+    this.sideA = sides?.A ?? side(block.dIn);
+    this.sideG = sides?.G ?? side(block.dOut);
     const { layer } = block;
     this.#resident = layer !== undefined && isTurnable(layer, this.sideA) ? new ResidentWeight(layer) : null;
   }
@@ -87,16 +87,19 @@ export class LayerCurvature {
     return [this.block.dOut, this.block.dIn];
   }
 
-  /** Throws an OutOfMemoryError for a side that no decomposition has room for. `name` is whose layer it is, for messages. */
-  checkSizes(name: string): void {
-    if (!this.identityA) checkFactorSize(name, this.label, 'A', this.block.dIn);
-    if (!this.identityG) checkFactorSize(name, this.label, 'G', this.block.dOut);
+  get sides(): Sides {
+    return { A: this.sideA, G: this.sideG };
   }
 
-  /** n³ of both sides. */
+  /** Throws an OutOfMemoryError for a side that no decomposition has room for. `name` is whose layer it is, for messages. */
+  checkSizes(name: string): void {
+    checkFactorSize(name, this.label, 'A', this.sideA);
+    checkFactorSize(name, this.label, 'G', this.sideG);
+  }
+
+  /** n³ of all matrices of both sides. */
   get decompositionCost(): number {
-    const { block, identityA, identityG } = this;
-    return (identityA ? 0 : block.dIn ** 3) + (identityG ? 0 : block.dOut ** 3);
+    return this.sideA.decompositionCost + this.sideG.decompositionCost;
   }
 
   /** Marks everything that outlives a step. */
@@ -237,11 +240,25 @@ export class LayerCurvature {
     this.#resident?.become(loaded.#resident!);
   }
 
+  /** Whether a file has factors of these sides. Of others nothing more is read. */
+  #hasStructure(reader: StateReader, prefix: string): boolean {
+    const saved = reader.tensor(`${prefix}structure`, { shape: [4], dtype: 'float64' });
+    const problem = saved.size === 4 ? sidesDiffer(this.sides, Array.from(saved.dataSync(), Number)) : '';
+    if (problem === null) return true;
+    reader.section(prefix);
+    if (problem !== '')
+      reader.problem(
+        `does not fit: ${this.label}: ${problem}: give structure, blockDim and maxFactorDim as they were when it was saved`,
+      );
+    return false;
+  }
+
   /** Adds the entries of this layer, whose keys start with `prefix`. */
   save(into: StateDict, prefix: string): void {
     const write = (name: string, value: Tensor | null) => {
       if (value !== null) into[`${prefix}${name}`] = value.detach().clone();
     };
+    into[`${prefix}structure`] = tensor(savedSides(this.sides), { dtype: 'float64' });
     for (const name of ['rows', 'misses'] as const) into[`${prefix}${name}`] = scalar(this[name]);
     if (typeof this.expandedG === 'boolean') into[`${prefix}expandedG`] = scalar(Number(this.expandedG));
     else write('expandedG', this.expandedG.astype('float32'));
@@ -266,6 +283,7 @@ export class LayerCurvature {
     const [parameter] = this.block.parameters as [Parameter];
     const { dtype, device } = parameter;
     const [g, a] = this.sizes;
+    if (!this.#hasStructure(reader, prefix)) return;
     const read = (key: string, shape: readonly number[], least?: number | null, on = device) =>
       reader.tensor(prefix + key, { shape, dtype, device: on }, least);
     const flag = (key: string) => {
@@ -273,7 +291,7 @@ export class LayerCurvature {
       if (value > 1) reader.problem(`does not fit: ${prefix}${key} expects 0 or 1, got ${value}`);
       return value === 1;
     };
-    const [shapeA, shapeG] = [this.identityA ? [] : [a, a], this.identityG ? [] : [g, g]];
+    const [shapeA, shapeG] = [this.sideA.shape, this.sideG.shape];
     this.rows = reader.count(`${prefix}rows`);
     this.misses = reader.count(`${prefix}misses`);
     this.expandedG = flag('expandedG');
@@ -285,15 +303,15 @@ export class LayerCurvature {
     this.G = read('G', shapeG);
     // A basis whose values have to be awaited has a host.
     const home = readsLater(parameter) ? 'cpu' : device;
-    const side = (name: 'A' | 'G', n: number, isIdentity: boolean): Decomposition => ({
-      U: isIdentity ? null : read(`U${name}`, [n, n], undefined, home),
+    const side = (name: 'A' | 'G', { n, isIdentity, shape }: Side): Decomposition => ({
+      U: isIdentity ? null : read(`U${name}`, shape, undefined, home),
       s: read(`s${name}`, [n], 0, home),
       n: read(`n${name}`, [n], 0, home),
     });
-    this.kfe = new Kfe(side('A', a, this.identityA), side('G', g, this.identityG));
+    this.kfe = new Kfe(side('A', this.sideA), side('G', this.sideG), this.sides);
     if (!reader.hasProblems)
       try {
-        checkBasis(name, this.label, this.kfe, this.sizes);
+        checkBasis(name, this.label, this.kfe, this.sides);
       } catch (error) {
         reader.problem(`does not fit: ${error instanceof Error ? error.message : String(error)}`);
       }

@@ -10,69 +10,78 @@
 import { type DType, type Tensor, where } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { Scalar } from './scalar.ts';
+import type { Spectrum } from './side.ts';
 
 /** Of n_j, in units of ε. Rounding left up to 17 of a factor of 785, and 0.6 √n of larger ones. */
 const NOISE = 30;
 /** Of the largest eigenvalue: what the decomposition itself, in float64, leaves. */
 const DECOMPOSED = 1e-14;
 
-/** Eigenvalues s [n] of a factor and its diagonal in the basis, n_j = Σ_k U_kj² F_kk [n]. */
-type Spectrum = { readonly s: Tensor; readonly n: Tensor };
-
 /** The null directions of one side, as rows or columns: which they are, how many, and 1 / count in them, 0 elsewhere. */
-type Side = { readonly mask: Tensor; readonly count: Scalar; readonly share: Tensor };
+type Nulls = { readonly mask: Tensor; readonly count: Scalar; readonly share: Tensor };
+
+/** What rounding may leave of one side's coordinates, as rows or columns; in `own` less than 0 where a direction is not null. */
+type Floor = { readonly all: Tensor; readonly own: Tensor };
 
 export class NullSpace {
   /** How many directions of each side are null. */
   readonly counts: { readonly A: Scalar; readonly G: Scalar };
-  /** bool [dOut, dIn]: the coordinates in a null direction of either side. */
-  readonly mask: Tensor;
-  readonly #A: Side | null;
-  readonly #G: Side | null;
-  /** [dOut, dIn]: c ε √(nG_i nA_j) in those coordinates, below 0 in others. */
-  readonly #floor: Tensor;
+  readonly #A: Nulls | null;
+  readonly #G: Nulls | null;
+  /** √nA_j and c ε √nG_i. Nothing of a block's size is kept. */
+  readonly #floors: { readonly A: Floor; readonly G: Floor };
 
   /** Null where no direction is; where values are awaited nobody knows, and there is one, maybe of no direction. */
   static of(A: Spectrum, G: Spectrum): NullSpace | null {
     const [a, g] = [nullSide(A), nullSide(G)];
     if (a === null && g === null) return null;
-    const none = (s: Tensor) => s.lt(0);
-    const mask = (g?.mask ?? none(G.s))
-      .unsqueeze(1)
-      .logicalOr(a?.mask ?? none(A.s))
-      .keep();
-    const floor = G.n
-      .sqrt()
-      .mul(NOISE * epsilon(A.s.dtype))
-      .unsqueeze(1)
-      .mul(A.n.sqrt());
+    const floor = (all: Tensor, nulls: Nulls | null): Floor => {
+      all.keep();
+      return { all, own: nulls === null ? all : where(nulls.mask, all, -1).keep() };
+    };
+    const scale = NOISE * epsilon(A.s.dtype);
     return new NullSpace(
       a && { ...a, share: a.share.unsqueeze(1) },
       g && { ...g, mask: g.mask.unsqueeze(1), share: g.share.unsqueeze(0) },
-      mask,
-      where(mask, floor, -1).keep(),
+      {
+        A: floor(A.n.sqrt(), a),
+        G: floor(G.n.sqrt().mul(scale).unsqueeze(1), g && { ...g, mask: g.mask.unsqueeze(1) }),
+      },
     );
   }
 
-  private constructor(A: Side | null, G: Side | null, mask: Tensor, floor: Tensor) {
+  private constructor(A: Nulls | null, G: Nulls | null, floors: { readonly A: Floor; readonly G: Floor }) {
     this.counts = { A: A?.count ?? 0, G: G?.count ?? 0 };
     this.#A = A;
     this.#G = G;
-    this.mask = mask;
-    this.#floor = floor;
+    this.#floors = floors;
   }
 
   /** The same on another device. */
   on(device: string): NullSpace {
     const there = (x: Tensor) => x.to(device).keep();
-    const side = (one: Side | null): Side | null =>
+    const nulls = (one: Nulls | null): Nulls | null =>
       one && { count: one.count, mask: there(one.mask), share: there(one.share) };
-    return new NullSpace(side(this.#A), side(this.#G), there(this.mask), there(this.#floor));
+    const floor = ({ all, own }: Floor): Floor => ({ all: there(all), own: there(own) });
+    const { A, G } = this.#floors;
+    return new NullSpace(nulls(this.#A), nulls(this.#G), { A: floor(A), G: floor(G) });
+  }
+
+  /** bool [dOut, dIn], made anew: the coordinates in a null direction of either side. */
+  mask(): Tensor {
+    const [a, g] = [this.#A?.mask, this.#G?.mask];
+    if (a && g) return g.logicalOr(a);
+    const { A, G } = this.#floors;
+    // Of one side alone all rows, or all columns, are alike.
+    return (a ?? g)!.expand([G.all.shape[0]!, A.all.shape[0]!]).clone();
   }
 
   /** Which coordinates of X [dOut, dIn] in null directions are no more than rounding could leave, |x_ij| ≤ c ε √(nG_i nA_j). */
   noise(X: Tensor): Tensor {
-    return X.abs().le(this.#floor);
+    const { A, G } = this.#floors;
+    // Below 0 in coordinates that are null of neither side.
+    const [ofA, ofG] = [this.#A && G.all.mul(A.own), this.#G && G.own.mul(A.all)];
+    return X.abs().le(ofA && ofG ? ofA.maximum(ofG) : (ofA ?? ofG)!);
   }
 
   /**
@@ -100,7 +109,7 @@ export const nullDirections = ({ s, n }: Spectrum): Tensor =>
 /** What rounding of a dtype may leave of a zero eigenvalue of a factor [n, n], relative to its n_j. */
 export const roundingOf = (dtype: DType, n: number): number => Math.max(NOISE, Math.sqrt(n)) * epsilon(dtype);
 
-function nullSide({ s, n }: Spectrum): Side | null {
+function nullSide({ s, n }: Spectrum): Nulls | null {
   const mask = nullDirections({ s, n });
   const found = mask.astype('float32').sum();
   if (readsLater(found)) {

@@ -131,7 +131,7 @@ export function checkOperatorBasis(op: string, kfe: Kfe): readonly [number, numb
   checkAlike(op, 'the tensors of the basis', parts);
   const sizes = [sG.size, sA.size] as const;
   if (readsLater(kfe.host.sA)) return sizes;
-  checkBasis(op, LABEL, kfe, sizes);
+  checkBasis(op, LABEL, kfe, kfe.sides);
   for (const name of ['sA', 'sG'] as const) {
     const least = Math.min(...kfe.host[name].dataSync());
     if (least < 0) throw new RangeError(`${op}: expected eigenvalues ${name} of the basis ≥ 0, got ${least}`);
@@ -202,7 +202,7 @@ export const rounded = (x: number, dtype: DType): number => (dtype === 'float32'
 export async function hostOf(kfe: Kfe): Promise<Kfe> {
   const { host } = kfe;
   if (!readsLater(host.sA)) return host;
-  const { UA, UG, sA, sG, nA, nG } = host;
+  const { UA, UG, sA, sG, nA, nG, sides } = host;
   const [ua = null, ug = null, ...rest] = await Promise.all([
     UA?.cpu(),
     UG?.cpu(),
@@ -212,5 +212,5 @@ export async function hostOf(kfe: Kfe): Promise<Kfe> {
     nG.cpu(),
   ]);
   const [a, g, na, ng] = rest as [Tensor, Tensor, Tensor, Tensor];
-  return new Kfe({ U: ua, s: a, n: na }, { U: ug, s: g, n: ng });
+  return new Kfe({ U: ua, s: a, n: na }, { U: ug, s: g, n: ng }, sides);
 }

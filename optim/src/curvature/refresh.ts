@@ -4,11 +4,17 @@ import type { Tensor } from '@otimes/core';
 import type { Kfe, Rotation } from './basis.ts';
 import { checkBasis } from './decompose/check-basis.ts';
 import type { Decomposer } from './decompose/here.ts';
+import { stillDiagonal } from './decompose/stays.ts';
 import { startDecomposition } from './decompose/worker.ts';
 import type { LayerCurvature } from './layer.ts';
 
 /** A new basis, and the way there from the one that the job started from. */
 type Arrival = { readonly kfe: Kfe; readonly rotation: Rotation };
+
+/** Throws unless a basis has taken over before the next one begins. */
+export function checkLag(name: string, lag: number, every: number): void {
+  if (lag > every) throw new RangeError(`${name}: expected refreshLag ≤ refreshEvery, got ${lag} > ${every}`);
+}
 
 /** A value that is on its way, from a worker say. Whoever waits for it polls `ready`, so that it is taken where a step allows it. */
 export interface Pending<T> {
@@ -34,12 +40,14 @@ export interface RefreshJob extends Pending<Arrival> {
 export type RefreshOptions = {
   /** 'sync': within the step. 'background': in a worker; the first basis is computed at once. */
   readonly mode: 'sync' | 'background';
-  /** With 'background': steps after which a basis takes over; null as soon as it is there. */
-  readonly lag: number | null;
+  /** With 'background': steps after which a basis takes over; null as soon as it is there; 'half' of the period. */
+  readonly lag: number | null | 'half';
   /** Whether layers refresh on different steps, spread over the period. */
   readonly stagger: boolean;
   /** The period, in steps. */
   readonly every: number;
+  /** The part of a factor outside of its diagonal in the old basis, up to which that stays; default 0, for none. See `stillDiagonal`. */
+  readonly threshold?: number;
 };
 
 /**
@@ -49,13 +57,15 @@ export type RefreshOptions = {
  */
 export class Refresher<L extends LayerCurvature> {
   readonly mode: 'sync' | 'background';
-  readonly lag: number | null;
   readonly stagger: boolean;
+  readonly threshold: number;
   every: number;
   /** Steps made so far. */
   steps = 0;
   /** Bases that took over. */
   done = 0;
+  /** Bases that stayed when they were due, as their factors were still diagonal. */
+  skipped = 0;
   /** Decompositions that failed in the background, and bases that could not be followed; the old basis stayed. */
   failed = 0;
   lastError: string | null = null;
@@ -63,6 +73,7 @@ export class Refresher<L extends LayerCurvature> {
   readonly #layers: readonly L[];
   readonly #positions: ReadonlyMap<L, number>;
   readonly #decomposer: Decomposer;
+  readonly #lag: number | null | 'half';
 
   /** @param name whose layers they are, for messages */
   constructor(name: string, layers: readonly L[], decomposer: Decomposer, o: RefreshOptions) {
@@ -71,9 +82,20 @@ export class Refresher<L extends LayerCurvature> {
     this.#positions = new Map(layers.map((layer, i) => [layer, i]));
     this.#decomposer = decomposer;
     this.mode = o.mode;
-    this.lag = o.lag;
+    this.#lag = o.lag;
     this.stagger = o.stagger;
     this.every = o.every;
+    this.threshold = o.threshold ?? 0;
+  }
+
+  /** Steps after which a basis takes over; null as soon as it is there. */
+  get lag(): number | null {
+    return this.#lag === 'half' ? Math.max(1, this.every >> 1) : this.#lag;
+  }
+
+  /** Throws for a period that is shorter than a lag which does not follow it. */
+  checkEvery(every: number): void {
+    if (typeof this.#lag === 'number') checkLag(this.#name, this.#lag, every);
   }
 
   /** Whether a layer's factors are to be decomposed at this step. Staggered ones share the period evenly. */
@@ -83,14 +105,34 @@ export class Refresher<L extends LayerCurvature> {
     return (this.steps - offset) % this.every === 0;
   }
 
+  /** The old basis with the eigenvalues of these factors, where that is due and still serves; else null. */
+  stays(layer: L, A: Tensor, G: Tensor): Kfe | null {
+    const { kfe, job } = layer;
+    if (this.threshold === 0 || kfe === null || job !== null || !this.isDue(layer)) return null;
+    return stillDiagonal(kfe, A, G, this.threshold);
+  }
+
   /** The basis of this step, where it is known before: a layer keeps its own unless it is decomposed within the step. */
   basisAhead(layer: L): Kfe | null {
     return this.mode === 'background' || !this.isDue(layer) ? layer.kfe : null;
   }
 
   /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */
-  decompose({ sizes, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
-    return this.#decomposer.basis({ A, G, sizes, label }, kfe, reason => this.#fails('a refresh', reason));
+  decompose({ sizes, sides, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
+    return this.#decomposer.basis({ A, G, sizes, sides, label }, kfe, reason => this.#fails('a refresh', reason));
+  }
+
+  /** Those of several layers, in their order. */
+  decomposeAll(all: readonly { readonly layer: L; readonly A: Tensor; readonly G: Tensor }[]): (Kfe | Promise<Kfe>)[] {
+    const tasks = all.map(({ layer: { sizes, sides, label, kfe }, A, G }) => ({
+      A,
+      G,
+      sizes,
+      sides,
+      label,
+      from: kfe,
+    }));
+    return this.#decomposer.bases(tasks, reason => this.#fails('a refresh', reason));
   }
 
   #fails(what: string, reason: string): void {
@@ -107,7 +149,7 @@ export class Refresher<L extends LayerCurvature> {
 
   /** A decomposition in the background, as if it had begun at that step. */
   start(layer: L, A: Tensor, G: Tensor, step: number): RefreshJob {
-    return startDecomposition(A, G, layer.kfe!, layer.sizes, step);
+    return startDecomposition(A, G, layer.kfe!, step);
   }
 
   /** Whether a layer's new basis is to take over at this step by its lag. */
@@ -143,7 +185,7 @@ export class Refresher<L extends LayerCurvature> {
     layer.job = null;
     try {
       const { kfe, rotation } = job.now();
-      checkBasis(this.#name, layer.label, kfe, layer.sizes);
+      checkBasis(this.#name, layer.label, kfe, layer.sides);
       // Who looks at layers may have given this one another basis meanwhile.
       return { kfe, rotation: job.from === layer.kfe ? rotation : layer.kfe!.rotationTo(kfe) };
     } catch (error) {

@@ -5,6 +5,7 @@ import { aTensor, checkArgument, checkTensors, type Kind, received, someTensors 
 import type { Sharing } from './block.ts';
 import { type Factors, type Sample, Statistics } from './factors.ts';
 import { aSharing } from './options.ts';
+import { Side } from './side.ts';
 
 /** The factors of one batch, from gradients of ONE example's loss: a [batch, shared, dIn] and gs [batch, shared, dOut]. */
 export function factors(sample: Sample, sharing: Sharing): Factors {
@@ -22,13 +23,18 @@ export function exampleSquares(sample: Sample, UA: Tensor, UG: Tensor): Tensor {
     throw new ShapeError(
       `exampleSquares: expected bases UA [${dIn},${dIn}] and UG [${dOut},${dOut}], got [${UA.shape}] and [${UG.shape}]`,
     );
-  return statisticsOf(sample, { sharing: 'expand', wantsFactors: false }, true).exampleSquares(UA, UG, 1);
+  const sides = { A: Side.exact(dIn), G: Side.exact(dOut) };
+  return statisticsOf(sample, { sharing: 'expand', wantsFactors: false }, true).exampleSquares({ UA, UG, sides }, 1);
 }
 
 type Wanted = { readonly sharing: Sharing; readonly wantsFactors: boolean };
 
 function statisticsOf(sample: Sample, o: Wanted, keeps: boolean): Statistics {
-  const statistics = new Statistics({ ...o, identityA: false, identityG: false });
+  const statistics = new Statistics({
+    ...o,
+    sideA: Side.exact(sample.a.shape[2]!),
+    sideG: Side.exact(sample.gs[0]!.shape[2]!),
+  });
   const pass = 1;
   statistics.add({ pass, call: 0 }, sample, 'sample', keeps);
   statistics.ended(pass, true);

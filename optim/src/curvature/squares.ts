@@ -1,9 +1,11 @@
 /** The squares of examples' gradients in a basis, from samples as they came or turned already. Sums, not means. */
 
 import { concat, type Tensor } from '@otimes/core';
+import type { Sides } from './basis.ts';
+import type { Side } from './side.ts';
 
-/** Both sides of an eigenbasis; null for an identity. */
-export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null };
+/** Both sides of an eigenbasis, packed as `sides` say; null for an identity. */
+export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null; readonly sides: Sides };
 
 /** A sample that is kept: as it came, or turned into a basis already. */
 export type Kept = { readonly a: Tensor; readonly gs: readonly Tensor[]; readonly basis: Basis | null };
@@ -14,12 +16,13 @@ export type Squares = { readonly sum: Tensor; readonly basis: Basis };
 /** Σ_b (UGᵀ D_b UA)² for the uses of the same examples. */
 export function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
   if (uses.every(use => use.basis === null)) return squaresIn(joined(uses), basis);
-  return squaresIn(joined(uses.map(use => inBasis(use, basis))), { UA: null, UG: null });
+  return squaresIn(joined(uses.map(use => inBasis(use, basis))), { ...basis, UA: null, UG: null });
 }
 
-function inBasis({ a, gs, basis }: Kept, { UA, UG }: Basis): Kept {
-  if (basis === null) return { a: turned(a, UA), gs: gs.map(g => turned(g, UG)), basis: { UA, UG } };
-  checkSame(basis, { UA, UG });
+function inBasis({ a, gs, basis }: Kept, wanted: Basis): Kept {
+  const { UA, UG, sides } = wanted;
+  if (basis === null) return { a: sides.A.turn(a, UA), gs: gs.map(g => sides.G.turn(g, UG)), basis: wanted };
+  checkSame(basis, wanted);
   return { a, gs, basis };
 }
 
@@ -34,27 +37,31 @@ function checkSame(basis: Basis, wanted: Basis): void {
     throw new Error('exampleSquares: samples were kept in another basis');
 }
 
-const turned = (x: Tensor, U: Tensor | null): Tensor => (U === null ? x : x.matmul(U));
-
-function squaresIn({ a, gs }: Pick<Kept, 'a' | 'gs'>, { UA, UG }: Basis): Tensor {
+function squaresIn({ a, gs }: Pick<Kept, 'a' | 'gs'>, { UA, UG, sides }: Basis): Tensor {
+  const turnedA = (x: Tensor) => sides.A.turn(x, UA);
+  const turnedG = (x: Tensor) => sides.G.turn(x, UG);
   const [shared, dIn] = a.shape.slice(1) as [number, number];
   const dOut = gs[0]!.shape[2]!;
   // Without sharing D_b has rank one, and its squares are products of squares.
   if (shared === 1) {
-    const squares = turned(a.squeeze(1), UA).square();
-    return sumOf(gs.map(g => turned(g.squeeze(1), UG).square().transpose().matmul(squares)));
+    const squares = turnedA(a.squeeze(1)).square();
+    return sumOf(gs.map(g => turnedG(g.squeeze(1)).square().transpose().matmul(squares)));
   }
   // Positions are turned, or the gradients, whichever is less.
-  if (shared * (dIn ** 2 + dOut ** 2) > dIn * dOut * (dIn + dOut))
+  const [costA, costG] = [costOf(sides.A), costOf(sides.G)];
+  if (shared * (costA + costG) > dOut * costA + dIn * costG)
     return sumOf(
       gs.map(g => {
-        const D = turned(g.transpose(1, 2).matmul(a), UA);
-        return (UG === null ? D : UG.transpose().matmul(D)).square().sum(0);
+        const D = turnedA(g.transpose(1, 2).matmul(a));
+        return sides.G.turnColumns(D, UG).square().sum(0);
       }),
     );
-  const aTilde = turned(a, UA);
-  return sumOf(gs.map(g => turned(g, UG).transpose(1, 2).matmul(aTilde).square().sum(0)));
+  const aTilde = turnedA(a);
+  return sumOf(gs.map(g => turnedG(g).transpose(1, 2).matmul(aTilde).square().sum(0)));
 }
+
+/** Multiplications that a row takes to turn; of an identity as if it turned. */
+const costOf = ({ isIdentity, n, turnCost }: Side): number => (isIdentity ? n * n : turnCost);
 
 /** Several uses as one with all their positions. */
 function joined(uses: readonly Kept[]): Pick<Kept, 'a' | 'gs'> {

@@ -4,6 +4,7 @@ import type { AnyModule, Parameter } from '@otimes/nn';
 import { checkClaims } from '../curvature/claims.ts';
 import { collectBlocks, defaultCollectors } from '../curvature/collector.ts';
 import { trainableOf } from '../curvature/model.ts';
+import { chooseSides } from '../curvature/structure.ts';
 import type { KroneckerOptions } from './options.ts';
 import { checkPaths, lrRatioOf, optionsAt } from './overrides.ts';
 import { BlockState } from './state.ts';
@@ -26,7 +27,7 @@ type Assembly = {
  */
 export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr: number): Assembly {
   const paths = trainableOf(name, model);
-  const { overrides = {}, collectors = defaultCollectors, maxFactorDim = Infinity } = o;
+  const { overrides = {}, collectors = defaultCollectors, maxFactorDim = Infinity, refreshBudget = 2 } = o;
   const all = collectBlocks(name, model, collectors, { sharing: o.sharing });
   checkPaths(name, overrides, all);
   const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
@@ -37,10 +38,17 @@ export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr
       throw new Error(
         `${name}: overrides: '${path}' cannot be skipped alone, because other blocks share its parameters: skip the layer`,
       );
-  const states = blocks.map(block => {
+  const wanted = blocks.map(block => {
+    const own = optionsAt(overrides, block.path);
+    const structure = own.structure ?? o.structure ?? 'auto';
+    const blockDim = own.blockDim ?? o.blockDim ?? 512;
+    return { block, label: `${block.collector} '${block.path}'`, structure, blockDim, maxFactorDim };
+  });
+  const sides = chooseSides(wanted, refreshBudget, text => console.warn(`${name}: ${text}`));
+  const states = blocks.map((block, i) => {
     const { lr: own, sharing } = optionsAt(overrides, block.path);
     const lrRatio = lrRatioOf(name, own, lr);
-    const state = new BlockState(block, { sharing, lrRatio, maxFactorDim });
+    const state = new BlockState(block, { sharing, lrRatio, sides: sides[i] });
     state.checkSizes(name);
     return state;
   });

@@ -10,7 +10,7 @@ import { type Tensor, zeros } from '@otimes/core';
 import { borrowGrad, held, nameOf, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from '../curvature/alike.ts';
-import { type Decomposition, decomposeMean, Kfe } from '../curvature/basis.ts';
+import { type Decomposition, decomposeMean, Kfe, type Sides } from '../curvature/basis.ts';
 import { owner } from '../curvature/communicator.ts';
 import {
   agreed,
@@ -28,6 +28,7 @@ import {
   Whole,
 } from '../curvature/exchange.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
+import type { Side } from '../curvature/side.ts';
 import type { Active, Found, Planner } from './plan.ts';
 import type { BlockState } from './state.ts';
 import type { Parts } from './step.ts';
@@ -307,7 +308,7 @@ export class JointBatch {
     inOwnScope(() => {
       for (const { state, averages, i } of due) {
         if (bases[i] !== null) continue;
-        bases[i] = blankBasis(averages?.A ?? state.A!, averages?.G ?? state.G!, state.sizes);
+        bases[i] = blankBasis(averages?.A ?? state.A!, averages?.G ?? state.G!, state.sides);
         borrowed.push(...tensorsOf(bases[i]).map(held));
       }
     });
@@ -347,15 +348,15 @@ const sentOf = ({ UA, UG, sA, sG, nA, nG }: Kfe): Tensor[] => [
   ...(UG === null ? [] : [UG, sG, nG]),
 ];
 
-/** Room for the basis of such factors, [dOut, dIn]. */
-function blankBasis(A: Tensor, G: Tensor, [dOut, dIn]: readonly [number, number]): Kfe {
-  const side = (factor: Tensor, n: number): Decomposition => {
-    if (factor.rank === 0) return decomposeMean(factor, n);
+/** Room for the basis of such factors. */
+function blankBasis(A: Tensor, G: Tensor, sides: Sides): Kfe {
+  const blankSide = (factor: Tensor, { n, isIdentity, shape }: Side): Decomposition => {
+    if (isIdentity) return decomposeMean(factor, n);
     const { dtype, device } = factor;
-    const blank = (shape: number[]) => zeros(shape, { dtype, device });
-    return { U: blank([n, n]), s: blank([n]), n: blank([n]) };
+    const blank = (shape: readonly number[]) => zeros(shape, { dtype, device });
+    return { U: blank(shape), s: blank([n]), n: blank([n]) };
   };
-  return new Kfe(side(A, dIn), side(G, dOut));
+  return new Kfe(blankSide(A, sides.A), blankSide(G, sides.G), sides);
 }
 
 function settled(shared: readonly Shared[]): () => void {

@@ -1,11 +1,13 @@
 /** What a Kronecker optimizer is made of, from its options. */
 
 import { Generator } from '@otimes/core';
+import { readsLater } from '@otimes/core/extend';
+import { whyNotInBackground } from '@otimes/linalg';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { defaultEigensolver } from '../curvature/basis.ts';
 import { alone } from '../curvature/communicator.ts';
 import { Decomposer } from '../curvature/decompose/here.ts';
-import { Refresher } from '../curvature/refresh.ts';
+import { Refresher, type RefreshOptions } from '../curvature/refresh.ts';
 import { Labels } from '../curvature/sources/labels.ts';
 import { Stopwatch } from '../curvature/stopwatch.ts';
 import { assemble } from './assemble.ts';
@@ -15,7 +17,22 @@ import type { Phase } from './report.ts';
 import { Rest } from './rest.ts';
 import type { Kind } from './rule.ts';
 import { StepSettings } from './settings.ts';
+import type { BlockState } from './state.ts';
 import type { Parts } from './step.ts';
+
+/** Σ n³ of the factors from which on they are decomposed in the background: 0.1 to 0.2 s on a core, more than most steps. */
+const LONG = 3e8;
+
+/** When and where bases are computed: by sizes alone, so that runs repeat. */
+function refreshOf(o: KroneckerOptions, states: readonly BlockState[]): Pick<RefreshOptions, 'mode' | 'lag'> {
+  const { refresh = 'auto', refreshLag: lag = null, refreshEvery = 10, eigensolver, communicator = alone } = o;
+  if (refresh !== 'auto') return { mode: refresh, lag };
+  const work = states.reduce((sum, { decompositionCost }) => sum + decompositionCost, 0);
+  const mayNot = eigensolver !== undefined || communicator.size > 1 || refreshEvery === 1;
+  const awaits = states.some(({ block }) => readsLater(block.parameters[0]!));
+  if (mayNot || awaits || work < LONG || whyNotInBackground() !== null) return { mode: 'sync', lag: null };
+  return { mode: 'background', lag: 'half' };
+}
 
 /**
  * Throws as `assemble` does, and for a rest that is none.
@@ -30,8 +47,14 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
   const { rule } = kind;
   const { states, paths, unclaimed, areOurs } = assemble(name, model, o, lr);
   const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
-  const { refresh: mode = 'sync', refreshLag: lag = null, stagger = false } = o;
-  const refresher = new Refresher(name, states, decomposer, { mode, lag, stagger, every: refreshEvery });
+  const { stagger = false, refreshThreshold: threshold = 0 } = o;
+  const later = states.find(({ block }) => readsLater(block.parameters[0]!));
+  if (threshold > 0 && later !== undefined)
+    throw new TypeError(
+      `${name}: refreshThreshold needs values at once, and ${later.label} is on '${later.block.parameters[0]!.device}', which is read with await`,
+    );
+  const when = { ...refreshOf(o, states), stagger, threshold, every: refreshEvery };
+  const refresher = new Refresher(name, states, decomposer, when);
   const settings = new StepSettings(lr, o, refresher);
   const demand = new StepDemand(name, states, rule, settings, refresher, communicator);
   const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);

@@ -156,10 +156,10 @@ export class Planner {
   }
 
   /** The second moments of the gradients of this process's examples in a basis; null where the step does not ask for them. */
-  squares(state: BlockState, { UA, UG }: Kfe): Tensor | null {
+  squares(state: BlockState, basis: Kfe): Tensor | null {
     const { statistics } = state;
     if (!statistics?.hasSamples || !this.#demand.squares(state)) return null;
-    return statistics.exampleSquares(UA, UG, this.#settings.scaleOf(statistics));
+    return statistics.exampleSquares(basis, this.#settings.scaleOf(statistics));
   }
 
   /**

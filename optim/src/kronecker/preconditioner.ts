@@ -15,7 +15,7 @@ import { capture } from '../curvature/sources/activations.ts';
 import { Recorder } from '../curvature/sources/recorder.ts';
 import { Optimizer } from '../optimizer.ts';
 import { noteScaled, noteTrained } from '../trained.ts';
-import { checkKroneckerOptions, checkLag, type KroneckerOptions } from './options.ts';
+import { checkKroneckerOptions, type KroneckerOptions } from './options.ts';
 import { partsOf } from './parts.ts';
 import { type Report, readReportOf, reportOf } from './report.ts';
 import type { Kind } from './rule.ts';
@@ -86,6 +86,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     this.#parts.settings.weightDecay = weightDecay;
   }
 
+  /** What is in force. */
   get refresh(): 'sync' | 'background' {
     return this.#parts.refresher.mode;
   }
@@ -105,7 +106,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
   /** An integer ≥ 1, and at least `refreshLag`; from the next step on. */
   set refreshEvery(refreshEvery: number) {
     checkArgument(this.#name, 'refreshEvery', refreshEvery, aCount);
-    if (this.refreshLag !== null) checkLag(this.#name, this.refreshLag, refreshEvery);
+    this.#parts.refresher.checkEvery(refreshEvery);
     this.checkNoStepOpen('setting refreshEvery');
     this.#parts.refresher.every = refreshEvery;
   }

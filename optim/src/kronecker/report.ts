@@ -43,8 +43,12 @@ export type Report = {
   readonly steps: number;
   readonly blocks: readonly BlockReport[];
   readonly refreshes: {
+    /** Where they are computed: within the step, or by workers. */
+    readonly mode: 'sync' | 'background';
     /** Bases that took over. */
     readonly done: number;
+    /** Bases that stayed by `refreshThreshold` when they were due, with new eigenvalues. */
+    readonly skipped: number;
     /** Decompositions that failed in the background, or bases that could not be followed; the old basis stayed. */
     readonly failed: number;
     readonly lastError: string | null;
@@ -99,9 +103,9 @@ export async function readReportOf(o: Source): Promise<Report> {
 
 function finished({ states, refresher, watch }: Source, blocks: readonly BlockReport[]): Report {
   const inFlight = states.filter(({ job }) => job !== null).length;
-  const { steps, done, failed, lastError } = refresher;
+  const { steps, mode, done, skipped, failed, lastError } = refresher;
   const milliseconds = { ...watch.milliseconds };
-  return { steps, blocks, refreshes: { done, failed, lastError, inFlight }, milliseconds };
+  return { steps, blocks, refreshes: { mode, done, skipped, failed, lastError, inFlight }, milliseconds };
 }
 
 /** A block's report that still lacks these numbers, which tensors may have, and the eigenvalues of A and G, or none. */

@@ -6,6 +6,7 @@ import type { Parameter } from '@otimes/nn';
 import type { LayerBlock, Sharing } from '../curvature/block.ts';
 import { LayerCurvature, type LayerOptions } from '../curvature/layer.ts';
 import { remembered, type Scalar } from '../curvature/scalar.ts';
+import type { StructureOption } from '../curvature/structure.ts';
 import type { Journal } from '../journal.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
 
@@ -15,6 +16,9 @@ export type BlockOptions = {
   lr?: number;
   /** How shared positions enter the factors. */
   sharing?: Sharing;
+  /** In the place of the optimizer's, for both sides. */
+  structure?: StructureOption;
+  blockDim?: number;
   /** Leaves the parameters to the rest optimizer. */
   skip?: boolean;
 };

@@ -323,7 +323,7 @@ export abstract class MatrixOptimizer extends Optimizer {
   describe(): Descriptions {
     const rows = this.#matrices.map(({ block: { path, collector, dOut, dIn } }) => ({
       ...{ path, collector, shape: [dOut, dIn], sharing: null },
-      ...{ parameters: [path], route: null, identity: [] },
+      ...{ parameters: [path], route: null, identity: [], structure: null },
     }));
     return describeClaims(rows, this.#rest.parameters, this.#paths);
   }

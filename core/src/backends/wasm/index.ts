@@ -1,6 +1,6 @@
 /** The `wasm` backend: the kernels of @otimes/kernels on tensors in their memory. */
 
-import { createKernels, type Kernels } from '@otimes/kernels';
+import { automaticThreads, createKernels, type Kernels } from '@otimes/kernels';
 import type { DType, TypedArray } from '../../dtype.ts';
 import type { BadValue } from '../../errors.ts';
 import type { Region } from '../../storage.ts';
@@ -29,7 +29,9 @@ import * as update from './update.ts';
 /** A backend with a memory of its own, or null where the host has no WebAssembly SIMD. */
 export function createWasmBackend(device = 'cpu'): WasmBackend | null {
   const kernels = createKernels();
-  return kernels === null ? null : new WasmBackend(device, kernels);
+  if (kernels === null) return null;
+  automaticThreads(kernels);
+  return new WasmBackend(device, kernels);
 }
 
 /** What has no kernel in this folder is the reference's. */

@@ -47,7 +47,7 @@ export abstract class WeightBlock<M extends WeightLayer> implements LayerBlock {
   abstract canonical(input: Tensor, gy: Tensor): Canonical;
 
   /** Whether `a` has a homogeneous 1. */
-  protected get hasBias(): boolean {
+  get hasBias(): boolean {
     return this.#bias !== null;
   }
 

@@ -1,30 +1,31 @@
 /** What a basis must be. */
 
 import { noGrad, scope, type Tensor, tensor } from '@otimes/core';
-import type { Kfe } from '../basis.ts';
+import type { Kfe, Sides } from '../basis.ts';
 
 /**
- * Throws a RangeError unless a basis is one: of these sizes [dOut, dIn], finite, orthonormal, and with a curvature that its dtype
- * can hold. Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
+ * Throws a RangeError unless a basis is one: of these sides, finite, orthonormal, and with a curvature that its dtype can hold.
+ * Orthonormality by one probe x: Uᵀ U x = x, at a cost of n² instead of n³.
  */
-export function checkBasis(name: string, label: string, basis: Kfe, [dOut, dIn]: readonly [number, number]): void {
+export function checkBasis(name: string, label: string, basis: Kfe, of: Sides): void {
   const kfe = basis.host;
   const sides = [
-    ['A', kfe.UA, kfe.sA, dIn],
-    ['G', kfe.UG, kfe.sG, dOut],
+    ['A', kfe.UA, kfe.sA, of.A],
+    ['G', kfe.UG, kfe.sG, of.G],
   ] as const;
   noGrad(() =>
     scope(() => {
-      for (const [side, U, s, n] of sides) {
+      for (const [side, U, s, packed] of sides) {
+        const { n, isIdentity, shape } = packed;
         const where = `${name}: the decomposition of factor ${side} of ${label}`;
         const shapes = [[...s.shape], U === null ? null : [...U.shape]];
-        const expected = [[n], U === null ? null : [n, n]];
+        const expected = [[n], isIdentity ? null : shape];
         if (JSON.stringify(shapes) !== JSON.stringify(expected))
           throw new RangeError(`${where} has shapes ${JSON.stringify(shapes)}, expected ${JSON.stringify(expected)}`);
         if (!Number.isFinite(s.sum().item())) throw new RangeError(`${where} has eigenvalues that are not finite`);
         if (U === null) continue;
         const x = tensor(probe(n), { dtype: U.dtype, device: U.device }).reshape([n, 1]);
-        const off = U.transpose().matmul(U.matmul(x)).sub(x).abs().max().item();
+        const off = packed.turnColumns(packed.turnColumnsBack(x, U), U).sub(x).abs().max().item();
         if (Number.isNaN(off)) throw new RangeError(`${where} has eigenvectors that are not finite`);
         if (!(off <= TOLERANCE))
           throw new RangeError(`${where} has eigenvectors that are not orthonormal: UᵀU x differs from x by ${off}`);

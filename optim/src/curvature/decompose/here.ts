@@ -4,9 +4,21 @@
  */
 
 import { noGrad, OutOfMemoryError, scope, type Tensor } from '@otimes/core';
-import { readsLater } from '@otimes/core/extend';
+import { lendNdarray, readsLater } from '@otimes/core/extend';
+import { type Eigen, eighAll } from '@otimes/linalg';
 import type { NdArray } from 'ndarray';
-import { type BasisTracker, checkSolved, defaultEigensolver, type Eigensolver, Kfe } from '../basis.ts';
+import {
+  type BasisTracker,
+  checkSolved,
+  defaultEigensolver,
+  type Eigensolver,
+  isSolved,
+  Kfe,
+  type Sides,
+  sidesOf,
+} from '../basis.ts';
+import type { Side } from '../side.ts';
+import { RATE } from '../structure.ts';
 import { checkBasis } from './check-basis.ts';
 import { followed } from './follow.ts';
 
@@ -15,11 +27,11 @@ export type Task = {
   readonly A: Tensor;
   readonly G: Tensor;
   readonly sizes: readonly [number, number];
+  /** How they are packed; exact, or of rank 0 the identity, where nothing is said. */
+  readonly sides?: Sides | undefined;
   readonly label: string;
 };
 
-/** n³ a second of `eigh` on one core of 2020, where nothing was measured yet; a tenth of it is taken for a hiccup. */
-const RATE = 1.5e9;
 /** What is measured: smaller or shorter ones say little about the rate, for what they spend beside the n³ operations. */
 const MEASURABLE = { n: 64, seconds: 0.05 };
 /** Seconds from which on a decomposition is announced. */
@@ -29,6 +41,11 @@ const COPIES = 4;
 /** Bytes that one matrix of float64 may have. */
 const LARGEST = 2 ** 32;
 
+/** Σ n³ from which on the matrices of several blocks are decomposed side by side: some 50 ms. */
+const TOGETHER = 1e8;
+/** Elements of the matrices that are decomposed at a time, unless one alone has more: a quarter of a gigabyte, and its vectors. */
+const AT_A_TIME = 2 ** 25;
+
 /** Computes bases of factors by an eigensolver. */
 export class Decomposer {
   readonly #name: string;
@@ -36,6 +53,7 @@ export class Decomposer {
   readonly #tracker: BasisTracker | null;
   readonly #refreshEvery: number;
   readonly #announced = new Set<string>();
+  /** Where nothing was measured yet, the rule's; a tenth of it is taken for a hiccup. */
   #rate = RATE;
 
   /**
@@ -71,10 +89,50 @@ export class Decomposer {
     return readsLater(task.A) ? this.#basisLater(task) : this.#basis(task);
   }
 
-  async #basisLater({ A, G, sizes, label }: Task): Promise<Kfe> {
-    const { device } = A;
-    const [a, g] = await Promise.all([A.cpu(), G.cpu()]);
-    return noGrad(() => scope(() => this.#basis({ A: a, G: g, sizes, label })).on(device));
+  /**
+   * The bases of several blocks, in their order, each as `basis` has it. `eigh` decomposes their matrices side by side on the cores that
+   * there are.
+   */
+  bases(
+    all: readonly (Task & { readonly from: Kfe | null })[],
+    kept?: (reason: string) => void,
+  ): (Kfe | Promise<Kfe>)[] {
+    const alone = this.#tracker !== null || this.#solve !== defaultEigensolver || all.some(({ A }) => readsLater(A));
+    if (alone) return all.map(task => this.basis(task, task.from, kept));
+    return grouped(all).flatMap(tasks => this.#together(tasks));
+  }
+
+  #together(tasks: readonly Task[]): Kfe[] {
+    const orders = tasks.flatMap(task => ordersOf(task));
+    const work = orders.reduce((sum, n) => sum + n ** 3, 0);
+    if (orders.length < 2 || work < TOGETHER) return tasks.map(task => this.#basis(task));
+    return noGrad(() =>
+      scope(() => {
+        for (const task of tasks) this.#announceAll(task);
+        let found: Eigen[];
+        try {
+          found = eighAll(tasks.flatMap(matricesOf));
+        } catch {
+          // One after the other: who fails then is told by name, and needs less memory.
+          return tasks.map(task => this.#basis(task));
+        }
+        return tasks.map(task =>
+          namingMemory(this.#name, task.label, () => decomposed(this.#name, task, () => found.shift()!)),
+        );
+      }),
+    );
+  }
+
+  #announceAll(task: Task): void {
+    const { A, G } = sidesOfTask(task);
+    const names = [...namesOf('A', A, task.label), ...namesOf('G', G, task.label)];
+    for (const [i, n] of ordersOf(task).entries()) this.#announce(n, names[i]!);
+  }
+
+  async #basisLater(task: Task): Promise<Kfe> {
+    const { device } = task.A;
+    const [A, G] = await Promise.all([task.A.cpu(), task.G.cpu()]);
+    return noGrad(() => scope(() => this.#basis({ ...task, A, G })).on(device));
   }
 
   #basis(task: Task): Kfe {
@@ -103,9 +161,46 @@ export class Decomposer {
     console.warn(
       `${this.#name}: the ${what}, ${n} × ${n}, takes about ${seconds.toPrecision(2)} s and ` +
         `${inGB(COPIES * 8 * n * n)} to decompose, again every ${this.#refreshEvery} steps (refreshEvery). The option ` +
-        'maxFactorDim leaves larger sides at the identity: 2048, say',
+        `${REMEDIES}`,
     );
   }
+}
+
+const sidesOfTask = ({ A, G, sizes, sides }: Task): Sides => sides ?? sidesOf(A, G, sizes);
+
+/** n of the matrices that an eigensolver is asked for, in the order of `Kfe.of`. */
+function ordersOf(task: Task): number[] {
+  const { A, G } = sidesOfTask(task);
+  return [A, G].flatMap(side => side.orders.filter(n => isSolved(side, n)));
+}
+
+/** These matrices, in float64. */
+function matricesOf(task: Task): NdArray[] {
+  const sides = sidesOfTask(task);
+  return (['A', 'G'] as const).flatMap(name =>
+    sides[name].isIdentity
+      ? []
+      : sides[name]
+          .matrices(task[name])
+          .filter(F => isSolved(sides[name], F.shape[0]!))
+          .map(F => lendNdarray(F.astype('float64'))),
+  );
+}
+
+/** Runs of tasks that are decomposed at a time. */
+function grouped<T extends Task>(tasks: readonly T[]): T[][] {
+  const groups: T[][] = [];
+  let room = 0;
+  for (const task of tasks) {
+    const size = ordersOf(task).reduce((sum, n) => sum + n * n, 0);
+    if (size > room || groups.length === 0) {
+      groups.push([]);
+      room = AT_A_TIME;
+    }
+    groups.at(-1)!.push(task);
+    room -= size;
+  }
+  return groups;
 }
 
 /**
@@ -114,33 +209,54 @@ export class Decomposer {
  */
 export function decomposed(
   name: string,
-  { A, G, sizes, label }: Task,
+  task: Task,
   solve: (matrix: NdArray, what: string) => ReturnType<Eigensolver>,
   check: (found: ReturnType<Eigensolver>, what: string) => void = () => {},
 ): Kfe {
+  const { A, G, sizes, label } = task;
+  const sides = sidesOfTask(task);
   // The order in which `Kfe.of` asks.
-  const sides = [A.rank === 0 ? [] : [`factor A of ${label}`], G.rank === 0 ? [] : [`factor G of ${label}`]].flat();
+  const asked = [...namesOf('A', sides.A, label), ...namesOf('G', sides.G, label)];
   const checked: Eigensolver = matrix => {
     const n = matrix.shape[0]!;
-    const what = sides.shift() ?? label;
+    const what = asked.shift() ?? label;
     const found = solve(matrix, what);
     checkSolved(name, what, found, n);
     check(found, what);
     return found;
   };
-  const kfe = Kfe.of(A, G, checked, sizes);
-  checkBasis(name, label, kfe, sizes);
+  const kfe = Kfe.of(A, G, checked, sizes, sides);
+  checkBasis(name, label, kfe, sides);
   return kfe;
 }
+
+/** What messages call the matrices of a factor that an eigensolver gets. */
+function namesOf(name: 'A' | 'G', side: Side, label: string): string[] {
+  const { orders, isExact, structure } = side;
+  return orders.flatMap((n, i) => {
+    if (!isSolved(side, n)) return [];
+    const part = isExact
+      ? ''
+      : structure === 'blocks'
+        ? `, block ${i + 1} of ${orders.length},`
+        : `, its ${['channels', 'taps'][i]},`;
+    return [`factor ${name} of ${label}${part}`];
+  });
+}
+
+/** What helps where factors are too large. */
+const REMEDIES =
+  "structure ('taps' or 'blocks', say) assumes more of large factors, and maxFactorDim leaves larger sides at the identity: 2048, say";
 
 const inGB = (bytes: number) => `${(bytes / 1e9).toPrecision(2)} GB`;
 
 /** Throws an OutOfMemoryError for a side that no decomposition has room for. */
-export function checkFactorSize(name: string, label: string, side: 'A' | 'G', n: number): void {
+export function checkFactorSize(name: string, label: string, of: 'A' | 'G', side: Side): void {
+  const n = Math.max(0, ...side.orders);
   if (8 * n * n > LARGEST)
     throw new OutOfMemoryError(
-      `${name}: the factor ${side} of ${label} would be ${n} × ${n}, ${inGB(8 * n * n)} in float64, and nothing can ` +
-        'decompose it here. The option maxFactorDim leaves larger sides at the identity (2048, say)',
+      `${name}: the factor ${of} of ${label} would be ${n} × ${n}, ${inGB(8 * n * n)} in float64, and nothing can ` +
+        `decompose it here. The option ${REMEDIES}`,
     );
 }
 
@@ -151,8 +267,7 @@ export function namingMemory<T>(name: string, label: string, run: () => T): T {
   } catch (error) {
     if (!(error instanceof Error) || !isOutOfMemory(error)) throw error;
     throw new OutOfMemoryError(
-      `${name}: no memory for the factors of ${label}; the option maxFactorDim leaves large sides at the identity ` +
-        `(${error.message})`,
+      `${name}: no memory for the factors of ${label}; the option ${REMEDIES} (${error.message})`,
       { cause: error },
     );
   }

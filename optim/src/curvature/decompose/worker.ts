@@ -3,14 +3,15 @@
 import { type Tensor, tensor } from '@otimes/core';
 import { held, lendNdarray, peekData, readsLater } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
-import { type Decomposition, decomposeMean, decomposition, Kfe } from '../basis.ts';
+import { type Decomposition, decomposeMean, decomposeOne, decomposition, isSolved, joined, Kfe } from '../basis.ts';
 import type { RefreshJob } from '../refresh.ts';
+import type { Side } from '../side.ts';
 
 /** A factor's decomposition, and the rotation from the old basis to the new one; null for the identity. */
 type Turned = Decomposition & { readonly R: Tensor | null };
 
-/** One of the two factors. */
-type Side = {
+/** One of the two factors, or a matrix of one. */
+type SideJob = {
   /** A copy of it as it was. */
   factor(): Tensor;
   /** As in `Pending`. */
@@ -21,23 +22,18 @@ type Side = {
 };
 
 /**
+ * What `Kfe.of` finds, to the last bit; and so does `from.rotationTo`.
+ *
  * @param from the basis that training goes on in
- * @param sizes [dOut, dIn], as in `Kfe.of`, which finds the same to the last bit; and so does `from.rotationTo`
  */
-export function startDecomposition(
-  A: Tensor,
-  G: Tensor,
-  from: Kfe,
-  sizes: readonly [number, number],
-  step: number,
-): RefreshJob {
-  return (readsLater(A) ? startWhenRead : startNow)(A, G, from, sizes, step);
+export function startDecomposition(A: Tensor, G: Tensor, from: Kfe, step: number): RefreshJob {
+  return (readsLater(A) ? startWhenRead : startNow)(A, G, from, step);
 }
 
 type Start = (...of: Parameters<typeof startDecomposition>) => RefreshJob;
 
 /** For factors that are read with await: the reads are entered now, and the job begins when both have arrived. */
-const startWhenRead: Start = (A, G, from, sizes, step) => {
+const startWhenRead: Start = (A, G, from, step) => {
   const { device } = A;
   // What is saved meanwhile.
   const copies = [A, G].map(x => held(x.clone()));
@@ -47,7 +43,7 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
   const peek = async (x: Tensor) => tensor(await peekData(x), { shape: x.shape, dtype: x.dtype, device: 'cpu' });
   const arrived = Promise.all([peek(A), peek(G)]).then(
     ([a, g]) => {
-      begun = startNow(a, g, from.host, sizes, step);
+      begun = startNow(a, g, from.host, step);
       for (const x of copies) x.storage.release();
     },
     (error: unknown) => {
@@ -71,15 +67,14 @@ const startWhenRead: Start = (A, G, from, sizes, step) => {
       const { kfe, rotation } = begun.now();
       return {
         kfe: kfe.on(device),
-        rotation: { RA: rotation.RA?.to(device) ?? null, RG: rotation.RG?.to(device) ?? null },
+        rotation: { ...rotation, RA: rotation.RA?.to(device) ?? null, RG: rotation.RG?.to(device) ?? null },
       };
     },
   };
 };
 
-const startNow: Start = (A, G, from, sizes, step) => {
-  const [dOut, dIn] = sizes;
-  const [left, right] = [start(A, from.UA, dIn), start(G, from.UG, dOut)];
+const startNow: Start = (A, G, from, step) => {
+  const [left, right] = [startSide(A, from.UA, from.sides.A), startSide(G, from.UG, from.sides.G)];
   return {
     get A() {
       return left.factor();
@@ -95,17 +90,45 @@ const startNow: Start = (A, G, from, sizes, step) => {
       const [a, g] = [left.now(), right.now()];
       left.release();
       right.release();
-      return { kfe: new Kfe(a, g), rotation: { RA: a.R, RG: g.R } };
+      return { kfe: new Kfe(a, g, from.sides), rotation: { RA: a.R, RG: g.R, sides: from.sides } };
     },
   };
 };
 
-function start(factor: Tensor, U: Tensor | null, size: number): Side {
+/** All matrices of a side, each a job of its own. */
+function startSide(factor: Tensor, U: Tensor | null, side: Side): SideJob {
   if (U === null) {
     const mean = factor.clone().keep();
-    const now = () => ({ ...decomposeMean(mean, size), R: null });
+    const now = () => ({ ...decomposeMean(mean, side.n), R: null });
     return { factor: () => mean, ready: () => true, now, release() {} };
   }
+  const bases = side.matrices(U);
+  const jobs = side.matrices(factor).map((F, i) => (isSolved(side, F.shape[0]!) ? start(F, bases[i]!) : trivial(F)));
+  if (side.isExact) return jobs[0]!;
+  return {
+    factor: () => side.pack(jobs.map(job => job.factor())),
+    ready: wait => jobs.every(job => job.ready(wait)),
+    now() {
+      const all = jobs.map(job => job.now());
+      return { ...joined(side, all), R: side.pack(all.map(({ R }) => R!)) };
+    },
+    release() {
+      for (const job of jobs) job.release();
+    },
+  };
+}
+
+/** A matrix [1, 1]. */
+function trivial(F: Tensor): SideJob {
+  const one = F.clone().keep();
+  const now = () => {
+    const found = decomposeOne(one);
+    return { ...found, R: found.U };
+  };
+  return { factor: () => one, ready: () => true, now, release() {} };
+}
+
+function start(factor: Tensor, U: Tensor): SideJob {
   const { dtype, device } = factor;
   // NOTE: what the job gives out lies in memory that it uses again, and is copied here.
   const upload = ({ data, shape }: RealNdArray) => tensor(data, { shape, dtype, device });

@@ -166,7 +166,7 @@ export function capture(
 const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!);
 
 /** `a` and `gramA` of a dtype, each when it is asked for. */
-function lazily(canonical: Canonical, dtype: DType): { a: () => Tensor; gramA: (() => Tensor) | undefined } {
+function lazily(canonical: Canonical, dtype: DType): { a: () => Tensor; gramA: Canonical['gramA'] } {
   const { gramA } = canonical;
-  return { a: () => canonical.a.astype(dtype), gramA: gramA && (() => gramA().astype(dtype)) };
+  return { a: () => canonical.a.astype(dtype), gramA: gramA && (side => gramA(side).astype(dtype)) };
 }

@@ -92,8 +92,8 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
     if (layer.statistics?.isIdle && layer.block.parameters.every(p => borrowGrad(p) === null)) layer.dropStatistics();
     layer.statistics ??= new Statistics({
       sharing: layer.sharing,
-      identityA: layer.identityA,
-      identityG: layer.identityG,
+      sideA: layer.sideA,
+      sideG: layer.sideG,
       wantsFactors: this.#demand.factors(layer),
     });
     const { statistics } = layer;

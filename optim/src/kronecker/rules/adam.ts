@@ -111,7 +111,7 @@ export class AdamRule implements Rule {
   #silent(state: BlockState, x: Tensor): Tensor | null {
     if (this.nullRule === 'tolerance') return state.kfe!.aliveAbove(this.#tolerance(x))?.logicalNot() ?? null;
     const nulls = this.#nulls(state);
-    return (state.isFresh ? nulls?.mask.clone() : nulls?.noise(x)) ?? null;
+    return (state.isFresh ? nulls?.mask() : nulls?.noise(x)) ?? null;
   }
 
   /** Adam's constants at the block's next count. */

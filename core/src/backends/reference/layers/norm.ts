@@ -122,6 +122,30 @@ export function normalizeWeightGrad(
   out.storage.array.set(sums, out.offset);
 }
 
+export function normalizeGrads(
+  gy: Operand,
+  x: Operand,
+  weight: Operand,
+  eps: number,
+  mean: Operand,
+  variance: Operand,
+  out: Operand,
+  weightGrad: Operand,
+  biasGrad: Operand,
+): void {
+  normalizeInputGrad(gy, x, weight, eps, mean, variance, out);
+  normalizeWeightGrad(gy, x, eps, mean, variance, weightGrad);
+  const { shape } = x;
+  const length = shape.at(-1) ?? 1;
+  const [pg, pb] = [pathTo(gy, shape), pathOf(biasGrad.shape, shape)];
+  const gs = gy.storage.array;
+  const sums = new Float64Array(sizeOf(biasGrad.shape));
+  walkRows(shape, [pg, pb], (_, at) => {
+    for (let k = 0; k < length; k++) sums[at[1]! + k * pb.step]! += gs[at[0]! + k * pg.step]!;
+  });
+  biasGrad.storage.array.set(sums, biasGrad.offset);
+}
+
 /** The elements of a contiguous operand, in float64. */
 function values(x: Operand): Float64Array {
   return Float64Array.from(x.storage.array.subarray(x.offset, x.offset + sizeOf(x.shape)));

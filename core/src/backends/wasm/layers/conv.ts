@@ -14,8 +14,11 @@ import { assign, fill, rowMajor } from '../memory.ts';
 import { gram } from '../product.ts';
 import { addressOf, inMemory } from '../region.ts';
 import { kernelsOf } from './load.ts';
+import { winograd } from './winograd.ts';
 
 const kernels = kernelsOf(images, ['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram']);
+/** Bytes of patches that are laid out at a time for their second moments. */
+const PATCH_BYTES = 32 * 2 ** 20;
 
 export function convForward(
   this: WasmBackend,
@@ -30,6 +33,8 @@ export function convForward(
   if (run === undefined || !inMemory(out)) return reference.convForward(x, w, bias, out, geometry);
   const [images, weights] = [rowMajor(c, x), rowMajor(c, w)];
   const sizes = convSizes(x.shape, w.shape, out.shape, geometry);
+  const plain = bias === null ? null : rowMajor(c, bias);
+  if (winograd(c, 'forward', sizes, images, weights, plain, out)) return;
   run(...sizes, addressOf(images), addressOf(weights), addressOf(out), c.kernels.scratch);
   if (bias !== null) binary(c, 'add', out, perChannel(bias), out);
 }
@@ -40,6 +45,7 @@ export function convInputGrad(this: WasmBackend, gy: Operand, w: Operand, out: O
   if (run === undefined || !inMemory(out)) return reference.convInputGrad(gy, w, out, geometry);
   const [grads, weights] = [rowMajor(c, gy), rowMajor(c, w)];
   const sizes = convSizes(out.shape, w.shape, gy.shape, geometry);
+  if (winograd(c, 'inputGrad', sizes, grads, weights, null, out)) return;
   run(...sizes, addressOf(grads), addressOf(weights), addressOf(out), c.kernels.scratch);
 }
 
@@ -49,6 +55,7 @@ export function convWeightGrad(this: WasmBackend, x: Operand, gy: Operand, out: 
   if (run === undefined || !inMemory(out)) return reference.convWeightGrad(x, gy, out, geometry);
   const [images, grads] = [rowMajor(c, x), rowMajor(c, gy)];
   const sizes = convSizes(x.shape, out.shape, gy.shape, geometry);
+  if (winograd(c, 'weightGrad', sizes, images, grads, null, out)) return;
   run(...sizes, addressOf(images), addressOf(grads), addressOf(out), c.kernels.scratch);
 }
 
@@ -81,21 +88,32 @@ export function patchGram(this: WasmBackend, x: Operand, out: Operand, window: W
   const [px, pw, po] = [addressOf(images), addressOf(work), addressOf(out)];
   const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, c.kernels.scratch);
   // The kernel leaves padding out, but 0 · ∞ is NaN.
-  const finite = out.storage.array.subarray(out.offset, out.offset + sizeOf(out.shape)).every(Number.isFinite);
-  if (!done || !finite) gramOfPatches(this, x, out, window, ones);
+  if (!done || c.other.firstNotFinite[out.dtype]!(sizeOf(out.shape), po) >= 0)
+    gramOfPatches(this, x, out, window, ones);
 }
 
+/** By the patches themselves, of some images at a time. */
 function gramOfPatches(backend: WasmBackend, x: Operand, out: Operand, window: Window, ones: boolean): void {
   const c = contextIn(backend);
-  const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
+  const [images] = x.shape as [number];
+  const positions = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window).reduce((a, b) => a * b, 1);
   const elements = x.shape[1]! * window.kernel[0] * window.kernel[1];
-  const patches = empty(c, { dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements] });
-  unfold.call(backend, x, patches, window);
-  if (!ones) return gram(c, patches, out);
-  const rows = empty(c, { dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements + 1] });
-  fill(c, 1, rows);
-  assign(c, withLayout(rows, patches.shape, rows.strides), patches);
-  gram(c, rows, out);
+  const size = elements + (ones ? 1 : 0);
+  const bytes = bytesPerElement(out.dtype);
+  const most = inMemory(out) ? Math.max(1, Math.floor(PATCH_BYTES / Math.max(1, positions * size * bytes))) : images;
+  const count = Math.max(1, Math.min(images, most));
+  const { dtype } = x;
+  const patches = empty(c, { dtype, shape: [count, positions, elements] });
+  const rows = ones ? empty(c, { dtype, shape: [count, positions, size] }) : patches;
+  if (ones) fill(c, 1, rows);
+  for (let i = 0; i === 0 || i < images; i += count) {
+    const n = Math.min(count, images - i);
+    const some = { ...x, shape: [n, ...x.shape.slice(1)], offset: x.offset + i * x.strides[0]! };
+    const laid = { ...patches, shape: [n, positions, elements] };
+    unfold.call(backend, some, laid, window);
+    if (ones) assign(c, withLayout(rows, laid.shape, rows.strides), laid);
+    gram(c, { ...rows, shape: [n, positions, size] }, out, i > 0);
+  }
 }
 
 /** The geometry in the order of the kernels, by the shapes of images, weights and results. */

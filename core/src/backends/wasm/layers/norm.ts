@@ -3,6 +3,7 @@
 import { normalize as module } from '@otimes/kernels';
 import { type Shape, sizeOf } from '../../../shape.ts';
 import type { Operand } from '../../backend.ts';
+import { weightAxes } from '../../composed/norm.ts';
 import * as reference from '../../reference/layers/norm.ts';
 import { empty } from '../context.ts';
 import { binary } from '../elementwise.ts';
@@ -104,9 +105,7 @@ export function normalizeWeightGrad(
     const [px, pn, pm, pv] = [addressOf(source), addressOf(normal), addressOf(mean), addressOf(variance)];
     kernels(c).layerNorm[x.dtype]!(groups.rows, groups.cols, px, 0, 0, eps, pn, pm, pv);
     binary(c, 'mul', normal, gy, normal);
-    const lead = x.shape.length - out.shape.length;
-    const axes = x.shape.flatMap((n, i) => (i < lead || out.shape[i - lead] !== n ? [i] : []));
-    return reduce(c, 'sum', normal, axes, out);
+    return reduce(c, 'sum', normal, weightAxes(x, out), out);
   }
   const [grads, source] = [rowMajor(c, gy), rowMajor(c, x)];
   const [pg, px] = [addressOf(grads), addressOf(source)];
@@ -117,6 +116,42 @@ export function normalizeWeightGrad(
   } else {
     const { outer, channels, inner } = groups;
     kernels(c).batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, 0, 1, 0, po, 0);
+  }
+}
+
+/** One sweep over a channel for the sums of all three gradients, and one for that by x. */
+export function normalizeGrads(
+  this: WasmBackend,
+  gy: Operand,
+  x: Operand,
+  weight: Operand,
+  eps: number,
+  mean: Operand,
+  variance: Operand,
+  out: Operand,
+  weightGrad: Operand,
+  biasGrad: Operand,
+): void {
+  const c = contextIn(this);
+  const groups = groupsOf(x.shape, mean.shape);
+  if (groups === null || ![out, mean, variance, weightGrad, biasGrad].every(inMemory))
+    return reference.normalizeGrads(gy, x, weight, eps, mean, variance, out, weightGrad, biasGrad);
+  if (!groups.takes(weight.shape)) {
+    normalizeInputGrad.call(this, gy, x, weight, eps, mean, variance, out);
+    normalizeWeightGrad.call(this, gy, x, eps, mean, variance, weightGrad);
+    return reduce(c, 'sum', gy, weightAxes(x, biasGrad), biasGrad);
+  }
+  const [grads, source, w] = [rowMajor(c, gy), rowMajor(c, x), rowMajor(c, weight)];
+  const [pg, px, pw] = [addressOf(grads), addressOf(source), addressOf(w)];
+  const [po, pm, pv] = [addressOf(out), addressOf(mean), addressOf(variance)];
+  const [dw, db] = [addressOf(weightGrad), addressOf(biasGrad)];
+  if (groups.kind === 'rows') {
+    const { rows, cols } = groups;
+    kernels(c).layerNormBackward[x.dtype]!(rows, cols, pg, px, pw, eps, pm, pv, po);
+    kernels(c).layerNormWeights[x.dtype]!(rows, cols, pg, px, eps, pm, pv, dw, db);
+  } else {
+    const { outer, channels, inner } = groups;
+    kernels(c).batchNormBackward[x.dtype]!(outer, channels, inner, pg, px, pm, pv, eps, pw, 1, po, dw, db);
   }
 }
 
