@@ -136,7 +136,10 @@ checkDoors(
     embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2)] },
   },
   Object.fromEntries(
-    ['batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [name, 'a function of core']),
+    ['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
+      name,
+      'a function of core',
+    ]),
   ),
 );
 

@@ -1,6 +1,15 @@
 // Every kernel on several threads gives the bits of one.
 
-import { createKernels, type Element, images, type Kernels, normalize, Threads, variants } from '@otimes/kernels';
+import {
+  attention,
+  createKernels,
+  type Element,
+  images,
+  type Kernels,
+  normalize,
+  Threads,
+  variants,
+} from '@otimes/kernels';
 import fc from 'fast-check';
 import t from 'tap';
 import { noise } from './helpers/kernels.ts';
@@ -158,7 +167,26 @@ const patchGram: Call = (b, draw) => {
   return [n, channels, ...sizes, draw.flags[5] ? 1 : 0, b.float(0), work, b.out(), b.kernels.scratch];
 };
 
+/** Sizes, q, k, v, a mask for all or for each, and the weights, of at most 8 positions in each place of a row. */
+const heads = ({ d, flags }: Draw, b: Bench) => {
+  const [batch, count, t, s] = [flags[0] ? d[0]! % 5 : 1, (d[1]! % 4) + 1, d[2]! % 12, (d[3]! % 12) + 1];
+  const mask = flags[1] ? [b.slot(SLOTS.bool[0]!), flags[2] ? t * s : 0] : [0, 0];
+  return {
+    sizes: [batch, count, t, s, 3, 3 * count, b.float(0), b.float(1), b.float(2), ...mask],
+    place: Math.ceil(s / 8) * 8,
+  };
+};
+
 const CALLS: Record<string, Call> = {
+  attention: (b, draw) => {
+    const { sizes, place } = heads(draw, b);
+    return [...sizes, b.out(0), place, b.out(1), b.kernels.scratch];
+  },
+  attentionBackward: (b, draw) => {
+    const { sizes, place } = heads({ ...draw, d: draw.d.map(n => n + 1) }, b);
+    sizes[2] = Math.max(1, sizes[2]!);
+    return [...sizes, b.float(3), place, b.float(4), b.out(0), b.out(1), b.out(2), b.kernels.scratch];
+  },
   ...Object.fromEntries(
     (
       'neg abs sign square relu sqrt reciprocal floor ceil round exp expm1 log log1p tanh sigmoid sin cos erf gelu geluTanh ' +
@@ -262,6 +290,7 @@ for (const [i, variant] of variants().entries())
       t.equal(threads.count, n);
       const bench = new Bench(kernels);
       kernels.load(images);
+      kernels.load(attention);
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];
       const shared = names.filter(name => kernels.exports[name] !== kernels.compiled[name]);
       for (const name of shared)

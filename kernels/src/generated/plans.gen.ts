@@ -59,6 +59,8 @@ export const OTHERS: Plans = [
   ['batchStats', { arity: 7, ns: 0.4, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, 8], [5, 8]], set: [6, 1, 2]}], whole: 6, again: { written: [4, 5]}}],
   ['batchNorm', { arity: 10, ns: 0.15, work: [0, 1, 2], axes: [{ at: 0, moves: [[3, -1, 1, 2], [9, -1, 1, 2]]}], again: { written: [9]}}],
   ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13, again: { written: [10, 11, 12]}}],
+  ['attention', { arity: 15, ns: 0.015, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4]]}], scratch: 14, again: { written: [11, 13]}}],
+  ['attentionBackward', { arity: 18, ns: 0.035, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4], [14, -1, 2, 1, 4], [15, -1, 3, 1, 4], [16, -1, 3, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4], [14, -1, 4], [15, -1, 4], [16, -1, 4]]}], scratch: 17, again: { written: [14, 15, 16]}}],
 ];
 
 /** Which argument of a product says that it adds to its result. */

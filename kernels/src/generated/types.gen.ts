@@ -716,6 +716,22 @@ export type NormalizeExports = {
   readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
 };
 
+/** What the module attention exports: byte addresses, lengths in elements, nothing checked. */
+export type AttentionExports = {
+  /** w ← softmax(q kᵀ / √d) in each head, −∞ where the mask is 0, and out ← w v. `row` is heads · d, `place` a multiple of 8 from s
+   * on. d ≤ 256; t, s ≤ 16384. A row that the mask hides whole is NaN. Where a mask hides the ends of rows, products leave those out;
+   * elements are those of the whole product, and NaN and ∞ in what is hidden go where it would take them. */
+  readonly attention_f32: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, out: number, scratch: number) => void;
+  /** w ← softmax(q kᵀ / √d) in each head, −∞ where the mask is 0, and out ← w v. `row` is heads · d, `place` a multiple of 8 from s
+   * on. d ≤ 256; t, s ≤ 16384. A row that the mask hides whole is NaN. Where a mask hides the ends of rows, products leave those out;
+   * elements are those of the whole product, and NaN and ∞ in what is hidden go where it would take them. */
+  readonly attention_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, out: number, scratch: number) => void;
+  /** dq, dk, dv ← the gradients by q, k and v, from that of the result and the w of `attention`. t > 0. */
+  readonly attentionBackward_f32: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
+  /** dq, dk, dv ← the gradients by q, k and v, from that of the result and the w of `attention`. t > 0. */
+  readonly attentionBackward_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
+};
+
 /** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */
 export type EigenExports = {
   /** Bytes for the `work` of a call. */
