@@ -10,7 +10,9 @@ import { family, type Make, ROUTES } from './routes.ts';
 
 /** Options by which the sides of its convolutions have a structure that can turn images, with a kernel of several taps. */
 export const structures: Record<string, KroneckerOptions> = {
-  'inputs at the identity': { maxFactorDim: 12 },
+  'inputs at the identity': { structure: 'exact', maxFactorDim: 12 },
+  'channels times taps': { structure: 'taps' },
+  'channels alone, outputs in blocks': { structure: { A: 'channels', G: 'blocks' }, blockDim: 3 },
 };
 
 export type ImageOptions = {
