@@ -176,9 +176,10 @@ export function rand(shape: Shape, o: RandomOptions = {}): Tensor {
 
 function rand24(shape: Shape, o: RandomOptions): Tensor {
   const { rng = global, ...rest } = o;
+  const { onHost, readAsync } = getBackend(o.device ?? 'cpu');
   const own = rng.bits === Generator.prototype.bits;
   // A fresh array costs more than the numbers in it: 590,000 take 1.5 ms in memory that was used before.
-  if (!own || !getBackend(o.device ?? 'cpu').onHost)
+  if (!own || !onHost || readAsync !== undefined)
     return filled('rand', shape, 'float32', o, () => (rng.bits() >>> 8) / 16777216);
   const out = empty(checkShape('rand', shape), rest);
   rng.fill(out.storage.array as Float32Array);
