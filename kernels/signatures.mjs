@@ -215,7 +215,9 @@ function plansSource(modules) {
   for (const kernel of shared.filter(one => one.sharing !== null)) {
     const [arity, byLetter] = [kernel.args.length, kernel.types[0] in LETTERS];
     if (arity <= WRITTEN_OUT || byLetter) arities.add(arity);
-    if (byLetter) for (const [name, type] of exportsOf(kernel)) products.push([name, callPlan(kernel, BYTES[type])]);
+    if (byLetter && kernel.names.includes('gemm'))
+      for (const [name, type] of exportsOf(kernel)) products.push([name, callPlan(kernel, BYTES[type])]);
+    else if (byLetter) for (const [name, type] of exportsOf(kernel)) others.push([name, callPlan(kernel, BYTES[type])]);
     else for (const name of kernel.names) others.push([name, callPlan(kernel)]);
   }
   const gemm = shared.find(({ names }) => names.includes('gemm')).args;

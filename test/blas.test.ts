@@ -9,8 +9,10 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import {
+  Generator,
   getBackend,
   manualSeed,
+  patchGram,
   ReferenceBackend,
   randint,
   randn,
@@ -100,6 +102,33 @@ test('training with it is training without it up to rounding, and releaseBlas gi
   releaseBlas();
   t.strictSame([...all(), product()], before);
   setConvolution('auto');
+});
+
+test('second moments of patches by it are those of the kernels up to rounding, and exactly symmetric', async t => {
+  // Channels, side, stride; patches of the last one do not fit at a time.
+  const cases = [
+    [8, 192, 5, 1],
+    [8, 48, 9, 2],
+    [1300, 48, 8, 2],
+  ] as const;
+  for (const [n, channels, side, stride] of cases)
+    for (const ones of [false, true]) {
+      const x = randn([n, channels, side, side], { rng: new Generator(n) });
+      const second = () => patchGram(x, [3, 3], { stride, padding: 1 }, { ones });
+      releaseBlas();
+      const own = second().dataSync();
+      await useBlas();
+      const result = second();
+      const native = result.dataSync();
+      const scale = native.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      allclose(t, Array.from(native), Array.from(own), { rtol: 0, atol: 1e-5 * scale });
+      t.ok(
+        native.some((value, i) => value !== own[i]),
+        'the library adds up in another order',
+      );
+      t.equal(result.sub(result.transpose(0, 1)).abs().max().item(), 0);
+    }
+  releaseBlas();
 });
 
 test('threads of the kernels change no bit of what is computed beside it', async t => {

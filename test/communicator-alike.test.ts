@@ -58,6 +58,8 @@ const ofAll: [own: KroneckerOptions, what: string][] = [
   [{ stagger: true }, 'stagger'],
   [{ sharing: 'reduce' }, 'sharing'],
   [{ maxFactorDim: 5 }, 'maxFactorDim'],
+  [{ structure: 'blocks', blockDim: 3 }, 'structure'],
+  [{ overrides: { '0': { structure: { G: 'identity' } } } }, 'maxFactorDim'],
   [{ overrides: { '0': { lr: 0.5 } } }, 'lr in overrides'],
   [{ overrides: { '0': { sharing: 'reduce' } } }, 'sharing'],
   [{ rest: unclaimed => new SGD(unclaimed, { lr: 0.01, momentum: 0.5 }) }, "the rest's optimizer"],

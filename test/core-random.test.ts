@@ -39,6 +39,23 @@ law(t, 'the same seed gives the same tensors; another seed, or a negative or lar
   assert.deepEqual(rand([4]).toArray(), x);
 });
 
+law(t, 'rand of float32 is the upper 24 bits of each draw, whoever draws them, and leaves the generator there', () => {
+  class Own extends Generator {
+    override bits(): number {
+      return super.bits();
+    }
+  }
+  for (const device of ['cpu', 'reference'])
+    for (const seed of [0, 1, 7, 2 ** 31, -5]) {
+      const [rng, own, twin] = [new Generator(seed), new Own(seed), new Generator(seed)];
+      const expected = Array.from({ length: 35 }, () => (twin.bits() >>> 8) / 16777216);
+      assert.deepEqual(rand([5, 7], { rng, device }).reshape(-1).toArray(), expected);
+      assert.deepEqual(rand([5, 7], { rng: own, device }).reshape(-1).toArray(), expected);
+      assert.deepEqual(rng.getState(), twin.getState());
+      assert.deepEqual(own.getState(), twin.getState());
+    }
+});
+
 /** How far a sample's distribution function is from the uniform one, times √n: above 1.95 once in a thousand. */
 function kolmogorov(sample: Float64Array): number {
   const sorted = sample.slice().sort();

@@ -36,6 +36,14 @@ checkDoors(
   Object.keys(core),
   {
     arange: creation(core.arange, 0, 6, 2, made),
+    attention: door(
+      core.attention,
+      images().reshape(2, 4, 36),
+      ones([2, 3, 36]),
+      ones([2, 3, 36]),
+      2,
+      ones([4, 3], { dtype: 'bool' }),
+    ),
     avgPool2d: door(core.avgPool2d, images(), [2, 2], { stride: 1, padding: 0, countIncludePad: true }),
     batchNorm: door(core.batchNorm, images(), ones([4]), ones([4]), 1e-5),
     batchNormEval: door(core.batchNormEval, images(), ones([4]), ones([4]), ones([4]), ones([4]), 1e-5),

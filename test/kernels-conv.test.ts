@@ -255,17 +255,46 @@ const pooled = fc
 type Pooled = typeof pooled extends fc.Arbitrary<infer P> ? P : never;
 
 for (const backend of backends) {
-  law(t, `${backend.device}: maxPoolIndex is that of the reference backend, equal values and NaN included`, () => {
-    const body = ({ x, y, dtype, window, seed }: Pooled) => {
-      const values = noise(sizeOf(x), seed).map(v => (v > 0.9 ? Number.NaN : v < -0.9 ? -Infinity : Math.round(v * 4)));
-      const index = (on: Backend) =>
-        run(on, dtype, [{ values, shape: x }], [{ dtype: 'int32', shape: y }], (b, [a], [out]) =>
-          b.maxPoolIndex(a!, out!, window),
+  law(
+    t,
+    `${backend.device}: max pooling and its gradient are those of the reference backend, equal values and NaN included`,
+    () => {
+      const body = ({ x, y, dtype, window, seed }: Pooled) => {
+        const values = noise(sizeOf(x), seed).map(v =>
+          v > 0.9 ? Number.NaN : v < -0.9 ? -Infinity : Math.round(v * 4),
         );
-      assert.deepEqual(index(backend), index(reference));
-    };
-    check(fc.property(pooled, body), 300);
-  });
+        const index = (on: Backend) =>
+          run(on, dtype, [{ values, shape: x }], [{ dtype: 'int32', shape: y }], (b, [a], [out]) =>
+            b.maxPoolIndex(a!, out!, window),
+          );
+        assert.deepEqual(index(backend), index(reference));
+        const both = (on: Backend) =>
+          run(
+            on,
+            dtype,
+            [{ values, shape: x }],
+            [
+              { dtype: 'int32', shape: y },
+              { dtype, shape: y },
+            ],
+            (b, [a], [at, out]) => b.maxPool!(a!, at!, out!, window),
+          );
+        const [at, most] = both(backend);
+        assert.deepEqual([at, most], both(reference));
+        assert.deepEqual([at], index(backend));
+        const grad = (on: Backend) =>
+          run(
+            on,
+            dtype,
+            [input(y, seed), { values: at!, shape: y, dtype: 'int32' }],
+            [{ dtype, shape: x }],
+            (b, [gy, places], [out]) => b.maxPoolGrad!(gy!, places!, out!, window),
+          );
+        assert.deepEqual(grad(backend), grad(reference));
+      };
+      check(fc.property(pooled, body), 300);
+    },
+  );
 
   law(t, `${backend.device}: avgPool and its transpose are those of the reference backend up to rounding`, () => {
     const body = ({ x, y, dtype, window, padded, seed }: Pooled) => {
@@ -360,7 +389,7 @@ for (const backend of backends)
 
 law(t, 'every kernel that this file is for was called above', () => {
   const families =
-    'convForward convInputGrad convWeightGrad unfold fold maxPoolIndex avgPool avgPoolGrad layerNorm layerNormBackward ' +
+    'convForward convInputGrad convWeightGrad unfold fold maxPoolIndex maxPoolGrad avgPool avgPoolGrad layerNorm layerNormBackward ' +
     'layerNormWeights batchStats batchNorm batchNormBackward';
   const names = families.split(' ').flatMap(name => [`${name}_f32`, `${name}_f64`]);
   const missing = variants()

@@ -122,10 +122,13 @@ for (const [name, make] of Object.entries(family)) {
     const options: KroneckerOptions[] = [
       { factorEvery: 3, stagger: true },
       { maxFactorDim: 4 },
+      { structure: 'blocks', blockDim: 3 },
       { factorDecay: 0.5, weightDecay: 0.1 },
       { overrides: { '0': { skip: true }, '3': { sharing: 'reduce' } } },
     ];
     for (const o of options) await mustFollow({ make, options: o });
+    for (const structure of ['taps', 'channels'] as const)
+      await mustFollow({ make, options: { structure }, net: 'convolution' });
   });
 
   law(t, `${name}: with the communicator 'alone' a step is synchronous, and the default's to the bit`, () => {

@@ -189,7 +189,7 @@ t.test('options of single blocks', t => {
     [
       'an unknown refresh',
       () => new KFAC(nested(), JSON.parse('{"refresh":"async"}')),
-      /expected refresh to be 'sync' or 'background'/,
+      /expected refresh to be 'auto' or 'sync' or 'background'/,
     ],
     [
       'refreshLag without a background',

@@ -167,7 +167,7 @@ t.test('report()', t => {
       empty.blocks.map(({ path, spectrum, effectiveRank, cosine }) => ({ path, spectrum, effectiveRank, cosine })),
       ['0', '2'].map(path => ({ path, spectrum: null, effectiveRank: null, cosine: null })),
     );
-    assert.deepEqual(empty.refreshes, { mode: 'sync', done: 0, failed: 0, lastError: null, inFlight: 0 });
+    assert.deepEqual(empty.refreshes, { mode: 'sync', skipped: 0, done: 0, failed: 0, lastError: null, inFlight: 0 });
     const { optimizer } = train(m => new KFAC(m, { refreshEvery: 1, damping: 0.3 }), { steps: 4 });
     for (const { path, spectrum, effectiveRank: rank, relativeDamping } of optimizer.report().blocks) {
       const { A, G } = optimizer.inspect(path);
@@ -266,7 +266,7 @@ t.test('report()', t => {
     const { optimizer } = train(m => new KFAC(m, { refreshEvery: 4, rest: ps => new SGD(ps) }), { steps: 9 });
     const { steps, refreshes, milliseconds } = optimizer.report();
     assert.equal(steps, 9);
-    assert.deepEqual(refreshes, { mode: 'sync', done: 3 * 2, failed: 0, lastError: null, inFlight: 0 });
+    assert.deepEqual(refreshes, { mode: 'sync', skipped: 0, done: 3 * 2, failed: 0, lastError: null, inFlight: 0 });
     for (const phase of ['statistics', 'refresh', 'precondition'] as const) assert.ok(milliseconds[phase] > 0, phase);
     assert.ok(milliseconds.rest >= 0);
     assert.doesNotThrow(() => JSON.stringify(optimizer.report()));

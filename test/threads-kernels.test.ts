@@ -1,6 +1,15 @@
 // Every kernel on several threads gives the bits of one.
 
-import { createKernels, type Element, images, type Kernels, normalize, Threads, variants } from '@otimes/kernels';
+import {
+  attention,
+  createKernels,
+  type Element,
+  images,
+  type Kernels,
+  normalize,
+  Threads,
+  variants,
+} from '@otimes/kernels';
 import fc from 'fast-check';
 import t from 'tap';
 import { noise } from './helpers/kernels.ts';
@@ -144,7 +153,39 @@ const gemm =
     ].map(x => x * (size > 0 ? 1 : 0));
   };
 
+const syrk: Call = (b, { d, flags }) => {
+  const [n, k] = [5 * d[0]!, 3 * d[1]!];
+  const a = flags[0] ? [k, 1] : [1, n];
+  return [n, k, b.float(0), ...a, b.out(), n + (k % 2), flags[1] ? 1 : 0, b.kernels.scratch];
+};
+const patchGram: Call = (b, draw) => {
+  const [n = 0, , ...sizes] = geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] });
+  const channels = 1 + (draw.d[1]! % 7);
+  // What lies above the diagonals there is anything.
+  const work = b.slot(SLOTS.index);
+  return [n, channels, ...sizes, draw.flags[5] ? 1 : 0, b.float(0), work, b.out(), b.kernels.scratch];
+};
+
+/** Sizes, q, k, v, a mask for all or for each, and the weights, of at most 8 positions in each place of a row. */
+const heads = ({ d, flags }: Draw, b: Bench) => {
+  const [batch, count, t, s] = [flags[0] ? d[0]! % 5 : 1, (d[1]! % 4) + 1, d[2]! % 12, (d[3]! % 12) + 1];
+  const mask = flags[1] ? [b.slot(SLOTS.bool[0]!), flags[2] ? t * s : 0] : [0, 0];
+  return {
+    sizes: [batch, count, t, s, 3, 3 * count, b.float(0), b.float(1), b.float(2), ...mask],
+    place: Math.ceil(s / 8) * 8,
+  };
+};
+
 const CALLS: Record<string, Call> = {
+  attention: (b, draw) => {
+    const { sizes, place } = heads(draw, b);
+    return [...sizes, b.out(0), place, b.out(1), b.kernels.scratch];
+  },
+  attentionBackward: (b, draw) => {
+    const { sizes, place } = heads({ ...draw, d: draw.d.map(n => n + 1) }, b);
+    sizes[2] = Math.max(1, sizes[2]!);
+    return [...sizes, b.float(3), place, b.float(4), b.out(0), b.out(1), b.out(2), b.kernels.scratch];
+  },
   ...Object.fromEntries(
     (
       'neg abs sign square relu sqrt reciprocal floor ceil round exp expm1 log log1p tanh sigmoid sin cos erf gelu geluTanh ' +
@@ -226,11 +267,15 @@ const CALLS: Record<string, Call> = {
   winogradWeightGrad: winograd(2),
   unfold: (b, draw) => [...geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] }), b.float(0), b.out()],
   fold: (b, draw) => [...geometry({ ...draw, flags: [false, ...draw.flags.slice(1)] }), b.float(0), b.out()],
-  maxPoolIndex: (b, draw) => [...windows(draw), b.float(0), b.out()],
+  maxPoolIndex: (b, draw) => [...windows(draw), b.float(0), b.out(0), draw.flags[4] ? b.out(1) : 0],
+  maxPoolGrad: (b, draw) => [...windows(draw), b.float(0), b.indices(27), b.out()],
   avgPool: (b, draw) => [...windows(draw), draw.flags[0] ? 1 : 0, b.float(0), b.out()],
   avgPoolGrad: (b, draw) => [...windows(draw), draw.flags[0] ? 1 : 0, b.float(0), b.out()],
   sgemm: gemm(4),
   dgemm: gemm(8),
+  ssyrk: syrk,
+  dsyrk: syrk,
+  patchGram,
 };
 
 for (const [i, variant] of variants().entries())
@@ -244,6 +289,7 @@ for (const [i, variant] of variants().entries())
       t.equal(threads.count, n);
       const bench = new Bench(kernels);
       kernels.load(images);
+      kernels.load(attention);
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];
       const shared = names.filter(name => kernels.exports[name] !== kernels.compiled[name]);
       for (const name of shared)

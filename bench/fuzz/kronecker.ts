@@ -177,6 +177,7 @@ function draws(seed: number): Scenario {
     ...maybe({ weightDecay: 0.1 }),
     ...maybe({ sharing: draw.one(['expand', 'reduce']) }),
     ...(draw.once(6) ? { maxFactorDim: 4 } : {}),
+    ...maybe({ structure: draw.one(['taps', 'channels', 'blocks', 'exact']), blockDim: draw.one([2, 3, 5]) }),
     ...(draw.once(2)
       ? { fisher: draw.one(['empirical', 'sampled', 'ggn']), loss: labels ? 'crossEntropy' : 'mse' }
       : {}),

@@ -24,14 +24,18 @@ function secondThread(backend: WasmBackend): SecondThread {
 let warned = false;
 
 /**
- * Lets the device 'cpu' compute on `n` threads, this one among them; 1 by default. Await it: it resolves to the number in use
+ * Lets the device 'cpu' compute on `n` threads, this one among them, from now on. Await it: it resolves to the number in use
  * once the workers are ready, and until then all runs on one thread. Results are the same to the last bit for every n.
  * Workers sleep between calls and do not keep the program alive.
+ *
+ * Where it was never called, Node begins with one thread and starts up to three more by itself once calls of 0.2 ms and longer
+ * add up to about 0.3 s; not on one core, nor in a worker_threads Worker. `setThreads(1)` turns that off.
  *
  * Where threads cannot share memory (a page that is not cross-origin isolated, a page's main thread, no WebAssembly SIMD) it
  * resolves to 1 and says why on the console, once. Throws a RangeError unless n is a whole number from 1 to 64; rejects with
  * an Error where a worker does not start. If one stops later, operations that would use it throw an Error until the next
- * setThreads.
+ * setThreads. Of workers that started by themselves the operation's work is done again where it can be, a warning says so, and
+ * one thread goes on.
  */
 export async function setThreads(n: number): Promise<number> {
   const backend = cpu();
@@ -52,7 +56,7 @@ export async function setThreads(n: number): Promise<number> {
 /**
  * Runs `run`, which is synchronous and returns what this returns, and lets a second thread share its long matrix products on
  * the device 'cpu', to the same last bit: for a burst of work in a program that otherwise computes on one thread. With
- * `setThreads(n)` in force it does nothing, as those threads share them already.
+ * `setThreads(n)` in force it does nothing, as those threads share them already; where threads start by themselves they do now.
  *
  * The second thread starts with the first call and takes part once it runs; it sleeps between calls and does not keep the
  * program alive. Where threads cannot share memory, `run` has this one alone. If the second thread stops, a warning says so

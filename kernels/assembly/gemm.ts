@@ -15,6 +15,8 @@ const NC_BYTES: i32 = 7680;
 export const BLOCK_BYTES: i32 = 32;
 /** Operands of up to this many bytes are read where they are. */
 const SMALL: i64 = 32768;
+/** Up to so many columns, rows of A that lie without gaps are read where they are: to pack them would take a fortieth of the product. */
+const FEW_DIRECT: i32 = 128;
 /** Panels of B that are packed side by side, each a stream of writes. */
 const PANELS: i32 = 16;
 /** Bytes between packed panels, whose starts would else fall on the same lines of the first-level cache. */
@@ -31,6 +33,9 @@ const LARGE: usize = 131072;
 const FETCH_BYTES: usize = 262144;
 const FEW_KC_BYTES: i32 = 256;
 const FEW_NC: i32 = 1920;
+
+/** A diagonal so far above that it leaves nothing out. */
+const ALL: i32 = 0x3fffffff;
 
 /** Bytes of scratch that a product needs: one register block, a block of A and one of B. */
 export function gemmScratch(): i32 {
@@ -159,15 +164,15 @@ function endDots<T>(
 }
 
 /**
- * C ← A·B + from, all strides in bytes; `from` is 0 (nothing), C itself or a bias (fr = 0). With `lower`, blocks that lie
- * above the diagonal are left out.
+ * C ← A·B + from, all strides in bytes; `from` is 0 (nothing), C itself or a bias (fr = 0). Blocks are left out in which all
+ * columns are larger than row + `diagonal`.
  */
 export function product<T>(
   m: i32, n: i32, k: i32,
   a: usize, ar: usize, ac: usize,
   b: usize, br: usize, bc: usize,
   c: usize, cr: usize,
-  from: usize, fr: usize, relu: bool, lower: bool, scratch: usize,
+  from: usize, fr: usize, relu: bool, diagonal: i32, scratch: usize,
 ): void {
   if (n == 1 && cr == sizeof<T>() && (from == 0 || fr)) {
     // One column of C is one row of its transpose.
@@ -197,7 +202,7 @@ export function product<T>(
   const kPart = part(k, m <= FEW ? FEW_KC_BYTES >> <i32>shift<T>() : KC, 4);
   const mPart = part(m, MC, MR);
   const high = part(m, MR, 1);
-  const directA = n <= 2 * NR || (<i64>m * k) << shift<T>() <= SMALL;
+  const directA = n <= (ac == sizeof<T>() ? FEW_DIRECT : 2 * NR) || (<i64>m * k) << shift<T>() <= SMALL;
   const directB = bc == sizeof<T>() && (m <= FEW || (<i64>n * k) << shift<T>() <= SMALL);
   const NC = m <= FEW && directB ? FEW_NC : NC_BYTES >> <i32>shift<T>();
   for (let jc = 0; jc < n; jc += NC) {
@@ -223,7 +228,7 @@ export function product<T>(
         panelOf<T>(min(NR, nc - jr), NR, kc, bBlock + <usize>jr * bc, bc, br, panels + <usize>(jr / NR) * panelBytes);
       for (let ic = 0; ic < m; ic += mPart) {
         const mc = min(mPart, m - ic);
-        if (lower && jc > ic + mc - 1) continue;
+        if (jc > ic + mc - 1 + diagonal) continue;
         const aBlock = a + <usize>ic * ar + <usize>pc * ac;
         if (!directA)
           for (let ir = 0; ir < mc; ir += high) {
@@ -237,7 +242,7 @@ export function product<T>(
           const bStep: usize = direct ? br : BLOCK_BYTES;
           for (let ir = 0; ir < mc; ir += high) {
             const mr = min(high, mc - ir);
-            if (lower && jc + jr > ic + ir + mr - 1) continue;
+            if (jc + jr > ic + ir + mr - 1 + diagonal) continue;
             const at = <usize>(ic + ir) * cr + (<usize>(jc + jr) << shift<T>());
             const cAt = c + at;
             let source: usize = 0;
@@ -282,39 +287,45 @@ function gemm<T>(
   for (; batch > 0; batch--) {
     const from = accumulate ? c : bias;
     if (fewColumns) dotProducts<T>(m, n, k, a, aRow, b, bCol, c, row, from, fr, relu, scratch);
-    else product<T>(m, n, k, a, aRow, aCol, b, bRow, bCol, c, row, from, fr, relu, false, scratch);
+    else product<T>(m, n, k, a, aRow, aCol, b, bRow, bCol, c, row, from, fr, relu, ALL, scratch);
     a += <usize>aBatch << s;
     b += <usize>bBatch << s;
     c += <usize>cBatch << s;
   }
 }
 
-/** C [n, n] ← (C +) A·Aᵀ: the lower half is computed and mirrored, so the result is exactly symmetric. */
-function syrk<T>(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
+/**
+ * C [n, n] ← (C +) A·Aᵀ: the lower half is computed and mirrored, so the result is exactly symmetric. Of that half only the rows
+ * `begin` … end − 1, or all if `end` is 0.
+ */
+function syrk<T>(
+  n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize, begin: i32, end: i32,
+): void {
   const s = shift<T>();
   const row = <usize>cr << s;
   const outer = <usize>ar << s;
   const inner = <usize>ac << s;
-  product<T>(n, n, k, a, outer, inner, a, inner, outer, c, row, accumulate ? c : 0, row, false, true, scratch);
-  mirror<T>(n, c, row);
+  if (end == 0) end = n;
+  const rows = a + <usize>begin * outer;
+  const to = c + <usize>begin * row;
+  product<T>(end - begin, end, k, rows, outer, inner, a, inner, outer, to, row, accumulate ? to : 0, row, false, begin, scratch);
+  mirror<T>(begin, end, c, row);
 }
 
-/** Copies what lies below the diagonal to above it, in vectors that are transposed 4 × 4 (f64: 2 × 2). */
-function mirror<T>(n: i32, c: usize, row: usize): void {
+/** Copies what lies below the diagonal in the rows begin … n − 1 to above it, in vectors that are transposed 4 × 4 (f64: 2 × 2). */
+function mirror<T>(begin: i32, n: i32, c: usize, row: usize): void {
   const TILE = 32;
-  const whole = n / lanes<T>() * lanes<T>();
-  for (let i0 = 0; i0 < n; i0 += TILE)
-    for (let j0 = 0; j0 <= i0; j0 += TILE) {
-      const iEnd = min(i0 + TILE, n);
-      const iWhole = min(iEnd, whole);
+  for (let i0 = begin; i0 < n; i0 += TILE) {
+    const iEnd = min(i0 + TILE, n);
+    for (let j0 = 0; j0 < iEnd; j0 += TILE)
       for (let j = j0; j < min(j0 + TILE, iEnd); j += lanes<T>()) {
         let i = max(i0, j + lanes<T>());
-        if (j + lanes<T>() <= whole) for (; i < iWhole; i += lanes<T>()) mirrorBlock<T>(c, row, i, j);
+        for (; i + lanes<T>() <= iEnd; i += lanes<T>()) mirrorBlock<T>(c, row, i, j);
         // What no vector covers: the blocks on the diagonal, and the last rows.
         for (let r = max(i0, j); r < min(iEnd, j + lanes<T>()); r++) mirrorRow<T>(c, row, r, j, r);
         for (; i < iEnd; i++) mirrorRow<T>(c, row, i, j, min(j + lanes<T>(), i));
       }
-    }
+  }
 }
 
 /** Row i, columns j … end − 1. */
@@ -362,12 +373,16 @@ export function dgemm(
   gemm<f64>(m, n, k, a, ar, ac, b, br, bc, c, cr, bias, accumulate, relu, batch, aBatch, bBatch, cBatch, scratch);
 }
 
-export function ssyrk(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
-  syrk<f32>(n, k, a, ar, ac, c, cr, accumulate, scratch);
+export function ssyrk(
+  n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize, from: i32, to: i32,
+): void {
+  syrk<f32>(n, k, a, ar, ac, c, cr, accumulate, scratch, from, to);
 }
 
-export function dsyrk(n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize): void {
-  syrk<f64>(n, k, a, ar, ac, c, cr, accumulate, scratch);
+export function dsyrk(
+  n: i32, k: i32, a: usize, ar: i32, ac: i32, c: usize, cr: i32, accumulate: bool, scratch: usize, from: i32, to: i32,
+): void {
+  syrk<f64>(n, k, a, ar, ac, c, cr, accumulate, scratch, from, to);
 }
 
 // For modules that import them: products with strides in bytes.
@@ -376,12 +391,12 @@ export function sproduct(
   m: i32, n: i32, k: i32, a: usize, ar: usize, ac: usize, b: usize, br: usize, bc: usize, c: usize, cr: usize,
   from: usize, fr: usize, scratch: usize,
 ): void {
-  product<f32>(m, n, k, a, ar, ac, b, br, bc, c, cr, from, fr, false, false, scratch);
+  product<f32>(m, n, k, a, ar, ac, b, br, bc, c, cr, from, fr, false, ALL, scratch);
 }
 
 export function dproduct(
   m: i32, n: i32, k: i32, a: usize, ar: usize, ac: usize, b: usize, br: usize, bc: usize, c: usize, cr: usize,
   from: usize, fr: usize, scratch: usize,
 ): void {
-  product<f64>(m, n, k, a, ar, ac, b, br, bc, c, cr, from, fr, false, false, scratch);
+  product<f64>(m, n, k, a, ar, ac, b, br, bc, c, cr, from, fr, false, ALL, scratch);
 }

@@ -33,6 +33,10 @@ let top: i32 = 0;
 let end: i32 = 0;
 let slots: i32 = 0;
 
+/** The rows of the matrices of `work` that are computed: `upper` … beyond − 1. */
+let upper: i32 = 0;
+let beyond: i32 = 0;
+
 /** Columns of a register block. */
 let blockCols: i32 = 0;
 
@@ -105,8 +109,8 @@ function addRows<T>(from: i32, till: i32, d: i32, to: usize): void {
   const row = workRow();
   for (let jr = 0; jr < n; jr += blockCols) {
     const b = right + <usize>(jr / blockCols * length + q * wide) * BLOCK_BYTES;
-    for (let ir = 0; ir < n; ir += MR) {
-      const mr = min(MR, size - ir);
+    for (let ir = upper; ir < min(n, beyond); ir += MR) {
+      const mr = min(MR, beyond - ir);
       if (d == 0 && jr > ir + mr - 1) continue;
       const a = left + bytesOf<T>(ir * length + p * wide * mr);
       const c = to + <usize>ir * row + bytesOf<T>(jr);
@@ -144,7 +148,9 @@ function spread<T>(work: usize, out: usize, ones: bool): void {
     for (let ky = 0; ky + d < kRows; ky++) {
       let p = matrix(work, ky, d, false);
       let q = matrix(work, leader(ky), d, true);
-      for (let i = 0; i < (d == 0 ? size : channels * kCols); i++, p += row, q += row) {
+      p += <usize>upper * row;
+      q += <usize>upper * row;
+      for (let i = upper; i < min(beyond, d == 0 ? size : channels * kCols); i++, p += row, q += row) {
         const channel = i / kCols;
         const to = channel == channels ? elements : channel * kRows * kCols + ky * kCols + i - channel * kCols;
         const n = d == 0 ? min(i + 1, channels * kCols) : channels * kCols;
@@ -160,15 +166,18 @@ function spread<T>(work: usize, out: usize, ones: bool): void {
         }
       }
     }
-  if (ones) store<T>(out + <usize>elements * outRow + bytesOf<T>(elements), <T>(<f64>images * outRows * outCols));
+  if (ones && beyond == size) store<T>(out + <usize>elements * outRow + bytesOf<T>(elements), <T>(<f64>images * outRows * outCols));
 }
 
-function patchGram<T>(x: usize, ones: bool, work: usize, out: usize, scratch: usize): bool {
+function patchGram<T>(x: usize, ones: bool, work: usize, out: usize, scratch: usize, from: i32, to: i32): bool {
   size = channels * kCols + <i32>ones;
+  upper = from;
+  beyond = to == 0 || to >= channels * kCols ? size : to;
   blockCols = 2 * lanes<T>();
   const positions = most<T>();
   if (positions < halo() + strideY) return false;
-  memory.fill(work, 0, <usize>(kRows * (kRows + 1) * size) * workRow());
+  for (let i = 0; i < kRows * (kRows + 1); i++)
+    memory.fill(work + <usize>(i * size + upper) * workRow(), 0, <usize>(beyond - upper) * workRow());
   left = scratch;
   right = left + TILE;
   const tile = right + RIGHT * TILE;
@@ -190,8 +199,8 @@ function patchGram<T>(x: usize, ones: bool, work: usize, out: usize, scratch: us
         const line = bytesOf<T>(length);
         rowPatches<T>(planes, these, top, tall, slots, at, across, tile, line);
         if (ones) for (let i = 0; i < length; i++) store<T>(tile + <usize>(size - 1) * line + bytesOf<T>(i), 1);
-        for (let ir = 0; ir < size; ir += MR) {
-          const mr = min(MR, size - ir);
+        for (let ir = upper; ir < beyond; ir += MR) {
+          const mr = min(MR, beyond - ir);
           panelOf<T>(mr, mr, length, tile + <usize>ir * line, line, sizeof<T>(), left + <usize>ir * line);
         }
         for (let jr = 0; jr < size; jr += blockCols) {
@@ -209,15 +218,17 @@ function patchGram<T>(x: usize, ones: bool, work: usize, out: usize, scratch: us
 export function patchGram_f32(
   n: i32, c: i32, h: i32, w: i32, o: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32,
   py: i32, px: i32, dy: i32, dx: i32, g: i32, ones: bool, x: usize, work: usize, out: usize, scratch: usize,
+  from: i32, to: i32,
 ): bool {
   geometry(n, c, h, w, o, kh, kw, ho, wo, sy, sx, py, px, dy, dx, g);
-  return patchGram<f32>(x, ones, work, out, scratch);
+  return patchGram<f32>(x, ones, work, out, scratch, from, to);
 }
 
 export function patchGram_f64(
   n: i32, c: i32, h: i32, w: i32, o: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32,
   py: i32, px: i32, dy: i32, dx: i32, g: i32, ones: bool, x: usize, work: usize, out: usize, scratch: usize,
+  from: i32, to: i32,
 ): bool {
   geometry(n, c, h, w, o, kh, kw, ho, wo, sy, sx, py, px, dy, dx, g);
-  return patchGram<f64>(x, ones, work, out, scratch);
+  return patchGram<f64>(x, ones, work, out, scratch, from, to);
 }

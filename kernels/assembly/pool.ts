@@ -43,10 +43,10 @@ function addIndex<T>(a: v128, b: v128): v128 {
   return sizeof<T>() == 4 ? i32x4.add(a, b) : i64x2.add(a, b);
 }
 
-/** out (int32) ← where in its plane each window has its maximum: the first one, or the last NaN. */
+/** out (int32) ← where in its plane each window has its maximum: the first one, or the last NaN. `largest`, unless it is 0, ← it. */
 function maxPoolIndex<T>(
   planes: i32, h: i32, w: i32, ho: i32, wo: i32, kh: i32, kw: i32, sy: i32, sx: i32, py: i32, px: i32,
-  x: usize, out: usize,
+  x: usize, out: usize, largest: usize,
 ): void {
   const from = firstInside(wo, sx, px);
   const to = endInside(w, wo, kw, sx, px);
@@ -61,6 +61,7 @@ function maxPoolIndex<T>(
           const back = max(0, j + lanes<T>() - to);
           j -= back;
           out -= <usize>back << 2;
+          if (largest) largest -= bytesOf<T>(back);
           const left = j * sx - px;
           let best = addIndex<T>(index<T>(top * w + left), apart);
           let most = every<T>(x + bytesOf<T>(top * w + left), sx);
@@ -75,6 +76,10 @@ function maxPoolIndex<T>(
           if (sizeof<T>() == 4) v128.store(out, best);
           else v128.store64_lane(out, v128.shuffle<i32>(best, best, 0, 2, 0, 2), 0);
           out += <usize>lanes<T>() << 2;
+          if (largest) {
+            v128.store(largest, most);
+            largest += 16;
+          }
           j += lanes<T>();
           continue;
         }
@@ -92,9 +97,30 @@ function maxPoolIndex<T>(
           }
         store<i32>(out, best);
         out += 4;
+        if (largest) {
+          store<T>(largest, most);
+          largest += sizeof<T>();
+        }
         j++;
       }
     }
+}
+
+/** out ← 0, then in each plane the element at each window's index += gy. */
+function maxPoolGrad<T>(
+  planes: i32, h: i32, w: i32, ho: i32, wo: i32, kh: i32, kw: i32, sy: i32, sx: i32,
+  gy: usize, index: usize, out: usize,
+): void {
+  const apart = sy >= kh && sx >= kw;
+  const plane = bytesOf<T>(h * w);
+  for (; planes > 0; planes--, out += plane) {
+    memory.fill(out, 0, plane);
+    for (let n = ho * wo; n > 0; n--, gy += sizeof<T>(), index += 4) {
+      const at = out + bytesOf<T>(load<i32>(index));
+      const g = load<T>(gy);
+      store<T>(at, apart ? g : load<T>(at) + g);
+    }
+  }
 }
 
 /** out ← the mean of each window, over all of it (`padded` = 1) or over what lies in the plane. */
@@ -160,16 +186,30 @@ function avgPoolGrad<T>(
 
 export function maxPoolIndex_f32(
   planes: i32, h: i32, w: i32, ho: i32, wo: i32, kh: i32, kw: i32, sy: i32, sx: i32, py: i32, px: i32,
-  x: usize, out: usize,
+  x: usize, out: usize, largest: usize,
 ): void {
-  maxPoolIndex<f32>(planes, h, w, ho, wo, kh, kw, sy, sx, py, px, x, out);
+  maxPoolIndex<f32>(planes, h, w, ho, wo, kh, kw, sy, sx, py, px, x, out, largest);
 }
 
 export function maxPoolIndex_f64(
   planes: i32, h: i32, w: i32, ho: i32, wo: i32, kh: i32, kw: i32, sy: i32, sx: i32, py: i32, px: i32,
-  x: usize, out: usize,
+  x: usize, out: usize, largest: usize,
 ): void {
-  maxPoolIndex<f64>(planes, h, w, ho, wo, kh, kw, sy, sx, py, px, x, out);
+  maxPoolIndex<f64>(planes, h, w, ho, wo, kh, kw, sy, sx, py, px, x, out, largest);
+}
+
+export function maxPoolGrad_f32(
+  planes: i32, h: i32, w: i32, ho: i32, wo: i32, kh: i32, kw: i32, sy: i32, sx: i32, py: i32, px: i32,
+  gy: usize, index: usize, out: usize,
+): void {
+  maxPoolGrad<f32>(planes, h, w, ho, wo, kh, kw, sy, sx, gy, index, out);
+}
+
+export function maxPoolGrad_f64(
+  planes: i32, h: i32, w: i32, ho: i32, wo: i32, kh: i32, kw: i32, sy: i32, sx: i32, py: i32, px: i32,
+  gy: usize, index: usize, out: usize,
+): void {
+  maxPoolGrad<f64>(planes, h, w, ho, wo, kh, kw, sy, sx, gy, index, out);
 }
 
 export function avgPool_f32(

@@ -1,9 +1,9 @@
 /** Threads that start by themselves, for Node: '#automatic' in package.json resolves to this file or to automatic-browser.ts. */
 
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import type { Kernels } from './instance.ts';
+import { cores } from './node.ts';
 import { AutomaticThreads } from './threads/automatic.ts';
 
 /** Threads at most. More than two were not measured, and cores that share their arithmetic are counted twice: a moderate number. */
@@ -14,8 +14,8 @@ const MOST = 4;
  * in a worker, where a program distributes its work itself.
  */
 export function automaticThreads(kernels: Kernels): void {
-  if (kernels.memory.shared && isMainThread && availableParallelism() > 1)
-    new AutomaticThreads(kernels, { threads: () => Math.min(MOST, availableParallelism(), quota()) });
+  if (kernels.memory.shared && isMainThread && cores() > 1)
+    new AutomaticThreads(kernels, { threads: () => Math.min(MOST, cores(), quota()) });
 }
 
 /** Processors' worth of time that Linux grants this container, rounded down; infinite where it says nothing. */

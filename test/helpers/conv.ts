@@ -51,7 +51,7 @@ export function noise(count: number, seed: number): number[] {
   });
 }
 
-export type Input = { readonly values: Values; readonly shape: Shape; readonly dtype?: FloatType };
+export type Input = { readonly values: Values; readonly shape: Shape; readonly dtype?: FloatType | 'int32' };
 export const input = (shape: Shape, seed: number): Input => ({ values: noise(sizeOf(shape), seed), shape });
 export const abs = ({ values, shape }: Input): Input => ({ values: Array.from(values, Math.abs), shape });
 

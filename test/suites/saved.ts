@@ -22,6 +22,13 @@ export const savedOptimizers: Record<string, (m: Module) => Optimizer> = {
   'STEVE in the background': steveOf({ refresh: 'background', refreshLag: 2 }),
   'STEVE, sampled Fisher': steveOf({ fisher: 'sampled', loss: 'crossEntropy' }),
   'EKFAC, maxFactorDim': m => new EKFAC(m, { ...shared, maxFactorDim: 5 }),
+  'STEVE, blocks': steveOf({ structure: 'blocks', blockDim: 3 }),
+  'STEVE, blocks in the background': steveOf({
+    structure: 'blocks',
+    blockDim: 4,
+    refresh: 'background',
+    refreshLag: 2,
+  }),
 };
 const { mlp, transformer } = deviceTasks;
 

@@ -97,6 +97,24 @@ const models: Record<string, Setting> = {
   'KFAC, CNN': { make: m => new KFAC(m, { ...every3, trust: false }), task: cnn },
   'EKFAC, CNN': { make: m => new EKFAC(m, { ...every3, klClip: false }), task: cnn },
   'STEVE, CNN': { make: steveOf({ graft: false }), task: cnn },
+  'STEVE, CNN, taps': { make: steveOf({ structure: 'taps', graft: false }), task: cnn },
+  'STEVE, CNN, channels, G in blocks': {
+    make: steveOf({ structure: { A: 'channels', G: 'blocks' }, blockDim: 2, secondMoment: 'example' }),
+    task: cnn,
+    rtol: 1e-5,
+  },
+  'STEVE, CNN, taps in the background, lag 1': {
+    make: steveOf({ structure: 'taps', refresh: 'background', refreshLag: 1, graft: false }),
+    task: cnn,
+  },
+  'KFAC, CNN, blocks': {
+    make: m => new KFAC(m, { ...every3, trust: false, structure: 'blocks', blockDim: 5 }),
+    task: cnn,
+  },
+  'EKFAC, CNN, taps, G in blocks': {
+    make: m => new EKFAC(m, { ...every3, klClip: false, structure: { A: 'taps', G: 'blocks' }, blockDim: 2 }),
+    task: cnn,
+  },
 };
 
 export const settings: Record<string, Setting> = { ...firstOrder, ...kfac, ...steve, ...fishers, ...models };

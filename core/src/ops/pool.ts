@@ -7,6 +7,7 @@ import * as reference from '../backends/reference/layers/pool.ts';
 import * as wasm from '../backends/wasm/layers/pool.ts';
 import { aBoolean, checkOptions } from '../check.ts';
 import { describe, ShapeError } from '../errors.ts';
+import { emptyLike } from '../fill.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -68,11 +69,22 @@ const maxPoolGrad: Op<Pool> = defineOp<Pool>({
   backward: (ggx, node) => [pickOp([ggx, node.input(1)], node.attrs), null],
 });
 
+/** [N, C, H, W] → [N, C, H·W] */
+const flat = (t: Tensor) => reshape(t, [...t.shape.slice(0, 2), sizeOf(t.shape.slice(2))]);
+
+/** Both of these at once, on devices that have it. The forward pass fills `index`, int32 [N, C, Ho, Wo]. */
+const maxPoolOp = defineOp<Pool & { readonly index: Tensor }>({
+  name: 'maxPool2d',
+  shape: ([x], { y }) => ({ shape: y, dtype: x!.dtype }),
+  forward: (backend, [x], out, attrs) => backend.maxPool!(x!, attrs.index, out, attrs),
+  backward: (gy, { attrs }) => [reshape(maxPoolGrad([flat(gy), flat(attrs.index)], attrs), attrs.x)],
+});
+
 /** The largest value in each window; NaN wins. The gradient goes to the first of equal ones and to the last NaN, as in PyTorch. */
 export function maxPool2d(x: Tensor, kernel: number | Pair, o: PoolOptions = {}): Tensor {
   checkOptions('maxPool2d', o, POOL);
   const pool = poolOf('maxPool2d', x, kernel, o);
-  const flat = (t: Tensor) => reshape(t, [...t.shape.slice(0, 2), sizeOf(t.shape.slice(2))]);
+  if (x.storage.backend.maxPool !== undefined) return maxPoolOp([x], { ...pool, index: emptyLike(x, pool.y, 'int32') });
   return reshape(pickOp([flat(x), flat(maxPoolIndex([x], pool))], pool), pool.y);
 }
 

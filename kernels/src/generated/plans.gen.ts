@@ -38,6 +38,8 @@ export const OTHERS: Plans = [
   ['indexAdd', { arity: 7, ns: 0.15, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 3, 2], [6, -1, 1, 2]]}]}],
   ['gather', { arity: 7, ns: 1.5, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 1, 2], [5, 4, 3, 2], [6, -1, 3, 2]]}, { at: 3, moves: [[5, 4, 2], [6, -1, 2]], unit: 64, each: 2}], again: { written: [6]}}],
   ['scatterAdd', { arity: 7, ns: 1.5, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 3, 2], [5, 4, 3, 2], [6, -1, 1, 2]]}]}],
+  ['ssyrk', { arity: 11, ns: 0.01152, work: [0, 0, 1], axes: [{ at: 10, moves: [], unit: 6, from: 9, set: [10, 0]}], rule: 'triangle', takes: [], scratch: 8, whole: 10, again: { written: [5], unless: 7}}],
+  ['dsyrk', { arity: 11, ns: 0.02304, work: [0, 0, 1], axes: [{ at: 10, moves: [], unit: 6, from: 9, set: [10, 0]}], rule: 'triangle', takes: [], scratch: 8, whole: 10, again: { written: [5], unless: 7}}],
   ['convForward', { arity: 20, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 0, moves: [[16, -1, 1, 2, 3], [18, -1, 4, 7, 8]]}, { at: 4, moves: [[17, -1, 1, -16, 5, 6], [18, -1, 7, 8]], unit: 6}], rule: 'filters', takes: [0, 15], scratch: 19, again: { written: [18]}}],
   ['convInputGrad', { arity: 20, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 0, moves: [[16, -1, 4, 7, 8], [18, -1, 1, 2, 3]]}], scratch: 19, again: { written: [18]}}],
   ['convWeightGrad', { arity: 22, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 21, moves: [], unit: 8, from: 20, set: [21, 1, -16, 5, 6]}], scratch: 19, whole: 21, again: { written: [18]}}],
@@ -46,7 +48,9 @@ export const OTHERS: Plans = [
   ['winogradWeightGrad', { arity: 14, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 13, moves: [], unit: 8, from: 12, set: [13, 11]}], rule: 'each', takes: [], own: [9, 10], whole: 13, again: { written: [8]}}],
   ['unfold', { arity: 18, ns: 1.5, work: [0, 7, 8, 1, 5, 6], axes: [{ at: 0, moves: [[16, -1, 1, 2, 3], [17, -1, 7, 8, 1, 5, 6]]}], again: { written: [17]}}],
   ['fold', { arity: 18, ns: 1.5, work: [0, 7, 8, 1, 5, 6], axes: [{ at: 0, moves: [[16, -1, 7, 8, 1, 5, 6], [17, -1, 1, 2, 3]]}], again: { written: [17]}}],
-  ['maxPoolIndex', { arity: 13, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[11, -1, 1, 2], [12, 4, 3, 4]]}], again: { written: [12]}}],
+  ['patchGram', { arity: 23, ns: 0.0048, work: [0, 7, 8, 1, 1, 6, 6, 5], sized: true, axes: [{ at: 22, moves: [], unit: 6, from: 21, set: [22, 1, 6]}], rule: 'wide', takes: [], scratch: 20, whole: 22, again: { written: [19]}}],
+  ['maxPoolIndex', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[11, -1, 1, 2], [12, 4, 3, 4], [13, -1, 3, 4]]}], again: { written: [12, 13]}}],
+  ['maxPoolGrad', { arity: 14, ns: 0.3, work: [0, 1, 2], axes: [{ at: 0, moves: [[11, -1, 3, 4], [12, 4, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
   ['avgPool', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 1, 2], [13, -1, 3, 4]]}], again: { written: [13]}}],
   ['avgPoolGrad', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
   ['layerNorm', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [6, -1, 1], [7, 8], [8, 8]]}], again: { written: [6, 7, 8]}}],
@@ -55,6 +59,8 @@ export const OTHERS: Plans = [
   ['batchStats', { arity: 7, ns: 0.4, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, 8], [5, 8]], set: [6, 1, 2]}], whole: 6, again: { written: [4, 5]}}],
   ['batchNorm', { arity: 10, ns: 0.15, work: [0, 1, 2], axes: [{ at: 0, moves: [[3, -1, 1, 2], [9, -1, 1, 2]]}], again: { written: [9]}}],
   ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13, again: { written: [10, 11, 12]}}],
+  ['attention', { arity: 15, ns: 0.015, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4]]}], scratch: 14, again: { written: [11, 13]}}],
+  ['attentionBackward', { arity: 18, ns: 0.035, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4], [14, -1, 2, 1, 4], [15, -1, 3, 1, 4], [16, -1, 3, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4], [14, -1, 4], [15, -1, 4], [16, -1, 4]]}], scratch: 17, again: { written: [14, 15, 16]}}],
 ];
 
 /** Which argument of a product says that it adds to its result. */

@@ -603,10 +603,12 @@ export type Exports = {
   /** C ← A·B, or C + A·B, or A·B + bias in each row; not both. With `relu` max(0, ·) of that, NaN staying NaN. NOTE:
    * a call that spreads arrays (`...[m, n, k]`) costs 0.25 µs, the object of `gemm` nothing that could be measured. */
   readonly dgemm: (m: number, n: number, k: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, c: number, cRow: number, bias: number, accumulate: number, relu: number, batch: number, aBatch: number, bBatch: number, cBatch: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
-  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. */
-  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. Of the lower half only the rows from … to − 1, and of the upper
+   * half their mirror image, or all where `to` is 0. */
+  readonly ssyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number, from?: number, to?: number) => void;
+  /** C ← A·Aᵀ, or C + A·Aᵀ for a symmetric C: exactly symmetric. Of the lower half only the rows from … to − 1, and of the upper
+   * half their mirror image, or all where `to` is 0. */
+  readonly dsyrk: (n: number, k: number, a: number, aRow: number, aCol: number, c: number, cRow: number, accumulate: number, scratch: number, from?: number, to?: number) => void;
   /** Bytes of scratch that each product needs. */
   readonly gemmScratch: () => number;
   /** C [m, n] ← A [m, k] · B [k, n] + what lies at `from`, if that is not 0: C itself, or a row for all with fr = 0. Strides are in
@@ -665,17 +667,25 @@ export type ImagesExports = {
   /** Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones`: exactly symmetric; zeros
    * above and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
-   * them, are too long for the scratch. */
-  readonly patchGram_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
+   * them, are too long for the scratch. Only the rows from … to − 1 of what one kernel row sees, the 1 being with
+   * the last, or all where `to` is 0: each thread of a shared call lays out the images for itself. */
+  readonly patchGram_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number, from?: number, to?: number) => number;
   /** Σ p pᵀ over the patches p [c·kh·kw] of images, with 1 behind their elements if `ones`: exactly symmetric; zeros
    * above and below the planes are not multiplied. `work` has kh·(kh + 1)·size rows, size = c·kw + ones, each as
    * long as `size` rounded up to 32 bytes. Returns 0, and does nothing, where kh rows of patches, and those between
-   * them, are too long for the scratch. */
-  readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number) => number;
-  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN. */
-  readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number) => void;
-  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN. */
-  readonly maxPoolIndex_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number) => void;
+   * them, are too long for the scratch. Only the rows from … to − 1 of what one kernel row sees, the 1 being with
+   * the last, or all where `to` is 0: each thread of a shared call lays out the images for itself. */
+  readonly patchGram_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, ones: number, x: number, work: number, out: number, scratch: number, from?: number, to?: number) => number;
+  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
+   * element there. */
+  readonly maxPoolIndex_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
+  /** out ← the row-major position in the plane of the first maximum of each window, or of its last NaN; largest ← the
+   * element there. */
+  readonly maxPoolIndex_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, x: number, out: number, largest: number) => void;
+  /** out ← for each element of a plane the sum of gy over the windows whose index it is. */
+  readonly maxPoolGrad_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, gy: number, index: number, out: number) => void;
+  /** out ← for each element of a plane the sum of gy over the windows whose index it is. */
+  readonly maxPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, gy: number, index: number, out: number) => void;
   /** out ← the mean of each window, zeros around the plane included where `padded`. */
   readonly avgPool_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, x: number, out: number) => void;
   /** out ← the mean of each window, zeros around the plane included where `padded`. */
@@ -712,6 +722,22 @@ export type NormalizeExports = {
   readonly batchNormBackward_f32: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
   /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
   readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
+};
+
+/** What the module attention exports: byte addresses, lengths in elements, nothing checked. */
+export type AttentionExports = {
+  /** w ← softmax(q kᵀ / √d) in each head, −∞ where the mask is 0, and out ← w v. `row` is heads · d, `place` a multiple of 8 from s
+   * on. d ≤ 256; t, s ≤ 16384. A row that the mask hides whole is NaN. Where a mask hides the ends of rows, products leave those out;
+   * elements are those of the whole product, and NaN and ∞ in what is hidden go where it would take them. */
+  readonly attention_f32: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, out: number, scratch: number) => void;
+  /** w ← softmax(q kᵀ / √d) in each head, −∞ where the mask is 0, and out ← w v. `row` is heads · d, `place` a multiple of 8 from s
+   * on. d ≤ 256; t, s ≤ 16384. A row that the mask hides whole is NaN. Where a mask hides the ends of rows, products leave those out;
+   * elements are those of the whole product, and NaN and ∞ in what is hidden go where it would take them. */
+  readonly attention_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, out: number, scratch: number) => void;
+  /** dq, dk, dv ← the gradients by q, k and v, from that of the result and the w of `attention`. t > 0. */
+  readonly attentionBackward_f32: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
+  /** dq, dk, dv ← the gradients by q, k and v, from that of the result and the w of `attention`. t > 0. */
+  readonly attentionBackward_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
 };
 
 /** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */

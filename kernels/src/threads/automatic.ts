@@ -74,7 +74,7 @@ export class AutomaticThreads implements Automatic {
     try {
       const group = startWorkers(this.#kernels, this.#o.host ?? ownHost, threads - 1, this.#o.spin, true);
       this.#group = group;
-      this.#kernels.threads = threads;
+      this.#kernels.threads = group.team.threads;
       this.#kernels.override('threads', below => this.#shared(below, group));
     } catch (error) {
       this.#giveUp(error);

@@ -35,7 +35,7 @@ export type Plan = {
   /** The first whose length is not 1 is cut, or the last. */
   readonly axes: readonly Axis[];
   /** A function of `RULES` that chooses in another way, by these arguments. */
-  readonly rule?: 'copy' | 'each' | 'filters' | 'product';
+  readonly rule?: 'copy' | 'each' | 'filters' | 'product' | 'triangle' | 'wide';
   readonly takes?: readonly number[];
   /** Which argument is the scratch. */
   readonly scratch?: number;

@@ -28,7 +28,7 @@ const STRIP = 256;
 /** Fewer rows or columns are computed another way, see `FEW` in assembly/gemm.ts: a piece has so few where the whole has. */
 const SMALLEST = 13;
 
-export const RULES: Readonly<Record<'copy' | 'each' | 'filters' | 'product', Rule>> = {
+export const RULES: Readonly<Record<'copy' | 'each' | 'filters' | 'product' | 'triangle' | 'wide', Rule>> = {
   /** Along the axis in which the result lies farther apart. */
   copy({ line }, rows, cols, xRow, outRow, outCol) {
     const byRows = rows! > 1 && (Math.abs(outRow!) >= Math.abs(outCol!) || cols === 1);
@@ -40,6 +40,15 @@ export const RULES: Readonly<Record<'copy' | 'each' | 'filters' | 'product', Rul
 
   /** One image alone by output channels, whose weights are packed six rows at a time. */
   filters: ({ threads }, n, groups) => (n === 1 && groups === 1 ? { axis: 1, most: threads } : { axis: 0 }),
+
+  /**
+   * Rows of a triangle in two pieces a thread: n of them are as long as 1, 3, … 2n − 1, and the longest are taken first. Each packs
+   * what lies left of its diagonal.
+   */
+  triangle: ({ threads }) => ({ axis: 0, most: 2 * threads, smallest: SMALLEST }),
+
+  /** Few pieces a thread, because each packs all of the other operand. */
+  wide: ({ threads }) => ({ axis: 0, most: 2 * threads }),
 
   product({ threads }, m, n, batch, cBatch) {
     // Products in one place add up in order.

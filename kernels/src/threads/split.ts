@@ -57,6 +57,8 @@ function isLong({ arity, work }: Plan, ns: number, least: number): (...x: number
         return (rows, cols) => rows! * cols! * ns >= least;
       case '0,1,2':
         return (outer, length, inner) => outer! * length! * inner! * ns >= least;
+      case '0,0,1':
+        return (n, k) => n! * n! * k! * ns >= least;
       case '0,2,3':
         return (outer, _, inner, count) => outer! * inner! * count! * ns >= least;
       case '0,1,2,14':

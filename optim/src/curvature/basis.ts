@@ -131,6 +131,11 @@ export class Kfe {
     return this.#host ?? this;
   }
 
+  /** Whether the other basis has the same eigenvectors as this one, if that has any, and maybe other eigenvalues. */
+  turnsAs(other: Kfe): boolean {
+    return (this.UA !== null || this.UG !== null) && this.UA === other.UA && this.UG === other.UG;
+  }
+
   /** D̃ = UGᵀ D UA for D [dOut, dIn]. */
   project(D: Tensor): Tensor {
     return turned(this.sides, D, this.UG, this.UA);

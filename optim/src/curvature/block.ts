@@ -1,6 +1,6 @@
 /** Blocks: weight matrices whose curvature is approximated by A ⊗ G, one block each. */
 
-import type { Tensor } from '@otimes/core';
+import type { Tensor, Window } from '@otimes/core';
 import type { AnyModule, Module, Parameter } from '@otimes/nn';
 import type { Scalar } from './scalar.ts';
 import type { Side } from './side.ts';
@@ -42,6 +42,11 @@ export type Canonical = {
    * making `a`; then `a` may be a getter. Of an exact side that is Σ a aᵀ, [dIn, dIn].
    */
   readonly gramA?: ((side: Side) => Tensor) | undefined;
+  /**
+   * What `a` is made of by `unfold`, x [batch, …], where that is smaller: kept in the place of `a` for second moments of examples.
+   * `unfold` takes some of the examples too.
+   */
+  readonly inputs?: { readonly x: Tensor; readonly unfold: (x: Tensor) => Tensor } | undefined;
 };
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */
@@ -51,7 +56,21 @@ export type AffineLayer = {
   readonly weight: Parameter;
   /** [dOut], or null where there is none. */
   readonly bias: Parameter | null;
+  readonly window?: undefined;
 };
+
+/** A convolution y = x ∗ W + b in one group, of which the whole weight and bias are trained. */
+export type ConvolutionLayer = {
+  readonly module: Module;
+  /** [dOut, channels, rows, columns] */
+  readonly weight: Parameter;
+  /** [dOut], or null where there is none. */
+  readonly bias: Parameter | null;
+  readonly window: Window;
+};
+
+/** A layer that can be computed in another basis. */
+export type TurnableLayer = AffineLayer | ConvolutionLayer;
 
 /** The weight matrix of a layer whose inputs and output gradients are collected. What a collector hands over. */
 export interface LayerBlock extends MatrixBlock {
@@ -66,7 +85,7 @@ export interface LayerBlock extends MatrixBlock {
   readonly tap: AnyModule;
 
   /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
-  readonly layer?: AffineLayer | undefined;
+  readonly layer?: TurnableLayer | undefined;
 
   /** The tap's input and output gradient in canonical form. Scales nothing. */
   canonical(input: Tensor, gy: Tensor): Canonical;

@@ -20,7 +20,7 @@ export type LossReduction = 'mean' | 'sum';
  * One use of a layer in a backward pass. `gs` holds one output gradient as it arrived for each source: one for the
  * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
-export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Tensor[] };
+export type Sample = Pick<Canonical, 'a' | 'gramA' | 'inputs'> & { readonly gs: readonly Tensor[] };
 
 /** A [dIn, dIn] and G [dOut, dOut], packed as their sides say; one that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
@@ -210,7 +210,8 @@ export class Statistics {
     const examples = sums.last!;
     if (keeps) {
       const copy = (x: Tensor) => held(x.clone());
-      examples.samples.push({ a: copy(sample.a), gs: sample.gs.map(copy), basis: null });
+      const { x, unfold } = sample.inputs ?? { x: sample.a, unfold: null };
+      examples.samples.push({ a: copy(x), unfold, gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
     if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
@@ -225,7 +226,7 @@ export class Statistics {
     const last = this.#running.get(pass)?.last;
     if (!last) return false;
     const shaped = (x: Tensor) => x.reshape([last.batch, -1, x.shape[1]!]);
-    last.samples.push({ a: shaped(a), gs: [shaped(g)], basis });
+    last.samples.push({ a: shaped(a), unfold: null, gs: [shaped(g)], basis });
     return true;
   }
 

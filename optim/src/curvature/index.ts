@@ -15,6 +15,7 @@ export {
   type Rotation,
   rotate,
   rotateSquares,
+  type Sides,
 } from './basis.ts';
 export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
 export { checkClaims, type Description, type Descriptions } from './claims.ts';

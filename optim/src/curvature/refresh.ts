@@ -4,6 +4,7 @@ import type { Tensor } from '@otimes/core';
 import type { Kfe, Rotation } from './basis.ts';
 import { checkBasis } from './decompose/check-basis.ts';
 import type { Decomposer } from './decompose/here.ts';
+import { stillDiagonal } from './decompose/stays.ts';
 import { startDecomposition } from './decompose/worker.ts';
 import type { LayerCurvature } from './layer.ts';
 
@@ -45,6 +46,8 @@ export type RefreshOptions = {
   readonly stagger: boolean;
   /** The period, in steps. */
   readonly every: number;
+  /** The part of a factor outside of its diagonal in the old basis, up to which that stays; default 0, for none. See `stillDiagonal`. */
+  readonly threshold?: number;
 };
 
 /**
@@ -55,11 +58,14 @@ export type RefreshOptions = {
 export class Refresher<L extends LayerCurvature> {
   readonly mode: 'sync' | 'background';
   readonly stagger: boolean;
+  readonly threshold: number;
   every: number;
   /** Steps made so far. */
   steps = 0;
   /** Bases that took over. */
   done = 0;
+  /** Bases that stayed when they were due, as their factors were still diagonal. */
+  skipped = 0;
   /** Decompositions that failed in the background, and bases that could not be followed; the old basis stayed. */
   failed = 0;
   lastError: string | null = null;
@@ -79,6 +85,7 @@ export class Refresher<L extends LayerCurvature> {
     this.#lag = o.lag;
     this.stagger = o.stagger;
     this.every = o.every;
+    this.threshold = o.threshold ?? 0;
   }
 
   /** Steps after which a basis takes over; null as soon as it is there. */
@@ -98,6 +105,13 @@ export class Refresher<L extends LayerCurvature> {
     return (this.steps - offset) % this.every === 0;
   }
 
+  /** The old basis with the eigenvalues of these factors, where that is due and still serves; else null. */
+  stays(layer: L, A: Tensor, G: Tensor): Kfe | null {
+    const { kfe, job } = layer;
+    if (this.threshold === 0 || kfe === null || job !== null || !this.isDue(layer)) return null;
+    return stillDiagonal(kfe, A, G, this.threshold);
+  }
+
   /** The basis of this step, where it is known before: a layer keeps its own unless it is decomposed within the step. */
   basisAhead(layer: L): Kfe | null {
     return this.mode === 'background' || !this.isDue(layer) ? layer.kfe : null;
@@ -106,6 +120,19 @@ export class Refresher<L extends LayerCurvature> {
   /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */
   decompose({ sizes, sides, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
     return this.#decomposer.basis({ A, G, sizes, sides, label }, kfe, reason => this.#fails('a refresh', reason));
+  }
+
+  /** Those of several layers, in their order. */
+  decomposeAll(all: readonly { readonly layer: L; readonly A: Tensor; readonly G: Tensor }[]): (Kfe | Promise<Kfe>)[] {
+    const tasks = all.map(({ layer: { sizes, sides, label, kfe }, A, G }) => ({
+      A,
+      G,
+      sizes,
+      sides,
+      label,
+      from: kfe,
+    }));
+    return this.#decomposer.bases(tasks, reason => this.#fails('a refresh', reason));
   }
 
   #fails(what: string, reason: string): void {

@@ -102,7 +102,7 @@ const limitOf = ({ name, of }: Draft): number => (sizesOf(name, of).taps > 1 ? E
 /** What the rule makes of a side that is too large: taps, unless there are none or their channels are too many themselves. */
 function structured({ name, of, side: { n } }: Draft): Side {
   const { taps, bias } = sizesOf(name, of);
-  if (taps > 1 && n / taps <= EXACT) return Side.channels(n, taps, { bias });
+  if (taps > 1 && (n - Number(bias)) / taps <= EXACT) return Side.channels(n, taps, { bias });
   return Side.blocks(n, of.blockDim, { taps, bias });
 }
 
@@ -115,7 +115,7 @@ function noteOf(changed: readonly Draft[], exact: number, cost: number, budget: 
     const more = own.length > NAMED ? ` and ${own.length - NAMED} more` : '';
     return `${kind} of ${own.slice(0, NAMED).join(', ')}${more}`;
   });
-  const seconds = (n: number) => `${(n / RATE).toPrecision(2)} s`;
+  const seconds = (n: number) => `${Number((n / RATE).toPrecision(2))} s`;
   return (
     `structure 'auto' assumes more of large factors, ${kinds.join('; ')}: whole ones would take about ${seconds(exact)} to decompose ` +
     `at each refresh, these take ${seconds(cost)} (refreshBudget ${budget} s). structure: 'exact' keeps them whole, and overrides: ` +

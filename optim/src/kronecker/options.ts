@@ -55,6 +55,12 @@ export type KroneckerOptions = CurvatureOptions &
      * 'background', and half of `refreshEvery` with 'auto'.
      */
     refreshLag?: number | null;
+    /**
+     * A block whose factors are still diagonal in its old basis, but for this share of them in the Frobenius norm, keeps its eigenvectors
+     * when a refresh is due and gets new eigenvalues, for a tenth of the cost. In [0, 1). Default 0: all are decomposed. In float32 what
+     * lies below 3e-4 is rounding. Not with several processes, a tracker as `eigensolver`, or a device that is read with await.
+     */
+    refreshThreshold?: number;
     /** Blocks refresh on different steps, spread over the period, so that no step bears them all. Default false. */
     stagger?: boolean;
     /** α, the weight of the OLD running average of the factors; 0 takes the current batch alone. Default 0.9. */
@@ -96,6 +102,7 @@ export const KRONECKER_OPTIONS: OptionKinds<KroneckerOptions> = {
   refreshEvery: aNumber,
   refresh: oneOf('auto', 'sync', 'background'),
   refreshLag: orNull(aNumber),
+  refreshThreshold: aNumber,
   stagger: aBoolean,
   factorDecay: aNumber,
   factorEvery: aNumber,
@@ -136,10 +143,24 @@ export function checkKroneckerOptions(name: string, o: KroneckerOptions): void {
       `${name}: refresh: 'background' is for a process that trains alone: where a worker fails in one of several, that one would ` +
         'keep another basis than the others. The processes share the decompositions of a step as it is',
     );
+  checkThreshold(name, o);
   for (const [path, own] of Object.entries(o.overrides ?? {})) {
     const where = `${name}: overrides['${path}']`;
     checkOptions<BlockOptions>(where, own, BLOCK_OPTIONS);
     if (own?.lr !== undefined) checkLr(where, own.lr);
     checkBlockDim(where, own?.blockDim);
   }
+}
+
+function checkThreshold(name: string, { refreshThreshold = 0, eigensolver, communicator }: KroneckerOptions): void {
+  if (!(refreshThreshold >= 0 && refreshThreshold < 1))
+    throw new RangeError(`${name}: expected refreshThreshold in [0, 1), got ${refreshThreshold}`);
+  if (refreshThreshold > 0 && typeof eigensolver === 'object')
+    throw new TypeError(
+      `${name}: refreshThreshold is for bases that are decomposed, and an eigensolver that follows them always does`,
+    );
+  if (refreshThreshold > 0 && (communicator?.size ?? 1) > 1)
+    throw new TypeError(
+      `${name}: refreshThreshold is for a process that trains alone, which decides by its own numbers`,
+    );
 }

@@ -47,8 +47,14 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
   const { rule } = kind;
   const { states, paths, unclaimed, areOurs } = assemble(name, model, o, lr);
   const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
-  const { stagger = false } = o;
-  const refresher = new Refresher(name, states, decomposer, { ...refreshOf(o, states), stagger, every: refreshEvery });
+  const { stagger = false, refreshThreshold: threshold = 0 } = o;
+  const later = states.find(({ block }) => readsLater(block.parameters[0]!));
+  if (threshold > 0 && later !== undefined)
+    throw new TypeError(
+      `${name}: refreshThreshold needs values at once, and ${later.label} is on '${later.block.parameters[0]!.device}', which is read with await`,
+    );
+  const when = { ...refreshOf(o, states), stagger, threshold, every: refreshEvery };
+  const refresher = new Refresher(name, states, decomposer, when);
   const settings = new StepSettings(lr, o, refresher);
   const demand = new StepDemand(name, states, rule, settings, refresher, communicator);
   const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);

@@ -21,6 +21,8 @@ export type BlockReport = {
   readonly spectrum: { readonly A: Float64Array; readonly G: Float64Array } | null;
   /** exp of the entropy of the normalised eigenvalues (Roy & Vetterli 2007): how many directions count. */
   readonly effectiveRank: { readonly A: number; readonly G: number } | null;
+  /** λ, null for optimizers without damping. */
+  readonly damping: number | null;
   /** λ over the mean of the curvature it is added to; null for optimizers without damping. */
   readonly relativeDamping: number | null;
   /**
@@ -47,6 +49,8 @@ export type Report = {
     readonly mode: 'sync' | 'background';
     /** Bases that took over. */
     readonly done: number;
+    /** Bases that stayed by `refreshThreshold` when they were due, with new eigenvalues. */
+    readonly skipped: number;
     /** Decompositions that failed in the background, or bases that could not be followed; the old basis stayed. */
     readonly failed: number;
     readonly lastError: string | null;
@@ -101,9 +105,9 @@ export async function readReportOf(o: Source): Promise<Report> {
 
 function finished({ states, refresher, watch }: Source, blocks: readonly BlockReport[]): Report {
   const inFlight = states.filter(({ job }) => job !== null).length;
-  const { steps, mode, done, failed, lastError } = refresher;
+  const { steps, mode, done, skipped, failed, lastError } = refresher;
   const milliseconds = { ...watch.milliseconds };
-  return { steps, blocks, refreshes: { mode, done, failed, lastError, inFlight }, milliseconds };
+  return { steps, blocks, refreshes: { mode, done, skipped, failed, lastError, inFlight }, milliseconds };
 }
 
 /** A block's report that still lacks these numbers, which tensors may have, and the eigenvalues of A and G, or none. */
@@ -128,6 +132,7 @@ function draftOf(state: BlockState, rule: Rule): Draft {
         route,
         spectrum,
         effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
+        damping: damping?.lambda ?? null,
         relativeDamping: damping && damping.lambda / mean!,
         nulls: nulls && { A: nullA!, G: nullG!, masked: masked ?? 0 },
         graft: graft!,

@@ -222,22 +222,25 @@ export class Stepper {
   /** The bases of the step, and decompositions that begin with it. */
   #bases(active: readonly Active[]): Pick<Waiting, 'bases' | 'jobs'> {
     const { refresher } = this.#parts;
-    const jobs = active.map(({ state, averages }) =>
-      refresher.begin(state, averages?.A ?? state.A!, averages?.G ?? state.G!),
-    );
+    const factors = active.map(({ state, averages }) => ({
+      layer: state,
+      A: averages?.A ?? state.A!,
+      G: averages?.G ?? state.G!,
+    }));
+    const jobs = new Array<RefreshJob | null>(active.length).fill(null);
     const bases = new Array<Kfe | Promise<Kfe>>(active.length);
     const due: number[] = [];
-    active.forEach(({ state }, i) => {
-      const known = refresher.basisAhead(state);
+    for (const [i, { layer, A, G }] of factors.entries()) {
+      const kept = refresher.stays(layer, A, G);
+      if (kept === null) jobs[i] = refresher.begin(layer, A, G);
+      const known = kept ?? refresher.basisAhead(layer);
       if (known === null) due.push(i);
       else bases[i] = known;
-    });
+    }
     // Small ones first: they tell how long large ones will take.
     due.sort((i, j) => active[i]!.state.decompositionCost - active[j]!.state.decompositionCost);
-    for (const i of due) {
-      const { state, averages } = active[i]!;
-      bases[i] = refresher.decompose(state, averages?.A ?? state.A!, averages?.G ?? state.G!);
-    }
+    const found = refresher.decomposeAll(due.map(i => factors[i]!));
+    for (const [k, i] of due.entries()) bases[i] = found[k]!;
     return { bases, jobs };
   }
 
@@ -310,10 +313,8 @@ export class Stepper {
     const journal = kept ?? (plans.every(plan => plan.isOrdinary) ? null : new Journal());
     if (journal !== null) {
       for (const { state } of plans) state.saveTo(journal);
-      const { done } = refresher;
-      journal.after(() => {
-        refresher.done = done;
-      });
+      const { done, skipped } = refresher;
+      journal.after(() => Object.assign(refresher, { done, skipped }));
     }
     return journal;
   }

@@ -1,6 +1,6 @@
 /** What a step does to the blocks: bases and averages take over, the rule says how to go on, and the parameters change. */
 
-import { type Tensor, withSecondThread } from '@otimes/core';
+import { scope, type Tensor, withSecondThread } from '@otimes/core';
 import { onFailure, readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type Kfe, type Rotation, rotate } from '../curvature/basis.ts';
@@ -44,8 +44,8 @@ export class Updater {
     for (const { state, squares } of plans) state.squares = squares;
     const proposals: Proposal[] = [];
     for (const plan of plans) {
-      const proposal = this.#propose(plan);
-      if (proposal !== null) proposals.push(proposal);
+      const proposal = isOurs ? scope(() => this.#proposeAlone(plan)) : this.#propose(plan);
+      if (proposal !== null) proposals.push({ state: plan.state, ...proposal });
     }
     checkNothing(name, 'together()', rule.together?.(proposals, settings));
     if (isOurs) return proposals;
@@ -65,15 +65,29 @@ export class Updater {
     for (const { state, job } of plans) if (job !== null) state.job = job;
   }
 
+  /** In a scope of its own: what a block needs on the way does not wait for the others. A rule of the program's may keep what it saw. */
+  #proposeAlone(plan: Plan): Omit<Proposal, 'state'> | null {
+    try {
+      return this.#propose(plan);
+    } finally {
+      plan.state.keep();
+    }
+  }
+
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
-  #propose({ state, inBasis, cameInBasis, raw, averages, basis }: Plan): Proposal | null {
-    const { name, rule, settings } = this.#parts;
+  #propose({ state, inBasis, cameInBasis, raw, averages, basis }: Plan): Omit<Proposal, 'state'> | null {
+    const { name, rule, settings, refresher } = this.#parts;
     const before = state.kfe;
     state.isFresh = before !== basis;
     if (averages !== null) state.setFactors(averages);
     const { graftedAt } = state;
     let gradient: Tensor;
-    if (before === basis) {
+    if (before === basis || (refresher.threshold > 0 && before?.turnsAs(basis))) {
+      // It is the same, maybe with other eigenvalues.
+      if (before !== basis) {
+        state.kfe = basis;
+        refresher.skipped++;
+      }
       gradient = inBasis ? raw : basis.project(raw);
       state.reconsiderRoute(cameInBasis);
     } else {
@@ -96,7 +110,7 @@ export class Updater {
       }
     }
     const update = checkedUpdate(name, 'direction', state, gradient, rule.direction(state, gradient, settings));
-    return { state, gradient, update, scale: state.graft };
+    return { gradient, update, scale: state.graft };
   }
 
   /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */

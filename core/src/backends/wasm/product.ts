@@ -12,7 +12,8 @@ import { addressOf, inMemory } from './region.ts';
 /** Rows of the matrices of a batch below which `gram` rather copies them into one: then a product each takes longer. */
 const SHORT = 32;
 
-export function gram(c: Context, x: Operand, out: Operand): void {
+/** `accumulate` adds to what `out`, in this memory, holds. */
+export function gram(c: Context, x: Operand, out: Operand, accumulate = false): void {
   if (!inMemory(out)) return reference.gram(x, out);
   const { exports, scratch } = c.kernels;
   const product = out.dtype === 'float32' ? exports.ssyrk : exports.dsyrk;
@@ -21,14 +22,25 @@ export function gram(c: Context, x: Operand, out: Operand): void {
   const even = asMatrix(x) ?? (m < SHORT ? asMatrix(rowMajor(c, x))! : null);
   if (even !== null) {
     const rows = resident(c, even);
-    product(n, batch * m, addressOf(rows), rows.strides[1]!, rows.strides[0]!, addressOf(out), n, 0, scratch);
+    product(
+      n,
+      batch * m,
+      addressOf(rows),
+      rows.strides[1]!,
+      rows.strides[0]!,
+      addressOf(out),
+      n,
+      accumulate ? 1 : 0,
+      scratch,
+    );
     return;
   }
   const entries = resident(c, x);
   const [step, row, column] = entries.strides as [number, number, number];
   const [from, to] = [addressOf(entries), addressOf(out)];
   const bytes = step * bytesPerElement(out.dtype);
-  for (let i = 0; i < batch; i++) product(n, m, from + i * bytes, column, row, to, n, i > 0 ? 1 : 0, scratch);
+  for (let i = 0; i < batch; i++)
+    product(n, m, from + i * bytes, column, row, to, n, accumulate || i > 0 ? 1 : 0, scratch);
 }
 
 export function linear(c: Context, x: Operand, weight: Operand, bias: Operand | null, out: Operand): void {

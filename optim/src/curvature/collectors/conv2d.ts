@@ -5,12 +5,12 @@
  */
 
 import { full, gram, scope, type Tensor, tensor } from '@otimes/core';
-import type { Conv2d } from '@otimes/nn';
-import type { Canonical } from '../block.ts';
+import { type Conv2d, Module } from '@otimes/nn';
+import type { Canonical, ConvolutionLayer } from '../block.ts';
 import type { Collector } from '../collector.ts';
 import type { Side } from '../side.ts';
 import { computesAs } from './claim.ts';
-import { WeightBlock } from './weight.ts';
+import { WeightBlock, type WeightBlockOptions } from './weight.ts';
 
 /**
  * Claims every Conv2d whose weight requires a gradient; `sharing` defaults to 'expand'. Groups are independent
@@ -33,6 +33,18 @@ export const conv2dCollector: Collector = {
 };
 
 class Conv2dBlock extends WeightBlock<Conv2d> {
+  readonly layer: ConvolutionLayer | undefined;
+
+  constructor(module: Conv2d, o: WeightBlockOptions) {
+    super(module, o);
+    const { weight, bias, groups, kernel, stride, padding, dilation } = module;
+    // Another copy of the package may compute in another way, groups have a basis each, a frozen bias is no part of the block, and one
+    // frame has one dtype.
+    const fits = groups === 1 && (bias === null || (bias.requiresGrad && bias.dtype === weight.dtype));
+    const window = { kernel, stride, padding, dilation };
+    this.layer = module instanceof Module && fits ? { module, weight, bias, window } : undefined;
+  }
+
   /** The places of the kernel. */
   get taps(): number {
     return this.tap.kernel[0] * this.tap.kernel[1];
@@ -44,13 +56,14 @@ class Conv2dBlock extends WeightBlock<Conv2d> {
     const group = this.first / this.dOut;
     const x = this.typed(groups === 1 ? input : input.narrow(1, group * channels, channels));
     const g = groups === 1 ? gy : gy.narrow(1, this.first, this.dOut);
-    const patches = () => scope(() => this.homogeneous(this.tap.unfold(x)));
+    const patches = (x: Tensor) => scope(() => this.homogeneous(this.tap.unfold(x)));
     return {
       // Patches in the order channel, kernel row, kernel column, that of the weight's axes. Those without the homogeneous
       // 1 are as large as the result, and given back at once.
       get a() {
-        return patches();
+        return patches(x);
       },
+      inputs: { x, unfold: patches },
       gramA: side => scope(() => this.#gram(x, side, g.shape[0]! * g.shape[2]! * g.shape[3]!)),
       // [N, cOut, Ho, Wo] → [N, Ho·Wo, cOut], places row-major as those of the patches.
       g: g.flatten(2).transpose(1, 2),

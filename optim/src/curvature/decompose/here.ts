@@ -4,7 +4,8 @@
  */
 
 import { noGrad, OutOfMemoryError, scope, type Tensor } from '@otimes/core';
-import { readsLater } from '@otimes/core/extend';
+import { lendNdarray, readsLater } from '@otimes/core/extend';
+import { type Eigen, eighAll } from '@otimes/linalg';
 import type { NdArray } from 'ndarray';
 import {
   type BasisTracker,
@@ -39,6 +40,11 @@ const LONG = 2;
 const COPIES = 4;
 /** Bytes that one matrix of float64 may have. */
 const LARGEST = 2 ** 32;
+
+/** Σ n³ from which on the matrices of several blocks are decomposed side by side: some 50 ms. */
+const TOGETHER = 1e8;
+/** Elements of the matrices that are decomposed at a time, unless one alone has more: a quarter of a gigabyte, and its vectors. */
+const AT_A_TIME = 2 ** 25;
 
 /** Computes bases of factors by an eigensolver. */
 export class Decomposer {
@@ -83,6 +89,46 @@ export class Decomposer {
     return readsLater(task.A) ? this.#basisLater(task) : this.#basis(task);
   }
 
+  /**
+   * The bases of several blocks, in their order, each as `basis` has it. `eigh` decomposes their matrices side by side on the cores that
+   * there are.
+   */
+  bases(
+    all: readonly (Task & { readonly from: Kfe | null })[],
+    kept?: (reason: string) => void,
+  ): (Kfe | Promise<Kfe>)[] {
+    const alone = this.#tracker !== null || this.#solve !== defaultEigensolver || all.some(({ A }) => readsLater(A));
+    if (alone) return all.map(task => this.basis(task, task.from, kept));
+    return grouped(all).flatMap(tasks => this.#together(tasks));
+  }
+
+  #together(tasks: readonly Task[]): Kfe[] {
+    const orders = tasks.flatMap(task => ordersOf(task));
+    const work = orders.reduce((sum, n) => sum + n ** 3, 0);
+    if (orders.length < 2 || work < TOGETHER) return tasks.map(task => this.#basis(task));
+    return noGrad(() =>
+      scope(() => {
+        for (const task of tasks) this.#announceAll(task);
+        let found: Eigen[];
+        try {
+          found = eighAll(tasks.flatMap(matricesOf));
+        } catch {
+          // One after the other: who fails then is told by name, and needs less memory.
+          return tasks.map(task => this.#basis(task));
+        }
+        return tasks.map(task =>
+          namingMemory(this.#name, task.label, () => decomposed(this.#name, task, () => found.shift()!)),
+        );
+      }),
+    );
+  }
+
+  #announceAll(task: Task): void {
+    const { A, G } = sidesOfTask(task);
+    const names = [...namesOf('A', A, task.label), ...namesOf('G', G, task.label)];
+    for (const [i, n] of ordersOf(task).entries()) this.#announce(n, names[i]!);
+  }
+
   async #basisLater(task: Task): Promise<Kfe> {
     const { device } = task.A;
     const [A, G] = await Promise.all([task.A.cpu(), task.G.cpu()]);
@@ -120,6 +166,43 @@ export class Decomposer {
   }
 }
 
+const sidesOfTask = ({ A, G, sizes, sides }: Task): Sides => sides ?? sidesOf(A, G, sizes);
+
+/** n of the matrices that an eigensolver is asked for, in the order of `Kfe.of`. */
+function ordersOf(task: Task): number[] {
+  const { A, G } = sidesOfTask(task);
+  return [A, G].flatMap(side => side.orders.filter(n => isSolved(side, n)));
+}
+
+/** These matrices, in float64. */
+function matricesOf(task: Task): NdArray[] {
+  const sides = sidesOfTask(task);
+  return (['A', 'G'] as const).flatMap(name =>
+    sides[name].isIdentity
+      ? []
+      : sides[name]
+          .matrices(task[name])
+          .filter(F => isSolved(sides[name], F.shape[0]!))
+          .map(F => lendNdarray(F.astype('float64'))),
+  );
+}
+
+/** Runs of tasks that are decomposed at a time. */
+function grouped<T extends Task>(tasks: readonly T[]): T[][] {
+  const groups: T[][] = [];
+  let room = 0;
+  for (const task of tasks) {
+    const size = ordersOf(task).reduce((sum, n) => sum + n * n, 0);
+    if (size > room || groups.length === 0) {
+      groups.push([]);
+      room = AT_A_TIME;
+    }
+    groups.at(-1)!.push(task);
+    room -= size;
+  }
+  return groups;
+}
+
 /**
  * The basis of factors on the host, of which `solve` decomposes each matrix; `what` is that one's name. Throws a TypeError unless
  * it returns ndarrays of the right shapes, and what `checkBasis` throws. `check` sees each result before negative eigenvalues become 0.
@@ -131,7 +214,7 @@ export function decomposed(
   check: (found: ReturnType<Eigensolver>, what: string) => void = () => {},
 ): Kfe {
   const { A, G, sizes, label } = task;
-  const { sides = sidesOf(A, G, sizes) } = task;
+  const sides = sidesOfTask(task);
   // The order in which `Kfe.of` asks.
   const asked = [...namesOf('A', sides.A, label), ...namesOf('G', sides.G, label)];
   const checked: Eigensolver = matrix => {

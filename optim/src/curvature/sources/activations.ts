@@ -71,13 +71,14 @@ export function capture(
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
     const canonical = gys.map(gy => checkedCanonical(block, block.canonical(input, gy)));
-    const { a, gramA } = lazily(canonical[0]!, dtype);
+    const { a, gramA, inputs } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
       get a() {
         return a();
       },
       gramA,
+      inputs,
       gs: canonical.map(({ g }) => g.astype(dtype)),
     };
     sink.record(use, batch, sample, output);
@@ -165,8 +166,15 @@ export function capture(
 /** A layer's first axis; a vector is a batch of one. */
 const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!);
 
-/** `a` and `gramA` of a dtype, each when it is asked for. */
-function lazily(canonical: Canonical, dtype: DType): { a: () => Tensor; gramA: Canonical['gramA'] } {
-  const { gramA } = canonical;
-  return { a: () => canonical.a.astype(dtype), gramA: gramA && (side => gramA(side).astype(dtype)) };
+/** `a`, what it is made of, and `gramA` of a dtype, each when it is asked for. */
+function lazily(
+  canonical: Canonical,
+  dtype: DType,
+): Pick<Canonical, 'gramA' | 'inputs'> & { readonly a: () => Tensor } {
+  const { gramA, inputs } = canonical;
+  return {
+    a: () => canonical.a.astype(dtype),
+    gramA: gramA && (side => gramA(side).astype(dtype)),
+    inputs: inputs && { x: inputs.x, unfold: x => inputs.unfold(x).astype(dtype) },
+  };
 }

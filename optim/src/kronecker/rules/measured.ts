@@ -1,7 +1,7 @@
 /** Division by second moments of the gradient, measured in the eigenbasis, and damped: EKFAC's rule. */
 
 import type { Tensor } from '@otimes/core';
-import type { Rotation } from '../../curvature/basis.ts';
+import { outer, type Rotation } from '../../curvature/basis.ts';
 import { batchSquares } from '../../curvature/factors.ts';
 import type { NullSpace } from '../../curvature/nulls.ts';
 import { type Scalar, scalarOf } from '../../curvature/scalar.ts';
@@ -38,8 +38,9 @@ export class MeasuredRule extends DampedRule {
 
   override refreshed(state: BlockState, rotation: Rotation | null): void {
     super.refreshed(state, rotation);
-    const eigenvalues = state.kfe!.eigenvalues();
-    state.slots.set('S', this.#nulls(state)?.average(eigenvalues) ?? eigenvalues.clone());
+    // Made anew: those that the basis remembers are of the block's size.
+    const eigenvalues = outer(state.kfe!.sG, state.kfe!.sA);
+    state.slots.set('S', this.#nulls(state)?.average(eigenvalues) ?? eigenvalues);
   }
 
   #nulls({ kfe }: BlockState): NullSpace | null {
@@ -59,7 +60,11 @@ export class MeasuredRule extends DampedRule {
   }
 
   protected override curvature(state: BlockState): Tensor {
-    return this.damped(state.slots.get('S')!);
+    return this.damped(this.undamped(state));
+  }
+
+  protected override undamped(state: BlockState): Tensor {
+    return state.slots.get('S')!;
   }
 
   override dampingOf(state: BlockState): { readonly lambda: number; readonly mean: Scalar } {

@@ -39,6 +39,22 @@ export function maxPoolIndex(x: Operand, out: Operand, window: Window): void {
   });
 }
 
+export function maxPool(x: Operand, index: Operand, out: Operand, window: Window): void {
+  maxPoolIndex(x, index, window);
+  const [data, places, target] = [rowMajor(x), index.storage.array, out.storage.array];
+  windows(x.shape, out.shape, window, (yAt, start) => {
+    target[out.offset + yAt] = data[start + places[index.offset + yAt]!]!;
+  });
+}
+
+export function maxPoolGrad(gy: Operand, index: Operand, out: Operand, window: Window): void {
+  const [grads, places, target] = [rowMajor(gy), rowMajor(index), out.storage.array];
+  target.fill(0, out.offset, out.offset + sizeOf(out.shape));
+  windows(out.shape, gy.shape, window, (yAt, plane) => {
+    target[out.offset + plane + places[yAt]!]! += grads[yAt]!;
+  });
+}
+
 /** How many elements the mean of a window is taken of. */
 function countOf({ rows, columns }: Inside, { kernel }: Window, countIncludePad: boolean): number {
   return countIncludePad ? kernel[0] * kernel[1] : (rows[1] - rows[0]) * (columns[1] - columns[0]);

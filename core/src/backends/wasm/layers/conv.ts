@@ -17,6 +17,8 @@ import { kernelsOf } from './load.ts';
 import { winograd } from './winograd.ts';
 
 const kernels = kernelsOf(images, ['convForward', 'convInputGrad', 'convWeightGrad', 'unfold', 'fold', 'patchGram']);
+/** Bytes of patches that are laid out at a time for their second moments. */
+const PATCH_BYTES = 32 * 2 ** 20;
 
 export function convForward(
   this: WasmBackend,
@@ -86,21 +88,32 @@ export function patchGram(this: WasmBackend, x: Operand, out: Operand, window: W
   const [px, pw, po] = [addressOf(images), addressOf(work), addressOf(out)];
   const done = run(...patchSizes(x.shape, window), ones ? 1 : 0, px, pw, po, c.kernels.scratch);
   // The kernel leaves padding out, but 0 · ∞ is NaN.
-  const finite = out.storage.array.subarray(out.offset, out.offset + sizeOf(out.shape)).every(Number.isFinite);
-  if (!done || !finite) gramOfPatches(this, x, out, window, ones);
+  if (!done || c.other.firstNotFinite[out.dtype]!(sizeOf(out.shape), po) >= 0)
+    gramOfPatches(this, x, out, window, ones);
 }
 
+/** By the patches themselves, of some images at a time. */
 function gramOfPatches(backend: WasmBackend, x: Operand, out: Operand, window: Window, ones: boolean): void {
   const c = contextIn(backend);
-  const [ho, wo] = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window);
+  const [images] = x.shape as [number];
+  const positions = windowsIn('patchGram', [x.shape[2]!, x.shape[3]!], window).reduce((a, b) => a * b, 1);
   const elements = x.shape[1]! * window.kernel[0] * window.kernel[1];
-  const patches = empty(c, { dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements] });
-  unfold.call(backend, x, patches, window);
-  if (!ones) return gram(c, patches, out);
-  const rows = empty(c, { dtype: x.dtype, shape: [x.shape[0]!, ho * wo, elements + 1] });
-  fill(c, 1, rows);
-  assign(c, withLayout(rows, patches.shape, rows.strides), patches);
-  gram(c, rows, out);
+  const size = elements + (ones ? 1 : 0);
+  const bytes = bytesPerElement(out.dtype);
+  const most = inMemory(out) ? Math.max(1, Math.floor(PATCH_BYTES / Math.max(1, positions * size * bytes))) : images;
+  const count = Math.max(1, Math.min(images, most));
+  const { dtype } = x;
+  const patches = empty(c, { dtype, shape: [count, positions, elements] });
+  const rows = ones ? empty(c, { dtype, shape: [count, positions, size] }) : patches;
+  if (ones) fill(c, 1, rows);
+  for (let i = 0; i === 0 || i < images; i += count) {
+    const n = Math.min(count, images - i);
+    const some = { ...x, shape: [n, ...x.shape.slice(1)], offset: x.offset + i * x.strides[0]! };
+    const laid = { ...patches, shape: [n, positions, elements] };
+    unfold.call(backend, some, laid, window);
+    if (ones) assign(c, withLayout(rows, laid.shape, rows.strides), laid);
+    gram(c, { ...rows, shape: [n, positions, size] }, out, i > 0);
+  }
 }
 
 /** The geometry in the order of the kernels, by the shapes of images, weights and results. */

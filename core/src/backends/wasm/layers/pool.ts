@@ -10,14 +10,30 @@ import { rowMajor } from '../memory.ts';
 import { addressOf, inMemory } from '../region.ts';
 import { kernelsOf } from './load.ts';
 
-const kernels = kernelsOf(images, ['maxPoolIndex', 'avgPool', 'avgPoolGrad']);
+const kernels = kernelsOf(images, ['maxPoolIndex', 'maxPoolGrad', 'avgPool', 'avgPoolGrad']);
 
 export function maxPoolIndex(this: WasmBackend, x: Operand, out: Operand, window: Window): void {
   const c = contextIn(this);
   const run = kernels(c).maxPoolIndex[x.dtype];
   if (run === undefined || !inMemory(out)) return reference.maxPoolIndex(x, out, window);
   const planes = rowMajor(c, x);
-  run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(out));
+  run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(out), 0);
+}
+
+export function maxPool(this: WasmBackend, x: Operand, index: Operand, out: Operand, window: Window): void {
+  const c = contextIn(this);
+  const run = kernels(c).maxPoolIndex[x.dtype];
+  if (run === undefined || ![index, out].every(inMemory)) return reference.maxPool(x, index, out, window);
+  const planes = rowMajor(c, x);
+  run(...poolSizes(x.shape, out.shape, window), addressOf(planes), addressOf(index), addressOf(out));
+}
+
+export function maxPoolGrad(this: WasmBackend, gy: Operand, index: Operand, out: Operand, window: Window): void {
+  const c = contextIn(this);
+  const run = kernels(c).maxPoolGrad[out.dtype];
+  if (run === undefined || !inMemory(out)) return reference.maxPoolGrad(gy, index, out, window);
+  const [grads, places] = [rowMajor(c, gy), rowMajor(c, index)];
+  run(...poolSizes(out.shape, gy.shape, window), addressOf(grads), addressOf(places), addressOf(out));
 }
 
 export function avgPool(this: WasmBackend, x: Operand, out: Operand, window: Window, countIncludePad: boolean): void {
