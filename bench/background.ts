@@ -28,7 +28,7 @@ function cpu(): number {
 
 const options = {
   none: { refreshEvery: 1e9 },
-  sync: { refreshEvery: EVERY },
+  sync: { refreshEvery: EVERY, refresh: 'sync' },
   background: { refreshEvery: EVERY, refresh: 'background' },
 } as const;
 

@@ -136,13 +136,23 @@ function notePhases(title: string, answers: readonly Answer[]): void {
   phaseTable.push([title, ...[whole, ...phases, whole - phases.reduce((a, b) => a + b, 0)].map(shown)]);
 }
 
+/**
+ * Steps of a sample. STEVE measures γ after 1, 2, 4, 8, … updates: four steps are made by then, so that samples of one plain step are
+ * odd ones and never have it, and few of those with statistics do.
+ */
+async function warmUp(child: Child, countOf: (a: Answer) => number): Promise<number> {
+  const count = countOf(await child.steps('plain'));
+  await child.steps('statistics');
+  await child.steps('plain');
+  return count;
+}
+
 /** Adam's process and a variant's in turn. */
 async function measure(title: string, adam: Child, child: Child, countOf: (a: Answer) => number): Promise<void> {
   const first = await child.steps('refresh');
   say(`  ${title}: first step ${shown(first.wall / 1000)} s, loss ${first.loss.toFixed(3)}`);
   if (values.describe) say(await child.describe());
-  const count = countOf(await child.steps('plain'));
-  await child.steps('statistics');
+  const count = await warmUp(child, countOf);
   const [base, plain, statistics]: [Answer[], Answer[], Answer[]] = [[], [], []];
   for (let round = 0; round < rounds; round++) {
     base.push(await adam.steps('plain', count));
@@ -156,20 +166,33 @@ async function measure(title: string, adam: Child, child: Child, countOf: (a: An
   ];
   const ratio = own / adams;
   const seconds = first.phases!.refresh / 1000;
-  let later = `left out: more than ${values['most-refresh']} s`;
-  let last = statistics.at(-1)!;
-  if (seconds <= Number(values['most-refresh'])) {
-    last = await child.steps('refresh');
-    later = shown((last.wall - median(statistics.map(a => a.wall))) / 1000);
-  }
+  const [later, last] = await laterRefresh(title, child, seconds, statistics);
   const averaged = (9 * own + fuller) / 10 / adams;
   const cells = [own, ratio, fuller, averaged, first.wall / 1000, seconds].map(shown);
-  table.push([title, ...cells, later, gigabytes(last)]);
+  table.push([title, ...cells, later, gigabytes(last ?? statistics.at(-1)!)]);
   say(`  ${table.at(-1)!.join('  ')}`);
   notePhases(`${title}: first step`, [first]);
   notePhases(`${title}: step`, plain);
   notePhases(`${title}: with statistics`, statistics);
-  if (seconds <= Number(values['most-refresh'])) notePhases(`${title}: with a refresh`, [last]);
+  if (last !== null) notePhases(`${title}: with a refresh`, [last]);
+}
+
+/** The cell of the table, and the step; null where there was none. A step that fails, for want of memory say, ends the row here. */
+async function laterRefresh(
+  title: string,
+  child: Child,
+  first: number,
+  statistics: readonly Answer[],
+): Promise<[string, Answer | null]> {
+  if (first > Number(values['most-refresh'])) return [`left out (> ${values['most-refresh']})`, null];
+  try {
+    const step = await child.steps('refresh');
+    return [shown((step.wall - median(statistics.map(a => a.wall))) / 1000), step];
+  } catch (error) {
+    notes.push(`${title}: a later refresh fails: ${error instanceof Error ? error.message : String(error)}`);
+    say(`  ${notes.at(-1)}`);
+    return ['fails', null];
+  }
 }
 
 /** What a refresh in a worker adds to the steps that are made until the new bases have taken over. */
@@ -179,8 +202,7 @@ async function measureBackground(title: string, child: Child, countOf: (a: Answe
     notes.push(`${title}: left out, as the first decompositions took ${shown(first.phases!.refresh / 1000)} s.`);
     return;
   }
-  const count = countOf(await child.steps('plain'));
-  await child.steps('statistics');
+  const count = await warmUp(child, countOf);
   const [plain, statistics]: [Answer[], Answer[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
     plain.push(await child.steps('plain', count));

@@ -6,20 +6,20 @@
  *   npm run bench bench/problems.ts -- --curve                      # Adam alone, for the targets
  *   npm run bench bench/problems.ts -- --only PINN,sin --seeds 5
  *   npm run bench bench/problems.ts -- --structure blocks           # the option of KFAC, EKFAC and STEVE
- *   npm run bench bench/problems.ts -- --optimizers KFAC --options '{"damping":1e-3}'
+ *   npm run bench bench/problems.ts -- --optimizers 'KFAC|EKFAC' --options '{"damping":1e-3}'
  *   npm run bench bench/problems.ts -- --write docs/problems.md     # between its marks of the structure, or of 'defaults'
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { Adam, EKFAC, KFAC, type KroneckerOptions, Muon, STEVE } from '@otimes/optim';
+import { Adam, adaptiveDamping, EKFAC, KFAC, type KroneckerOptions, Muon, STEVE } from '@otimes/optim';
 import { PROBLEMS, type Problem } from './problems/problems.ts';
 import { ADAM_LR, type Make, run } from './problems/run.ts';
 import { faults, type Result, replaced, table } from './problems/table.ts';
 
 const { values } = parseArgs({
   options: {
-    optimizers: { type: 'string', default: 'Adam,KFAC,EKFAC,STEVE,Muon' },
+    optimizers: { type: 'string', default: 'Adam|KFAC|EKFAC|STEVE|Muon' },
     /** Parts of names of problems. */
     only: { type: 'string' },
     seeds: { type: 'string', default: '3' },
@@ -42,14 +42,16 @@ const CONTENDERS: Readonly<Record<string, Make>> = {
   Adam: model => new Adam(model.parameters(), { lr: ADAM_LR }),
   KFAC: model => new KFAC(model, shared),
   EKFAC: model => new EKFAC(model, shared),
+  'KFAC, adaptive': model => new KFAC(model, { ...shared, damping: adaptiveDamping() }),
+  'EKFAC, adaptive': model => new EKFAC(model, { ...shared, damping: adaptiveDamping() }),
   STEVE: model => new STEVE(model, shared),
   Muon: model => new Muon(model),
 };
 
-const names = values.optimizers.split(',');
+const names = values.optimizers.split('|');
 for (const name of names)
   if (!(name in CONTENDERS))
-    throw new Error(`problems: expected --optimizers of ${Object.keys(CONTENDERS).join(', ')}, got '${name}'`);
+    throw new Error(`problems: expected --optimizers of ${Object.keys(CONTENDERS).join(' | ')}, got '${name}'`);
 const parts = values.only?.split(',');
 const problems = PROBLEMS.filter(({ name }) => parts === undefined || parts.some(part => name.includes(part)));
 const seeds = Array.from({ length: Number(values.seeds) }, (_, seed) => seed);

@@ -12,6 +12,7 @@
  */
 
 import { parseArgs } from 'node:util';
+import { setThreads } from '@otimes/core';
 import { Adam, EKFAC, KFAC, type KroneckerOptions, STEVE } from '@otimes/optim';
 import { RunLog } from './epochs/log.ts';
 import { type Make, type Run, reached } from './epochs/run.ts';
@@ -35,7 +36,7 @@ const { values } = parseArgs({
     lr: { type: 'string', default: '0.01' },
     seeds: { type: 'string', default: '5' },
     /** A run is a miss after so many, and counts as that. */
-    epochs: { type: 'string', default: '8' },
+    epochs: { type: 'string', default: '10' },
     refresh: { type: 'string', default: '10' },
     'factor-every': { type: 'string', default: '10' },
     log: { type: 'string' },
@@ -43,6 +44,8 @@ const { values } = parseArgs({
   },
 });
 
+// Times are CPU time.
+await setThreads(1);
 const OPTIMIZERS = { steve: STEVE, kfac: KFAC, ekfac: EKFAC };
 const Optimizer = OPTIMIZERS[values.optimizer as keyof typeof OPTIMIZERS];
 if (Optimizer === undefined)
@@ -51,15 +54,21 @@ if (Optimizer === undefined)
   );
 
 const lr = Number(values.lr);
-const common = { lr, refreshEvery: Number(values.refresh), factorEvery: Number(values['factor-every']) };
+/** Refreshes within the step, so that runs repeat. */
+const common = {
+  lr,
+  refreshEvery: Number(values.refresh),
+  factorEvery: Number(values['factor-every']),
+  refresh: 'sync',
+} as const;
 const limit = Number(values.epochs);
 const seeds = Array.from({ length: Number(values.seeds) }, (_, seed) => seed);
 const names = values.tasks.split(',');
 
-/** Options by the name of the variant; null is Adam. Factors of these sizes are exact unless something else is asked for. */
+/** Options by the name of the variant; null is Adam. */
 const variants = new Map<string, Record<string, unknown> | null>([
   ['Adam', null],
-  ['exact', {}],
+  ['exact', { structure: 'exact' }],
 ]);
 for (const structure of values.structure.split(',').filter(Boolean))
   if (structure === 'blocks') {

@@ -136,7 +136,10 @@ checkDoors(
     embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2)] },
   },
   Object.fromEntries(
-    ['batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [name, 'a function of core']),
+    ['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
+      name,
+      'a function of core',
+    ]),
   ),
 );
 
@@ -293,6 +296,10 @@ checkDoors(
     stepLr: { call: optim.stepLr, args: () => [{ stepSize: 2, gamma: 0.5 }] },
     cosineLr: { call: optim.cosineLr, args: () => [{ tMax: 2, etaMin: 0.5 }] },
     warmupLr: { call: optim.warmupLr, args: () => [{ steps: 2, startFactor: 0.5, after: optim.constantLr() }] },
+    adaptiveDamping: {
+      call: optim.adaptiveDamping,
+      args: () => [{ start: 0.01, every: 2, decay: 0.9, min: 1e-6, max: 1 }],
+    },
     subspaceIteration: { call: optim.subspaceIteration, args: () => [{ steps: 2, firstSteps: 3 }] },
     rotate: { call: optim.rotate, args: () => [x(2, 3), { RA: x(3, 3), RG: null }], says: ['rotate', 'matmul'] },
     rotateSquares: {

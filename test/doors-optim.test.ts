@@ -2,7 +2,7 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
+import { adaptiveDamping, alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -89,7 +89,7 @@ for (const [name, Made] of Object.entries(classes)) {
       factorEvery: counts,
       factorDecay: [1, -0.1, NaN, '0.5', null, undefined],
       weightDecay: [-1, NaN, Infinity, '0.5', null, undefined],
-      ...(optimizer instanceof KFAC && { damping: [0, -1, NaN, '0.5', null, undefined, false] }),
+      ...(optimizer instanceof KFAC && { damping: [0, -1, NaN, '0.5', null, undefined, false, adaptiveDamping()] }),
     };
     for (const [property, values] of Object.entries(wrong)) {
       const before: unknown = Reflect.get(optimizer, property);

@@ -36,6 +36,14 @@ checkDoors(
   Object.keys(core),
   {
     arange: creation(core.arange, 0, 6, 2, made),
+    attention: door(
+      core.attention,
+      images().reshape(2, 4, 36),
+      ones([2, 3, 36]),
+      ones([2, 3, 36]),
+      2,
+      ones([4, 3], { dtype: 'bool' }),
+    ),
     avgPool2d: door(core.avgPool2d, images(), [2, 2], { stride: 1, padding: 0, countIncludePad: true }),
     batchNorm: door(core.batchNorm, images(), ones([4]), ones([4]), 1e-5),
     batchNormEval: door(core.batchNormEval, images(), ones([4]), ones([4]), ones([4]), ones([4]), 1e-5),
@@ -51,6 +59,7 @@ checkDoors(
     backwardPass: door(core.backwardPass),
     isRecording: door(core.isRecording),
     getThreads: door(core.getThreads),
+    getConvolution: door(core.getConvolution),
     defineOp: {
       ...door(core.defineOp, {
         name: 'double',
@@ -99,6 +108,7 @@ checkDoors(
     safetensorsMetadata: { ...door(core.safetensorsMetadata, saveSafetensors({ a: plain() })), says: 'safetensors' },
     saveSafetensors: { ...door(core.saveSafetensors, { a: plain() }, { author: 'me' }), says: 'safetensors' },
     scope: door(core.scope, () => 1),
+    setConvolution: door(core.setConvolution, 'auto'),
     setThreads: door(core.setThreads, 1),
     adamMoments: door(core.adamMoments, plain(), plain(), plain(), plain(), moments),
     adamStep: door(core.adamStep, plain(), plain(), plain(), plain(), { ...moments, lr: 0.1, keep: 1 }),

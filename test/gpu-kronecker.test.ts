@@ -5,7 +5,7 @@ import { mustBeClose } from './helpers/allclose.ts';
 import { law as held } from './helpers/law.ts';
 import { testNeeding } from './helpers/requires.ts';
 import { three } from './helpers/routes.ts';
-import { routesLaw } from './suites/device-routes.ts';
+import { imageRoutesLaw, routesLaw } from './suites/device-routes.ts';
 import { kronecker, trainingLaws } from './suites/optimizers.ts';
 import { settings, trained } from './suites/settings.ts';
 
@@ -13,7 +13,10 @@ const law = await testNeeding(t, 'gpu');
 
 law('optimizers', inner => {
   for (const one of kronecker) trainingLaws(inner, one, 'gpu');
-  for (const [name, make] of Object.entries(three)) routesLaw(inner, name, make, 'gpu');
+  for (const [name, make] of Object.entries(three)) {
+    routesLaw(inner, name, make, 'gpu');
+    imageRoutesLaw(inner, name, make, 'gpu');
+  }
 });
 
 law('options', inner => {

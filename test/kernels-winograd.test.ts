@@ -44,9 +44,8 @@ type Case = {
   readonly kind: 0 | 1 | 2;
   /** The two operands, and the bias of the forward one. */
   readonly operands: readonly Float32Array[];
-  /** Elements of the result, and units that may be computed apart: rows of tiles, or channels. */
+  /** Elements of the result. */
   readonly size: number;
-  readonly units: number;
 };
 
 function caseOf(p: Problem, kind: 0 | 1 | 2): Case {
@@ -61,7 +60,6 @@ function caseOf(p: Problem, kind: 0 | 1 | 2): Case {
   return {
     ...{ p, kind, operands: sizes.map((size, i) => randomNumbers(size, seed + i)) },
     size: [y, x, filters][kind]!,
-    units: [n * Math.ceil(ho / 4), n * Math.ceil(h / 4), c][kind]!,
   };
 }
 
@@ -79,9 +77,12 @@ function direct(bench: Bench, { p: { n, c, h, w, o, p }, kind, operands, size }:
   return out;
 }
 
+const unitsOf = ({ call }: Bench, { p: { n, c, h, w, o, p }, kind }: Case) =>
+  call.winogradUnits(kind, n, c, h, w, o, p);
+
 /** Winograd's, computed in these pieces of its units, and what the pieces return. */
 function winograd(bench: Bench, one: Case, cuts: readonly number[] = []) {
-  const { kind, operands, size, units } = one;
+  const { kind, operands, size } = one;
   const { n, c, h, w, o, p } = one.p;
   const sizes = [n, c, h, w, o, p];
   return bench.with(one.p.seed % 4, () => {
@@ -89,13 +90,13 @@ function winograd(bench: Bench, one: Case, cuts: readonly number[] = []) {
     const result = bench.room('f32', size);
     const bytes = bench.call.winogradScratch(kind, n, c, h, w, o, p);
     assert.equal(bytes % 4, 0);
+    const units = unitsOf(bench, one);
     const run = bench.call[KINDS[kind] as string]!;
     const work = bench.put('f32', new Float32Array(bytes / 4));
     const flags = [0, ...cuts].map((from, i) => {
       bench.view('f32', work, bytes / 4).fill(Number.NaN);
       const to = cuts.length === 0 ? 0 : (cuts[i] ?? units);
-      const own = [work, bytes, from, to];
-      return run(...sizes, ...addresses, result, ...(kind === 2 ? [] : [units]), ...own);
+      return run(...sizes, ...addresses, result, work, bytes, units, from, to);
     });
     return { values: Float32Array.from(bench.view('f32', result, size)), flags };
   });
@@ -128,7 +129,7 @@ for (const kind of [0, 1, 2] as const) {
   lawOfBoth(`${name} has the same bits in pieces`, bench => {
     const holds = (p: Problem, at: number) => {
       const one = caseOf(p, kind);
-      const cut = kind === 2 ? Math.floor((at * one.units) / 8) * 8 : Math.floor(at * one.units);
+      const cut = Math.floor(at * unitsOf(bench, one));
       if (cut === 0) return;
       assert.deepEqual(winograd(bench, one, [cut]).values, winograd(bench, one).values, JSON.stringify(p));
     };
@@ -172,7 +173,7 @@ lawOfBoth('every kernel that this file is for was called above', bench => {
 });
 
 /** Runs a case with its first operand, then its second, at the end of the memory, beyond which a read would throw. */
-function readsWithin(variant: Variant, { p: { n, c, h, w, o, p }, kind, operands, size, units }: Case): void {
+function readsWithin(variant: Variant, { p: { n, c, h, w, o, p }, kind, operands, size }: Case): void {
   const kernels = createKernels({ variant, memory: { initial: 2 ** 23 } })!;
   const exports = kernels.load(images) as unknown as Record<string, (...x: number[]) => number>;
   const bytes = exports.winogradScratch!(kind, n, c, h, w, o, p);
@@ -182,7 +183,7 @@ function readsWithin(variant: Variant, { p: { n, c, h, w, o, p }, kind, operands
     const { u8, f32 } = kernels.memory;
     const addresses = operands.map((values, i) => (i === last ? u8.length - 4 * values.length : elsewhere[i]!));
     for (const [i, values] of operands.entries()) f32.set(values, addresses[i]! / 4);
-    const own = [...(kind === 2 ? [] : [units]), work, bytes];
-    assert.equal(exports[KINDS[kind]]!(n, c, h, w, o, p, ...addresses, out, ...own), 0);
+    const units = exports.winogradUnits!(kind, n, c, h, w, o, p);
+    assert.equal(exports[KINDS[kind]]!(n, c, h, w, o, p, ...addresses, out, work, bytes, units), 0);
   }
 }

@@ -254,7 +254,7 @@ t.test('what is refused', t => {
     [
       'damping false',
       () => new KFAC(model(), JSON.parse('{"damping":false}')),
-      /KFAC: expected damping to be a number, got false/,
+      /KFAC: expected damping to be a number, or a control such as adaptiveDamping\(\), got false/,
     ],
     [
       'the options of another',

@@ -1,6 +1,15 @@
 // Every kernel on several threads gives the bits of one.
 
-import { createKernels, type Element, images, type Kernels, normalize, Threads, variants } from '@otimes/kernels';
+import {
+  attention,
+  createKernels,
+  type Element,
+  images,
+  type Kernels,
+  normalize,
+  Threads,
+  variants,
+} from '@otimes/kernels';
 import fc from 'fast-check';
 import t from 'tap';
 import { noise } from './helpers/kernels.ts';
@@ -112,12 +121,11 @@ const winograd =
   (b, { d: [n = 0, c = 0, h = 0, o = 0], flags }) => {
     const p = flags[0] ? 1 : flags[1] ? 2 : 0;
     const sizes = [n % 6, c + 1, (h % 9) + 3, 7, o + 1, p] as const;
-    const rows = kind === 1 ? sizes[2] : sizes[2] + 2 * p - 2;
-    const lines = sizes[0] * Math.ceil(rows / 4);
-    const bytes = b.kernels.load(images).winogradScratch(kind, ...sizes);
+    const exports = b.kernels.load(images);
+    const bytes = exports.winogradScratch(kind, ...sizes);
     if (3 * bytes > WORK) throw new RangeError(`${bytes} bytes for each of three threads`);
     const operands = [b.float(0), b.float(1), ...(kind === 0 ? [flags[2] ? b.float(2) : 0] : []), b.out()];
-    return [...sizes, ...operands, ...(kind === 2 ? [] : [lines]), b.work, bytes];
+    return [...sizes, ...operands, b.work, bytes, exports.winogradUnits(kind, ...sizes)];
   };
 const windows = ({ d: [n = 0, h = 0], flags }: Draw) => {
   const [k, s, p] = [flags[1] ? 3 : 2, flags[2] ? 2 : 1, flags[3] ? 1 : 0];
@@ -158,7 +166,26 @@ const patchGram: Call = (b, draw) => {
   return [n, channels, ...sizes, draw.flags[5] ? 1 : 0, b.float(0), work, b.out(), b.kernels.scratch];
 };
 
+/** Sizes, q, k, v, a mask for all or for each, and the weights, of at most 8 positions in each place of a row. */
+const heads = ({ d, flags }: Draw, b: Bench) => {
+  const [batch, count, t, s] = [flags[0] ? d[0]! % 5 : 1, (d[1]! % 4) + 1, d[2]! % 12, (d[3]! % 12) + 1];
+  const mask = flags[1] ? [b.slot(SLOTS.bool[0]!), flags[2] ? t * s : 0] : [0, 0];
+  return {
+    sizes: [batch, count, t, s, 3, 3 * count, b.float(0), b.float(1), b.float(2), ...mask],
+    place: Math.ceil(s / 8) * 8,
+  };
+};
+
 const CALLS: Record<string, Call> = {
+  attention: (b, draw) => {
+    const { sizes, place } = heads(draw, b);
+    return [...sizes, b.out(0), place, b.out(1), b.kernels.scratch];
+  },
+  attentionBackward: (b, draw) => {
+    const { sizes, place } = heads({ ...draw, d: draw.d.map(n => n + 1) }, b);
+    sizes[2] = Math.max(1, sizes[2]!);
+    return [...sizes, b.float(3), place, b.float(4), b.out(0), b.out(1), b.out(2), b.kernels.scratch];
+  },
   ...Object.fromEntries(
     (
       'neg abs sign square relu sqrt reciprocal floor ceil round exp expm1 log log1p tanh sigmoid sin cos erf gelu geluTanh ' +
@@ -262,6 +289,7 @@ for (const [i, variant] of variants().entries())
       t.equal(threads.count, n);
       const bench = new Bench(kernels);
       kernels.load(images);
+      kernels.load(attention);
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];
       const shared = names.filter(name => kernels.exports[name] !== kernels.compiled[name]);
       for (const name of shared)

@@ -8,16 +8,19 @@ import {
   getBackend,
   getConvolution,
   grad,
+  releaseBlas,
   setConvolution,
   setThreads,
   type Tensor,
   tensor,
+  useBlas,
   WasmBackend,
 } from '@otimes/core';
 import fc from 'fast-check';
 import t from 'tap';
 import { winogradIsFaster } from '../core/src/backends/wasm/layers/winograd.ts';
 import { law, property } from './helpers/law.ts';
+import { testNeeding } from './helpers/requires.ts';
 import { randomNumbers } from './helpers/winograd.ts';
 
 type Shape = { readonly [K in 'n' | 'c' | 'h' | 'w' | 'o' | 'p']: number };
@@ -197,6 +200,32 @@ law(t, 'bits are the same on 1, 2 and 3 threads', async () => {
   } finally {
     await setThreads(1);
   }
+});
+
+const withBlas = await testNeeding(t, 'openblas');
+withBlas("beside a native BLAS 'auto' is as right, takes it less often, and its bits are back without", async () => {
+  const before = SHAPES.map(shape => derivatives(shape, drawn(shape), 'auto'));
+  // Faster than direct sums by the kernels, not by the library.
+  const between = [2, 6, 6, 128, 128] as const;
+  assert.ok(winogradIsFaster(...between));
+  await useBlas();
+  try {
+    assert.ok(!winogradIsFaster(...between));
+    for (const shape of SHAPES) {
+      const values = drawn(shape);
+      const exact = derivatives(shape, wide(values), 'direct');
+      for (const [i, got] of derivatives(shape, values, 'auto').entries()) {
+        const { mean, max } = errors(got, exact[i]!);
+        assert.ok(mean <= 1e-6 && max <= 1.5e-5, `${RESULTS[i]} of ${JSON.stringify(shape)}, off by ${max}`);
+      }
+    }
+  } finally {
+    releaseBlas();
+  }
+  assert.deepEqual(
+    SHAPES.map(shape => derivatives(shape, drawn(shape), 'auto')),
+    before,
+  );
 });
 
 law(t, 'memory to work in is given back before the next operation', () => {

@@ -74,7 +74,7 @@ function made(): Optimizer {
 }
 
 function make({ optimizer: name, options }: Contender): Optimizer {
-  const o = { lr: 1e-4, refreshEvery: NEVER, factorEvery: NEVER, ...options } as KroneckerOptions;
+  const o = { lr: 1e-4, refreshEvery: NEVER, factorEvery: NEVER, refresh: 'sync', ...options } as KroneckerOptions;
   switch (name) {
     case 'adam':
       return new Adam(model.parameters(), { lr: 1e-4 });

@@ -206,7 +206,8 @@ class Variational extends Module<readonly Tensor[], Tensor> {
   readonly encoder: Linear;
   readonly heads: Linear;
   readonly decoder: Sequential;
-  readonly #rng: Generator;
+  /** Of the noise; the same for the same step. */
+  rng = new Generator(0);
   /** Kullback–Leibler divergence of the last batch, a mean over its examples. */
   divergence: Tensor = zeros([]);
 
@@ -215,7 +216,6 @@ class Variational extends Module<readonly Tensor[], Tensor> {
     this.encoder = new Linear(196, 64, { rng });
     this.heads = new Linear(64, 8, { rng });
     this.decoder = new Sequential(new Linear(4, 64, { rng }), new ReLU(), new Linear(64, 196, { rng }));
-    this.#rng = new Generator(1);
   }
 
   override forward(x: Tensor): Tensor {
@@ -223,7 +223,7 @@ class Variational extends Module<readonly Tensor[], Tensor> {
     const [mean, logVar] = [code.narrow(1, 0, 4), code.narrow(1, 4, 4)];
     const terms = mean.square().add(logVar.exp()).sub(logVar).sub(1).mul(0.5);
     this.divergence = terms.sum(1).mean();
-    const noise = randn(mean.shape, { rng: this.#rng });
+    const noise = randn(mean.shape, { rng: this.rng });
     return this.decoder.call(mean.add(logVar.mul(0.5).exp().mul(noise)));
   }
 }
@@ -232,7 +232,21 @@ function variational(seed: number): Setup {
   const x = digits14().images.reshape(-1, 196);
   const model = new Variational(new Generator(seed));
   const lossOf: Loss = (z, y) => bceWithLogits(z, y).mul(196).add(model.divergence);
-  return fitting(model, x, x, lossOf, 100);
+  const setup = fitting(model, x, x, lossOf, 100);
+  const at = (seed: number) => {
+    model.rng = new Generator(seed);
+  };
+  return {
+    model,
+    loss(i) {
+      at(i);
+      return setup.loss(i);
+    },
+    error() {
+      at(-1);
+      return setup.error();
+    },
+  };
 }
 
 /** A convolutional network on digits whose brightness varies from .1 to 10. */

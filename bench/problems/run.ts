@@ -2,7 +2,7 @@
 
 import type { Tensor } from '@otimes/core';
 import type { AnyModule } from '@otimes/nn';
-import { Adam, type Optimizer } from '@otimes/optim';
+import { Adam, KFAC, type Optimizer } from '@otimes/optim';
 import type { Problem } from './problems.ts';
 
 export type Make = (model: AnyModule) => Optimizer;
@@ -42,9 +42,12 @@ export function run(problem: Problem, make: Make, seed: number, { toLimit = fals
   for (let step = 1; step <= problem.limit; step++) {
     optimizer.zeroGrad();
     try {
-      loss(step - 1).backward();
+      const before = loss(step - 1);
+      before.backward();
       moves.gradients();
       void optimizer.step();
+      if (optimizer instanceof KFAC && optimizer.wantsLoss)
+        void optimizer.observeLoss(before.item(), loss(step - 1).item());
     } catch (e) {
       // A number that is not finite, which the second-order optimizers refuse.
       if (!(e instanceof RangeError)) throw e;

@@ -26,3 +26,12 @@ export function setConvolution(method: Convolution): void {
 
 /** The method in force, see `setConvolution`. */
 export const getConvolution = (): Convolution => chosen;
+
+let cost = 1;
+
+/** What direct convolutions cost, in what those of the kernels do. */
+export const directCost = (): number => cost;
+/** For who replaces them by faster ones. */
+export function setDirectCost(value: number): void {
+  cost = value;
+}

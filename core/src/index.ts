@@ -40,6 +40,7 @@ export {
 export { isRecording, type Node, noGrad } from './graph.ts';
 export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
+export { attention } from './ops/attention.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';

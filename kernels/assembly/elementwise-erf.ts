@@ -2,7 +2,7 @@
 // 4 ulp off as in elementwise-math.ts; geluTanh 4 + 3|u| ulp for the argument u of its tanh, the slopes 4 ulp of
 // 1 + |slope|.
 import { all, choose } from './elementwise-lanes';
-import { exp, expm1Near0, horner, lessLn2, LOG2E, rounder, scale2, sigmoid, within, withSign } from './elementwise-math';
+import { exp, expm1Near0, horner, lessLn2, LOG2E, rounder, sigmoid, within, withSign } from './elementwise-math';
 import { madd } from './vector';
 
 /** |x|, at most where the tail of the normal distribution ends. */
@@ -12,13 +12,18 @@ function clip<T>(x: v128): v128 {
   return v128.pmin<T>(v128.abs<T>(x), all<T>(sizeof<T>() == 4 ? 15.5 : 38.9));
 }
 
-/** e^(x + low) · factor, where `low` is what x lacks in digits. Denormal results are rounded once. */
+/** e^(x + low) · factor for −757 < x ≤ 0, f32 −121 < x, where `low` is what x lacks in digits. Denormal results are rounded once. */
 // @ts-ignore: decorator
 @inline
 function expSum<T>(x: v128, low: v128, factor: v128): v128 {
-  const n = v128.sub<T>(madd<T>(v128.add<T>(x, low), all<T>(LOG2E), all<T>(rounder<T>())), all<T>(rounder<T>()));
-  const p = expm1Near0<T>(v128.add<T>(lessLn2<T>(x, n), low));
-  return scale2<T>(madd<T>(p, factor, factor), n);
+  const rounded = madd<T>(v128.add<T>(x, low), all<T>(LOG2E), all<T>(rounder<T>()));
+  const p = expm1Near0<T>(v128.add<T>(lessLn2<T>(x, v128.sub<T>(rounded, all<T>(rounder<T>()))), low));
+  // 2ⁿ is no normal number: first 2^(n + 64), f64 2^(n + 512).
+  const above = sizeof<T>() == 4 ? 64 : 512;
+  const bits = v128.add<T>(rounded, all<T>(above + (sizeof<T>() == 4 ? 127 : 1023)));
+  const power = sizeof<T>() == 4 ? i32x4.shl(bits, 23) : i64x2.shl(bits, 52);
+  const part = sizeof<T>() == 4 ? 5.421010862427522e-20 : 7.458340731200207e-155;
+  return v128.mul<T>(v128.mul<T>(madd<T>(p, factor, factor), power), all<T>(part));
 }
 
 /** e^(−z²/2) · factor, good for large z too: z² in two parts, of which the first, from half of the digits of z, is exact. */
@@ -112,27 +117,23 @@ export function erf<T>(x: v128): v128 {
   return choose(v128.lt<T>(v128.abs<T>(x), all<T>(0.5)), erfNear0<T>(x), withSign<T>(far, x));
 }
 
-/** For |x| < ½, x (½ + ½ erf(x/√2)); else x Φ(x) = max(x, 0) − |x| Φ(−|x|); NaN for −∞, as the product with 0 is. */
+/** x Φ(x) = max(x, 0) − |x| Φ(−|x|), with the sign of x where that is 0; NaN for −∞, as the product with 0 is. */
 // @ts-ignore: decorator
 @inline
 export function gelu<T>(x: v128): v128 {
-  const half = all<T>(0.5);
-  const near = v128.mul<T>(x, madd<T>(erfNear0<T>(v128.mul<T>(x, all<T>(0.7071067811865476))), half, half));
   const z = clip<T>(x);
-  const below = bell<T>(z, mills<T>(z, true));
-  const far = choose(v128.lt<T>(x, all<T>(0)), v128.neg<T>(below), v128.sub<T>(x, below));
-  const y = choose(v128.lt<T>(v128.abs<T>(x), half), near, far);
-  return choose(v128.eq<T>(x, all<T>(-Infinity)), all<T>(NaN), y);
+  const y = v128.sub<T>(v128.pmax<T>(x, all<T>(0)), bell<T>(z, mills<T>(z, true)));
+  return v128.or(v128.or(y, v128.and(x, all<T>(-0.0))), v128.eq<T>(x, all<T>(-Infinity)));
 }
 
-/** Φ(x) + x φ(x). */
+/** Φ(x) + x φ(x), which is Φ(−z) − z φ(z) for x ≤ 0, else 1 less that; z = |x|. */
 // @ts-ignore: decorator
 @inline
 export function geluSlope<T>(x: v128): v128 {
   const z = clip<T>(x);
+  const factor = madd<T>(z, all<T>(-0.3989422804014327), mills<T>(z, false));
+  const below = expSum<T>(v128.mul<T>(z, v128.mul<T>(z, all<T>(-0.5))), all<T>(0), factor);
   const positive = v128.gt<T>(x, all<T>(0));
-  // For x ≤ 0 the sum is Φ(−z) − z φ(z), else 1 less that.
-  const below = bell<T>(z, madd<T>(z, all<T>(-0.3989422804014327), mills<T>(z, false)));
   return choose(positive, v128.sub<T>(all<T>(1), below), below);
 }
 

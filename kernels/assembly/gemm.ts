@@ -15,6 +15,8 @@ const NC_BYTES: i32 = 7680;
 export const BLOCK_BYTES: i32 = 32;
 /** Operands of up to this many bytes are read where they are. */
 const SMALL: i64 = 32768;
+/** Up to so many columns, rows of A that lie without gaps are read where they are: to pack them would take a fortieth of the product. */
+const FEW_DIRECT: i32 = 128;
 /** Panels of B that are packed side by side, each a stream of writes. */
 const PANELS: i32 = 16;
 /** Bytes between packed panels, whose starts would else fall on the same lines of the first-level cache. */
@@ -200,7 +202,7 @@ export function product<T>(
   const kPart = part(k, m <= FEW ? FEW_KC_BYTES >> <i32>shift<T>() : KC, 4);
   const mPart = part(m, MC, MR);
   const high = part(m, MR, 1);
-  const directA = n <= 2 * NR || (<i64>m * k) << shift<T>() <= SMALL;
+  const directA = n <= (ac == sizeof<T>() ? FEW_DIRECT : 2 * NR) || (<i64>m * k) << shift<T>() <= SMALL;
   const directB = bc == sizeof<T>() && (m <= FEW || (<i64>n * k) << shift<T>() <= SMALL);
   const NC = m <= FEW && directB ? FEW_NC : NC_BYTES >> <i32>shift<T>();
   for (let jc = 0; jc < n; jc += NC) {

@@ -8,7 +8,7 @@ import { lanes } from './vector';
 /** The largest element of a row, 0 where that is −∞. */
 // @ts-ignore: decorator
 @inline
-function shiftOf<T>(cols: i32, x: usize): T {
+export function shiftOf<T>(cols: i32, x: usize): T {
   const m = extremeOfRow<T>(cols, x, true);
   return m == -Infinity ? 0 : m;
 }
@@ -16,7 +16,7 @@ function shiftOf<T>(cols: i32, x: usize): T {
 /** Σ exp(x − shift) over a row; the terms go to `out` unless that is 0. */
 // @ts-ignore: decorator
 @inline
-function sumExp<T>(cols: i32, x: usize, shift: T, out: usize): f64 {
+export function sumExp<T>(cols: i32, x: usize, shift: T, out: usize): f64 {
   const m = v128.splat<T>(shift);
   let sum = f64x2.splat(0);
   if (cols <= 0) return 0;
@@ -41,7 +41,7 @@ function logOf(x: f64): f64 {
 /** x ← factor x over a row. */
 // @ts-ignore: decorator
 @inline
-function scaleRow<T>(cols: i32, x: usize, factor: T): void {
+export function scaleRow<T>(cols: i32, x: usize, factor: T): void {
   const f = v128.splat<T>(factor);
   do {
     storeUpTo<T>(x, v128.mul<T>(loadUpTo<T>(x, cols, f), f), cols);
@@ -74,29 +74,40 @@ export function logSoftmax<T>(rows: i32, cols: i32, x: usize, out: usize): void 
   }
 }
 
+/** Σ a b over a row, in two lanes of f64. */
+// @ts-ignore: decorator
+@inline
+export function addProducts<T>(n: i32, a: usize, b: usize): v128 {
+  let sum = f64x2.splat(0);
+  const zero = all<T>(0);
+  do {
+    sum = addWide<T>(sum, v128.mul<T>(loadUpTo<T>(a, n, zero), loadUpTo<T>(b, n, zero)));
+    n -= lanes<T>();
+    a += 16;
+    b += 16;
+  } while (n > 0);
+  return sum;
+}
+
+/** out ← y (dy − mean) over a row. */
+// @ts-ignore: decorator
+@inline
+export function subtractMean<T>(n: i32, dy: usize, y: usize, mean: T, out: usize): void {
+  const m = v128.splat<T>(mean);
+  do {
+    storeUpTo<T>(out, v128.mul<T>(loadUpTo<T>(y, n, m), v128.sub<T>(loadUpTo<T>(dy, n, m), m)), n);
+    n -= lanes<T>();
+    dy += 16;
+    y += 16;
+    out += 16;
+  } while (n > 0);
+}
+
 /** out ← y (dy − Σ dy y). */
 export function softmaxBackward<T>(rows: i32, cols: i32, dy: usize, y: usize, out: usize): void {
   if (cols <= 0) return;
-  for (; rows > 0; rows--, dy += bytesOf<T>(cols), y += bytesOf<T>(cols), out += bytesOf<T>(cols)) {
-    let dot = f64x2.splat(0);
-    const zero = all<T>(0);
-    let n = cols;
-    let at: usize = 0;
-    do {
-      dot = addWide<T>(dot, v128.mul<T>(loadUpTo<T>(dy + at, n, zero), loadUpTo<T>(y + at, n, zero)));
-      n -= lanes<T>();
-      at += 16;
-    } while (n > 0);
-    const mean = v128.splat<T>(<T>sumWide(dot));
-    n = cols;
-    at = 0;
-    do {
-      const g = v128.sub<T>(loadUpTo<T>(dy + at, n, zero), mean);
-      storeUpTo<T>(out + at, v128.mul<T>(loadUpTo<T>(y + at, n, zero), g), n);
-      n -= lanes<T>();
-      at += 16;
-    } while (n > 0);
-  }
+  for (; rows > 0; rows--, dy += bytesOf<T>(cols), y += bytesOf<T>(cols), out += bytesOf<T>(cols))
+    subtractMean<T>(cols, dy, y, <T>sumWide(addProducts<T>(cols, dy, y)), out);
 }
 
 /** out ← dy − exp(y) Σ dy. */

@@ -101,21 +101,26 @@ function filters(w: usize, lot: i32, outer: usize, inner: usize, flip: bool, kPa
   }
 }
 
-/** out ← the sum over channels; the rows of tiles from … till − 1. Tells whether a result is not finite. */
+/**
+ * out ← the sum over channels; of the outputs, where these come in parts, or else of the rows of tiles only from … till − 1. Tells
+ * whether a result is not finite.
+ */
 function convolve(
   x: usize, w: usize, outer: usize, inner: usize, flip: bool, bias: usize, out: usize, from: i32, till: i32,
 ): bool {
   const kPart = part(channels, KC, 4);
   const panels = (rows * tileCols + NR - 1) / NR;
+  const lines = byOutputs ? count * tileRows : till;
+  const end = byOutputs ? till : outputs;
   let sum = zero<f32>();
-  for (let r = from; r < till; r += rows) {
-    const stop = min(r + rows, till);
+  for (let r = byOutputs ? 0 : from; r < lines; r += rows) {
+    const stop = min(r + rows, lines);
     const blocks = ((stop - r) * tileCols + NR - 1) / NR;
     fillOffsets(stop - r, T, blocks * NR, offsets);
     fillTargets(r, stop, blocks * NR);
     dataPoints(x, r, stop, kPart, panels);
-    for (let first = 0; first < outputs; first += most) {
-      const lot = min(most, outputs - first);
+    for (let first = byOutputs ? from : 0; first < end; first += most) {
+      const lot = min(most, end - first);
       if (byOutputs || r == from) filters(w + <usize>first * outer, lot, outer, inner, flip, kPart);
       for (let p = 0; p < POINTS; p++)
         for (let pc = 0; pc < channels; pc += kPart) {
@@ -228,37 +233,46 @@ function weightGrad(x: usize, gy: usize, out: usize, from: i32, to: i32): bool {
 
 // --- exports ---------------------------------------------------------------------------------------------------------------------
 
-export function winogradScratch(kind: i32, n: i32, c: i32, h: i32, w: i32, o: i32, p: i32): usize {
+/** Sets the sizes and blocks of a convolution: 0 forward, 1 the gradient by images, 2 by the weights. Returns its bytes. */
+function plan(kind: i32, n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, work: usize): usize {
   const ho = h + 2 * p - 2;
   const wo = w + 2 * p - 2;
   if (kind == 1) sizes(n, o, ho, wo, c, h, w, 2 - p);
   else sizes(n, c, h, w, o, ho, wo, p);
+  return (kind == 2 ? gradLayout(work) : layout(work)) - work;
+}
+
+export function winogradScratch(kind: i32, n: i32, c: i32, h: i32, w: i32, o: i32, p: i32): i32 {
   // Whole cache lines, and one more where `work` does not begin with one.
-  return ((kind == 2 ? gradLayout(0) : layout(0)) + 127) & ~63;
+  return <i32>((plan(kind, n, c, h, w, o, p, 0) + 127) & ~63);
+}
+
+export function winogradUnits(kind: i32, n: i32, c: i32, h: i32, w: i32, o: i32, p: i32): i32 {
+  plan(kind, n, c, h, w, o, p, 0);
+  if (kind == 2) return channels;
+  return byOutputs ? outputs : count * tileRows;
 }
 
 export function winogradForward_f32(
-  n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, x: usize, weight: usize, bias: usize, out: usize, lines: i32,
-  work: usize, bytes: i32, from: i32, to: i32,
+  n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, x: usize, weight: usize, bias: usize, out: usize,
+  work: usize, bytes: i32, units: i32, from: i32, to: i32,
 ): bool {
-  sizes(n, c, h, w, o, h + 2 * p - 2, w + 2 * p - 2, p);
-  layout(work);
-  return convolve(x, weight, <usize>c * 36, 36, false, bias, out, from, to > 0 ? to : lines);
+  plan(0, n, c, h, w, o, p, work);
+  return convolve(x, weight, <usize>c * 36, 36, false, bias, out, from, to > 0 ? to : units);
 }
 
 export function winogradInputGrad_f32(
-  n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, gy: usize, weight: usize, out: usize, lines: i32,
-  work: usize, bytes: i32, from: i32, to: i32,
+  n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, gy: usize, weight: usize, out: usize,
+  work: usize, bytes: i32, units: i32, from: i32, to: i32,
 ): bool {
-  sizes(n, o, h + 2 * p - 2, w + 2 * p - 2, c, h, w, 2 - p);
-  layout(work);
-  return convolve(gy, weight, 36, <usize>c * 36, true, 0, out, from, to > 0 ? to : lines);
+  plan(1, n, c, h, w, o, p, work);
+  return convolve(gy, weight, 36, <usize>c * 36, true, 0, out, from, to > 0 ? to : units);
 }
 
 export function winogradWeightGrad_f32(
-  n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, x: usize, gy: usize, out: usize, work: usize, bytes: i32, from: i32, to: i32,
+  n: i32, c: i32, h: i32, w: i32, o: i32, p: i32, x: usize, gy: usize, out: usize,
+  work: usize, bytes: i32, units: i32, from: i32, to: i32,
 ): bool {
-  sizes(n, c, h, w, o, h + 2 * p - 2, w + 2 * p - 2, p);
-  gradLayout(work);
-  return weightGrad(x, gy, out, from, to > 0 ? to : c);
+  plan(2, n, c, h, w, o, p, work);
+  return weightGrad(x, gy, out, from, to > 0 ? to : units);
 }

@@ -53,7 +53,7 @@ export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefin
 const LAYERS = ['threads', 'blas'] as const;
 export type Layer = (typeof LAYERS)[number];
 /** Exports of the first module, and of those that were loaded since. */
-export type Loaded = Exports & Partial<PartExports['images'] & PartExports['normalize']>;
+export type Loaded = Exports & Partial<PartExports['images'] & PartExports['normalize'] & PartExports['attention']>;
 /** Exports in place of those of the same name and signature; `below` has what it covers. */
 export type Override = (below: Loaded) => Partial<Loaded>;
 
@@ -81,10 +81,10 @@ export class Kernels {
   readonly scratch: number;
   /** The exports of the first module. */
   readonly first: Exports;
+  /** Threads among which a call may be shared, if more than one: so many times is memory to be there that each piece has. */
+  declare threads?: number | undefined;
   /** Where threads start by themselves, or may yet. */
   declare automatic?: Automatic | undefined;
-  /** Threads among which a call may be shared: so many times memory that every piece has of its own is to be there. */
-  threads = 1;
   readonly #overrides = new Map<Layer, Override>();
   readonly #bound: ((exports: Loaded) => void)[] = [];
   #parts: readonly LoadedPart[] = [];
@@ -145,11 +145,6 @@ export class Kernels {
     if (override === null) this.#overrides.delete(layer);
     else this.#overrides.set(layer, override);
     this.#apply();
-  }
-
-  /** Whether a layer replaces exports now. */
-  overridden(layer: Layer): boolean {
-    return this.#overrides.has(layer);
   }
 
   #apply(): void {

@@ -3,13 +3,18 @@
  * share and whose products they import, so that a program without these operations has none of them in its bundle.
  */
 
+import { attention as packedAttention } from './generated/attention.gen.ts';
 import { images as packedImages } from './generated/images.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
-import type { ImagesExports, NormalizeExports } from './generated/types.gen.ts';
+import type { AttentionExports, ImagesExports, NormalizeExports } from './generated/types.gen.ts';
 import type { Packed } from './packed.ts';
 
 /** What each module exports. */
-export type PartExports = { readonly images: ImagesExports; readonly normalize: NormalizeExports };
+export type PartExports = {
+  readonly images: ImagesExports;
+  readonly normalize: NormalizeExports;
+  readonly attention: AttentionExports;
+};
 
 export type Part<Name extends keyof PartExports = keyof PartExports> = {
   readonly name: Name;
@@ -20,3 +25,5 @@ export type Part<Name extends keyof PartExports = keyof PartExports> = {
 export const images: Part<'images'> = { name: 'images', packed: packedImages };
 /** Layer and batch normalisation. */
 export const normalize: Part<'normalize'> = { name: 'normalize', packed: packedNormalize };
+/** Attention of several heads. */
+export const attention: Part<'attention'> = { name: 'attention', packed: packedAttention };

@@ -1,10 +1,11 @@
 /** Self-attention (Vaswani et al. 2017). */
 
-import { describe, ShapeError, Tensor } from '@otimes/core';
+import { attention, describe, ShapeError, Tensor } from '@otimes/core';
 import { aBoolean, aTensor, checkArgument, checkOptions } from '@otimes/core/extend';
+import { AttentionDropout, isIdle } from './attention-dropout.ts';
 import { insides } from './calls.ts';
 import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
-import { Dropout } from './dropout.ts';
+import type { Dropout } from './dropout.ts';
 import { attentionWeights } from './functional.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
@@ -44,7 +45,7 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
     this.k = linear();
     this.v = linear();
     this.o = linear();
-    this.dropout = new Dropout(o.dropout ?? 0, placed(o));
+    this.dropout = new AttentionDropout(o.dropout ?? 0, placed(o));
   }
 
   override forward(x: Tensor, mask?: Tensor): Tensor {
@@ -53,16 +54,25 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
       throw new ShapeError(`MultiHeadAttention: expected an input [B, T, ${dModel}], got ${describe(x)}`);
     const [batch, length] = x.shape as [number, number, number];
     return insides(this, () => {
-      // [B, T, dModel] → [B, heads, T, dHead]
-      const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
-      const [q, k, v] = [this.q, this.k, this.v].map(layer => split(layer.call(x)));
-      const weights = attentionWeights(q!, k!, mask && this.#mask(mask, batch, length));
-      const heads = this.dropout.call(weights).matmul(v!);
-      return this.o.call(heads.permute(0, 2, 1, 3).reshape([batch, length, dModel]));
+      const allowed = mask === undefined ? null : this.#mask(mask, batch, length);
+      const [q, k, v] = [this.q.call(x), this.k.call(x), this.v.call(x)];
+      const whole = isIdle(this.dropout);
+      return this.o.call(whole ? attention(q, k, v, this.heads, allowed) : this.#dropping([q, k, v], allowed));
     });
   }
 
-  /** [T, T], or [B, 1, T, T] as it broadcasts over the heads. */
+  /** Attention whose weights go through `dropout`. */
+  #dropping(inputs: readonly Tensor[], mask: Tensor | null): Tensor {
+    const [batch, length, dModel] = inputs[0]!.shape as [number, number, number];
+    // [B, T, dModel] → [B, heads, T, dHead]
+    const split = (t: Tensor) => t.reshape([batch, length, this.heads, dModel / this.heads]).permute(0, 2, 1, 3);
+    const [q, k, v] = inputs.map(split);
+    const weights = attentionWeights(q!, k!, mask === null ? undefined : mask.rank === 3 ? mask.unsqueeze(1) : mask);
+    const heads = this.dropout.call(weights).matmul(v!);
+    return heads.permute(0, 2, 1, 3).reshape([batch, length, dModel]);
+  }
+
+  /** Throws unless it is [T, T] or [B, T, T]. */
   #mask(mask: Tensor, batch: number, length: number): Tensor {
     if (!(mask instanceof Tensor)) checkArgument('MultiHeadAttention', 'mask', mask, aTensor);
     const shape = mask.rank === 3 ? [batch, length, length] : [length, length];
@@ -71,6 +81,6 @@ export class MultiHeadAttention extends Module<[x: Tensor, mask?: Tensor]> {
         `MultiHeadAttention: expected a mask [${length}, ${length}] or [${batch}, ${length}, ${length}], ` +
           `got ${describe(mask)}`,
       );
-    return mask.rank === 3 ? mask.unsqueeze(1) : mask;
+    return mask;
   }
 }

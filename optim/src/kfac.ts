@@ -2,6 +2,7 @@
 
 import {
   aBoolean,
+  aCount,
   aNumber,
   checkArgument,
   checkOptions,
@@ -10,14 +11,15 @@ import {
   type OptionKinds,
   oneOf,
 } from '@otimes/core/extend';
+import { aDamping, type DampingControl, isControl } from './kronecker/adaptive.ts';
 import { type AnyModule, aNumberOrFalse, KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import { DampedRule } from './kronecker/rules/damped.ts';
 import { SGD } from './sgd.ts';
 
 export type KFACOptions = KroneckerOptions & {
-  /** λ > 0, added to the curvature. Default 3e-3. */
-  damping?: number;
+  /** λ > 0, added to the curvature; or `adaptiveDamping()`, which changes it by losses that `observeLoss` is told. Default 3e-3. */
+  damping?: number | DampingControl;
   /**
    * 'eigen' (default): D̃ / (sG sAᵀ + λ). 'pi': (G + √λ/π I)⁻¹ D (A + π√λ I)⁻¹ with π² = (tr A / dim A) / (tr G / dim G)
    * (Martens & Grosse 2015, §6.3).
@@ -42,7 +44,7 @@ export type KFACOptions = KroneckerOptions & {
 /** What each option must be. */
 export const KFAC_OPTIONS: OptionKinds<KFACOptions> = {
   ...KRONECKER_OPTIONS,
-  damping: aNumber,
+  damping: aDamping,
   dampingSplit: oneOf('eigen', 'pi'),
   momentum: aNumber,
   nesterov: aBoolean,
@@ -52,7 +54,9 @@ export const KFAC_OPTIONS: OptionKinds<KFACOptions> = {
 
 function checkKfacOptions(name: string, o: KFACOptions): void {
   // Without damping a null direction of the factors would divide 0 by 0.
-  checkAbove0(name, 'damping', o.damping);
+  const control = isControl(o.damping) ? o.damping : null;
+  if (control !== null) checkArgument(name, 'every of damping', control.every, aCount);
+  checkAbove0(name, control === null ? 'damping' : 'start of damping', control?.start ?? Number(o.damping ?? 1));
   checkAbove0(name, 'klClip', o.klClip);
   checkAbove0(name, 'trust', o.trust);
   if (o.momentum !== undefined) checkRange(name, 'momentum', o.momentum, 0, 1);
@@ -94,6 +98,61 @@ export class KFAC extends KroneckerPreconditioner {
     checkAbove0(nameOf(this), 'damping', damping);
     this.checkNoStepOpen('setting damping');
     this.#rule.damping = damping;
+  }
+
+  /** Whether the last step is one after which `observeLoss` is to be called; never with a `damping` that is a number. */
+  get wantsLoss(): boolean {
+    return this.#rule.untold !== null;
+  }
+
+  /** ρ, what the loss fell by over what was predicted, when `observeLoss` was last called; null before. */
+  get reductionRatio(): number | null {
+    return this.#rule.ratio;
+  }
+
+  /**
+   * With `damping: adaptiveDamping()`, after each step for which `wantsLoss` and before the next such step: the loss of the step's
+   * batch with the parameters before and after it, both the mean over the batch. λ then changes by
+   *
+   *     ρ = (before − after) / −(⟨D, δ⟩ + ½ ⟨δ, F δ⟩)
+   *
+   * δ is the step of the blocks as it was made, and F the factors, or EKFAC's S, without λ. What the rest optimizer and `weightDecay`
+   * change is in the losses and not in the model. A loss `after` that is not finite counts as ρ = −∞. Where values are read with
+   * await, it returns a promise.
+   *
+   * @throws Error where no loss is wanted, or a step waits; RangeError for a `before` that is not finite
+   */
+  observeLoss(before: number, after: number): void | Promise<void> {
+    const name = nameOf(this);
+    const where = `${name}.observeLoss`;
+    checkArgument(where, 'before', before, aNumber);
+    checkArgument(where, 'after', after, { expected: 'a number', is: v => typeof v === 'number' });
+    if (!Number.isFinite(before)) throw new RangeError(`${where}: expected before to be finite, got ${before}`);
+    this.checkNoStepOpen('observeLoss()');
+    const rule = this.#rule;
+    const { untold } = rule;
+    if (untold === null)
+      throw new Error(
+        rule.control === null
+          ? `${where}: damping is a number here, which no loss changes: give damping: adaptiveDamping()`
+          : `${where}: no loss is wanted: call it once after a step for which wantsLoss is true`,
+      );
+    const { decrease } = untold;
+    if (typeof decrease === 'number') return rule.tell(name, before - after, decrease);
+    return decrease.number().then(predicted => {
+      if (rule.untold === untold) rule.tell(name, before - after, predicted);
+    });
+  }
+
+  /** As `KroneckerPreconditioner.step`. Throws where losses are wanted again before those of the step that wanted them were told. */
+  override step(...none: readonly never[]): void | Promise<void> {
+    const { untold } = this.#rule;
+    if (untold !== null && untold.index < this.steps && this.#rule.measures({ index: this.steps }))
+      throw new Error(
+        `${nameOf(this)}: step ${this.steps} wants losses, and nobody has told those of step ${untold.index}: after a step for which ` +
+          'wantsLoss is true call observeLoss(before, after)',
+      );
+    return super.step(...none);
   }
 
   get dampingSplit(): 'eigen' | 'pi' {

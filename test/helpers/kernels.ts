@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { type DType, ReferenceBackend } from '@otimes/core';
 import {
+  attention,
   createKernels,
   type Element,
   type Exports,
@@ -56,7 +57,8 @@ const FILES = {
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex maxPoolGrad avgPool avgPoolGrad'.split(
     ' ',
   ),
-  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch'.split(' '),
+  winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
+  attention: ['attention', 'attentionBackward'],
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
   // By convolutions, whose module imports them.
   imported: 'sproduct dproduct'.split(' '),
@@ -69,6 +71,7 @@ export class Bench {
   readonly call: Exports &
     PartExports['images'] &
     PartExports['normalize'] &
+    PartExports['attention'] &
     Record<string, (...x: number[]) => number | undefined>;
   readonly called = new Set<string>();
   readonly scratch: number;
@@ -81,8 +84,7 @@ export class Bench {
 
   constructor(variant: Variant) {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 26 } })!;
-    kernels.load(images);
-    kernels.load(normalize);
+    for (const part of [images, normalize, attention]) kernels.load(part);
     this.#memory = kernels.memory;
     this.scratch = kernels.scratch;
     this.#start = kernels.heap.pool.alloc(2 ** 25);

@@ -1,6 +1,7 @@
 /** Entries of the list in `ops.ts` for normalisation and fused operations. */
 
 import {
+  attention,
   batchNorm,
   grad,
   gram,
@@ -11,6 +12,7 @@ import {
   promote,
   squaredError,
   type Tensor,
+  tensor,
 } from '@otimes/core';
 import fc from 'fast-check';
 import { integers, length, real, shape } from '../arbitraries/tensor.ts';
@@ -199,6 +201,48 @@ const linears: OpEntry = {
     })),
 };
 
+/** Which positions a mask shows: all, those so far, or some, among them the first. */
+const MASKS: Record<string, (b: number, i: number, j: number) => boolean> = {
+  none: () => true,
+  causal: (_, i, j) => j <= i,
+  scattered: (_, i, j) => j === 0 || (7 * i + 3 * j) % 5 > 1,
+  'of each': (b, i, j) => j === 0 || (i + j + b) % 3 > 0,
+};
+
+const attentions: OpEntry = {
+  name: 'attention',
+  ...floats,
+  use: fc
+    .tuple(
+      fc.record({ batch: length({ maxLength: 2 }), t: length({ maxLength: 4 }), s: length({ maxLength: 4 }) }),
+      fc.constantFrom(1, 2),
+      fc.constantFrom(1, 2, 3),
+      fc.constantFrom(...Object.keys(MASKS)),
+    )
+    .map(([{ batch, t, s }, heads, d, mask]) => {
+      const shows = MASKS[mask]!;
+      const masks = indices(mask === 'of each' ? [batch, t, s] : [1, t, s]).map(([b, i, j]) => shows(b!, i!, j!));
+      const shape = mask === 'of each' ? [batch, t, s] : [t, s];
+      const run = (q: Tensor, k: Tensor, v: Tensor) => {
+        const { device } = q;
+        const given = mask === 'none' ? null : tensor(Uint8Array.from(masks, Number), { shape, dtype: 'bool', device });
+        return attention(q, k, v, heads, given);
+      };
+      const naive = (q: Dense, k: Dense, v: Dense) =>
+        build([batch, t, heads * d], ([b, i, at]) => {
+          const first = at! - (at! % d);
+          const seen = indices([s]).flatMap(([j]) => (shows(b!, i!, j!) ? [j!] : []));
+          const powers = seen.map(j => {
+            const products = indices([d]).map(([c]) => q.at([b!, i!, first + c!]) * k.at([b!, j, first + c!]));
+            return Math.exp(sum(products) / Math.sqrt(d));
+          });
+          return sum(seen.map((j, n) => (powers[n]! / sum(powers)) * v.at([b!, j, at!])));
+        });
+      const like = (n: number) => ({ shape: [batch, n, heads * d], domain: real });
+      return { inputs: [like(t), like(s), like(s)], run, naive };
+    }),
+};
+
 const grams: OpEntry = {
   name: 'gram',
   ...floats,
@@ -299,6 +343,7 @@ export const layerEntries: readonly OpEntry[] = [
   ...normalisation('batchNorm', batches),
   ...normalisation('groupNorm', grouped),
   linears,
+  attentions,
   grams,
   ...slopes,
   ...losses,

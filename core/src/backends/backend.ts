@@ -191,6 +191,35 @@ export interface DeviceKernels extends Device {
     biasGrad: Operand,
   ): void;
 
+  /**
+   * Attention of several heads, which lie side by side in the last axis of q and out [B, T, heads · D] and of k and v [B, S, heads · D]:
+   * in each, w ← softmax(q kᵀ / √D), of −∞ where `mask` (bool, [T, S] or [B, T, S], or null) is false, and out ← w v. `weights`, of
+   * shape [B, heads, T, S rounded up to a multiple of 8], keeps w for `attentionGrad` alone. D is at most 256, T and S are at most 16384.
+   * Both or neither; default: products and softmax.
+   */
+  attention?(
+    q: Operand,
+    k: Operand,
+    v: Operand,
+    mask: Operand | null,
+    heads: number,
+    weights: Operand,
+    out: Operand,
+  ): void;
+  /** out, kGrad, vGrad ← the gradients of `attention` by q, k and v, from that of its result and the weights that it left. */
+  attentionGrad?(
+    gy: Operand,
+    q: Operand,
+    k: Operand,
+    v: Operand,
+    mask: Operand | null,
+    heads: number,
+    weights: Operand,
+    out: Operand,
+    kGrad: Operand,
+    vGrad: Operand,
+  ): void;
+
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;
 

@@ -43,9 +43,9 @@ export const OTHERS: Plans = [
   ['convForward', { arity: 20, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 0, moves: [[16, -1, 1, 2, 3], [18, -1, 4, 7, 8]]}, { at: 4, moves: [[17, -1, 1, -16, 5, 6], [18, -1, 7, 8]], unit: 6}], rule: 'filters', takes: [0, 15], scratch: 19, again: { written: [18]}}],
   ['convInputGrad', { arity: 20, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 0, moves: [[16, -1, 4, 7, 8], [18, -1, 1, 2, 3]]}], scratch: 19, again: { written: [18]}}],
   ['convWeightGrad', { arity: 22, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 21, moves: [], unit: 8, from: 20, set: [21, 1, -16, 5, 6]}], scratch: 19, whole: 21, again: { written: [18]}}],
-  ['winogradForward', { arity: 15, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 14, moves: [], from: 13, set: [14, 10]}], rule: 'each', takes: [], own: [11, 12], whole: 14, again: { written: [9]}}],
-  ['winogradInputGrad', { arity: 14, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 13, moves: [], from: 12, set: [13, 9]}], rule: 'each', takes: [], own: [10, 11], whole: 13, again: { written: [8]}}],
-  ['winogradWeightGrad', { arity: 13, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 12, moves: [], unit: 8, from: 11, set: [12, 1]}], rule: 'each', takes: [], own: [9, 10], whole: 12, again: { written: [8]}}],
+  ['winogradForward', { arity: 15, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 14, moves: [], from: 13, set: [14, 12]}], rule: 'each', takes: [], own: [10, 11], whole: 14, again: { written: [9]}}],
+  ['winogradInputGrad', { arity: 14, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 13, moves: [], from: 12, set: [13, 11]}], rule: 'each', takes: [], own: [9, 10], whole: 13, again: { written: [8]}}],
+  ['winogradWeightGrad', { arity: 14, ns: 0.09, work: [0, 1, 2, 3, 4], axes: [{ at: 13, moves: [], unit: 8, from: 12, set: [13, 11]}], rule: 'each', takes: [], own: [9, 10], whole: 13, again: { written: [8]}}],
   ['unfold', { arity: 18, ns: 1.5, work: [0, 7, 8, 1, 5, 6], axes: [{ at: 0, moves: [[16, -1, 1, 2, 3], [17, -1, 7, 8, 1, 5, 6]]}], again: { written: [17]}}],
   ['fold', { arity: 18, ns: 1.5, work: [0, 7, 8, 1, 5, 6], axes: [{ at: 0, moves: [[16, -1, 7, 8, 1, 5, 6], [17, -1, 1, 2, 3]]}], again: { written: [17]}}],
   ['patchGram', { arity: 23, ns: 0.0048, work: [0, 7, 8, 1, 1, 6, 6, 5], sized: true, axes: [{ at: 22, moves: [], unit: 6, from: 21, set: [22, 1, 6]}], rule: 'wide', takes: [], scratch: 20, whole: 22, again: { written: [19]}}],
@@ -59,6 +59,8 @@ export const OTHERS: Plans = [
   ['batchStats', { arity: 7, ns: 0.4, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, 8], [5, 8]], set: [6, 1, 2]}], whole: 6, again: { written: [4, 5]}}],
   ['batchNorm', { arity: 10, ns: 0.15, work: [0, 1, 2], axes: [{ at: 0, moves: [[3, -1, 1, 2], [9, -1, 1, 2]]}], again: { written: [9]}}],
   ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13, again: { written: [10, 11, 12]}}],
+  ['attention', { arity: 15, ns: 0.015, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4]]}], scratch: 14, again: { written: [11, 13]}}],
+  ['attentionBackward', { arity: 18, ns: 0.035, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4], [14, -1, 2, 1, 4], [15, -1, 3, 1, 4], [16, -1, 3, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4], [14, -1, 4], [15, -1, 4], [16, -1, 4]]}], scratch: 17, again: { written: [14, 15, 16]}}],
 ];
 
 /** Which argument of a product says that it adds to its result. */

@@ -639,15 +639,23 @@ export type ImagesExports = {
   readonly convWeightGrad_f64: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, gy: number, out: number, scratch: number, from?: number, to?: number) => void;
   /** Bytes of `work` that a call of the convolutions below needs, and each piece of it: of the forward one if `kind` is 0, of
    * the gradient by x if 1, by the weights if 2. About 9 MB at most, where a row of 4 x 4 tiles in `c` or `o` channels, and six
-   * filters in all channels, are far smaller. */
+   * filters in all channels, are far smaller.
+   * Units in which such a call may be cut. With few images and many channels outputs, else rows of 4 x 4 tiles, of all images
+   * together; of the gradient by the weights channels. */
   readonly winogradScratch: (kind: number, n: number, c: number, h: number, w: number, o: number, p: number) => number;
-  /** out ← x ∗ weights + bias by Winograd's filtering; of the n · ⌈ho/4⌉ = `lines` rows of tiles those from … to − 1, or all where
-   * `to` is 0. Returns 1 where a result is not finite: NaN and ∞ then stand in whole tiles, and convForward is to be called. */
-  readonly winogradForward_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, weights: number, bias: number, out: number, lines: number, work: number, bytes: number, from?: number, to?: number) => number;
-  /** out ← the gradient by x; the same, of n · ⌈h/4⌉ rows of tiles. */
-  readonly winogradInputGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, gy: number, weights: number, out: number, lines: number, work: number, bytes: number, from?: number, to?: number) => number;
-  /** out ← the gradient by the weights; the same, of the channels from … to − 1 of the c of each filter. */
-  readonly winogradWeightGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, gy: number, out: number, work: number, bytes: number, from?: number, to?: number) => number;
+  /** Bytes of `work` that a call of the convolutions below needs, and each piece of it: of the forward one if `kind` is 0, of
+   * the gradient by x if 1, by the weights if 2. About 9 MB at most, where a row of 4 x 4 tiles in `c` or `o` channels, and six
+   * filters in all channels, are far smaller.
+   * Units in which such a call may be cut. With few images and many channels outputs, else rows of 4 x 4 tiles, of all images
+   * together; of the gradient by the weights channels. */
+  readonly winogradUnits: (kind: number, n: number, c: number, h: number, w: number, o: number, p: number) => number;
+  /** out ← x ∗ weights + bias by Winograd's filtering; of the `units` those from … to − 1, or all where `to` is 0. Returns 1 where a
+   * result is not finite: NaN and ∞ then stand in whole tiles, and convForward is to be called. */
+  readonly winogradForward_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, weights: number, bias: number, out: number, work: number, bytes: number, units: number, from?: number, to?: number) => number;
+  /** out ← the gradient by x; the same. */
+  readonly winogradInputGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, gy: number, weights: number, out: number, work: number, bytes: number, units: number, from?: number, to?: number) => number;
+  /** out ← the gradient by the weights; the same. */
+  readonly winogradWeightGrad_f32: (n: number, c: number, h: number, w: number, o: number, p: number, x: number, gy: number, out: number, work: number, bytes: number, units: number, from?: number, to?: number) => number;
   /** out ← the patches of images, zeros outside; `o` is not read. */
   readonly unfold_f32: (n: number, c: number, h: number, w: number, o: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, groups: number, x: number, out: number) => void;
   /** out ← the patches of images, zeros outside; `o` is not read. */
@@ -714,6 +722,22 @@ export type NormalizeExports = {
   readonly batchNormBackward_f32: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
   /** dw, db ← the gradients by w and b, and out ← that by x: through mean and variance as well where `training` is 1. */
   readonly batchNormBackward_f64: (outer: number, channels: number, inner: number, dy: number, x: number, mean: number, variance: number, eps: number, w: number, training: number, out: number, dw: number, db: number, step?: number) => void;
+};
+
+/** What the module attention exports: byte addresses, lengths in elements, nothing checked. */
+export type AttentionExports = {
+  /** w ← softmax(q kᵀ / √d) in each head, −∞ where the mask is 0, and out ← w v. `row` is heads · d, `place` a multiple of 8 from s
+   * on. d ≤ 256; t, s ≤ 16384. A row that the mask hides whole is NaN. Where a mask hides the ends of rows, products leave those out;
+   * elements are those of the whole product, and NaN and ∞ in what is hidden go where it would take them. */
+  readonly attention_f32: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, out: number, scratch: number) => void;
+  /** w ← softmax(q kᵀ / √d) in each head, −∞ where the mask is 0, and out ← w v. `row` is heads · d, `place` a multiple of 8 from s
+   * on. d ≤ 256; t, s ≤ 16384. A row that the mask hides whole is NaN. Where a mask hides the ends of rows, products leave those out;
+   * elements are those of the whole product, and NaN and ∞ in what is hidden go where it would take them. */
+  readonly attention_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, out: number, scratch: number) => void;
+  /** dq, dk, dv ← the gradients by q, k and v, from that of the result and the w of `attention`. t > 0. */
+  readonly attentionBackward_f32: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
+  /** dq, dk, dv ← the gradients by q, k and v, from that of the result and the w of `attention`. t > 0. */
+  readonly attentionBackward_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
 };
 
 /** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */

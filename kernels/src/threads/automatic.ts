@@ -89,8 +89,8 @@ export class AutomaticThreads implements Automatic {
     const group = this.#group;
     this.#group = null;
     this.#kernels.automatic = undefined;
+    this.#kernels.threads = undefined;
     this.#kernels.override('threads', null);
-    this.#kernels.threads = 1;
     if (group !== null) await stopWorkers(this.#kernels, group);
   }
 

@@ -100,7 +100,7 @@ export class Threads {
     const group = this.#workers;
     if (group === null) return;
     this.#kernels.override('threads', null);
-    this.#kernels.threads = 1;
+    this.#kernels.threads = undefined;
     this.#workers = null;
     await stopWorkers(this.#kernels, group);
   }

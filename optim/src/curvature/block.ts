@@ -1,6 +1,6 @@
 /** Blocks: weight matrices whose curvature is approximated by A ⊗ G, one block each. */
 
-import type { Tensor } from '@otimes/core';
+import type { Tensor, Window } from '@otimes/core';
 import type { AnyModule, Module, Parameter } from '@otimes/nn';
 import type { Scalar } from './scalar.ts';
 import type { Side } from './side.ts';
@@ -51,7 +51,21 @@ export type AffineLayer = {
   readonly weight: Parameter;
   /** [dOut], or null where there is none. */
   readonly bias: Parameter | null;
+  readonly window?: undefined;
 };
+
+/** A convolution y = x ∗ W + b in one group, of which the whole weight and bias are trained. */
+export type ConvolutionLayer = {
+  readonly module: Module;
+  /** [dOut, channels, rows, columns] */
+  readonly weight: Parameter;
+  /** [dOut], or null where there is none. */
+  readonly bias: Parameter | null;
+  readonly window: Window;
+};
+
+/** A layer that can be computed in another basis. */
+export type TurnableLayer = AffineLayer | ConvolutionLayer;
 
 /** The weight matrix of a layer whose inputs and output gradients are collected. What a collector hands over. */
 export interface LayerBlock extends MatrixBlock {
@@ -66,7 +80,7 @@ export interface LayerBlock extends MatrixBlock {
   readonly tap: AnyModule;
 
   /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
-  readonly layer?: AffineLayer | undefined;
+  readonly layer?: TurnableLayer | undefined;
 
   /** The tap's input and output gradient in canonical form. Scales nothing. */
   canonical(input: Tensor, gy: Tensor): Canonical;

@@ -10,7 +10,8 @@ import { checkBasis } from './decompose/check-basis.ts';
 import { checkFactorSize } from './decompose/here.ts';
 import type { Factors, Statistics } from './factors.ts';
 import type { RefreshJob } from './refresh.ts';
-import type { Frame } from './routes/affine.ts';
+import type { Frame } from './routes/frame.ts';
+import { imagesOf, isTurnable } from './routes/images.ts';
 import { frameOf, ResidentWeight } from './routes/resident.ts';
 import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
 import { normOf, remembered, replaced, type Scalar } from './scalar.ts';
@@ -63,7 +64,7 @@ export class LayerCurvature {
   misses = 0;
   /** Whether the layer may be computed in its basis in all processes that train it. */
   mayTurn = true;
-  /** W̃; null for a block that is no whole affine layer. */
+  /** W̃; null for a block that is no whole layer, or one that its sides cannot turn. */
   readonly #resident: ResidentWeight | null;
 
   constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity, sides }: LayerOptions = {}) {
@@ -72,7 +73,8 @@ export class LayerCurvature {
     this.sharing = sharing;
     this.sideA = sides?.A ?? side(block.dIn);
     this.sideG = sides?.G ?? side(block.dOut);
-    this.#resident = block.layer === undefined ? null : new ResidentWeight(block.layer);
+    const { layer } = block;
+    this.#resident = layer !== undefined && isTurnable(layer, this.sideA) ? new ResidentWeight(layer) : null;
   }
 
   /** For messages: `linear 'layers.0'`. */
@@ -136,11 +138,10 @@ export class LayerCurvature {
 
   /** Whether the layer can be computed in a basis: it has one, and nobody can write to its weights unseen, in no process. */
   get canTurn(): boolean {
-    const { mayTurn, sideA, sideG } = this;
-    return mayTurn && this.kfe !== null && sideA.isExact && sideG.isExact && this.isTurnable;
+    return this.mayTurn && this.kfe !== null && this.isTurnable;
   }
 
-  /** Whether it is an affine layer to whose weights nobody can write unseen, in this process. */
+  /** Whether it is a layer that its sides can turn, and to whose weights nobody can write unseen, in this process. */
   get isTurnable(): boolean {
     return this.#resident?.isAllowed ?? false;
   }
@@ -191,10 +192,10 @@ export class LayerCurvature {
 
   /** Takes the route that is wanted, where the layer can be computed in the basis. */
   chooseRoute(wanted: Route | 'auto'): void {
-    const { dOut, dIn } = this.block;
-    const { rows, needsInputGrad } = this;
+    const { block, sideA: A, sideG: G, rows, needsInputGrad } = this;
     if (!this.canTurn || rows === 0 || this.misses > 1) this.route = 'gradient';
-    else this.route = wanted === 'auto' ? cheapestRoute({ dOut, dIn, rows, needsInputGrad }) : wanted;
+    else if (wanted !== 'auto') this.route = wanted;
+    else this.route = cheapestRoute({ A, G, rows, needsInputGrad, images: imagesOf(block.layer!, rows) });
     if (this.route !== 'resident') this.leaveBasis();
   }
 

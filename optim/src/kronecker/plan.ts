@@ -7,7 +7,7 @@ import { goneError, isHeld } from '../check.ts';
 import { checkFactor, type Kfe } from '../curvature/basis.ts';
 import type { Factors } from '../curvature/factors.ts';
 import type { RefreshJob } from '../curvature/refresh.ts';
-import { basisGradient } from '../curvature/routes/affine.ts';
+import { basisGradient, isSameBasis } from '../curvature/routes/frame.ts';
 import type { StepDemand } from './demand.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep } from './finite.ts';
 import type { Rule } from './rule.ts';
@@ -187,7 +187,7 @@ export class Planner {
 /** The gradient of a block: in its basis if it came in that, and as it is. Null where there is none. */
 function gradientOf({ block, kfe }: BlockState): Pick<Found, 'inBasis' | 'raw'> | null {
   const found = block.layer === undefined ? null : basisGradient(block.layer);
-  if (found !== null && found.frame.UA === kfe?.UA && found.frame.UG === kfe.UG) return { inBasis: true, raw: found.D };
+  if (found !== null && kfe !== null && isSameBasis(found.frame, kfe)) return { inBasis: true, raw: found.D };
   const raw = block.gradient();
   return raw === null ? null : { inBasis: false, raw };
 }

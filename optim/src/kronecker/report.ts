@@ -21,6 +21,8 @@ export type BlockReport = {
   readonly spectrum: { readonly A: Float64Array; readonly G: Float64Array } | null;
   /** exp of the entropy of the normalised eigenvalues (Roy & Vetterli 2007): how many directions count. */
   readonly effectiveRank: { readonly A: number; readonly G: number } | null;
+  /** λ, null for optimizers without damping. */
+  readonly damping: number | null;
   /** λ over the mean of the curvature it is added to; null for optimizers without damping. */
   readonly relativeDamping: number | null;
   /**
@@ -130,6 +132,7 @@ function draftOf(state: BlockState, rule: Rule): Draft {
         route,
         spectrum,
         effectiveRank: spectrum && { A: effectiveRank(spectrum.A), G: effectiveRank(spectrum.G) },
+        damping: damping?.lambda ?? null,
         relativeDamping: damping && damping.lambda / mean!,
         nulls: nulls && { A: nullA!, G: nullG!, masked: masked ?? 0 },
         graft: graft!,

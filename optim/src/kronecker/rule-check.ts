@@ -24,6 +24,7 @@ const RULE: { readonly [K in keyof Omit<Required<Rule>, 'slots'>]: Expected } = 
   direction: aFunction,
   stepInBasis: left(aFunction),
   together: left(aFunction),
+  numbers: left({ expected: 'null, or an object with get, problem and set', is: v => typeof v === 'object' }),
   dampingOf: left(aFunction),
   nullsOf: left(aFunction),
 };

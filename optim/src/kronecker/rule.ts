@@ -14,12 +14,24 @@ export type Proposal = { readonly state: BlockState; readonly gradient: Tensor; 
 export interface StepInfo {
   /** Learning rate; that of a block is `lrRatio` times as large. */
   readonly lr: number;
+  /** Steps made before this one. */
+  readonly index: number;
   /** α of the running averages. */
   readonly factorDecay: number;
   /** Whether this step updates what comes from statistics. */
   readonly isStatisticsStep: boolean;
   /** Whether this step decomposes the factors of a block. */
   isRefreshStep(state: BlockState): boolean;
+}
+
+/** Numbers of a rule, saved as `rule.NAME`. */
+export interface RuleNumbers {
+  /** As they are now, by name; the names are always the same. */
+  get(): Readonly<Record<string, Scalar>>;
+  /** What makes such numbers impossible, in words for a list of problems; null for nothing. */
+  problem(loaded: Readonly<Record<string, number>>): string | null;
+  /** Takes them over, and cannot fail. */
+  set(loaded: Readonly<Record<string, number>>): void;
 }
 
 export interface Rule {
@@ -48,6 +60,8 @@ export interface Rule {
   stepInBasis?(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number, step: StepInfo): boolean;
   /** A last word on the updates of all blocks together (clipping, momentum). */
   together?(proposals: readonly Proposal[], step: StepInfo): void;
+  /** Numbers that it keeps beside the slots of blocks, which are saved; null for none. */
+  readonly numbers?: RuleNumbers | null;
   /** λ and the mean curvature that it is added to, for reports. */
   dampingOf?(state: BlockState): { readonly lambda: number; readonly mean: Scalar };
   /** How many directions of A and of G it takes for null, for reports; null where it makes no difference. */

@@ -5,10 +5,12 @@ import { StateReader, scalar } from '../state-dict.ts';
 import type { BlockState } from './state.ts';
 import type { Parts } from './step.ts';
 
-/** `lr`, `steps`, `rng`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
-export function save({ settings, refresher, labels, states, rest }: Parts): StateDict {
+/** `lr`, `steps`, `rng`, `rule.…`, for each block `blocks.PATH.A`, `.G`, `.UA`, … and its moments, and `rest.…`. */
+export function save({ settings, refresher, labels, states, rule, rest }: Parts): StateDict {
   const rng = tensor(labels.common.getState());
   const into: StateDict = { lr: scalar(settings.lr), steps: scalar(refresher.steps), rng };
+  for (const [key, value] of Object.entries(rule.numbers?.get() ?? {}))
+    into[`rule.${key}`] = typeof value === 'number' ? scalar(value) : value.clone();
   for (const block of states) block.save(into);
   for (const [key, value] of Object.entries(rest.optimizer?.stateDict() ?? {})) into[`rest.${key}`] = value;
   return into;
@@ -24,6 +26,11 @@ export function load(saved: StateDict, { name, states, rule, rest, settings, ref
   const rng = reader.tensor('rng', { shape: [4], dtype: 'int32' }).dataSync();
   if (reader.has('rng') && rng.every(word => word === 0))
     reader.problem('does not fit: rng is no state of a generator');
+  const numbers = Object.fromEntries(
+    Object.keys(rule.numbers?.get() ?? {}).map(key => [key, reader.number(`rule.${key}`)] as const),
+  );
+  const wrong = rule.numbers?.problem(numbers) ?? null;
+  if (wrong !== null) reader.problem(`does not fit: ${wrong}`);
   const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
   const loaded = states.map(state =>
     state.loaded(reader, name, rule.slots, (one, A, G, step) => pending.push({ state: one, A, G, step })),
@@ -41,6 +48,7 @@ export function load(saved: StateDict, { name, states, rule, rest, settings, ref
   rest.optimizer?.loadStateDict(ofRest);
   rest.loaded();
   for (const [i, state] of states.entries()) state.become(loaded[i]!);
+  rule.numbers?.set(numbers);
   settings.lr = lr;
   refresher.steps = steps;
   parts.labels.setState(rng);

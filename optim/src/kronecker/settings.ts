@@ -39,6 +39,10 @@ export class StepSettings implements StepInfo {
     return this.fisher === 'empirical';
   }
 
+  get index(): number {
+    return this.#refresher.steps;
+  }
+
   get isStatisticsStep(): boolean {
     return this.#refresher.steps % this.factorEvery === 0;
   }

@@ -5,12 +5,12 @@
  */
 
 import { full, gram, scope, type Tensor, tensor } from '@otimes/core';
-import type { Conv2d } from '@otimes/nn';
-import type { Canonical } from '../block.ts';
+import { type Conv2d, Module } from '@otimes/nn';
+import type { Canonical, ConvolutionLayer } from '../block.ts';
 import type { Collector } from '../collector.ts';
 import type { Side } from '../side.ts';
 import { computesAs } from './claim.ts';
-import { WeightBlock } from './weight.ts';
+import { WeightBlock, type WeightBlockOptions } from './weight.ts';
 
 /**
  * Claims every Conv2d whose weight requires a gradient; `sharing` defaults to 'expand'. Groups are independent
@@ -33,6 +33,18 @@ export const conv2dCollector: Collector = {
 };
 
 class Conv2dBlock extends WeightBlock<Conv2d> {
+  readonly layer: ConvolutionLayer | undefined;
+
+  constructor(module: Conv2d, o: WeightBlockOptions) {
+    super(module, o);
+    const { weight, bias, groups, kernel, stride, padding, dilation } = module;
+    // Another copy of the package may compute in another way, groups have a basis each, a frozen bias is no part of the block, and one
+    // frame has one dtype.
+    const fits = groups === 1 && (bias === null || (bias.requiresGrad && bias.dtype === weight.dtype));
+    const window = { kernel, stride, padding, dilation };
+    this.layer = module instanceof Module && fits ? { module, weight, bias, window } : undefined;
+  }
+
   /** The places of the kernel. */
   get taps(): number {
     return this.tap.kernel[0] * this.tap.kernel[1];

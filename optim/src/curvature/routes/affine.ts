@@ -9,66 +9,19 @@
  * them: `weight.grad` is dW for everyone, and costs its two products only where it is looked at.
  */
 
-import { isRecording, linear, noGrad, type Op, type Tensor, unscoped } from '@otimes/core';
-import { borrowGrad, defineBuiltIn, held, lazyTensor, materialize, originOf, precisely } from '@otimes/core/extend';
-import type { Kfe, Sides } from '../basis.ts';
-import type { AffineLayer } from '../block.ts';
+import { isRecording, linear, noGrad, type Op, scope, type Tensor, unscoped } from '@otimes/core';
+import { defineBuiltIn, held, materialize } from '@otimes/core/extend';
+import type { Kfe } from '../basis.ts';
+import type { TurnableLayer } from '../block.ts';
+import { BasisGradient, type Frame, isSameBasis, turnedRows, weightColumns } from './frame.ts';
 
-/** A basis as a layer uses it: both sides turn. */
-export type Frame = {
-  /** [dIn, dIn], the homogeneous coordinate last where the layer has a bias. */
-  readonly UA: Tensor;
-  /** [dOut, dOut] */
-  readonly UG: Tensor;
-  /** How they are packed. */
-  readonly sides: Sides;
-  /** W̃ [dOut, dIn] of a resident layer, else null. */
-  readonly resident: Tensor | null;
-};
-
-/** D̃ of one backward pass, and how to get back from it. Freed when no gradient needs it any more. */
-export class BasisGradient {
-  readonly D: Tensor;
-  readonly frame: Frame;
-  #holders = 0;
-
-  constructor(D: Tensor, frame: Frame) {
-    this.D = D;
-    this.frame = frame;
-  }
-
-  /** A gradient tensor of that shape that is computed as `of(D̃)` when it is read. */
-  lazily(shape: readonly number[], of: (D: Tensor, frame: Frame) => Tensor): Tensor {
-    this.#holders++;
-    return lazyTensor(this.D, () => of(this.D, this.frame), {
-      shape,
-      origin: this,
-      dispose: () => {
-        if (--this.#holders === 0) this.D.storage.release();
-      },
-    });
-  }
-}
-
-/**
- * D̃ of the gradients that a layer's parameters have, if they are what one backward pass left and nothing else: not
- * accumulated, not clipped, not replaced. Else null.
- */
-export function basisGradient({ weight, bias }: AffineLayer): BasisGradient | null {
-  const origin = gradientOrigin(weight);
-  if (!(origin instanceof BasisGradient) || (bias !== null && gradientOrigin(bias) !== origin)) return null;
-  return origin;
-}
-
-function gradientOrigin(p: Tensor): unknown {
-  const g = borrowGrad(p);
-  return g === null ? null : originOf(g);
-}
+/** ã [rows, dIn] and g̃ [rows, dOut]. */
+export type TurnedRows = { readonly inputs: Tensor; readonly grads: Tensor };
 
 /** Told of the rows of a layer by each backward pass that reaches its gradients. */
 export interface TurnedSink {
-  /** ã [rows, dIn] and g̃ [rows, dOut] in the bases of `frame`. Returns whether it keeps them. */
-  takeTurned(inputs: Tensor, grads: Tensor, frame: Frame): boolean;
+  /** `rows` gives them in the bases of `frame`, and they are the sink's from then on. */
+  takeTurned(frame: Frame, rows: () => TurnedRows): void;
 }
 
 /** `inputs` is ã [rows, dIn] between forward and backward. */
@@ -76,20 +29,13 @@ type Attrs = { readonly frame: Frame; readonly sink: TurnedSink; inputs: Tensor 
 
 const asRows = (x: Tensor): Tensor => (x.rank === 2 ? x : x.reshape([-1, x.shape[x.rank - 1]!]));
 
-/** [x, 1] UA without making [x, 1]. */
-function turned(x: Tensor, UA: Tensor): Tensor {
-  const features = x.shape[x.rank - 1]!;
-  const [main, last] = [UA.narrow(0, 0, features), UA.narrow(0, features, UA.shape[0]! - features)];
-  return linear(asRows(x), main.transpose(), last.shape[0] === 0 ? null : last.reshape([-1]));
-}
-
 const affineOp: Op<Attrs> = defineBuiltIn<Attrs>({
   name: 'linear in the eigenbasis',
   acceptsLazy: true,
   shape: ([x, W]) => ({ shape: [...x!.shape.slice(0, -1), W!.shape[0]!], dtype: x!.dtype }),
 
   forward(backend, [x, W, b], out, attrs) {
-    const { UA, UG, resident } = attrs.frame;
+    const { sides, UA, UG, resident } = attrs.frame;
     materialize(x!);
     if (resident === null) {
       materialize(W!);
@@ -97,17 +43,20 @@ const affineOp: Op<Attrs> = defineBuiltIn<Attrs>({
       backend.linear(x!, W!, b ?? null, out);
       return;
     }
-    // Outside of scopes, since ã lives until backward and not with what is made around it.
-    unscoped(() =>
-      noGrad(() => {
-        attrs.inputs = turned(x!, UA);
-        const hidden = linear(attrs.inputs, resident);
-        const { storage, dtype, offset } = out;
-        const rows = { storage, dtype, offset, shape: [hidden.shape[0]!, UG.shape[0]!], strides: [UG.shape[0]!, 1] };
-        backend.linear(hidden, UG, null, rows);
-        hidden.storage.release();
-      }),
-    );
+    const { storage, dtype, offset } = out;
+    const width = sides.G.n;
+    const rows = { storage, dtype, offset, shape: [out.size / width, width], strides: [width, 1] };
+    noGrad(() => {
+      // Outside of scopes, since ã lives until backward and not with what is made around it.
+      const inputs = unscoped(() => scope(() => turnedRows(asRows(x!), sides.A, UA)));
+      if (inputs.storage !== x!.storage) attrs.inputs = inputs;
+      scope(() => {
+        if (UG === null) return backend.linear(inputs, resident, null, rows);
+        const hidden = linear(inputs, resident);
+        if (sides.G.isExact) backend.linear(hidden, UG, null, rows);
+        else backend.copy(sides.G.turnBack(hidden, UG), rows);
+      });
+    });
   },
 
   backward(gy, node) {
@@ -122,54 +71,46 @@ const affineOp: Op<Attrs> = defineBuiltIn<Attrs>({
         ...(hasBias ? [rows.sum(0)] : []),
       ];
     const { attrs } = node;
-    const { UA, UG, resident } = attrs.frame;
+    const { sides, UA, UG, resident } = attrs.frame;
     const features = W.shape[1]!;
-    const turnedRows = rows.matmul(UG);
+    const turned = sides.G.turn(rows, UG);
     // Kept apart from what this pass frees: the optimizer takes it.
     const D = unscoped(() => {
-      const inputs = attrs.inputs ?? turned(node.input(0), UA);
+      const inputs = attrs.inputs ?? scope(() => turnedRows(asRows(node.input(0)), sides.A, UA));
       attrs.inputs = null;
-      const product = turnedRows.transpose().matmul(inputs);
-      if (attrs.sink.takeTurned(inputs, turnedRows, attrs.frame)) held(turnedRows);
-      else inputs.storage.release();
+      const product = turned.transpose().matmul(inputs);
+      // Where nothing turns these are the layer's input and the gradient themselves, which are others' too.
+      const own = (y: Tensor, of: Tensor) => (y.storage === of.storage ? y.clone() : y);
+      let isTaken = false;
+      attrs.sink.takeTurned(attrs.frame, () => {
+        isTaken = true;
+        return { inputs: own(inputs, x), grads: held(own(turned, gy)) };
+      });
+      if (!isTaken && inputs.storage !== x.storage) inputs.storage.release();
       return product;
     });
     const gradient = new BasisGradient(D, attrs.frame);
     let gx: Tensor | null = null;
     if (node.needs(0)) {
-      const back = UA.narrow(0, 0, features).transpose();
-      gx = (resident === null ? rows.matmul(W) : turnedRows.matmul(resident).matmul(back)).reshape(x.shape);
+      const back = resident === null ? rows.matmul(W) : weightColumns(turned.matmul(resident), sides.A, UA, features);
+      gx = back.reshape(x.shape);
     }
-    return [
-      gx,
-      gradient.lazily(W.shape, (D, frame) => weightPart(D, frame, features)),
-      ...(hasBias ? [gradient.lazily([W.shape[0]!], biasPart)] : []),
-    ];
+    return [gx, ...gradient.gradients(W.shape, hasBias ? [W.shape[0]!] : null)];
   },
 });
-
-/** The columns of UG D̃ UAᵀ that belong to the weight. */
-export function weightPart(D: Tensor, { UA, UG }: Frame, features: number): Tensor {
-  return precisely(() => UG.matmul(D).matmul(UA.narrow(0, 0, features).transpose()));
-}
-
-/** Its last column, that of the bias. */
-export function biasPart(D: Tensor, { UA, UG }: Frame): Tensor {
-  return precisely(() => UG.matmul(D.matmul(UA.narrow(0, UA.shape[0]! - 1, 1).transpose())).reshape([-1]));
-}
 
 /** Of outputs of `affineIn`: where they were computed. */
 const frames = new WeakMap<Tensor, Frame>();
 
 /** The layer's output for x [..., inputs], computed in `frame`. */
-export function affineIn(frame: Frame, { weight, bias }: AffineLayer, x: Tensor, sink: TurnedSink): Tensor {
+export function affineIn(frame: Frame, { weight, bias }: TurnableLayer, x: Tensor, sink: TurnedSink): Tensor {
   const y = affineOp(bias === null ? [x, weight] : [x, weight, bias], { frame, sink, inputs: null });
   frames.set(y, frame);
   return y;
 }
 
 /** Whether `y` comes from `affineIn` in a basis, so that its rows are turned into that in backward. */
-export function isAffineIn(y: Tensor, { UA, UG }: Kfe): boolean {
+export function isAffineIn(y: Tensor, kfe: Kfe): boolean {
   const frame = frames.get(y);
-  return frame !== undefined && frame.UA === UA && frame.UG === UG;
+  return frame !== undefined && isSameBasis(frame, kfe);
 }

@@ -7,11 +7,11 @@
 import { concat, eye, noGrad, scope, type Tensor, unscoped, where } from '@otimes/core';
 import { held, isExposed, makeLazy, materialize, precisely, readsLater, versionOf } from '@otimes/core/extend';
 import { type Kfe, type Rotation, rotate } from '../basis.ts';
-import type { AffineLayer } from '../block.ts';
-import { biasPart, type Frame, weightPart } from './affine.ts';
+import type { TurnableLayer } from '../block.ts';
+import { biasPart, type Frame, weightPart } from './frame.ts';
 
 export class ResidentWeight {
-  readonly #layer: AffineLayer;
+  readonly #layer: TurnableLayer;
   readonly #parameters: readonly Tensor[];
   /** Which values of the parameters belong to W̃. */
   readonly #versions: number[] = [];
@@ -20,7 +20,7 @@ export class ResidentWeight {
   /** W̃ from a file, until it is known whether the parameters are those it belongs to. */
   #saved: Tensor | null = null;
 
-  constructor(layer: AffineLayer) {
+  constructor(layer: TurnableLayer) {
     const { weight, bias } = layer;
     this.#layer = layer;
     this.#parameters = bias === null ? [weight] : [weight, bias];
@@ -68,7 +68,7 @@ export class ResidentWeight {
     const { weight, bias } = this.#layer;
     const frame = frameOf(kfe, saved);
     const different = (p: Tensor, value: Tensor) => p.detach().ne(value).astype('float32').sum();
-    let count = different(weight, weightPart(saved, frame, weight.shape[1]!));
+    let count = different(weight, weightPart(saved, frame, weight.shape));
     if (bias !== null) count = count.add(different(bias, biasPart(saved, frame)));
     if (readsLater(count)) return where(count.eq(0), saved, this.#projected(kfe));
     return count.item() === 0 ? saved : null;
@@ -79,7 +79,7 @@ export class ResidentWeight {
     const resident = this.#weight!;
     const { weight, bias } = this.#layer;
     const frame = frameOf(kfe, resident);
-    makeLazy(weight, () => weightPart(resident, frame, weight.shape[1]!));
+    makeLazy(weight, () => weightPart(resident, frame, weight.shape));
     if (bias !== null) makeLazy(bias, () => biasPart(resident, frame));
     this.#follow();
     this.#leads = true;
@@ -137,16 +137,13 @@ export class ResidentWeight {
 }
 
 /** The frame that a layer is computed in; W̃ null in parameter coordinates. */
-export const frameOf = ({ UA, UG, sides }: Kfe, resident: Tensor | null): Frame => ({
-  UA: UA!,
-  UG: UG!,
-  sides,
-  resident,
-});
+export const frameOf = ({ sides, UA, UG }: Kfe, resident: Tensor | null): Frame => ({ sides, UA, UG, resident });
+
+const asMatrix = (x: Tensor): Tensor => (x.rank === 2 ? x : x.flatten(1));
 
 /** [W | b] */
-function parametersOf({ weight, bias }: AffineLayer): Tensor {
-  const W = weight.detach();
+function parametersOf({ weight, bias }: TurnableLayer): Tensor {
+  const W = asMatrix(weight.detach());
   if (bias === null) return W;
   const b = bias.detach().unsqueeze(1);
   if (!readsLater(W)) return concat([W, b], 1);

@@ -7,7 +7,8 @@ import { namingMemory } from '../decompose/here.ts';
 import { type Sample, Statistics, type Use } from '../factors.ts';
 import type { LayerCurvature } from '../layer.ts';
 import { inOwnScope } from '../own-scope.ts';
-import { type Frame, isAffineIn, type TurnedSink } from '../routes/affine.ts';
+import { isAffineIn, type TurnedRows, type TurnedSink } from '../routes/affine.ts';
+import { type Frame, isSameBasis } from '../routes/frame.ts';
 import { Stopwatch } from '../stopwatch.ts';
 import type { LayerSink, Need } from './activations.ts';
 import type { FisherKind } from './fisher.ts';
@@ -122,10 +123,13 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
   }
 
   /** Comes right after `record` saw the same rows in parameter coordinates. */
-  takeTurned(inputs: Tensor, grads: Tensor, { UA, UG }: Frame): boolean {
+  takeTurned(frame: Frame, rows: () => TurnedRows): void {
     const pass = backwardPass();
     const { kfe, statistics } = this.layer;
-    if (pass === 0 || statistics === null || kfe?.UA !== UA || kfe.UG !== UG) return false;
-    return this.#demand.turnedSquares(this.layer) && statistics.keepTurned(pass, inputs, grads, kfe);
+    if (pass === 0 || statistics === null || kfe === null || !isSameBasis(frame, kfe)) return;
+    if (!this.#demand.turnedSquares(this.layer)) return;
+    const { inputs, grads } = rows();
+    if (statistics.keepTurned(pass, inputs, grads, kfe)) return;
+    for (const x of [inputs, grads]) x.storage.release();
   }
 }

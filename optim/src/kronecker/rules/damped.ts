@@ -4,12 +4,13 @@ import { full, type Tensor, where, zeros } from '@otimes/core';
 import { readsLater, versionOf } from '@otimes/core/extend';
 import { outer, type Rotation, rotate } from '../../curvature/basis.ts';
 import { replaced, type Scalar, scalarOf, times } from '../../curvature/scalar.ts';
-import type { Proposal, Rule, StepInfo } from '../rule.ts';
+import { type DampingControl, isControl } from '../adaptive.ts';
+import type { Proposal, Rule, RuleNumbers, StepInfo } from '../rule.ts';
 import type { BlockState } from '../state.ts';
 
 /** As in `KFACOptions`. */
 export type DampedOptions = {
-  readonly damping?: number | undefined;
+  readonly damping?: number | DampingControl | undefined;
   readonly dampingSplit?: 'eigen' | 'pi' | undefined;
   readonly momentum?: number | undefined;
   readonly nesterov?: boolean | undefined;
@@ -24,15 +25,21 @@ export class DampedRule implements Rule {
   static readonly builtIn: string = 'DampedRule';
   /** λ; from the next step on. */
   damping: number;
+  /** What changes λ, from losses that `tell` hears of; null for nothing. */
+  readonly control: DampingControl | null;
   readonly dampingSplit: 'eigen' | 'pi';
   readonly momentum: number;
   readonly nesterov: boolean;
   readonly klClip: number | false;
   readonly trust: number | false;
+  #measured: { readonly index: number; readonly decrease: Scalar } | null = null;
+  #ratio: number | null = null;
   readonly #damped = new WeakMap<Tensor, { damping: number; version: number; sum: Tensor }>();
 
   constructor(o: DampedOptions = {}) {
-    this.damping = o.damping ?? 3e-3;
+    const { damping = 3e-3 } = o;
+    this.control = isControl(damping) ? damping : null;
+    this.damping = isControl(damping) ? damping.start : damping;
     this.dampingSplit = o.dampingSplit ?? 'eigen';
     this.momentum = o.momentum ?? 0;
     this.nesterov = o.nesterov ?? false;
@@ -60,7 +67,7 @@ export class DampedRule implements Rule {
   }
 
   stepInBasis(state: BlockState, D: Tensor, weight: Tensor, lr: number, keep: number, step: StepInfo): boolean {
-    if (this.momentum !== 0 || this.klClip !== false) return false;
+    if (this.momentum !== 0 || this.klClip !== false || this.measures(step)) return false;
     this.measure(state, D, step);
     const curvature = this.curvature(state);
     if (this.trust === false) weight.addcdiv_(D, curvature, -lr, keep);
@@ -110,7 +117,85 @@ export class DampedRule implements Rule {
     return { lambda: this.damping, mean: scalarOf(state.kfe!.host.eigenvalues().mean()) };
   }
 
+  /** Whether the control asks for losses after this step. */
+  measures({ index }: Pick<StepInfo, 'index'>): boolean {
+    return this.control !== null && index % this.control.every === 0;
+  }
+
+  /** The last step whose losses nobody has told yet: which one, and by how much its quadratic model of the mean loss falls. */
+  get untold(): { readonly index: number; readonly decrease: Scalar } | null {
+    return this.#measured;
+  }
+
+  /** ρ of the last losses that were told; null before. */
+  get ratio(): number | null {
+    return this.#ratio;
+  }
+
+  /**
+   * Takes the change of the loss in the step that was measured.
+   *
+   * @param name the optimizer's, for messages
+   * @param decrease that of the model, as it is in `untold`, read
+   */
+  tell(name: string, fallen: number, decrease: number): void {
+    this.#measured = null;
+    // Along a step on which the model rises it says nothing about the loss.
+    if (this.control === null || !(decrease > 0)) return;
+    this.#ratio = Number.isFinite(fallen) ? fallen / decrease : -Infinity;
+    const next: unknown = this.control.next(this.damping, this.#ratio);
+    if (!(typeof next === 'number' && next > 0 && next < Infinity))
+      throw new RangeError(`${name}: expected next() of damping to return a finite number > 0, got ${String(next)}`);
+    this.damping = next;
+  }
+
+  get numbers(): RuleNumbers | null {
+    if (this.control === null) return null;
+    return {
+      // A decrease of 0 says nothing, as none does.
+      get: () => ({
+        damping: this.damping,
+        measured: this.#measured?.index ?? 0,
+        decrease: this.#measured?.decrease ?? 0,
+      }),
+      problem: ({ damping, measured }) => {
+        if (!(damping! > 0)) return `rule.damping expects a number > 0, got ${damping}`;
+        return Number.isInteger(measured) ? null : `rule.measured expects an integer, got ${measured}`;
+      },
+      set: ({ damping, measured, decrease }) => {
+        this.damping = damping!;
+        this.#measured = decrease! > 0 ? { index: measured!, decrease: decrease! } : null;
+        this.#ratio = null;
+      },
+    };
+  }
+
   together(proposals: readonly Proposal[], step: StepInfo): void {
+    this.#shorten(proposals, step);
+    if (this.measures(step)) this.#predict(proposals, step);
+  }
+
+  /** The undamped curvature in each coordinate of the basis, [dOut, dIn], of which the quadratic model is made. */
+  protected undamped({ kfe }: BlockState): Tensor {
+    return kfe!.eigenvalues();
+  }
+
+  /**
+   * By how much the model L + ⟨D, δ⟩ + ½ ⟨δ, Λ∘δ⟩ falls along the step δ = −lr · scale · update of all blocks. Without λ, unlike M of
+   * Martens & Grosse: of a quadratic with this curvature it is what the loss falls by.
+   */
+  #predict(proposals: readonly Proposal[], { lr, index }: StepInfo): void {
+    let sum: Scalar = 0;
+    for (const { state, gradient, update, scale } of proposals) {
+      const length = times(scale, lr * state.lrRatio);
+      const [slope, bend] = [dot(gradient, update), dot(update, this.undamped(state).mul(update))].map(scalarOf);
+      sum = plus(sum, plus(times(length, slope!), times(times(times(length, length), bend!), -0.5)));
+    }
+    const decrease = typeof sum === 'number' ? sum : replaced(this.#measured?.decrease ?? null, sum);
+    this.#measured = typeof decrease === 'number' && !(decrease > 0) ? null : { index, decrease };
+  }
+
+  #shorten(proposals: readonly Proposal[], step: StepInfo): void {
     if (this.trust !== false)
       for (const proposal of proposals)
         proposal.scale = this.#trusted(proposal.state, proposal.update, this.trust, step);
@@ -185,6 +270,11 @@ const dot = (x: Tensor, y: Tensor): Tensor =>
     .reshape([1, -1])
     .matmul(y.reshape([-1, 1]))
     .reshape([]);
+
+const plus = (x: Scalar, y: Scalar): Scalar => {
+  if (typeof x !== 'number') return x.add(y);
+  return typeof y === 'number' ? x + y : y.add(x);
+};
 
 const likeOf = ({ dtype, device }: Tensor) => ({ dtype, device });
 

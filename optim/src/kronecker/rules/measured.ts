@@ -60,7 +60,11 @@ export class MeasuredRule extends DampedRule {
   }
 
   protected override curvature(state: BlockState): Tensor {
-    return this.damped(state.slots.get('S')!);
+    return this.damped(this.undamped(state));
+  }
+
+  protected override undamped(state: BlockState): Tensor {
+    return state.slots.get('S')!;
   }
 
   override dampingOf(state: BlockState): { readonly lambda: number; readonly mean: Scalar } {

@@ -1,7 +1,7 @@
 /** Convolutions by Winograd's minimal filtering on the `wasm` backend, and where it is taken. */
 
 import { images } from '@otimes/kernels';
-import { getConvolution } from '../../../convolution.ts';
+import { directCost, getConvolution } from '../../../convolution.ts';
 import type { Operand } from '../../backend.ts';
 import { type Context, empty } from '../context.ts';
 import { addressOf } from '../region.ts';
@@ -34,13 +34,13 @@ const LEAST = 8;
  *
  * 4 · (C + O) stands for patches that are laid out, ⌈T⌉₈ · C · O for the products at each of 36 points (Lavin & Gray 2016, "Fast
  * algorithms for convolutional neural networks", §4), 11 · C · O for the transform of the filters and 15 · T · (C + O) for those of
- * the tiles. The constants are measured: docs/decisions/kernels.md.
+ * the tiles. The constants are measured: docs/decisions/kernels.md. With a native BLAS direct sums cost less, see `directCost`.
  */
 export function winogradIsFaster(n: number, ho: number, wo: number, channels: number, outputs: number): boolean {
   if (Math.min(channels, outputs) < LEAST) return false;
   const [product, sum] = [channels * outputs, channels + outputs];
   const tiles = n * Math.ceil(ho / 4) * Math.ceil(wo / 4);
-  const direct = 9 * n * eights(ho * wo) * (product + 4 * sum);
+  const direct = directCost() * 9 * n * eights(ho * wo) * (product + 4 * sum);
   const winograd = 36 * ((eights(tiles) + 11) * product + 15 * tiles * sum);
   return winograd < direct;
 }
@@ -48,13 +48,12 @@ export function winogradIsFaster(n: number, ho: number, wo: number, channels: nu
 const eights = (count: number): number => Math.ceil(count / 8) * 8;
 
 /** The sizes as Winograd's kernels take them; null where they do not do it, or not as fast. */
-function planOf(kind: ConvKind, [n, c, h, w, o, ...more]: ConvSizes) {
+function sizesOf(kind: ConvKind, [n, c, h, w, o, ...more]: ConvSizes) {
   const [kh, kw, ho, wo, sy, sx, py, px, dy, dx, groups] = more;
   const fits = kh === 3 && kw === 3 && py === px && py <= 2 && [sy, sx, dy, dx, groups].every(x => x === 1);
   if (!fits) return null;
   const [rows, cols] = kind === 'inputGrad' ? [h, w] : [ho, wo];
-  if (!winogradIsFaster(n, rows, cols, c, o)) return null;
-  return { sizes: [n, c, h, w, o, py] as const, lines: n * Math.ceil(rows / 4) };
+  return winogradIsFaster(n, rows, cols, c, o) ? ([n, c, h, w, o, py] as const) : null;
 }
 
 /**
@@ -71,20 +70,20 @@ export function winograd(
   out: Operand,
 ): boolean {
   if (out.dtype !== 'float32' || getConvolution() === 'direct') return false;
-  const plan = planOf(kind, convSizes);
-  if (plan === null) return false;
-  const { sizes, lines } = plan;
-  const bytes = c.kernels.load(images).winogradScratch(KINDS[kind], ...sizes);
+  const sizes = sizesOf(kind, convSizes);
+  if (sizes === null) return false;
+  const exports = c.kernels.load(images);
+  const bytes = exports.winogradScratch(KINDS[kind], ...sizes);
   if (bytes > MOST_BYTES) return false;
   // Each thread that shares the call has its own.
-  const work = empty(c, { dtype: 'float32', shape: [Math.ceil(bytes / 4) * c.kernels.threads] });
-  const size = Math.ceil(bytes / 4) * 4;
-  const [pa, pb, po, pw] = [addressOf(a), addressOf(b), addressOf(out), addressOf(work)];
+  const work = empty(c, { dtype: 'float32', shape: [(bytes / 4) * (c.kernels.threads ?? 1)] });
+  const own = [addressOf(work), bytes, exports.winogradUnits(KINDS[kind], ...sizes)] as const;
+  const [pa, pb, po] = [addressOf(a), addressOf(b), addressOf(out)];
   const run = kernels(c);
   let notFinite: number;
   if (kind === 'forward')
-    notFinite = run.winogradForward.float32!(...sizes, pa, pb, bias ? addressOf(bias) : 0, po, lines, pw, size);
-  else if (kind === 'inputGrad') notFinite = run.winogradInputGrad.float32!(...sizes, pa, pb, po, lines, pw, size);
-  else notFinite = run.winogradWeightGrad.float32!(...sizes, pa, pb, po, pw, size);
+    notFinite = run.winogradForward.float32!(...sizes, pa, pb, bias ? addressOf(bias) : 0, po, ...own);
+  else if (kind === 'inputGrad') notFinite = run.winogradInputGrad.float32!(...sizes, pa, pb, po, ...own);
+  else notFinite = run.winogradWeightGrad.float32!(...sizes, pa, pb, po, ...own);
   return notFinite === 0;
 }

@@ -1,0 +1,2 @@
+// Everything the module `attention` exports.
+export * from './generated/attention';
