@@ -63,6 +63,8 @@ type Examples = {
 /** Sums over one backward pass, or several. */
 class Sums {
   batch = 0;
+  /** Whether a gradient came to any use. */
+  isReached = false;
   rows = 0;
   A: Tensor | null = null;
   G: Tensor | null = null;
@@ -145,6 +147,11 @@ export class Statistics {
     return { vanished, expands: expandedG !== null };
   }
 
+  /** Whether a gradient came to a use in any pass; in others only the number of examples is known. */
+  get isReached(): boolean {
+    return this.#done?.isReached ?? false;
+  }
+
   /** Whether no pass has left anything. */
   get isEmpty(): boolean {
     return this.#done === null && this.#running.size === 0;
@@ -178,13 +185,14 @@ export class Statistics {
     return !this.#running.has(pass);
   }
 
-  /** Counts a use of which nothing but the number of examples is needed. */
-  count({ pass, call, examples: counted }: Use, batch: number, label: string): Sums {
+  /** Counts a use of which its examples alone are needed. If not `isReached`, the gradient came to another layer of its call. */
+  count({ pass, call, examples: counted }: Use, batch: number, label: string, isReached = true): Sums {
     let sums = this.#running.get(pass);
     if (sums === undefined) {
       sums = new Sums();
       this.#running.set(pass, sums);
     }
+    sums.isReached ||= isReached;
     let examples = sums.calls.get(call);
     if (examples === undefined) {
       examples = { batch, samples: [], open: null };
@@ -257,6 +265,7 @@ export class Statistics {
 
   #merge(into: Sums, sums: Sums): void {
     into.batch += sums.batch;
+    into.isReached ||= sums.isReached;
     into.rows += sums.rows;
     into.vanished &&= sums.vanished;
     if (sums.remains !== null) into.remains = either(into.remains, sums.remains);
