@@ -204,6 +204,15 @@ t.test('collectors of the program', t => {
     ['no add', changed({ add: null }), /block 0's add to be a function, got null$/],
     ['a norm that is none', changed({ norm: 1 }), /block 0's norm to be a function, got 1$/],
     ['a layer that is none', changed({ layer: {} }), /block 0's layer to be a layer/],
+    [
+      'a layer with half a window',
+      (m, path) => {
+        const block = blockOf(m, path);
+        const [weight, bias] = block.parameters;
+        return [{ ...block, layer: { module: block.tap, weight, bias, window: { kernel: [1, 1] } } }];
+      },
+      /block 0's layer to be a layer .*, of a convolution with its window/,
+    ],
     ['a tap from elsewhere', changed({ tap: stranger }), /the tap of block 0, a Linear, is no module of the model$/],
     ['foreign parameters', changed({ parameters: stranger.parameters() }), /block 0 has .*no parameter of the model$/],
     [

@@ -5,7 +5,16 @@ export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { type AverageOptions, averageGradients } from './average.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export { type BasisTracker, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './curvature/block.ts';
+export type {
+  AffineLayer,
+  Canonical,
+  ConvolutionLayer,
+  KroneckerBlock,
+  LayerBlock,
+  MatrixBlock,
+  Sharing,
+  TurnableLayer,
+} from './curvature/block.ts';
 export type { Description, Descriptions } from './curvature/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
 export { attentionCollector } from './curvature/collectors/attention.ts';

@@ -8,6 +8,7 @@ import {
   anInstance,
   aString,
   checkArgument,
+  isPlainObject,
   type Kind,
   oneOf,
   received,
@@ -24,6 +25,10 @@ const aList: Kind = {
 const aBlock: Kind = { expected: 'a block', is: v => typeof v === 'object' && v !== null && !Array.isArray(v) };
 const left = (kind: Kind): Kind => ({ ...kind, is: v => v === undefined || kind.is(v) });
 
+const isWindow = (v: unknown): boolean =>
+  v === undefined ||
+  (isPlainObject(v) && ['kernel', 'stride', 'padding', 'dilation'].every(key => Array.isArray(v[key])));
+
 /** What a block must have. */
 const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   path: aString,
@@ -39,13 +44,15 @@ const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   taps: left(aCount),
   hasBias: left(aBoolean),
   layer: left({
-    expected: 'a layer { module, weight, bias }',
+    expected:
+      'a layer { module, weight, bias }, of a convolution with its window { kernel, stride, padding, dilation }',
     is: v =>
       typeof v === 'object' &&
       v !== null &&
       ['module', 'weight', 'bias'].every(key => key in v) &&
       Reflect.get(v, 'module') instanceof Module &&
-      Reflect.get(v, 'weight') instanceof Parameter,
+      Reflect.get(v, 'weight') instanceof Parameter &&
+      isWindow(Reflect.get(v, 'window')),
   }),
   canonical: aFunction,
   gradient: aFunction,

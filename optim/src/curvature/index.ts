@@ -17,7 +17,16 @@ export {
   rotateSquares,
   type Sides,
 } from './basis.ts';
-export type { AffineLayer, Canonical, KroneckerBlock, LayerBlock, MatrixBlock, Sharing } from './block.ts';
+export type {
+  AffineLayer,
+  Canonical,
+  ConvolutionLayer,
+  KroneckerBlock,
+  LayerBlock,
+  MatrixBlock,
+  Sharing,
+  TurnableLayer,
+} from './block.ts';
 export { checkClaims, type Description, type Descriptions } from './claims.ts';
 export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';

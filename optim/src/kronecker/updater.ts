@@ -42,6 +42,10 @@ export class Updater {
   proposals(plans: readonly Plan[]): readonly Proposal[] {
     const { name, isOurs, rule, settings } = this.#parts;
     for (const { state, squares } of plans) state.squares = squares;
+    if (isOurs && rule.together === undefined) {
+      this.#oneByOne(plans);
+      return [];
+    }
     const proposals: Proposal[] = [];
     for (const plan of plans) {
       const proposal = isOurs ? scope(() => this.#proposeAlone(plan)) : this.#propose(plan);
@@ -54,13 +58,23 @@ export class Updater {
     return proposals;
   }
 
+  /**
+   * The steps of blocks by a rule of the library that has no word on all of them together: what one leaves, its update too, is given
+   * back before the next, so that a step needs the memory of its largest block.
+   */
+  #oneByOne(plans: readonly Plan[]): void {
+    const decayed = new Set<Parameter>();
+    for (const plan of plans)
+      scope(() => {
+        const proposal = this.#proposeAlone(plan);
+        if (proposal !== null) this.#apply({ state: plan.state, ...proposal }, decayed);
+      });
+  }
+
   /** Changes the parameters. What follows from numbers that are not finite throws, if there is a journal to take it back. */
   apply(plans: readonly Plan[], proposals: readonly Proposal[], journal: Journal | null): void {
     const decayed = new Set<Parameter>();
-    for (const { state, gradient, update, scale } of proposals) {
-      if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
-      this.#add(state, update, scale, decayed);
-    }
+    for (const proposal of proposals) this.#apply(proposal, decayed);
     if (journal !== null) for (const { state, raw } of plans) if (!readsLater(raw)) this.#checkStepped(state);
     for (const { state, job } of plans) if (job !== null) state.job = job;
   }
@@ -72,6 +86,11 @@ export class Updater {
     } finally {
       plan.state.keep();
     }
+  }
+
+  #apply({ state, gradient, update, scale }: Proposal, decayed: Set<Parameter>): void {
+    if (this.observes) state.cosine = cosine(gradient, update, state.cosine);
+    this.#add(state, update, scale, decayed);
   }
 
   /** Takes over averages and basis, and computes the update; null where the step was made at once. */
