@@ -152,7 +152,13 @@ async function measure(title: string, adam: Child, child: Child, countOf: (a: An
   const first = await child.steps('refresh');
   say(`  ${title}: first step ${shown(first.wall / 1000)} s, loss ${first.loss.toFixed(3)}`);
   if (values.describe) say(await child.describe());
-  const count = await warmUp(child, countOf);
+  notePhases(`${title}: first step`, [first]);
+  const count = await warmUp(child, countOf).catch(error => {
+    const seconds = [first.wall, first.phases!.refresh].map(ms => shown(ms / 1000));
+    throw new Error(
+      `after a first step of ${seconds[0]} s, decompositions ${seconds[1]} s, peak ${gigabytes(first)} GB: ${error.message}`,
+    );
+  });
   const [base, plain, statistics]: [Answer[], Answer[], Answer[]] = [[], [], []];
   for (let round = 0; round < rounds; round++) {
     base.push(await adam.steps('plain', count));
@@ -171,7 +177,6 @@ async function measure(title: string, adam: Child, child: Child, countOf: (a: An
   const cells = [own, ratio, fuller, averaged, first.wall / 1000, seconds].map(shown);
   table.push([title, ...cells, later, gigabytes(last ?? statistics.at(-1)!)]);
   say(`  ${table.at(-1)!.join('  ')}`);
-  notePhases(`${title}: first step`, [first]);
   notePhases(`${title}: step`, plain);
   notePhases(`${title}: with statistics`, statistics);
   if (last !== null) notePhases(`${title}: with a refresh`, [last]);
