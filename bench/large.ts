@@ -152,7 +152,13 @@ async function measure(title: string, adam: Child, child: Child, countOf: (a: An
   const first = await child.steps('refresh');
   say(`  ${title}: first step ${shown(first.wall / 1000)} s, loss ${first.loss.toFixed(3)}`);
   if (values.describe) say(await child.describe());
-  const count = await warmUp(child, countOf);
+  notePhases(`${title}: first step`, [first]);
+  const count = await warmUp(child, countOf).catch(error => {
+    const seconds = [first.wall, first.phases!.refresh].map(ms => shown(ms / 1000));
+    throw new Error(
+      `after a first step of ${seconds[0]} s, decompositions ${seconds[1]} s, peak ${gigabytes(first)} GB: ${error.message}`,
+    );
+  });
   const [base, plain, statistics]: [Answer[], Answer[], Answer[]] = [[], [], []];
   for (let round = 0; round < rounds; round++) {
     base.push(await adam.steps('plain', count));
@@ -171,7 +177,6 @@ async function measure(title: string, adam: Child, child: Child, countOf: (a: An
   const cells = [own, ratio, fuller, averaged, first.wall / 1000, seconds].map(shown);
   table.push([title, ...cells, later, gigabytes(last ?? statistics.at(-1)!)]);
   say(`  ${table.at(-1)!.join('  ')}`);
-  notePhases(`${title}: first step`, [first]);
   notePhases(`${title}: step`, plain);
   notePhases(`${title}: with statistics`, statistics);
   if (last !== null) notePhases(`${title}: with a refresh`, [last]);
@@ -226,7 +231,10 @@ async function guarded(title: string, contender: Contender, run: (child: Child) 
   try {
     await run(child);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const lines = (error instanceof Error ? error.message : String(error)).split('\n');
+    if (lines.length > 1) say(lines.join('\n'));
+    // Of a process that ended, its last words.
+    const reason = lines.find(line => /Error/.test(line)) ?? lines[0]!;
     failures.push(reason.startsWith(title) ? reason : `${title}: ${reason}`);
     say(`  FAILED ${failures.at(-1)}`);
   } finally {
@@ -267,9 +275,10 @@ for (const name of names) await measureNetwork(NETWORKS[name]!);
 const header =
   `${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpus()[0]!.model.trim()}, Node ${process.version}, ` +
   `${threads === 1 ? 'one thread' : `${threads} threads`}; medians of ${rounds} rounds, ${clock === 'cpu' ? 'steps by CPU time, all else' : 'all'} by the clock on the wall.`;
-const listed = notes.length === 0 ? [] : [notes.map(note => `- ${note}`).join('\n')];
+const remarks = [...notes, ...failures.map(failure => `Not measured: ${failure}`)];
+const listed = remarks.length === 0 ? [] : [remarks.map(remark => `- ${remark}`).join('\n')];
 const document = [header, markdown(table), ...listed, 'Where the time goes:', markdown(phaseTable)].join('\n\n');
 console.log(document);
-if (values.into !== undefined && failures.length === 0) putInto(values.into, 'bench/large', document);
+if (values.into !== undefined) putInto(values.into, 'bench/large', document);
 for (const failure of failures) console.error(`FAILED ${failure}`);
 if (failures.length > 0) process.exitCode = 1;

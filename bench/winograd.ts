@@ -2,7 +2,7 @@
  * What do Winograd's convolutions gain, and what do they cost in rounding? Of 3 × 3 convolutions, forward and both gradients:
  * milliseconds of CPU time of the direct kernels, how many times as fast Winograd's are (in turn, medians), whether the rule
  * takes them, and mean and largest error of both against float64, relative to the root mean square of the result. Then the
- * milliseconds of a training step of ResNet-18 for CIFAR with Adam, both ways in turn.
+ * milliseconds of a training step of ResNet-18 for CIFAR with Adam, both ways in turn. One thread.
  *
  *   npm run bench bench/winograd.ts                  all
  *   npm run bench bench/winograd.ts -- 256           shapes whose name contains this
@@ -18,6 +18,7 @@ import {
   randint,
   randn,
   setConvolution,
+  setThreads,
   type Tensor,
   useBlas,
   WasmBackend,
@@ -35,6 +36,8 @@ const { values: options, positionals } = parseArgs({
 const rng = new Generator(1);
 const backend = getBackend('cpu');
 if (!(backend instanceof WasmBackend)) throw new Error('there is no SIMD here');
+// None starts by itself: two threads transform the filters twice.
+await setThreads(1);
 if (options.blas) console.log(await useBlas());
 
 /** Images, channels, outputs, side. */

@@ -120,7 +120,7 @@ test('second moments of patches by it are those of the kernels up to rounding, a
       await useBlas();
       const result = second();
       const native = result.dataSync();
-      const scale = native.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      const scale = Array.from(native).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
       allclose(t, Array.from(native), Array.from(own), { rtol: 0, atol: 1e-5 * scale });
       t.ok(
         native.some((value, i) => value !== own[i]),

@@ -7,6 +7,7 @@ import { adaptiveDamping, EKFAC, KFAC, type KFACOptions } from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { bitsOf, ROUTES } from './helpers/family.ts';
+import { laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
 
 const dtype = 'float64';
@@ -301,3 +302,30 @@ t.test('what is refused', t => {
   for (const [name, make, message] of refused) law(t, name, () => void assert.throws(make, message));
   t.end();
 });
+
+law(
+  t,
+  'where values are read with await, observeLoss is a promise, and λ, ρ and weights are those of a device that is read at once',
+  async () => {
+    const play = async (device: string) => {
+      const model = net().to(device);
+      const optimizer = new KFAC(model, { lr: 0.3, refreshEvery: 3, damping: adaptiveDamping({ every: 2 }) });
+      const seen: (number | null)[] = [];
+      for (let i = 0; i < 5; i++) {
+        const [x, y] = batchOf(i).map(one => one.to(device)) as [Tensor, Tensor];
+        optimizer.zeroGrad();
+        const loss = mseLoss(model.call(x), y);
+        loss.backward();
+        await optimizer.step();
+        if (!optimizer.wantsLoss) continue;
+        const told = optimizer.observeLoss(await loss.number(), await noGrad(() => mseLoss(model.call(x), y)).number());
+        assert.equal(told instanceof Promise, device !== 'cpu');
+        await told;
+        seen.push(optimizer.damping, optimizer.reductionRatio);
+      }
+      assert.equal(seen.length, 6);
+      return [...(seen as number[]), ...(await model.parameters()[0]!.data())];
+    };
+    mustBeClose(await play(laterDevice().device), await play('cpu'), { rtol: 1e-7, atol: 1e-9 });
+  },
+);

@@ -46,23 +46,6 @@ export class Generator {
     return result;
   }
 
-  /** @internal The upper 24 bits of as many `bits` as `out` is long, as numbers in [0, 1): the same, with the state in registers. */
-  fill(out: Float32Array): void {
-    let [a = 0, b = 0, c = 0, d = 0] = this.getState();
-    for (let i = 0; i < out.length; i++) {
-      const mixed = Math.imul(b, 5);
-      out[i] = (Math.imul((mixed << 7) | (mixed >>> 25), 9) >>> 8) / 16777216;
-      const t = b << 9;
-      c ^= a;
-      d ^= b;
-      b ^= c;
-      a ^= d;
-      c ^= t;
-      d = (d << 11) | (d >>> 21);
-    }
-    this.#state.set([a, b, c, d]);
-  }
-
   /** Uniform in [0, 1), a multiple of 2⁻⁵³. */
   uniform(): number {
     return ((this.bits() >>> 5) * 67108864 + (this.bits() >>> 6)) / 9007199254740992;
@@ -166,6 +149,23 @@ function filled(name: string, shape: Shape, dtype: DType, o: RandomOptions, next
   return fromArray(data, shape, o);
 }
 
+/** The upper 24 bits of as many `bits` as `out` is long, as numbers in [0, 1): the same, with the state in registers. */
+function fillUniform(rng: Generator, out: Float32Array): void {
+  let [a = 0, b = 0, c = 0, d = 0] = rng.getState();
+  for (let i = 0; i < out.length; i++) {
+    const mixed = Math.imul(b, 5);
+    out[i] = (Math.imul((mixed << 7) | (mixed >>> 25), 9) >>> 8) / 16777216;
+    const t = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= t;
+    d = (d << 11) | (d >>> 21);
+  }
+  rng.setState(Int32Array.of(a, b, c, d));
+}
+
 /** Uniform in [0, 1). */
 export function rand(shape: Shape, o: RandomOptions = {}): Tensor {
   const dtype = floating('rand', o);
@@ -176,12 +176,13 @@ export function rand(shape: Shape, o: RandomOptions = {}): Tensor {
 
 function rand24(shape: Shape, o: RandomOptions): Tensor {
   const { rng = global, ...rest } = o;
+  const { onHost, readAsync } = getBackend(o.device ?? 'cpu');
   const own = rng.bits === Generator.prototype.bits;
   // A fresh array costs more than the numbers in it: 590,000 take 1.5 ms in memory that was used before.
-  if (!own || !getBackend(o.device ?? 'cpu').onHost)
+  if (!own || !onHost || readAsync !== undefined)
     return filled('rand', shape, 'float32', o, () => (rng.bits() >>> 8) / 16777216);
   const out = empty(checkShape('rand', shape), rest);
-  rng.fill(out.storage.array as Float32Array);
+  fillUniform(rng, out.storage.array as Float32Array);
   return out;
 }
 

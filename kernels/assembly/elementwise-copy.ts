@@ -181,6 +181,20 @@ function select<T>(
     let q = b;
     let r = c;
     let n = cols;
+    if (c1 == 0) {
+      // All of the row is of one operand.
+      const step = load<u8>(c) ? a1 : b1;
+      let from = load<u8>(c) ? a : b;
+      if (step == 1) {
+        memory.copy(out, from, bytesOf<T>(n));
+        out += bytesOf<T>(n);
+        continue;
+      }
+      const value = v128.splat<T>(load<T>(from));
+      if (step == 0) for (; n >= 16 / sizeof<T>(); n -= 16 / sizeof<T>(), out += 16) v128.store(out, value);
+      for (; n > 0; n--, from += bytesOf<T>(step), out += sizeof<T>()) store<T>(out, load<T>(from));
+      continue;
+    }
     if (sizeof<T>() > 1 && c1 == 1 && <u32>(a1 | b1) <= 1) {
       let u = splatOf<T>(p);
       let v = splatOf<T>(q);

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import type { Kernels } from './instance.ts';
-import { cores } from './node.ts';
+import { canAsk, cores } from './node.ts';
 import { AutomaticThreads } from './threads/automatic.ts';
 
 /** Threads at most. More than two were not measured, and cores that share their arithmetic are counted twice: a moderate number. */
@@ -11,10 +11,10 @@ const MOST = 4;
 
 /**
  * Starts watching the kernels: once they have computed at length, they get threads (threads/automatic.ts). Not on one core, and not
- * in a worker, where a program distributes its work itself.
+ * in a worker, where a program distributes its work itself, nor in Deno and Bun, where it takes minutes to find out that a worker is gone.
  */
 export function automaticThreads(kernels: Kernels): void {
-  if (kernels.memory.shared && isMainThread && cores() > 1)
+  if (kernels.memory.shared && isMainThread && canAsk && cores() > 1)
     new AutomaticThreads(kernels, { threads: () => Math.min(MOST, cores(), quota()) });
 }
 

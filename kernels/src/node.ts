@@ -26,7 +26,7 @@ const { Bun } = globalThis as { readonly Bun?: { gc(now: boolean): void } };
  * Whether a worker's event loop can be asked: Deno has no such function, and that of Bun prints that it is not there. NOTE:
  * what is left then is that threads wait two minutes for a worker that stopped.
  */
-const canAsk = Bun === undefined && process.versions.deno === undefined;
+export const canAsk = Bun === undefined && process.versions.deno === undefined;
 
 export function enableRelaxedSimd(): void {
   // Newer versions have it on and print an error for the unknown flag.

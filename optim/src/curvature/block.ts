@@ -42,6 +42,11 @@ export type Canonical = {
    * making `a`; then `a` may be a getter. Of an exact side that is Σ a aᵀ, [dIn, dIn].
    */
   readonly gramA?: ((side: Side) => Tensor) | undefined;
+  /**
+   * What `a` is made of by `unfold`, x [batch, …], where that is smaller: kept in the place of `a` for second moments of examples.
+   * `unfold` takes some of the examples too.
+   */
+  readonly inputs?: { readonly x: Tensor; readonly unfold: (x: Tensor) => Tensor } | undefined;
 };
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */

@@ -186,7 +186,7 @@ export class CurvatureEstimate {
           for (const layer of this.#seen()) this.#fresh(layer);
         });
         const ofLayers = layers.flatMap(({ statistics }) =>
-          statistics === null ? new Array<number>(width).fill(0) : [1, ...countsOf(statistics)],
+          statistics?.isReached ? [1, ...countsOf(statistics)] : new Array<number>(width).fill(0),
         );
         return [...alikeOf(facts), ...ofLayers];
       });
@@ -234,7 +234,7 @@ export class CurvatureEstimate {
 
   /** The layers with statistics. Throws where there is none. */
   #seen(): LayerCurvature[] {
-    const seen = [...this.layers.values()].filter(({ statistics }) => statistics !== null);
+    const seen = [...this.layers.values()].filter(({ statistics }) => statistics?.isReached);
     if (seen.length === 0)
       throw new Error(
         `${this.#name}.add: no backward pass has reached a layer since the last call: call backward() before it`,

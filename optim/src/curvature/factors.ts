@@ -20,7 +20,7 @@ export type LossReduction = 'mean' | 'sum';
  * One use of a layer in a backward pass. `gs` holds one output gradient as it arrived for each source: one for the
  * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
-export type Sample = Pick<Canonical, 'a' | 'gramA'> & { readonly gs: readonly Tensor[] };
+export type Sample = Pick<Canonical, 'a' | 'gramA' | 'inputs'> & { readonly gs: readonly Tensor[] };
 
 /** A [dIn, dIn] and G [dOut, dOut], packed as their sides say; one that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
@@ -63,6 +63,8 @@ type Examples = {
 /** Sums over one backward pass, or several. */
 class Sums {
   batch = 0;
+  /** Whether a gradient came to any use. */
+  isReached = false;
   rows = 0;
   A: Tensor | null = null;
   G: Tensor | null = null;
@@ -145,6 +147,11 @@ export class Statistics {
     return { vanished, expands: expandedG !== null };
   }
 
+  /** Whether a gradient came to a use in any pass; in others only the number of examples is known. */
+  get isReached(): boolean {
+    return this.#done?.isReached ?? false;
+  }
+
   /** Whether no pass has left anything. */
   get isEmpty(): boolean {
     return this.#done === null && this.#running.size === 0;
@@ -178,13 +185,14 @@ export class Statistics {
     return !this.#running.has(pass);
   }
 
-  /** Counts a use of which nothing but the number of examples is needed. */
-  count({ pass, call, examples: counted }: Use, batch: number, label: string): Sums {
+  /** Counts a use of which its examples alone are needed. If not `isReached`, the gradient came to another layer of its call. */
+  count({ pass, call, examples: counted }: Use, batch: number, label: string, isReached = true): Sums {
     let sums = this.#running.get(pass);
     if (sums === undefined) {
       sums = new Sums();
       this.#running.set(pass, sums);
     }
+    sums.isReached ||= isReached;
     let examples = sums.calls.get(call);
     if (examples === undefined) {
       examples = { batch, samples: [], open: null };
@@ -210,7 +218,8 @@ export class Statistics {
     const examples = sums.last!;
     if (keeps) {
       const copy = (x: Tensor) => held(x.clone());
-      examples.samples.push({ a: copy(sample.a), gs: sample.gs.map(copy), basis: null });
+      const { x, unfold } = sample.inputs ?? { x: sample.a, unfold: null };
+      examples.samples.push({ a: copy(x), unfold, gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
     if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
@@ -225,7 +234,7 @@ export class Statistics {
     const last = this.#running.get(pass)?.last;
     if (!last) return false;
     const shaped = (x: Tensor) => x.reshape([last.batch, -1, x.shape[1]!]);
-    last.samples.push({ a: shaped(a), gs: [shaped(g)], basis });
+    last.samples.push({ a: shaped(a), unfold: null, gs: [shaped(g)], basis });
     return true;
   }
 
@@ -256,6 +265,7 @@ export class Statistics {
 
   #merge(into: Sums, sums: Sums): void {
     into.batch += sums.batch;
+    into.isReached ||= sums.isReached;
     into.rows += sums.rows;
     into.vanished &&= sums.vanished;
     if (sums.remains !== null) into.remains = either(into.remains, sums.remains);

@@ -1,29 +1,64 @@
 /** The squares of examples' gradients in a basis, from samples as they came or turned already. Sums, not means. */
 
-import { concat, type Tensor } from '@otimes/core';
+import { concat, scope, type Tensor } from '@otimes/core';
 import type { Sides } from './basis.ts';
 import type { Side } from './side.ts';
 
 /** Both sides of an eigenbasis, packed as `sides` say; null for an identity. */
 export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null; readonly sides: Sides };
 
+/** What is kept of inputs [batch, shared, dIn]: those, or what `unfold` makes them of, where that is smaller. */
+export type KeptInputs = { readonly a: Tensor; readonly unfold: ((a: Tensor) => Tensor) | null };
+
 /** A sample that is kept: as it came, or turned into a basis already. */
-export type Kept = { readonly a: Tensor; readonly gs: readonly Tensor[]; readonly basis: Basis | null };
+export type Kept = KeptInputs & { readonly gs: readonly Tensor[]; readonly basis: Basis | null };
+
+/** Of the gradients of examples, [dOut, dIn] each, that are made at a time: 64 MB in float32. */
+const ELEMENTS = 2 ** 24;
 
 /** A sum of squares [dOut, dIn] in a basis. */
 export type Squares = { readonly sum: Tensor; readonly basis: Basis };
 
-/** Σ_b (UGᵀ D_b UA)² for the uses of the same examples. */
+/** Σ_b (UGᵀ D_b UA)² for the uses of the same examples; some examples at a time, where their gradients are large. */
 export function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
+  const { A, G } = basis.sides;
+  const [batch] = uses[0]!.a.shape as [number];
+  const count = Math.max(1, Math.floor(ELEMENTS / (A.n * G.n)));
+  if (batch <= count) return scope(() => squaresOfSome(uses, basis));
+  let sum: Tensor | null = null;
+  for (let i = 0; i < batch; i += count) {
+    const some = (x: Tensor) => x.narrow(0, i, Math.min(count, batch - i));
+    const part = scope(() =>
+      squaresOfSome(
+        uses.map(use => ({ ...use, a: some(use.a), gs: use.gs.map(some) })),
+        basis,
+      ),
+    );
+    sum = sum === null ? part : sum.addScaled_(part, 1);
+  }
+  return sum!;
+}
+
+function squaresOfSome(uses: readonly Kept[], basis: Basis): Tensor {
   if (uses.every(use => use.basis === null)) return squaresIn(joined(uses), basis);
   return squaresIn(joined(uses.map(use => inBasis(use, basis))), { ...basis, UA: null, UG: null });
 }
 
-function inBasis({ a, gs, basis }: Kept, wanted: Basis): Kept {
+const inputsOf = ({ a, unfold }: KeptInputs): Tensor => (unfold === null ? a : unfold(a));
+
+function inBasis(use: Kept, wanted: Basis): Kept {
   const { UA, UG, sides } = wanted;
-  if (basis === null) return { a: sides.A.turn(a, UA), gs: gs.map(g => sides.G.turn(g, UG)), basis: wanted };
-  checkSame(basis, wanted);
-  return { a, gs, basis };
+  const { gs, basis } = use;
+  if (basis !== null) {
+    checkSame(basis, wanted);
+    return use;
+  }
+  return {
+    a: sides.A.turn(inputsOf(use), UA),
+    unfold: null,
+    gs: gs.map(g => sides.G.turn(g, UG)),
+    basis: wanted,
+  };
 }
 
 /** The sum, which must be one in this basis. */
@@ -65,12 +100,9 @@ const costOf = ({ isIdentity, n, turnCost }: Side): number => (isIdentity ? n * 
 
 /** Several uses as one with all their positions. */
 function joined(uses: readonly Kept[]): Pick<Kept, 'a' | 'gs'> {
-  if (uses.length === 1) return uses[0]!;
+  if (uses.length === 1) return { a: inputsOf(uses[0]!), gs: uses[0]!.gs };
   return {
-    a: concat(
-      uses.map(({ a }) => a),
-      1,
-    ),
+    a: concat(uses.map(inputsOf), 1),
     gs: uses[0]!.gs.map((_, i) =>
       concat(
         uses.map(({ gs }) => gs[i]!),

@@ -42,6 +42,8 @@ export const RATE = 1.5e9;
 const EXACT = 1200;
 /** One whose channels have taps is so up to here: 0.15 s. */
 const EXACT_TAPS = 600;
+/** Of the budget: sides that take less stay as they are, also where the whole does not fit. */
+const NEGLIGIBLE = 0.01;
 
 /** A block and what its program says. */
 export type Wanted = {
@@ -59,7 +61,7 @@ type Draft = { readonly name: 'A' | 'G'; readonly of: Wanted; readonly isAuto: b
 /**
  * The sides of blocks. By 'auto' a side is exact that is not larger than 1200, or 600 where it has taps; larger ones are 'taps' where
  * there are some, and else 'blocks'. While all matrices together take longer than `budget` seconds by n³ and `RATE`, the largest
- * exact side of 'auto' is structured too. Sizes alone count, so that all devices, processes and runs decide alike.
+ * exact side of 'auto' is structured too, unless it alone takes less than a hundredth of that. Sizes alone count, so that all devices, processes and runs decide alike.
  *
  * @param note is told what 'auto' has structured, if anything
  */
@@ -69,7 +71,8 @@ export function chooseSides(all: readonly Wanted[], budget: number, note: (text:
   const cost = () => drafts.reduce((sum, { A, G }) => sum + A.side.decompositionCost + G.side.decompositionCost, 0);
   const exact = cost();
   for (const one of autos) if (one.side.n > limitOf(one)) one.side = structured(one);
-  const left = autos.filter(({ side }) => side.isExact).sort((x, y) => y.side.n - x.side.n);
+  const small = NEGLIGIBLE * budget * RATE;
+  const left = autos.filter(({ side }) => side.isExact && side.n ** 3 > small).sort((x, y) => y.side.n - x.side.n);
   for (const one of left) {
     if (cost() <= budget * RATE) break;
     one.side = structured(one);

@@ -94,7 +94,14 @@ export class Planner {
       throw new Error(
         `${name}: ${state.label} has gradients for some of its parameters, but none for ` +
           `${without.map(p => `'${this.#paths.get(p)}'`).join(', ')}. A block steps as a whole: freeze a part of ` +
-          'it before the optimizer is made',
+          'it before the optimizer is made. A loss of derivatives alone gives the last bias none: add a term of the output itself, ' +
+          `boundary values say, or leave the layer to rest, overrides: { '${state.block.path}': { skip: true } }`,
+      );
+    if (statistics?.isReached === false && this.#demand.isAny(state))
+      throw new Error(
+        `${name}: ${state.label} has a gradient, but none came to its output: the loss depends on it through derivatives alone, or the ` +
+          'gradient is of a batch before. Its factors are those of gradients at its output: add a term of the output itself, boundary ' +
+          `values say, leave the layer to rest with overrides: { '${state.block.path}': { skip: true } }, or call zeroGrad() before each batch`,
       );
     if (statistics === null && this.#demand.isAny(state))
       throw new Error(

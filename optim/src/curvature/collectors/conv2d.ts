@@ -56,13 +56,14 @@ class Conv2dBlock extends WeightBlock<Conv2d> {
     const group = this.first / this.dOut;
     const x = this.typed(groups === 1 ? input : input.narrow(1, group * channels, channels));
     const g = groups === 1 ? gy : gy.narrow(1, this.first, this.dOut);
-    const patches = () => scope(() => this.homogeneous(this.tap.unfold(x)));
+    const patches = (x: Tensor) => scope(() => this.homogeneous(this.tap.unfold(x)));
     return {
       // Patches in the order channel, kernel row, kernel column, that of the weight's axes. Those without the homogeneous
       // 1 are as large as the result, and given back at once.
       get a() {
-        return patches();
+        return patches(x);
       },
+      inputs: { x, unfold: patches },
       gramA: side => scope(() => this.#gram(x, side, g.shape[0]! * g.shape[2]! * g.shape[3]!)),
       // [N, cOut, Ho, Wo] → [N, Ho·Wo, cOut], places row-major as those of the patches.
       g: g.flatten(2).transpose(1, 2),

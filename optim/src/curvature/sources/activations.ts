@@ -34,6 +34,11 @@ export interface LayerSink {
    */
   record(use: Use, batch: number, sample: Sample | null, output: Tensor): void;
   /**
+   * Told in a backward pass, before anything of a call of the model is recorded, how many examples the block had in that call. No
+   * gradient may come to it, where the loss depends on derivatives alone there; its examples are still part of the batch.
+   */
+  expect?(use: Use, batch: number): void;
+  /**
    * Told once, in a forward pass, where the block takes its input for more examples than the model's output has on its first
    * axis.
    */
@@ -44,7 +49,23 @@ export interface LayerSink {
 const BORROWS = { borrows: true };
 
 /** The input and output of a block in a forward pass, and the call of the model it belongs to. */
-type Passage = { readonly sink: LayerSink; readonly call: number; readonly input: Tensor; readonly output: Tensor };
+type Passage = {
+  readonly sink: LayerSink;
+  readonly call: Call | null;
+  readonly input: Tensor;
+  readonly output: Tensor;
+};
+
+/** A call of the model: the examples of its blocks, null where uses in it differ, and the last pass that reached it. */
+type Call = { readonly number: number; readonly batches: Map<LayerSink, number | null>; pass: number };
+
+/** Lets all blocks of a call know that a pass has reached it. */
+function reach({ call, sink }: Passage, pass: number): void {
+  if (call === null || call.pass === pass) return;
+  call.pass = pass;
+  for (const [other, batch] of call.batches)
+    if (batch !== null && other !== sink) other.expect?.({ pass, call: call.number }, batch);
+}
 
 /**
  * Registers the hooks of sinks, `Recorder`s say, on a model; the handle removes them. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
@@ -57,27 +78,28 @@ export function capture(
   { fisher, loss, lossReduction, rng }: CaptureOptions,
 ): Handle {
   let passages: Passage[] = [];
-  // Numbers of the calls of the model that are running; it may call itself.
-  const calls: number[] = [];
+  // The calls of the model that are running; it may call itself.
+  const calls: Call[] = [];
   let called = 0;
   const axes = new FirstAxes(sinks, fisher);
 
   const handOver = (passage: Passage, pass: number, gys: readonly Tensor[] | null, examples?: number) => {
     const { sink, call, input, output } = passage;
     const { block } = sink.layer;
-    const use = { pass, call, examples };
+    const use = { pass, call: call?.number ?? 0, examples };
     const batch = batchOf(input);
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
     const canonical = gys.map(gy => checkedCanonical(block, block.canonical(input, gy)));
-    const { a, gramA } = lazily(canonical[0]!, dtype);
+    const { a, gramA, inputs } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
       get a() {
         return a();
       },
       gramA,
+      inputs,
       gs: canonical.map(({ g }) => g.astype(dtype)),
     };
     sink.record(use, batch, sample, output);
@@ -122,21 +144,25 @@ export function capture(
       if (!output.requiresGrad) return;
       const { need } = sink;
       if (need === 'nothing') return;
-      axes.saw(sink, batchOf(input));
-      const passage = { sink, call: calls.at(-1) ?? 0, input: input.detach(), output };
+      const batch = batchOf(input);
+      axes.saw(sink, batch);
+      const call = calls.at(-1) ?? null;
+      call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
+      const passage = { sink, call, input: input.detach(), output };
       if (fisher !== 'empirical') {
         // Outside of a call nobody would take them, and they hold a graph.
         if (calls.length > 0) passages.push(passage);
       } else
         output.onGrad(gy => {
           if (backwardPass() === 0) return;
+          reach(passage, backwardPass());
           inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
         }, BORROWS);
     }, BORROWS);
   });
   handles.push(
     model.beforeForward(() => {
-      calls.push(++called);
+      calls.push({ number: ++called, batches: new Map(), pass: 0 });
       // What layers that were called on their own left behind is no part of the pass that begins.
       passages = [];
       axes.begins();
@@ -165,8 +191,15 @@ export function capture(
 /** A layer's first axis; a vector is a batch of one. */
 const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!);
 
-/** `a` and `gramA` of a dtype, each when it is asked for. */
-function lazily(canonical: Canonical, dtype: DType): { a: () => Tensor; gramA: Canonical['gramA'] } {
-  const { gramA } = canonical;
-  return { a: () => canonical.a.astype(dtype), gramA: gramA && (side => gramA(side).astype(dtype)) };
+/** `a`, what it is made of, and `gramA` of a dtype, each when it is asked for. */
+function lazily(
+  canonical: Canonical,
+  dtype: DType,
+): Pick<Canonical, 'gramA' | 'inputs'> & { readonly a: () => Tensor } {
+  const { gramA, inputs } = canonical;
+  return {
+    a: () => canonical.a.astype(dtype),
+    gramA: gramA && (side => gramA(side).astype(dtype)),
+    inputs: inputs && { x: inputs.x, unfold: x => inputs.unfold(x).astype(dtype) },
+  };
 }

@@ -42,6 +42,8 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
   readonly #name: string;
   /** For messages. */
   readonly #where: string;
+  /** By pass that is running, of the use that a gradient came to first. */
+  readonly #outputs = new Map<number, Tensor>();
 
   /**
    * @param name whose recorder it is, for messages
@@ -85,11 +87,28 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
     this.#watch.time('statistics', () => this.#record(use, batch, sample, output));
   }
 
+  expect(use: Use, batch: number): void {
+    if (this.need === 'nothing') return;
+    this.#watch.time('statistics', () => this.#begun(use).count(use, batch, this.#where, false));
+  }
+
   #record(use: Use, batch: number, sample: Sample | null, output: Tensor): void {
+    const statistics = this.#begun(use);
+    if (!this.#outputs.has(use.pass)) this.#outputs.set(use.pass, output);
+    if (sample === null) statistics.count(use, batch, this.#where);
+    else {
+      const keeps = this.#demand.squares(this.layer) && !this.#comesTurned(output);
+      namingMemory(this.#name, this.layer.label, () => statistics.add(use, sample, this.#where, keeps));
+    }
+  }
+
+  /** The statistics to which a use in a pass is to be added. */
+  #begun(use: Use): Statistics {
     const { layer } = this;
     this.#demand.adds?.();
-    // Gradients that were set to null were given up, and what was collected with them too.
-    if (layer.statistics?.isIdle && layer.block.parameters.every(p => borrowGrad(p) === null)) layer.dropStatistics();
+    // Gradients that were set to null were given up, and what was collected with them too. A pass that left none counts.
+    const { isIdle = false, isReached = false } = layer.statistics ?? {};
+    if (isIdle && isReached && layer.block.parameters.every(p => borrowGrad(p) === null)) layer.dropStatistics();
     layer.statistics ??= new Statistics({
       sharing: layer.sharing,
       sideA: layer.sideA,
@@ -98,14 +117,10 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
     });
     const { statistics } = layer;
     if (statistics.begins(use)) {
-      onBackwardEnd(completed => this.#passEnded(statistics, use.pass, completed, output));
+      onBackwardEnd(completed => this.#passEnded(statistics, use.pass, completed));
       this.#demand.begins(use.pass);
     }
-    if (sample === null) statistics.count(use, batch, this.#where);
-    else {
-      const keeps = this.#demand.squares(layer) && !this.#comesTurned(output);
-      namingMemory(this.#name, layer.label, () => statistics.add(use, sample, this.#where, keeps));
-    }
+    return statistics;
   }
 
   /** Whether the rows of this output come by `takeTurned`, and serve. */
@@ -114,11 +129,13 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
     return kfe !== null && isAffineIn(output, kfe) && this.#demand.turnedSquares(this.layer);
   }
 
-  #passEnded(statistics: Statistics, pass: number, completed: boolean, output: Tensor): void {
+  #passEnded(statistics: Statistics, pass: number, completed: boolean): void {
     const { layer } = this;
+    const output = this.#outputs.get(pass);
+    this.#outputs.delete(pass);
     const end = () => statistics.ended(pass, completed, this.#demand.basisAhead(layer));
     this.#watch.time('statistics', () => inOwnScope(() => namingMemory(this.#name, layer.label, end)));
-    if (completed) Object.assign(layer, layer.forwards.get(output));
+    if (completed && output !== undefined) Object.assign(layer, layer.forwards.get(output));
     if (statistics.isEmpty && layer.statistics === statistics) layer.statistics = null;
   }
 
