@@ -142,7 +142,8 @@ for (const [name, make] of Object.entries({
     assert.deepEqual(said, [
       `${name}: structure 'auto' assumes more of large factors, A 'taps' of conv2d '0'; A 'blocks' of linear '2': whole ones would take ` +
         "about 2.4 s to decompose at each refresh, these take 0.25 s (refreshBudget 2 s). structure: 'exact' keeps them whole, and " +
-        'overrides: { path: { structure } } chooses for a layer; describe() lists all',
+        'overrides: { path: { structure } } chooses for a layer; describe() lists all' +
+        (name === 'STEVE' ? '. Statistics are taken when bases are, every 10 steps (factorEvery)' : ''),
     ]);
     for (const o of [
       { structure: 'exact' },
@@ -154,6 +155,24 @@ for (const [name, make] of Object.entries({
         [],
       );
   });
+
+  law(
+    t,
+    `${name}: ${name === 'STEVE' ? "statistics are taken at refreshes alone where 'auto' has structured a factor, and else" : 'statistics are taken'} at every step`,
+    () => {
+      const every = (o: KroneckerOptions) => {
+        let found = 0;
+        warningsOf(() => {
+          found = make(o).factorEvery;
+        });
+        return found;
+      };
+      assert.equal(every({ refreshEvery: 7 }), name === 'STEVE' ? 7 : 1);
+      assert.equal(every({ refreshEvery: 7, structure: 'blocks' }), 1);
+      assert.equal(every({ refreshEvery: 7, factorEvery: 2 }), 2);
+      assert.equal(warningsOf(() => make({ factorEvery: 2 }))[0]!.includes('Statistics'), false);
+    },
+  );
 
   law(t, `${name}: describe() and what it prints list the structure of each side`, () => {
     let rows = make({ structure: 'exact' }).describe();

@@ -9,6 +9,7 @@ import { aBoolean, aNumber, checkOptions, checkRange, type OptionKinds, oneOf } 
 import { Adam, checkBetas } from './adam.ts';
 import { type AnyModule, KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
 import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
+import type { Kind } from './kronecker/rule.ts';
 import { AdamRule } from './kronecker/rules/adam.ts';
 
 export type STEVEOptions = KroneckerOptions & {
@@ -77,7 +78,8 @@ export class STEVE extends KroneckerPreconditioner {
     checkSteveOptions(o);
     const rule = new AdamRule(o);
     const { betas, eps } = rule;
-    super(model, o, { rule, lr: 0.01, rest: (unclaimed, lr) => new Adam(unclaimed, { lr, betas, eps }) });
+    const rest: Kind['rest'] = (unclaimed, lr) => new Adam(unclaimed, { lr, betas, eps });
+    super(model, o, { rule, lr: 0.01, rest, rareStatistics: true });
     this.#rule = rule;
   }
 

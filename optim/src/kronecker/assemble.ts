@@ -17,6 +17,8 @@ type Assembly = {
   readonly unclaimed: readonly Parameter[];
   /** Whether no collector of the program made any block, whose methods are code of the program. */
   readonly areOurs: boolean;
+  /** Whether 'auto' has structured a factor. */
+  readonly isStructured: boolean;
 };
 
 /**
@@ -24,8 +26,15 @@ type Assembly = {
  *
  * @param name the optimizer's, for messages
  * @param lr the optimizer's
+ * @param consequence what the line about structures ends with
  */
-export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr: number): Assembly {
+export function assemble(
+  name: string,
+  model: AnyModule,
+  o: KroneckerOptions,
+  lr: number,
+  consequence: string,
+): Assembly {
   const paths = trainableOf(name, model);
   const { overrides = {}, collectors = defaultCollectors, maxFactorDim = Infinity, refreshBudget = 2 } = o;
   const all = collectBlocks(name, model, collectors, { sharing: o.sharing });
@@ -44,7 +53,11 @@ export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr
     const blockDim = own.blockDim ?? o.blockDim ?? 512;
     return { block, label: `${block.collector} '${block.path}'`, structure, blockDim, maxFactorDim };
   });
-  const sides = chooseSides(wanted, refreshBudget, text => console.warn(`${name}: ${text}`));
+  let isStructured = false;
+  const sides = chooseSides(wanted, refreshBudget, text => {
+    isStructured = true;
+    console.warn(`${name}: ${text}${consequence}`);
+  });
   const states = blocks.map((block, i) => {
     const { lr: own, sharing } = optionsAt(overrides, block.path);
     const lrRatio = lrRatioOf(name, own, lr);
@@ -53,5 +66,5 @@ export function assemble(name: string, model: AnyModule, o: KroneckerOptions, lr
     return state;
   });
   const areOurs = collectors.every(one => defaultCollectors.includes(one));
-  return { states, paths, unclaimed: [...paths.keys()].filter(p => !claimed.has(p)), areOurs };
+  return { states, paths, unclaimed: [...paths.keys()].filter(p => !claimed.has(p)), areOurs, isStructured };
 }

@@ -65,7 +65,10 @@ export type KroneckerOptions = CurvatureOptions &
     stagger?: boolean;
     /** α, the weight of the OLD running average of the factors; 0 takes the current batch alone. Default 0.9. */
     factorDecay?: number;
-    /** The factors, and EKFAC's second moments, are updated every so many steps, and on steps that refresh. Default 1. */
+    /**
+     * The factors, and EKFAC's second moments, are updated every so many steps, and on steps that refresh. Default 1; of STEVE
+     * `refreshEvery` where structure 'auto' has structured a factor, as the line that says so tells.
+     */
     factorEvery?: number;
     /** Options of blocks, by their path or that of a module above them; the longest path that fits counts. Undefined is none. */
     overrides?: Overrides<BlockOptions>;

@@ -45,7 +45,9 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
   const labels = new Labels(o.rng ?? new Generator(0), communicator);
   const { lr = kind.lr, refreshEvery = 10 } = o;
   const { rule } = kind;
-  const { states, paths, unclaimed, areOurs } = assemble(name, model, o, lr);
+  const isRare = kind.rareStatistics === true && o.factorEvery === undefined;
+  const told = isRare ? `. Statistics are taken when bases are, every ${refreshEvery} steps (factorEvery)` : '';
+  const { states, paths, unclaimed, areOurs, isStructured } = assemble(name, model, o, lr, told);
   const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
   const { stagger = false, refreshThreshold: threshold = 0 } = o;
   const later = states.find(({ block }) => readsLater(block.parameters[0]!));
@@ -55,7 +57,8 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
     );
   const when = { ...refreshOf(o, states), stagger, threshold, every: refreshEvery };
   const refresher = new Refresher(name, states, decomposer, when);
-  const settings = new StepSettings(lr, o, refresher);
+  const factorEvery = o.factorEvery ?? (isRare && isStructured ? refreshEvery : 1);
+  const settings = new StepSettings(lr, { ...o, factorEvery }, refresher);
   const demand = new StepDemand(name, states, rule, settings, refresher, communicator);
   const byDefault = (parameters: Parameter[]) => kind.rest(parameters, lr);
   const rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault });

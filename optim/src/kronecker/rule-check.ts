@@ -1,7 +1,15 @@
 /** Checks of rules, and of what they answer: those of a program come from plain JavaScript too. */
 
 import { Tensor } from '@otimes/core';
-import { aFunction, checkFinite, dropPromise, type Kind as Expected, readsLater, received } from '@otimes/core/extend';
+import {
+  aBoolean,
+  aFunction,
+  checkFinite,
+  dropPromise,
+  type Kind as Expected,
+  readsLater,
+  received,
+} from '@otimes/core/extend';
 import { aRate, checkMembers, checkNames, checkSlots, isLike, showOn } from '../check.ts';
 import { SAVED } from '../curvature/layer.ts';
 import { foundIn } from './finite.ts';
@@ -15,6 +23,7 @@ const KIND: { readonly [K in keyof Required<Kind>]: Expected } = {
   rule: { expected: 'a Rule', is: v => typeof v === 'object' && v !== null },
   lr: aRate,
   rest: aFunction,
+  rareStatistics: left(aBoolean),
 };
 
 const RULE: { readonly [K in keyof Omit<Required<Rule>, 'slots'>]: Expected } = {

@@ -75,4 +75,9 @@ export type Kind = {
   readonly lr: number;
   /** Makes the default optimizer of the parameters that no block has; `lr` is that of the blocks. */
   readonly rest: (unclaimed: Parameter[], lr: number) => Optimizer;
+  /**
+   * Whether factors serve for bases alone, so that it is enough to take statistics when these are computed, where factors are so large
+   * that 'auto' has structured some. Default false: `factorEvery` is 1.
+   */
+  readonly rareStatistics?: boolean;
 };
