@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
+import { structures } from './helpers/image-runs.ts';
 import { law as held } from './helpers/law.ts';
 import { testNeeding } from './helpers/requires.ts';
 import { three } from './helpers/routes.ts';
@@ -13,9 +14,10 @@ const law = await testNeeding(t, 'gpu');
 
 law('optimizers', inner => {
   for (const one of kronecker) trainingLaws(inner, one, 'gpu');
-  for (const [name, make] of Object.entries(three)) {
+  // Structures of convolutions go with optimizers in turn.
+  for (const [i, [name, make]] of Object.entries(three).entries()) {
     routesLaw(inner, name, make, 'gpu');
-    imageRoutesLaw(inner, name, make, 'gpu');
+    imageRoutesLaw(inner, name, make, 'gpu', [Object.keys(structures)[i]!]);
   }
 });
 
