@@ -285,7 +285,6 @@ checkDoors(
       says: ['eighInBackground', 'eigh'],
     },
     eighJacobi: door(linalg.eighJacobi, matrix()),
-    whyNotInBackground: door(linalg.whyNotInBackground),
     inverse: door(linalg.inverse, matrix(), precision),
     kron: door(linalg.kron, matrix(), matrix()),
     kronMatvec: door(linalg.kronMatvec, matrix(), matrix(), vector(4)),

@@ -6,6 +6,7 @@ import { crossEntropy, mlp } from '@otimes/nn';
 import { KFAC, type KroneckerOptions, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { host as browser } from '../kernels/src/browser.ts';
+import { host as node } from '../kernels/src/node.ts';
 import { withBackground } from './helpers/background.ts';
 import { law } from './helpers/law.ts';
 
@@ -53,6 +54,27 @@ law(t, 'a refresh that takes longer than most steps is one in the background, af
   });
 });
 
+law(
+  t,
+  'where there are no workers the default has the same bits, and a warning says why steps take longer',
+  async t => {
+    const bits: unknown[] = [];
+    for (const host of [browser, node])
+      await withBackground({ host }, warnings => {
+        const run = training({});
+        run.to(7);
+        bits.push(run.bits());
+        t.equal(run.optimizer.refreshLag, 2);
+        if (host === node) t.strictSame(warnings, []);
+        else {
+          t.equal(warnings.length, 1);
+          t.match(warnings[0], /decompositions do not run in the background .* cross-origin isolated/);
+        }
+      });
+    t.strictSame(bits[0], bits[1]);
+  },
+);
+
 law(t, 'the lag of the default follows the period', t => {
   const { optimizer } = training({});
   for (const [every, lag] of [
@@ -73,7 +95,7 @@ law(t, 'the lag of the default follows the period', t => {
   );
 });
 
-law(t, 'bases are computed within the step where that is short, and where workers cannot or must not', async t => {
+law(t, 'bases are computed within the step where that is short, and where that must not be elsewhere', async t => {
   const modeOf = (o: KroneckerOptions, sizes = LARGE) => {
     const { optimizer } = training(o, sizes);
     const { refresh, refreshLag } = optimizer;
@@ -85,9 +107,5 @@ law(t, 'bases are computed within the step where that is short, and where worker
   t.equal(modeOf({ refreshEvery: 1 }), 'sync, null');
   t.equal(modeOf({ eigensolver: a => eigh(a) }), 'sync, null');
   t.equal(modeOf({ maxFactorDim: 400 }), 'sync, null');
-  await withBackground({ host: browser }, warnings => {
-    t.equal(modeOf({}), 'sync, null');
-    t.strictSame(warnings, []);
-  });
   t.throws(() => new KFAC(mlp([2, 1]), { refreshLag: 2 }), { message: "KFAC: refreshLag needs refresh: 'background'" });
 });

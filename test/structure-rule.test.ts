@@ -67,6 +67,23 @@ law(
     ),
 );
 
+law(t, 'what does not fit the budget in blocks of 512 is cut to 256, or to 128', () => {
+  const layers = (n: number, count: number) =>
+    Array.from({ length: count }, () => ({ dOut: n, channels: n, taps: 1, hasBias: false }));
+  const sizesOfBlocks = (n: number, count: number, budget: number) => {
+    const { flat, said } = chosen(wanted(layers(n, count)), budget);
+    const largest = new Set(flat.map(side => Math.max(...side.orders)));
+    assert.equal(largest.size, 1);
+    assert.equal(said[0]?.includes('which is less') ?? false, costOf(flat) > budget * RATE);
+    return [...largest][0];
+  };
+  assert.equal(sizesOfBlocks(385, 1, 2), 385, 'exact where it fits');
+  assert.equal(sizesOfBlocks(385, 30, 2), 193);
+  assert.equal(sizesOfBlocks(385, 110, 2), 97);
+  assert.equal(sizesOfBlocks(1536, 6, 2), 256);
+  assert.equal(sizesOfBlocks(1536, 400, 2), 128, 'and no further');
+});
+
 law(t, 'sides up to 600, or 1200 where there are no taps, are exact where all of them fit the budget', () =>
   property(sizes, all => {
     const small = all.map(({ dOut, channels, taps, hasBias }) => ({

@@ -65,7 +65,7 @@ export function startWorker(source: string, data: object, stopped: (how: string)
       worker.onerror = event => {
         event.preventDefault?.();
         URL.revokeObjectURL(url);
-        stopped(`stopped (${event.message ?? 'no reason given'})`);
+        stopped(`stopped (${event.message || `no reason given; ${why}`})`);
         reject(new Error(`a worker did not start: ${event.message || `no reason given; ${why}`}`));
       };
     });

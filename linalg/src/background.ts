@@ -78,12 +78,6 @@ export function replaceBackground(by: Background): Background {
   return before;
 }
 
-/**
- * Why `eighInBackground` computes only when it is asked for its result here, and what to do about it, as a part of a sentence; null
- * where workers can be had.
- */
-export const whyNotInBackground = (): string | null => background.why();
-
 /** Says once that there is no worker. */
 function warn(why: string): void {
   if (!warned)

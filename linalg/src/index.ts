@@ -6,7 +6,6 @@ export {
   eighAll,
   eighInBackground,
   type TurnedEigen,
-  whyNotInBackground,
 } from './background.ts';
 export { cholesky, cholSolve, inverse, solve, solveTriangular, type TriangularOptions } from './cholesky.ts';
 export { type Eigen, eigh } from './eigh.ts';

@@ -45,6 +45,9 @@ const EXACT_TAPS = 600;
 /** Of the budget: sides that take less stay as they are, also where the whole does not fit. */
 const NEGLIGIBLE = 0.01;
 
+/** Blocks are not cut smaller than that for the sake of the budget. */
+const LEAST = 128;
+
 /** A block and what its program says. */
 export type Wanted = {
   readonly block: LayerBlock;
@@ -61,7 +64,8 @@ type Draft = { readonly name: 'A' | 'G'; readonly of: Wanted; readonly isAuto: b
 /**
  * The sides of blocks. By 'auto' a side is exact that is not larger than 1200, or 600 where it has taps; larger ones are 'taps' where
  * there are some, and else 'blocks'. While all matrices together take longer than `budget` seconds by n³ and `RATE`, the largest
- * exact side of 'auto' is structured too, unless it alone takes less than a hundredth of that. Sizes alone count, so that all devices, processes and runs decide alike.
+ * exact side of 'auto' is structured too, unless it alone takes less than a hundredth of that; then blocks become smaller, of 256 coordinates
+ * and of 128. Sizes alone count, so that all devices, processes and runs decide alike.
  *
  * @param note is told what 'auto' has structured, if anything
  */
@@ -77,6 +81,8 @@ export function chooseSides(all: readonly Wanted[], budget: number, note: (text:
     if (cost() <= budget * RATE) break;
     one.side = structured(one);
   }
+  for (let dim = 256; dim >= LEAST && cost() > budget * RATE; dim /= 2)
+    for (const one of autos) if (one.side.isExact || one.side.structure === 'blocks') one.side = cut(one, dim);
   const changed = autos.filter(({ side }) => !side.isExact);
   if (changed.length > 0) note(noteOf(changed, exact, cost(), budget));
   return drafts.map(({ A, G }) => ({ A: A.side, G: G.side }));
@@ -109,6 +115,11 @@ function structured({ name, of, side: { n } }: Draft): Side {
   return Side.blocks(n, of.blockDim, { taps, bias });
 }
 
+/** A side in blocks of at most `dim`, if it is that large. */
+function cut({ name, of, side }: Draft, dim: number): Side {
+  return side.n <= dim || of.blockDim <= dim ? side : Side.blocks(side.n, dim, sizesOf(name, of));
+}
+
 /** Layers that a line names before it only counts them. */
 const NAMED = 3;
 
@@ -121,7 +132,7 @@ function noteOf(changed: readonly Draft[], exact: number, cost: number, budget: 
   const seconds = (n: number) => `${Number((n / RATE).toPrecision(2))} s`;
   return (
     `structure 'auto' assumes more of large factors, ${kinds.join('; ')}: whole ones would take about ${seconds(exact)} to decompose ` +
-    `at each refresh, these take ${seconds(cost)} (refreshBudget ${budget} s). structure: 'exact' keeps them whole, and overrides: ` +
+    `at each refresh, these take ${seconds(cost)} (refreshBudget ${budget} s${cost > budget * RATE ? ', which is less' : ''}). structure: 'exact' keeps them whole, and overrides: ` +
     '{ path: { structure } } chooses for a layer; describe() lists all'
   );
 }

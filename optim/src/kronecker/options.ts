@@ -43,8 +43,8 @@ export type KroneckerOptions = CurvatureOptions &
     refreshEvery?: number;
     /**
      * 'sync': within the step. 'background': in workers while training goes on in the old basis; the first basis is computed at
-     * once. A decomposition that fails leaves the old basis, warns, and is counted in `report()`. Default 'auto': in the background where
-     * workers are to be had and a refresh takes longer than most steps, Σ n³ of the factors above 3e8, which is some 0.1 to 0.2 s on a
+     * once. A decomposition that fails leaves the old basis, warns, and is counted in `report()`. Default 'auto': in the background where a
+     * refresh takes longer than most steps, Σ n³ of the factors above 3e8, which is some 0.1 to 0.2 s on a
      * core. It is 'sync' with an `eigensolver`, with several processes, on devices that are read with await, and for `refreshEvery: 1`.
      * `optimizer.refresh` says which.
      */

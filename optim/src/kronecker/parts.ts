@@ -2,7 +2,6 @@
 
 import { Generator } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
-import { whyNotInBackground } from '@otimes/linalg';
 import type { AnyModule, Parameter } from '@otimes/nn';
 import { defaultEigensolver } from '../curvature/basis.ts';
 import { alone } from '../curvature/communicator.ts';
@@ -30,7 +29,7 @@ function refreshOf(o: KroneckerOptions, states: readonly BlockState[]): Pick<Ref
   const work = states.reduce((sum, { decompositionCost }) => sum + decompositionCost, 0);
   const mayNot = eigensolver !== undefined || communicator.size > 1 || refreshEvery === 1;
   const awaits = states.some(({ block }) => readsLater(block.parameters[0]!));
-  if (mayNot || awaits || work < LONG || whyNotInBackground() !== null) return { mode: 'sync', lag: null };
+  if (mayNot || awaits || work < LONG) return { mode: 'sync', lag: null };
   return { mode: 'background', lag: 'half' };
 }
 

@@ -165,7 +165,7 @@ export class Stepper {
     }
     this.#finish(active, bases, jobs);
     if (this.#parts.refresher.isReading) this.#open = { active: null };
-    else watch.time('refresh', () => scope(() => this.updater.takeArrivals()));
+    else scope(() => this.updater.takeArrivals());
   }
 
   /** Throws for learning rates by which a device that is read with await would multiply in vain: its host sees no result. */

@@ -188,11 +188,15 @@ export class Updater {
    * decomposition competes for a core with the second thread here.
    */
   takeArrivals(): void {
-    const arrived = this.#parts.refresher.arrived();
+    const { refresher, watch } = this.#parts;
+    const arrived = watch.time('refresh', () => refresher.arrived());
     if (arrived.length === 0) return;
-    withSecondThread(() => {
-      for (const state of arrived) this.#arrive(state);
-    });
+    // As where a basis comes within the step.
+    watch.time('precondition', () =>
+      withSecondThread(() => {
+        for (const state of arrived) this.#arrive(state);
+      }),
+    );
   }
 
   #arrive(state: BlockState): void {
