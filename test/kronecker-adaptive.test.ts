@@ -272,6 +272,29 @@ t.test('what is refused', t => {
     again();
   });
 
+  law(t, 'losses can be told again where the control threw, and start has to be a number', () => {
+    let fails = true;
+    const next = (lambda: number) => {
+      if (fails) throw new Error('not yet');
+      return lambda / 2;
+    };
+    const model = net();
+    const optimizer = new KFAC(model, { damping: { start: 1, every: 1, next } });
+    const [x, y] = batchOf(1);
+    mseLoss(model.call(x), y).backward();
+    void optimizer.step();
+    assert.throws(() => optimizer.observeLoss(1, 0.5), { message: 'not yet' });
+    assert.equal(optimizer.wantsLoss, true);
+    assert.equal(optimizer.reductionRatio, null);
+    fails = false;
+    void optimizer.observeLoss(1, 0.5);
+    assert.equal(optimizer.wantsLoss, false);
+    assert.equal(optimizer.damping, 0.5);
+    assert.throws(() => new KFAC(net(), { damping: { start: '1', every: 1, next } as never }), {
+      message: /^KFAC: expected start of damping to be a number, got '1'/,
+    });
+  });
+
   law(t, 'wrong losses, and controls that make no λ', () => {
     const { optimizer } = stepped({ damping: adaptiveDamping() });
     assert.throws(

@@ -260,4 +260,11 @@ law(t, 'what is no side, or no tensor of it, is an error that says what was expe
   assert.throws(() => side.turnColumns(ones([4, 2]), ones([4, 4])), {
     message: 'Side: expected X [..., 4, columns] and a packed matrix [8] of blocks, got [4,2] and [4,4]',
   });
+  for (const one of [Side.exact(5), Side.identity(5), Side.blocks(5, 2), Side.channels(5, 2, { bias: true })])
+    assert.throws(() => one.gram(ones([2, 4])), { message: 'Side.gram: expected rows [..., 5], got [2,4]' });
+  assert.throws(() => Side.exact(4).rotation(ones([3, 3]), ones([3, 3])), {
+    message: 'Side.rotation: expected bases [4,4] of exact, got [3,3]',
+  });
+  assert.throws(() => Side.channels(9, 3, { turnstaps: false } as object), { message: /^Side\.channels: .*turnstaps/ });
+  assert.throws(() => Side.blocks(6, 2, { tap: 2 } as object), { message: /^Side\.blocks: .*tap/ });
 });

@@ -55,7 +55,10 @@ export const KFAC_OPTIONS: OptionKinds<KFACOptions> = {
 function checkKfacOptions(name: string, o: KFACOptions): void {
   // Without damping a null direction of the factors would divide 0 by 0.
   const control = isControl(o.damping) ? o.damping : null;
-  if (control !== null) checkArgument(name, 'every of damping', control.every, aCount);
+  if (control !== null) {
+    checkArgument(name, 'every of damping', control.every, aCount);
+    checkArgument(name, 'start of damping', control.start, aNumber);
+  }
   checkAbove0(name, control === null ? 'damping' : 'start of damping', control?.start ?? Number(o.damping ?? 1));
   checkAbove0(name, 'klClip', o.klClip);
   checkAbove0(name, 'trust', o.trust);

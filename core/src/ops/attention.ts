@@ -4,6 +4,7 @@ import type { DeviceKernels } from '../backends/backend.ts';
 import { bring } from '../backends/bring.ts';
 import * as reference from '../backends/reference/layers/attention.ts';
 import * as wasm from '../backends/wasm/layers/attention.ts';
+import { aCount, checkArgument } from '../check.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { emptyLike } from '../fill.ts';
@@ -97,7 +98,8 @@ function gradients(gy: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | n
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, mask: Tensor | null = null): Tensor {
   checkTensors('attention', q, k, v, mask ?? q);
-  if (!Number.isInteger(heads) || heads < 1 || q.rank !== 3 || q.shape[2]! % heads !== 0)
+  checkArgument('attention', 'heads', heads, aCount);
+  if (q.rank !== 3 || q.shape[2]! % heads !== 0)
     throw new ShapeError(`attention: expected q [B, T, heads · D] for ${heads} heads, got ${describe(q)}`);
   const [batch, length, features] = q.shape as [number, number, number];
   const positions = k.shape[1]!;

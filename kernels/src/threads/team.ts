@@ -30,6 +30,8 @@ const TICK = 100;
  * The longest piece (see `LONGEST` in split.ts) takes about a second.
  */
 const GIVE_UP_AFTER = 120_000;
+/** The same where nobody may ever await: there a host hears of no worker's end, and a call can mostly be made again. */
+const UNAWAITED_GIVE_UP_AFTER = 20_000;
 
 export type Kernel = (...x: number[]) => number | undefined;
 
@@ -57,6 +59,8 @@ export class Team {
   readonly #functions: Kernel[];
   readonly #scratch: number;
   readonly #spin: number;
+  readonly #giveUpAfter: number;
+  #gaveUp = false;
   readonly #words: Int32Array;
   readonly #text: Uint16Array;
   readonly #table: Float64Array;
@@ -71,6 +75,7 @@ export class Team {
     this.#text = textOf(call);
     this.#table = tableOf(call);
     this.#spin = o.spin ?? SPIN;
+    this.#giveUpAfter = o.unawaited ? UNAWAITED_GIVE_UP_AFTER : GIVE_UP_AFTER;
     this.#words[WORD.spin] = this.#spin;
     this.#functions = Object.values(o.exports) as Kernel[];
     this.#scratch = o.scratch;
@@ -206,7 +211,10 @@ export class Team {
       if (!slept || this.#hear() !== null) continue;
       const gone = this.#workers.some((worker, i) => this.#busy(i) && !worker.alive());
       if (gone && this.#hear() === null) this.#fail('stopped');
-      else if (idle * TICK > GIVE_UP_AFTER) this.#fail(`made no progress for ${GIVE_UP_AFTER / 1000} seconds`);
+      else if (idle * TICK > this.#giveUpAfter) {
+        this.#gaveUp = true;
+        this.#fail(`made no progress for ${this.#giveUpAfter / 1000} seconds`);
+      }
     }
     Atomics.store(words, WORD.waiting, 0);
     this.#check();
@@ -220,7 +228,8 @@ export class Team {
   #abandon(): void {
     const words = this.#words;
     Atomics.store(words, WORD.left, 0);
-    for (let waited = 0; waited < GIVE_UP_AFTER; waited += TICK / 10) {
+    // Who was given up is not waited for once more.
+    for (let waited = 0; waited < this.#giveUpAfter && !this.#gaveUp; waited += TICK / 10) {
       if (this.#workers.every((worker, i) => !this.#busy(i) || !worker.alive())) return;
       Atomics.wait(words, WORD.done, Atomics.load(words, WORD.done), TICK / 10);
     }

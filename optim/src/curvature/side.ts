@@ -9,7 +9,7 @@
  */
 
 import { concat, gram, ShapeError, type Tensor, where } from '@otimes/core';
-import { aCount, checkArgument } from '@otimes/core/extend';
+import { aBoolean, aCount, checkArgument, checkOptions, type OptionKinds } from '@otimes/core/extend';
 
 /**
  * What is assumed of a factor [n, n].
@@ -41,6 +41,9 @@ export type Spectrum = { readonly s: Tensor; readonly n: Tensor };
 
 /** Of a convolution's inputs: how many taps a channel has, and whether a homogeneous 1 is the last coordinate. */
 export type SideSizes = { readonly taps?: number; readonly bias?: boolean };
+
+const SIZES: OptionKinds<SideSizes> = { taps: aCount, bias: aBoolean };
+const TURNS = { bias: aBoolean, turnsTaps: aBoolean };
 
 /** `count` segments of the same size that follow each other; with more than one taps is 1. */
 type Run = Segment & { readonly count: number };
@@ -78,7 +81,9 @@ export class Side {
    * Blocks of whole channels of `taps` coordinates, as few as at most `blockDim` coordinates allow and as equal as may be; the bias is
    * in the last one. Of one block it is the exact side.
    */
-  static blocks(n: number, blockDim: number, { taps = 1, bias = false }: SideSizes = {}): Side {
+  static blocks(n: number, blockDim: number, o: SideSizes = {}): Side {
+    checkOptions('Side.blocks', o, SIZES);
+    const { taps = 1, bias = false } = o;
     checkArgument('Side.blocks', 'blockDim', blockDim, aCount);
     const channels = channelsOf('Side.blocks', n, taps, bias);
     const ones = Number(bias);
@@ -99,11 +104,9 @@ export class Side {
    * Channels ⊗ taps: 'taps' if the taps turn, else 'channels'. The bias is a coordinate of its own. With one tap it is the exact side,
    * the bias among the others.
    */
-  static channels(
-    n: number,
-    taps: number,
-    { bias = false, turnsTaps = true }: Omit<SideSizes, 'taps'> & { readonly turnsTaps?: boolean } = {},
-  ): Side {
+  static channels(n: number, taps: number, o: Omit<SideSizes, 'taps'> & { readonly turnsTaps?: boolean } = {}): Side {
+    checkOptions('Side.channels', o, TURNS);
+    const { bias = false, turnsTaps = true } = o;
     const size = channelsOf('Side.channels', n, taps, bias);
     if (taps === 1) return Side.exact(n);
     const main = { start: 0, size, taps, turnsTaps };
@@ -205,6 +208,9 @@ export class Side {
 
   /** Uᵀ U': how the coordinates of one basis become those of another. Its elements squared carry squares. */
   rotation(from: Tensor, to: Tensor): Tensor {
+    for (const M of [from, to])
+      if (String(M.shape) !== String(this.shape))
+        throw new ShapeError(`Side.rotation: expected bases [${this.shape}] of ${this.structure}, got [${M.shape}]`);
     if (this.isExact) return from.transpose().matmul(to);
     let at = 0;
     const products = this.#stacks.map(shape => {
@@ -303,6 +309,7 @@ export class Side {
    * eigenvalue. Sums, so that factors may be averaged: that A ≈ A_c ⊗ A_t · C k / tr A is for `spectrum`.
    */
   gram(x: Tensor): Tensor {
+    if (x.shape.at(-1) !== this.n) throw new ShapeError(`Side.gram: expected rows [..., ${this.n}], got [${x.shape}]`);
     if (this.isIdentity)
       return x
         .square()

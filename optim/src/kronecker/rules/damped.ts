@@ -139,13 +139,18 @@ export class DampedRule implements Rule {
    * @param decrease that of the model, as it is in `untold`, read
    */
   tell(name: string, fallen: number, decrease: number): void {
-    this.#measured = null;
     // Along a step on which the model rises it says nothing about the loss.
-    if (this.control === null || !(decrease > 0)) return;
-    this.#ratio = Number.isFinite(fallen) ? fallen / decrease : -Infinity;
-    const next: unknown = this.control.next(this.damping, this.#ratio);
+    if (this.control === null || !(decrease > 0)) {
+      this.#measured = null;
+      return;
+    }
+    const ratio = Number.isFinite(fallen) ? fallen / decrease : -Infinity;
+    const next: unknown = this.control.next(this.damping, ratio);
     if (!(typeof next === 'number' && next > 0 && next < Infinity))
       throw new RangeError(`${name}: expected next() of damping to return a finite number > 0, got ${String(next)}`);
+    // Nothing before this: where next() throws, the loss can be told again.
+    this.#measured = null;
+    this.#ratio = ratio;
     this.damping = next;
   }
 
