@@ -246,7 +246,7 @@ t.test('large factors left out', t => {
         }
     });
 
-  law(t, 'describe() says which sides, nothing of them is kept but a number, and they take gradients', () => {
+  law(t, 'describe() says which sides, nothing of them is kept but a number, and their layers take the route that is asked for', () => {
     const { optimizer } = train(m => new EKFAC(m, { maxFactorDim: 5, route: 'resident', refreshEvery: 1 }), {
       sizes: [6, 4, 6, 4],
       steps: 4,
@@ -258,7 +258,7 @@ t.test('large factors left out', t => {
     );
     assert.deepEqual(
       rows.map(row => row.route),
-      ['gradient', 'gradient', 'gradient'],
+      ['resident', 'resident', 'resident'],
     );
     const { A, G, kfe } = optimizer.inspect('0');
     assert.deepEqual([A!.shape, G!.shape, kfe!.UA, kfe!.UG!.shape], [[], [4, 4], null, [4, 4]]);
