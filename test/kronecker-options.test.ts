@@ -246,29 +246,33 @@ t.test('large factors left out', t => {
         }
     });
 
-  law(t, 'describe() says which sides, nothing of them is kept but a number, and their layers take the route that is asked for', () => {
-    const { optimizer } = train(m => new EKFAC(m, { maxFactorDim: 5, route: 'resident', refreshEvery: 1 }), {
-      sizes: [6, 4, 6, 4],
-      steps: 4,
-    });
-    const rows = optimizer.describe();
-    assert.deepEqual(
-      rows.map(row => row.identity),
-      [['A'], ['G'], ['A']],
-    );
-    assert.deepEqual(
-      rows.map(row => row.route),
-      ['resident', 'resident', 'resident'],
-    );
-    const { A, G, kfe } = optimizer.inspect('0');
-    assert.deepEqual([A!.shape, G!.shape, kfe!.UA, kfe!.UG!.shape], [[], [4, 4], null, [4, 4]]);
-    const state = optimizer.stateDict();
-    assert.deepEqual([state['blocks.0.A']!.shape, 'blocks.0.UA' in state], [[], false]);
-    const { A: spectrum } = optimizer.report().blocks[0]!.spectrum!;
-    mustBeClose(spectrum, new Float64Array(7).fill(A!.item()));
-    const both = train(m => new KFAC(m, { maxFactorDim: 2 }), { steps: 2 });
-    assert.deepEqual(both.optimizer.describe()[0]!.identity, ['A', 'G']);
-  });
+  law(
+    t,
+    'describe() says which sides, nothing of them is kept but a number, and their layers take the route that is asked for',
+    () => {
+      const { optimizer } = train(m => new EKFAC(m, { maxFactorDim: 5, route: 'resident', refreshEvery: 1 }), {
+        sizes: [6, 4, 6, 4],
+        steps: 4,
+      });
+      const rows = optimizer.describe();
+      assert.deepEqual(
+        rows.map(row => row.identity),
+        [['A'], ['G'], ['A']],
+      );
+      assert.deepEqual(
+        rows.map(row => row.route),
+        ['resident', 'resident', 'resident'],
+      );
+      const { A, G, kfe } = optimizer.inspect('0');
+      assert.deepEqual([A!.shape, G!.shape, kfe!.UA, kfe!.UG!.shape], [[], [4, 4], null, [4, 4]]);
+      const state = optimizer.stateDict();
+      assert.deepEqual([state['blocks.0.A']!.shape, 'blocks.0.UA' in state], [[], false]);
+      const { A: spectrum } = optimizer.report().blocks[0]!.spectrum!;
+      mustBeClose(spectrum, new Float64Array(7).fill(A!.item()));
+      const both = train(m => new KFAC(m, { maxFactorDim: 2 }), { steps: 2 });
+      assert.deepEqual(both.optimizer.describe()[0]!.identity, ['A', 'G']);
+    },
+  );
 
   law(t, 'with both sides left out KFAC is SGD with lr / (tr A / I · tr G / O + λ)', () => {
     const sgd = newNet();
