@@ -128,12 +128,12 @@ export function eighAll(matrices: readonly AnyNdArray[], ...none: readonly never
   if (!Array.isArray(matrices)) fail('eighAll', 'expected a list of ndarrays', String(matrices));
   if (none.length > 0) fail('eighAll', 'expected one list of ndarrays', `${none.length + 1} arguments`);
   expectArguments('eighAll', matrices, {}, {});
-  const [, ...others] = matrices.map((_, i) => i).sort((i, j) => cost(matrices[j]!) - cost(matrices[i]!));
-  const work = others.reduce((sum, i) => sum + cost(matrices[i]!), 0);
+  const costs = matrices.map(cost);
+  const work = costs.reduce((sum, n) => sum + n, 0) - Math.max(0, ...costs);
   const here =
     matrices.some(a => replaced(a.shape[0]).eigh !== undefined) || !(work >= WORTH) || background.why() !== null;
   if (here) return matrices.map(a => eigh(a));
-  const jobs = shared(matrices).map((isElsewhere, i) => (isElsewhere ? eighInBackground(matrices[i]!) : null));
+  const jobs = shared(costs).map((isElsewhere, i) => (isElsewhere ? eighInBackground(matrices[i]!) : null));
   try {
     const found = jobs.map((job, i) => (job === null ? eigh(matrices[i]!) : null));
     // The caller takes the next that nobody has begun, from the end, where workers come last.
@@ -147,13 +147,13 @@ export function eighAll(matrices: readonly AnyNdArray[], ...none: readonly never
 const cost = ({ shape }: AnyNdArray): number => (shape[0] ?? 0) ** 3;
 
 /** Which matrices go to workers: the largest first, each to whom has the least so far (Graham 1969). */
-function shared(matrices: readonly AnyNdArray[]): boolean[] {
+function shared(costs: readonly number[]): boolean[] {
   const loads = new Array<number>(background.most + 1).fill(0);
-  const elsewhere = new Array<boolean>(matrices.length);
-  const order = matrices.map((_, i) => i).sort((i, j) => cost(matrices[j]!) - cost(matrices[i]!));
+  const elsewhere = new Array<boolean>(costs.length);
+  const order = [...costs.keys()].sort((i, j) => costs[j]! - costs[i]!);
   for (const i of order) {
     const least = loads.indexOf(Math.min(...loads));
-    loads[least]! += cost(matrices[i]!);
+    loads[least]! += costs[i]!;
     elsewhere[i] = least > 0;
   }
   return elsewhere;

@@ -33,21 +33,18 @@ export class NullSpace {
 
   /** Null where no direction is; where values are awaited nobody knows, and there is one, maybe of no direction. */
   static of(A: Spectrum, G: Spectrum): NullSpace | null {
-    const [a, g] = [nullSide(A), nullSide(G)];
-    if (a === null && g === null) return null;
+    const [a, rows] = [nullSide(A), nullSide(G)];
+    if (a === null && rows === null) return null;
+    const g = rows && { ...rows, mask: rows.mask.unsqueeze(1), share: rows.share.unsqueeze(0) };
     const floor = (all: Tensor, nulls: Nulls | null): Floor => {
       all.keep();
       return { all, own: nulls === null ? all : where(nulls.mask, all, -1).keep() };
     };
     const scale = NOISE * epsilon(A.s.dtype);
-    return new NullSpace(
-      a && { ...a, share: a.share.unsqueeze(1) },
-      g && { ...g, mask: g.mask.unsqueeze(1), share: g.share.unsqueeze(0) },
-      {
-        A: floor(A.n.sqrt(), a),
-        G: floor(G.n.sqrt().mul(scale).unsqueeze(1), g && { ...g, mask: g.mask.unsqueeze(1) }),
-      },
-    );
+    return new NullSpace(a && { ...a, share: a.share.unsqueeze(1) }, g, {
+      A: floor(A.n.sqrt(), a),
+      G: floor(G.n.sqrt().mul(scale).unsqueeze(1), g),
+    });
   }
 
   private constructor(A: Nulls | null, G: Nulls | null, floors: { readonly A: Floor; readonly G: Floor }) {

@@ -118,8 +118,8 @@ export class Refresher<L extends LayerCurvature> {
   }
 
   /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */
-  decompose({ sizes, sides, label, kfe }: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
-    return this.#decomposer.basis({ A, G, sizes, sides, label }, kfe, reason => this.#fails('a refresh', reason));
+  decompose(layer: L, A: Tensor, G: Tensor): Kfe | Promise<Kfe> {
+    return this.decomposeAll([{ layer, A, G }])[0]!;
   }
 
   /** Those of several layers, in their order. */

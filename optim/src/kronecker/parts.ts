@@ -23,12 +23,15 @@ import type { Parts } from './step.ts';
 const LONG = 3e8;
 
 /** When and where bases are computed: by sizes alone, so that runs repeat. */
-function refreshOf(o: KroneckerOptions, states: readonly BlockState[]): Pick<RefreshOptions, 'mode' | 'lag'> {
+function refreshOf(
+  o: KroneckerOptions,
+  states: readonly BlockState[],
+  awaits: boolean,
+): Pick<RefreshOptions, 'mode' | 'lag'> {
   const { refresh = 'auto', refreshLag: lag = null, refreshEvery = 10, eigensolver, communicator = alone } = o;
   if (refresh !== 'auto') return { mode: refresh, lag };
   const work = states.reduce((sum, { decompositionCost }) => sum + decompositionCost, 0);
   const mayNot = eigensolver !== undefined || communicator.size > 1 || refreshEvery === 1;
-  const awaits = states.some(({ block }) => readsLater(block.parameters[0]!));
   if (mayNot || awaits || work < LONG) return { mode: 'sync', lag: null };
   return { mode: 'background', lag: 'half' };
 }
@@ -54,7 +57,7 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
     throw new TypeError(
       `${name}: refreshThreshold needs values at once, and ${later.label} is on '${later.block.parameters[0]!.device}', which is read with await`,
     );
-  const when = { ...refreshOf(o, states), stagger, threshold, every: refreshEvery };
+  const when = { ...refreshOf(o, states, later !== undefined), stagger, threshold, every: refreshEvery };
   const refresher = new Refresher(name, states, decomposer, when);
   const factorEvery = o.factorEvery ?? (isRare && isStructured ? refreshEvery : 1);
   const settings = new StepSettings(lr, { ...o, factorEvery }, refresher);
