@@ -118,6 +118,7 @@ checkDoors(
     vitS16: 'vit with other defaults, which takes seconds',
     functional: 'below',
     init: 'below',
+    metrics: 'test/doors-metrics.test.ts has them',
   },
 );
 
