@@ -51,7 +51,7 @@ class Run {
   readonly model: Sequential;
   readonly optimizer: Optimizer;
   readonly schedule: Schedule;
-  readonly loader: DataLoader<readonly Tensor[]>;
+  readonly loader: DataLoader<[Tensor, Tensor]>;
   readonly losses: number[] = [];
   epoch = 0;
 

@@ -203,7 +203,7 @@ law(t, 'means weigh, and errors are means over elements', () => {
 
 law(t, 'rounding of sums grows with the logarithm of the number of batches, on devices without float64', () => {
   class Narrow extends ReferenceBackend {
-    readonly dtypes = ['bool', 'int32', 'float32'] as const;
+    override readonly dtypes = ['bool', 'int32', 'float32'] as const;
   }
   registerBackend(new Narrow('narrow'));
   const mean = new Mean();
