@@ -38,6 +38,16 @@ export {
   ShapeError,
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
+export {
+  fullLike,
+  linspace,
+  logspace,
+  meshgrid,
+  onesLike,
+  randLike,
+  randnLike,
+  zerosLike,
+} from './like.ts';
 export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
 export { attention } from './ops/attention.ts';
@@ -47,6 +57,7 @@ export { cdist, cosineSimilarity, cross, dot, normalize, outer, pairwiseDistance
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
 export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
+export { type InterpolateMode, type InterpolateOptions, interpolate } from './ops/interpolate.ts';
 export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';

@@ -130,7 +130,8 @@ export function defaultGenerator(): Generator {
 /** `rng` defaults to the generator that `manualSeed` seeds. */
 export type RandomOptions = TensorOptions & { rng?: Generator };
 
-const RANDOM = {
+/** The kinds of RandomOptions. */
+export const RANDOM = {
   ...TENSOR,
   rng: anInstance(Generator, 'a Generator', v => (typeof v === 'number' ? `new Generator(${v}) makes one` : '')),
 };
