@@ -55,7 +55,7 @@ const LAYERS = {
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
     ['blas', 'create', 'like', 'random', 'safetensors', 'threads'],
-    ['extend', 'index', 'node'],
+    ['extend', 'index', 'methods-door', 'node'],
   ],
 };
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */
