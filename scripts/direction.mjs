@@ -54,9 +54,9 @@ const LAYERS = {
     ['ops'],
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
-    ['blas', 'create', 'random', 'safetensors', 'threads'],
+    ['blas', 'create', 'like', 'random', 'safetensors', 'threads'],
     ['checkpoint'],
-    ['extend', 'index', 'node'],
+    ['extend', 'index', 'methods-door', 'node'],
   ],
 };
 /** Entry points that run in Node alone; everything else must also bundle for a browser. */

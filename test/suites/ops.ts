@@ -23,6 +23,8 @@ import { along, type Dense, elementwise, reduced } from '../helpers/dense.ts';
 import { binary, bool, entry, floating, type OpEntry, type Options, reduction, rows, sum, unary } from './opEntry.ts';
 import { axesEntries } from './opsAxes.ts';
 import { layerEntries } from './opsLayers.ts';
+import { padEntries } from './opsPad.ts';
+import { shapeEntries } from './opsShape.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -184,4 +186,6 @@ export const opEntries: readonly OpEntry[] = [
   ...softmaxes,
   ...axesEntries,
   ...layerEntries,
+  ...padEntries,
+  ...shapeEntries,
 ];
