@@ -29,7 +29,7 @@ const here = dirname(fileURLToPath(import.meta.url));
  */
 const MODULES = {
   kernels: 'index.ts',
-  ...Object.fromEntries(['images', 'normalize', 'attention', 'eigen', 'factorise'].map(name => [name, `${name}.ts`])),
+  ...Object.fromEntries(['images', 'normalize', 'attention', 'math', 'order', 'eigen', 'factorise'].map(name => [name, `${name}.ts`])),
 };
 
 /** Name → what writes it. */

@@ -6,6 +6,7 @@ import * as linalg from '@otimes/linalg';
 import ndarray from 'ndarray';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
+import { mathDoors } from './helpers/doors-math.ts';
 
 const x = () => ones([2, 3], { requiresGrad: true });
 const plain = (shape: readonly number[] = [2, 3]) => ones(shape);
@@ -35,6 +36,7 @@ checkDoors(
   '@otimes/core',
   Object.keys(core),
   {
+    ...mathDoors,
     arange: creation(core.arange, 0, 6, 2, made),
     attention: door(
       core.attention,

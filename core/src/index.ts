@@ -40,11 +40,25 @@ export {
 export { isRecording, type Node, noGrad } from './graph.ts';
 export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
+export { elu, leakyRelu, logSigmoid, mish, selu, silu, softplus } from './ops/activations.ts';
 export { attention } from './ops/attention.ts';
+export {
+  allClose,
+  allCloseAsync,
+  atan2,
+  type Closeness,
+  equal,
+  equalAsync,
+  isClose,
+  isInf,
+  maskedFill,
+  remainder,
+} from './ops/compare.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
+export { cosh, log2, log10, sinh, tan } from './ops/functions.ts';
 export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
 export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';

@@ -5,8 +5,16 @@
 
 import { attention as packedAttention } from './generated/attention.gen.ts';
 import { images as packedImages } from './generated/images.gen.ts';
+import { math as packedMath } from './generated/math.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
-import type { AttentionExports, ImagesExports, NormalizeExports } from './generated/types.gen.ts';
+import { order as packedOrder } from './generated/order.gen.ts';
+import type {
+  AttentionExports,
+  ImagesExports,
+  MathExports,
+  NormalizeExports,
+  OrderExports,
+} from './generated/types.gen.ts';
 import type { Packed } from './packed.ts';
 
 /** What each module exports. */
@@ -14,6 +22,8 @@ export type PartExports = {
   readonly images: ImagesExports;
   readonly normalize: NormalizeExports;
   readonly attention: AttentionExports;
+  readonly math: MathExports;
+  readonly order: OrderExports;
 };
 
 export type Part<Name extends keyof PartExports = keyof PartExports> = {
@@ -27,3 +37,7 @@ export const images: Part<'images'> = { name: 'images', packed: packedImages };
 export const normalize: Part<'normalize'> = { name: 'normalize', packed: packedNormalize };
 /** Attention of several heads. */
 export const attention: Part<'attention'> = { name: 'attention', packed: packedAttention };
+/** Functions of one element beyond those of the first module, and activations. */
+export const math: Part<'math'> = { name: 'math', packed: packedMath };
+/** Orders of elements. */
+export const order: Part<'order'> = { name: 'order', packed: packedOrder };

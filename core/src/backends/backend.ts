@@ -39,6 +39,23 @@ export type UnaryKernel =
 /** Functions whose gradient is one kernel. */
 export type UnaryGradKernel = 'relu' | 'tanh' | 'sigmoid' | 'gelu' | 'geluTanh';
 
+/** Functions of one element that come with their operations; those from `softplus` on have two parameters. */
+export type MathKernel =
+  | 'log2'
+  | 'log10'
+  | 'tan'
+  | 'sinh'
+  | 'cosh'
+  | 'silu'
+  | 'mish'
+  | 'logSigmoid'
+  | 'softplus'
+  | 'elu'
+  | 'leakyRelu';
+
+/** Those of them whose gradient is one kernel. */
+export type MathGradKernel = 'silu' | 'mish' | 'logSigmoid' | 'softplus' | 'elu' | 'leakyRelu';
+
 export type BinaryKernel =
   | 'add'
   | 'sub'
@@ -219,6 +236,25 @@ export interface DeviceKernels extends Device {
     kGrad: Operand,
     vGrad: Operand,
   ): void;
+
+  /**
+   * out ← f(x), where softplus is log(1 + e^(p x)) / p, and x where p x > q; elu is q x above 0, else q p (eˣ − 1); leakyRelu is x above
+   * 0, else p x. Default: other operations.
+   */
+  math?(kernel: MathKernel, x: Operand, p: number, q: number, out: Operand): void;
+  /** out ← gy · f′(x). Default: other operations. */
+  mathGrad?(kernel: MathGradKernel, gy: Operand, x: Operand, p: number, q: number, out: Operand): void;
+  /** out ← the angle of (x, y), both broadcast, in (−π, π]. Default: other operations. */
+  atan2?(y: Operand, x: Operand, out: Operand): void;
+  /** out ← a mod b with the sign of b, both broadcast to out. Default: other operations. */
+  remainder?(a: Operand, b: Operand, out: Operand): void;
+  /**
+   * out ← the positions along `axis` in ascending or descending order of x, int32; of equals the first one first, and NaN counts as
+   * largest. Default: a sorting network of other operations.
+   */
+  argsort?(x: Operand, axis: number, descending: boolean, out: Operand): void;
+  /** The same, only as many as `out` has along `axis`: of the largest, or of the smallest. Default: of `argsort`. */
+  topk?(x: Operand, axis: number, largest: boolean, out: Operand): void;
 
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;
