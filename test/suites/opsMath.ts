@@ -3,6 +3,7 @@
 import {
   atan2,
   cosh,
+  cumprod,
   elu,
   isClose,
   isInf,
@@ -10,20 +11,35 @@ import {
   log2,
   log10,
   logSigmoid,
+  logsumexp,
   maskedFill,
   mish,
+  prod,
   remainder,
   selu,
   silu,
   sinh,
   softplus,
+  std,
   type Tensor,
   tan,
 } from '@otimes/core';
 import fc from 'fast-check';
-import { bits, broadcasting, coarse, type Domain, lattice, nonzero, positive, real } from '../arbitraries/tensor.ts';
-import { type Dense, elementwise } from '../helpers/dense.ts';
-import { binary, bool, entry, floating, type OpEntry, type Options, rows, unary } from './opEntry.ts';
+import {
+  axis,
+  bits,
+  broadcasting,
+  coarse,
+  type Domain,
+  distinct,
+  lattice,
+  nonzero,
+  positive,
+  real,
+  shape,
+} from '../arbitraries/tensor.ts';
+import { along, type Dense, elementwise } from '../helpers/dense.ts';
+import { binary, bool, entry, floating, type OpEntry, type Options, reduction, rows, sum, unary } from './opEntry.ts';
 
 const toFloat = { result: floating };
 const comparison: Options = { result: bool, differentiable: false };
@@ -84,4 +100,38 @@ const filling = entry(
   })),
 );
 
-export const mathEntries: readonly OpEntry[] = [...ofOne, ...ofTwo, filling];
+const product = (values: readonly number[]) => values.reduce((a, b) => a * b, 1);
+const deviation = (values: readonly number[], correction: number) => {
+  const mean = sum(values) / values.length;
+  return Math.sqrt(sum(values.map(x => (x - mean) ** 2)) / (values.length - correction));
+};
+
+// Of coarse numbers many are 0.
+const reductions: OpEntry[] = rows<Parameters<typeof reduction>>([
+  ['prod', coarse, prod, product],
+  ['prod of other numbers', real, prod, product],
+  ['logsumexp', real, logsumexp, v => Math.log(sum(v.map(Math.exp))), toFloat],
+  ['std', distinct, std, v => deviation(v, 1), { ...toFloat, atLeast: 2 }],
+  [
+    'std of a population',
+    distinct,
+    (x, a, o) => std(x, a, { ...o, correction: 0 }),
+    v => deviation(v, 0),
+    { ...toFloat, atLeast: 2 },
+  ],
+]).map(row => reduction(...row));
+
+const runningProducts = [coarse, real].map((domain, i) =>
+  entry(
+    i === 0 ? 'cumprod' : 'cumprod of other numbers',
+    shape({ minRank: 1 }).chain(s =>
+      axis(s.length).map(a => ({
+        inputs: [{ shape: s, domain }],
+        run: (x: Tensor) => cumprod(x, a),
+        naive: (x: Dense) => along(x, a, row => row.map((_, i) => product(row.slice(0, i + 1)))),
+      })),
+    ),
+  ),
+);
+
+export const mathEntries: readonly OpEntry[] = [...ofOne, ...ofTwo, filling, ...reductions, ...runningProducts];

@@ -248,6 +248,12 @@ export interface DeviceKernels extends Device {
   atan2?(y: Operand, x: Operand, out: Operand): void;
   /** out ← a mod b with the sign of b, both broadcast to out. Default: other operations. */
   remainder?(a: Operand, b: Operand, out: Operand): void;
+  /** out ← the products over the last axis. Default: products of halves. */
+  prod?(x: Operand, out: Operand): void;
+  /** out ← the products of the elements up to each one along `axis`. Default: products of ever longer stretches. */
+  cumprod?(x: Operand, axis: number, out: Operand): void;
+  /** out_i ← b_i + a_i out_(i−1) along `axis`, from out_0 = b_0 on; a and b have the shape of `out`. Default: as that of `cumprod`. */
+  recurrence?(a: Operand, b: Operand, axis: number, out: Operand): void;
   /**
    * out ← the positions along `axis` in ascending or descending order of x, int32; of equals the first one first, and NaN counts as
    * largest. Default: a sorting network of other operations.
