@@ -64,6 +64,7 @@ export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
+export { argsort, type Sorted, type SortOptions, sort, type TopkOptions, topk } from './ops/order.ts';
 export { cumprod, logsumexp, prod, std } from './ops/products.ts';
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
 export { checkIndex, oneHot } from './ops/select.ts';

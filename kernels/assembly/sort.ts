@@ -131,6 +131,41 @@ function radix<T>(n: usize, from: usize, step: usize, flip: u64, to: usize, toSt
   for (let i: usize = 0; i < n; i++) store<i32>(to + i * toStep, load<i32>(places + i * 4));
 }
 
+/** Whether a key from a place stands behind another. */
+// @ts-ignore: decorator
+@inline
+function isBehind(key: u64, place: i32, other: u64, otherPlace: i32): bool {
+  return key > other || (key == other && place > otherPlace);
+}
+
+/** Puts a key into the heap of n from node `at` down: the one behind all others stands at the root. */
+function sink<T>(keys: usize, places: usize, n: usize, at: usize, key: u64, place: i32): void {
+  for (;;) {
+    let child: usize = 2 * at + 1;
+    if (child >= n) break;
+    const next = child + 1;
+    if (
+      next < n &&
+      isBehind(
+        loadKey<T>(keys, next),
+        load<i32>(places + next * 4),
+        loadKey<T>(keys, child),
+        load<i32>(places + child * 4),
+      )
+    )
+      child = next;
+    const childKey = loadKey<T>(keys, child);
+    const childPlace = load<i32>(places + child * 4);
+    if (!isBehind(childKey, childPlace, key, place)) break;
+    storeKey<T>(keys, at, childKey);
+    store<i32>(places + at * 4, childPlace);
+    at = child;
+  }
+  storeKey<T>(keys, at, key);
+  store<i32>(places + at * 4, place);
+}
+
+/** A heap of the first k, in which a better one takes the place of the worst; then that heap in order. */
 export function topk<T>(
   outer: i32,
   length: i32,
@@ -149,24 +184,23 @@ export function topk<T>(
     for (let j = 0; j < inner; j++) {
       let from = x + (<usize>o * <usize>length * <usize>inner + <usize>j) * sizeof<T>();
       const to = out + (<usize>o * count * <usize>inner + <usize>j) * 4;
-      let filled: usize = 0;
-      let last: u64 = 0;
-      for (let i = 0; i < length; i++, from += step) {
-        const key = keyAt<T>(from, flip);
-        if (filled == count) {
-          if (key >= last) continue;
-        } else filled++;
-        let at = filled - 1;
-        while (at > 0 && loadKey<T>(work, at - 1) > key) {
-          storeKey<T>(work, at, loadKey<T>(work, at - 1));
-          store<i32>(places + at * 4, load<i32>(places + (at - 1) * 4));
-          at--;
-        }
-        storeKey<T>(work, at, key);
-        store<i32>(places + at * 4, i);
-        last = loadKey<T>(work, filled - 1);
+      for (let i = 0; i < k; i++, from += step) {
+        storeKey<T>(work, i, keyAt<T>(from, flip));
+        store<i32>(places + <usize>i * 4, i);
       }
-      for (let i: usize = 0; i < count; i++)
-        store<i32>(to + i * <usize>inner * 4, load<i32>(places + i * 4));
+      for (let i = k / 2 - 1; i >= 0; i--)
+        sink<T>(work, places, count, i, loadKey<T>(work, i), load<i32>(places + <usize>i * 4));
+      let worst = loadKey<T>(work, 0);
+      for (let i = k; i < length; i++, from += step) {
+        const key = keyAt<T>(from, flip);
+        // Of equals the first ones stay.
+        if (key >= worst) continue;
+        sink<T>(work, places, count, 0, key, i);
+        worst = loadKey<T>(work, 0);
+      }
+      for (let n = count; n > 0; n--) {
+        store<i32>(to + (n - 1) * <usize>inner * 4, load<i32>(places));
+        sink<T>(work, places, n - 1, 0, loadKey<T>(work, n - 1), load<i32>(places + (n - 1) * 4));
+      }
     }
 }

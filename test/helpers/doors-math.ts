@@ -12,6 +12,7 @@ const closeness = { rtol: 1e-5, atol: 1e-8, equalNan: true };
 export const mathDoors: Readonly<Record<string, Door>> = {
   allClose: door(core.allClose, x(), x(), closeness),
   allCloseAsync: door(core.allCloseAsync, x(), x(), closeness),
+  argsort: door(core.argsort, x(), 0, { descending: true, stable: true }),
   atan2: door(core.atan2, x(), x()),
   cosh: door(core.cosh, x()),
   cumprod: door(core.cumprod, x(), 0),
@@ -33,6 +34,8 @@ export const mathDoors: Readonly<Record<string, Door>> = {
   silu: door(core.silu, x()),
   sinh: door(core.sinh, x()),
   softplus: door(core.softplus, x(), { beta: 1, threshold: 20 }),
+  sort: door(core.sort, x(), 0, { descending: true, stable: true }),
   std: door(core.std, x(), 0, { keepdim: true, correction: 0 }),
   tan: door(core.tan, x()),
+  topk: door(core.topk, x(), 2, 1, { largest: true, sorted: true }),
 };

@@ -24,6 +24,7 @@ import { binary, bool, entry, floating, type OpEntry, type Options, reduction, r
 import { axesEntries } from './opsAxes.ts';
 import { layerEntries } from './opsLayers.ts';
 import { mathEntries } from './opsMath.ts';
+import { orderEntries } from './opsOrder.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -186,4 +187,5 @@ export const opEntries: readonly OpEntry[] = [
   ...axesEntries,
   ...layerEntries,
   ...mathEntries,
+  ...orderEntries,
 ];
