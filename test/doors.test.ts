@@ -104,6 +104,7 @@ checkDoors(
     rand: creation(core.rand, [2], { ...made, rng: new Generator(1) }),
     randint: creation(core.randint, 0, 5, [2], { ...made, rng: new Generator(1) }),
     randn: creation(core.randn, [2], { ...made, rng: new Generator(1) }),
+    randperm: creation(core.randperm, 5, { ...made, rng: new Generator(1) }),
     registerBackend: door(core.registerBackend, new ReferenceBackend('spare')),
     sameShape: door(core.sameShape, [1], [2]),
     readStateDict: door(core.readStateDict, { a: plain() }),

@@ -262,6 +262,14 @@ export interface DeviceKernels extends Device {
   /** The same, only as many as `out` has along `axis`: of the largest, or of the smallest. Default: of `argsort`. */
   topk?(x: Operand, axis: number, largest: boolean, out: Operand): void;
 
+  /** out ← where along `axis` the last element of index stands that names a place of `out`, −1 if none does. Default: a sort. */
+  lastWriter?(index: Operand, axis: number, out: Operand): void;
+  /**
+   * out ← x, then out[…, index[…, i, …], …] ← the larger of itself and src[…, i, …] along `axis`; NaN wins. Index has the shape of src.
+   * Default: a sort.
+   */
+  scatterMax?(x: Operand, src: Operand, axis: number, index: Operand, out: Operand): void;
+
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;
 
