@@ -30,7 +30,10 @@ const here = dirname(fileURLToPath(import.meta.url));
 const MODULES = {
   kernels: 'index.ts',
   ...Object.fromEntries(
-    ['images', 'normalize', 'attention', 'resample', 'eigen', 'factorise'].map(name => [name, `${name}.ts`]),
+    ['images', 'normalize', 'attention', 'resample', 'math', 'order', 'eigen', 'factorise'].map(name => [
+      name,
+      `${name}.ts`,
+    ]),
   ),
 };
 

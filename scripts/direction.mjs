@@ -54,7 +54,7 @@ const LAYERS = {
     ['ops'],
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
-    ['blas', 'create', 'like', 'random', 'safetensors', 'threads'],
+    ['blas', 'create', 'like', 'random', 'safetensors', 'sampling', 'threads'],
     ['checkpoint'],
     ['extend', 'index', 'methods-door', 'node'],
   ],

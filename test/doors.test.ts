@@ -6,6 +6,7 @@ import * as linalg from '@otimes/linalg';
 import ndarray from 'ndarray';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
+import { mathDoors } from './helpers/doors-math.ts';
 import { shapeDoors } from './helpers/doors-shape.ts';
 
 const x = () => ones([2, 3], { requiresGrad: true });
@@ -36,6 +37,7 @@ checkDoors(
   '@otimes/core',
   Object.keys(core),
   {
+    ...mathDoors,
     arange: creation(core.arange, 0, 6, 2, made),
     attention: door(
       core.attention,
@@ -103,6 +105,7 @@ checkDoors(
     rand: creation(core.rand, [2], { ...made, rng: new Generator(1) }),
     randint: creation(core.randint, 0, 5, [2], { ...made, rng: new Generator(1) }),
     randn: creation(core.randn, [2], { ...made, rng: new Generator(1) }),
+    randperm: creation(core.randperm, 5, { ...made, rng: new Generator(1) }),
     registerBackend: door(core.registerBackend, new ReferenceBackend('spare')),
     sameShape: door(core.sameShape, [1], [2]),
     readStateDict: door(core.readStateDict, { a: plain() }),

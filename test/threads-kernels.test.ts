@@ -6,6 +6,7 @@ import {
   type Element,
   images,
   type Kernels,
+  math,
   normalize,
   Threads,
   variants,
@@ -189,16 +190,27 @@ const CALLS: Record<string, Call> = {
   ...Object.fromEntries(
     (
       'neg abs sign square relu sqrt reciprocal floor ceil round exp expm1 log log1p tanh sigmoid sin cos erf gelu geluTanh ' +
-      'not isNaN isFinite'
+      'not isNaN isFinite log2 log10 tan sinh cosh silu mish logSigmoid'
     )
       .split(' ')
       .map(name => [name, unary]),
   ),
   ...Object.fromEntries(
-    'reluBackward tanhBackward sigmoidBackward geluBackward geluTanhBackward'.split(' ').map(name => [name, backward]),
+    (
+      'reluBackward tanhBackward sigmoidBackward geluBackward geluTanhBackward ' +
+      'siluBackward mishBackward logSigmoidBackward'
+    )
+      .split(' ')
+      .map(name => [name, backward]),
   ),
   ...Object.fromEntries(
-    'add sub mul maximum minimum div and or pow eq ne lt le gt ge'.split(' ').map(name => [name, binary]),
+    'softplus elu leakyRelu'.split(' ').flatMap((name): [string, Call][] => [
+      [name, (b, { n }) => [n, b.float(0), 0.7, 0.5, b.out()]],
+      [`${name}Backward`, (b, { n }) => [n, b.float(0), b.float(1), 0.7, 0.5, b.out()]],
+    ]),
+  ),
+  ...Object.fromEntries(
+    'add sub mul maximum minimum div and or pow atan2 eq ne lt le gt ge'.split(' ').map(name => [name, binary]),
   ),
   where: (b, { d: [rows = 0, cols = 0], n, flags }, [type]) => {
     const [r, c] = flags[5] ? [1, n] : [rows, cols];
@@ -290,6 +302,7 @@ for (const [i, variant] of variants().entries())
       const bench = new Bench(kernels);
       kernels.load(images);
       kernels.load(attention);
+      kernels.load(math);
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];
       const shared = names.filter(name => kernels.exports[name] !== kernels.compiled[name]);
       for (const name of shared)

@@ -59,12 +59,38 @@ export {
 } from './like.ts';
 export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
+export { elu, leakyRelu, logSigmoid, mish, selu, silu, softplus } from './ops/activations.ts';
 export { attention } from './ops/attention.ts';
+export {
+  allClose,
+  allCloseAsync,
+  atan2,
+  type Closeness,
+  equal,
+  equalAsync,
+  isClose,
+  isInf,
+  maskedFill,
+  remainder,
+} from './ops/compare.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { cdist, cosineSimilarity, cross, dot, normalize, outer, pairwiseDistance } from './ops/distance.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
+export {
+  booleanMask,
+  booleanMaskAsync,
+  maskedSelect,
+  maskedSelectAsync,
+  nonzero,
+  nonzeroAsync,
+  type Unique,
+  type UniqueOptions,
+  unique,
+  uniqueAsync,
+} from './ops/found.ts';
+export { cosh, log2, log10, sinh, tan } from './ops/functions.ts';
 export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
 export { type InterpolateMode, type InterpolateOptions, interpolate } from './ops/interpolate.ts';
 export { gram, linear } from './ops/linear.ts';
@@ -84,13 +110,17 @@ export {
   unbind,
 } from './ops/parts.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
+export { argsort, type Sorted, type SortOptions, sort, type TopkOptions, topk } from './ops/order.ts';
+export { cumprod, logsumexp, prod, std } from './ops/products.ts';
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
+export { indexAdd, indexCopy, indexFill, scatter, scatterAdd, scatterMax } from './ops/scatter.ts';
 export { checkIndex, oneHot } from './ops/select.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
 export { diag, diagEmbed, diagonal, trace, tril, triu } from './ops/triangles.ts';
 export { backwardPass } from './pass.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, readStateDict, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
+export { bernoulli, type MultinomialOptions, multinomial, multinomialAsync, randperm } from './sampling.ts';
 export { owningIntermediates, scope } from './scope.ts';
 export { type Shape, sameShape } from './shape.ts';
 export { type Storage, unscoped } from './storage.ts';

@@ -76,14 +76,14 @@ const BINARY = {
 
 const COMPARISONS = ['eq', 'ne', 'lt', 'le', 'gt', 'ge'];
 
-const typed = (source, type) => source.replaceAll('<T>', `<${lane(type)}>`);
+export const typed = (source, type) => source.replaceAll('<T>', `<${lane(type)}>`);
 
 /**
  * NOTE: loops over heavy functions test their end last. V8 (Node 20) moves constants out of a loop only where every way
  * out passes the code that uses them; with the test first it makes each anew, in three instructions, for every vector:
  * exp took twice the time.
  */
-const unaryLoop = (name, type, y, cheap) => `
+export const unaryLoop = (name, type, y, cheap) => `
 export function ${name}_${type}(n: i32, a: usize, out: usize): void {
 ${
   cheap
@@ -104,7 +104,7 @@ ${
 }`;
 
 /** Of f32, two at a time. The loop tests its end last, as in `unaryLoop`. */
-const wideLoop = (name, y) => `
+export const wideLoop = (name, y) => `
 export function ${name}_f32(n: i32, a: usize, out: usize): void {
   if (n <= 0) return;
   do {
@@ -138,7 +138,7 @@ export function ${name}_${type}(n: i32, a: usize, out: usize): void {
 }`;
 };
 
-const backwardLoop = (name, type, y, { cheap }) => `
+export const backwardLoop = (name, type, y, { cheap }) => `
 export function ${name}_${type}(n: i32, dy: usize, a: usize, out: usize): void {
 ${
   cheap
@@ -189,7 +189,7 @@ export function ${name}_${type}(rows: i32, cols: i32, a: usize, a0: i32, a1: i32
 }`;
 };
 
-const binaryLoop = (name, type, z, before) =>
+export const binaryLoop = (name, type, z, before) =>
   rowsLoop(
     name,
     type,

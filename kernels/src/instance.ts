@@ -54,7 +54,14 @@ const LAYERS = ['threads', 'blas'] as const;
 export type Layer = (typeof LAYERS)[number];
 /** Exports of the first module, and of those that were loaded since. */
 export type Loaded = Exports &
-  Partial<PartExports['images'] & PartExports['normalize'] & PartExports['attention'] & PartExports['resample']>;
+  Partial<
+    PartExports['images'] &
+      PartExports['normalize'] &
+      PartExports['attention'] &
+      PartExports['resample'] &
+      PartExports['math'] &
+      PartExports['order']
+  >;
 /** Exports in place of those of the same name and signature; `below` has what it covers. */
 export type Override = (below: Loaded) => Partial<Loaded>;
 

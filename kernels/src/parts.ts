@@ -5,9 +5,18 @@
 
 import { attention as packedAttention } from './generated/attention.gen.ts';
 import { images as packedImages } from './generated/images.gen.ts';
+import { math as packedMath } from './generated/math.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
+import { order as packedOrder } from './generated/order.gen.ts';
 import { resample as packedResample } from './generated/resample.gen.ts';
-import type { AttentionExports, ImagesExports, NormalizeExports, ResampleExports } from './generated/types.gen.ts';
+import type {
+  AttentionExports,
+  ImagesExports,
+  MathExports,
+  NormalizeExports,
+  OrderExports,
+  ResampleExports,
+} from './generated/types.gen.ts';
 import type { Packed } from './packed.ts';
 
 /** What each module exports. */
@@ -16,6 +25,8 @@ export type PartExports = {
   readonly normalize: NormalizeExports;
   readonly attention: AttentionExports;
   readonly resample: ResampleExports;
+  readonly math: MathExports;
+  readonly order: OrderExports;
 };
 
 export type Part<Name extends keyof PartExports = keyof PartExports> = {
@@ -31,3 +42,7 @@ export const normalize: Part<'normalize'> = { name: 'normalize', packed: packedN
 export const attention: Part<'attention'> = { name: 'attention', packed: packedAttention };
 /** Interpolation along axes. */
 export const resample: Part<'resample'> = { name: 'resample', packed: packedResample };
+/** Functions of one element beyond those of the first module, and activations. */
+export const math: Part<'math'> = { name: 'math', packed: packedMath };
+/** Orders of elements. */
+export const order: Part<'order'> = { name: 'order', packed: packedOrder };

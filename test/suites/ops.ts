@@ -23,6 +23,8 @@ import { along, type Dense, elementwise, reduced } from '../helpers/dense.ts';
 import { binary, bool, entry, floating, type OpEntry, type Options, reduction, rows, sum, unary } from './opEntry.ts';
 import { axesEntries } from './opsAxes.ts';
 import { layerEntries } from './opsLayers.ts';
+import { mathEntries } from './opsMath.ts';
+import { orderEntries } from './opsOrder.ts';
 import { padEntries } from './opsPad.ts';
 import { shapeEntries } from './opsShape.ts';
 
@@ -188,4 +190,6 @@ export const opEntries: readonly OpEntry[] = [
   ...layerEntries,
   ...padEntries,
   ...shapeEntries,
+  ...mathEntries,
+  ...orderEntries,
 ];

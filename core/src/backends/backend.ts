@@ -39,6 +39,23 @@ export type UnaryKernel =
 /** Functions whose gradient is one kernel. */
 export type UnaryGradKernel = 'relu' | 'tanh' | 'sigmoid' | 'gelu' | 'geluTanh';
 
+/** Functions of one element that come with their operations; those from `softplus` on have two parameters. */
+export type MathKernel =
+  | 'log2'
+  | 'log10'
+  | 'tan'
+  | 'sinh'
+  | 'cosh'
+  | 'silu'
+  | 'mish'
+  | 'logSigmoid'
+  | 'softplus'
+  | 'elu'
+  | 'leakyRelu';
+
+/** Those of them whose gradient is one kernel. */
+export type MathGradKernel = 'silu' | 'mish' | 'logSigmoid' | 'softplus' | 'elu' | 'leakyRelu';
+
 export type BinaryKernel =
   | 'add'
   | 'sub'
@@ -235,6 +252,39 @@ export interface DeviceKernels extends Device {
     weight: Operand | null,
     out: Operand,
   ): void;
+
+  /**
+   * out ← f(x), where softplus is log(1 + e^(p x)) / p, and x where p x > q; elu is q x above 0, else q p (eˣ − 1); leakyRelu is x above
+   * 0, else p x. Default: other operations.
+   */
+  math?(kernel: MathKernel, x: Operand, p: number, q: number, out: Operand): void;
+  /** out ← gy · f′(x). Default: other operations. */
+  mathGrad?(kernel: MathGradKernel, gy: Operand, x: Operand, p: number, q: number, out: Operand): void;
+  /** out ← the angle of (x, y), both broadcast, in (−π, π]. Default: other operations. */
+  atan2?(y: Operand, x: Operand, out: Operand): void;
+  /** out ← a mod b with the sign of b, both broadcast to out. Default: other operations. */
+  remainder?(a: Operand, b: Operand, out: Operand): void;
+  /** out ← the products over the last axis. Default: products of halves. */
+  prod?(x: Operand, out: Operand): void;
+  /** out ← the products of the elements up to each one along `axis`. Default: products of ever longer stretches. */
+  cumprod?(x: Operand, axis: number, out: Operand): void;
+  /** out_i ← b_i + a_i out_(i−1) along `axis`, from out_0 = b_0 on; a and b have the shape of `out`. Default: as that of `cumprod`. */
+  recurrence?(a: Operand, b: Operand, axis: number, out: Operand): void;
+  /**
+   * out ← the positions along `axis` in ascending or descending order of x, int32; of equals the first one first, and NaN counts as
+   * largest. Default: a sorting network of other operations.
+   */
+  argsort?(x: Operand, axis: number, descending: boolean, out: Operand): void;
+  /** The same, only as many as `out` has along `axis`: of the largest, or of the smallest. Default: of `argsort`. */
+  topk?(x: Operand, axis: number, largest: boolean, out: Operand): void;
+
+  /** out ← where along `axis` the last element of index stands that names a place of `out`, −1 if none does. Default: a sort. */
+  lastWriter?(index: Operand, axis: number, out: Operand): void;
+  /**
+   * out ← x, then out[…, index[…, i, …], …] ← the larger of itself and src[…, i, …] along `axis`; NaN wins. Index has the shape of src.
+   * Default: a sort.
+   */
+  scatterMax?(x: Operand, src: Operand, axis: number, index: Operand, out: Operand): void;
 
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;

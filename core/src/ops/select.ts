@@ -37,7 +37,7 @@ const gatherOp: Op<number> = defineOp<number>({
   backward: (gy, node) => [scatterAddOp([gy, node.input(1)], { axis: node.attrs, shape: node.inputs[0]!.shape }), null],
 });
 
-const scatterAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; shape: Shape }>({
+export const scatterAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; shape: Shape }>({
   name: 'scatterAdd',
   shape: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
   forward: (backend, [x, index], out, { axis }) => backend.scatterAdd(x!, axis, index!, out),
@@ -61,7 +61,7 @@ const indexSelectOp: Op<number> = defineOp<number>({
   backward: (gy, node) => [indexAddOp([gy, node.input(1)], { axis: node.attrs, shape: node.inputs[0]!.shape }), null],
 });
 
-const indexAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; shape: Shape }>({
+export const indexAddOp: Op<{ axis: number; shape: Shape }> = defineOp<{ axis: number; shape: Shape }>({
   name: 'indexAdd',
   shape: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
   forward: (backend, [x, index], out, { axis }) => backend.indexAdd(x!, axis, index!, out),

@@ -8,8 +8,8 @@ export const PRODUCTS: Plans = [
 ];
 export const OTHERS: Plans = [
   ['neg abs sign square relu sqrt reciprocal floor ceil round', { arity: 3, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
-  ['exp expm1 log log1p tanh sigmoid', { arity: 3, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
-  ['sin cos erf gelu geluTanh', { arity: 3, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
+  ['exp expm1 log log1p tanh sigmoid log2 log10 sinh cosh silu mish logSigmoid', { arity: 3, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
+  ['sin cos erf gelu geluTanh tan', { arity: 3, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
   ['not isNaN isFinite', { arity: 3, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, 1]], unit: 64}], again: { written: [2]}}],
   ['reluBackward tanhBackward sigmoidBackward', { arity: 4, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [3, -1]], unit: 64}], again: { written: [3]}}],
   ['geluBackward geluTanhBackward', { arity: 4, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [3, -1]], unit: 64}], again: { written: [3]}}],
@@ -63,6 +63,10 @@ export const OTHERS: Plans = [
   ['attentionBackward', { arity: 18, ns: 0.035, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4], [14, -1, 2, 1, 4], [15, -1, 3, 1, 4], [16, -1, 3, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4], [14, -1, 4], [15, -1, 4], [16, -1, 4]]}], scratch: 17, again: { written: [14, 15, 16]}}],
   ['resample', { arity: 9, ns: 0.3, work: [0, 3, 2], axes: [{ at: 0, moves: [[4, -1, 1, 2], [8, -1, 3, 2]]}], again: { written: [8]}}],
   ['resampleBackward', { arity: 9, ns: 0.6, work: [0, 3, 2], axes: [{ at: 0, moves: [[4, -1, 3, 2], [8, -1, 1, 2]]}], again: { written: [8]}}],
+  ['softplus elu leakyRelu', { arity: 5, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [4, -1]], unit: 64}], again: { written: [4]}}],
+  ['siluBackward mishBackward logSigmoidBackward', { arity: 4, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [3, -1]], unit: 64}], again: { written: [3]}}],
+  ['softplusBackward eluBackward leakyReluBackward', { arity: 6, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [5, -1]], unit: 64}], again: { written: [5]}}],
+  ['atan2', { arity: 9, ns: 6, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 3], [5, -1, 6], [8, -1, 1]]}, { at: 1, moves: [[2, -1, 4], [5, -1, 7], [8, -1]], unit: 64}], again: { written: [8]}}],
 ];
 
 /** Which argument of a product says that it adds to its result. */

@@ -752,6 +752,126 @@ export type ResampleExports = {
   readonly resampleBackward_f64: (outer: number, length: number, inner: number, count: number, dy: number, left: number, right: number, weight: number, out: number) => void;
 };
 
+/** What the module math exports: byte addresses, lengths in elements, nothing checked. */
+export type MathExports = {
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly log2_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly log2_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly log10_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly log10_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly sinh_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly sinh_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly cosh_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly cosh_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly silu_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly silu_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly mish_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly mish_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly logSigmoid_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly logSigmoid_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly tan_f32: (n: number, a: number, out: number) => void;
+  /** out ← f(a), as those of the first module. log2 is exact at powers of 2, log10 at powers of 10. sinh and cosh are at most 6 ulp
+   * off and overflow where their results do. */
+  readonly tan_f64: (n: number, a: number, out: number) => void;
+  /** out ← f(a). softplus: log(1 + e^(p a)) / p, and a where p a > q. elu: q a above 0, else q p (e^a − 1). leakyRelu: a above 0, else p a. */
+  readonly softplus_f32: (n: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← f(a). softplus: log(1 + e^(p a)) / p, and a where p a > q. elu: q a above 0, else q p (e^a − 1). leakyRelu: a above 0, else p a. */
+  readonly softplus_f64: (n: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← f(a). softplus: log(1 + e^(p a)) / p, and a where p a > q. elu: q a above 0, else q p (e^a − 1). leakyRelu: a above 0, else p a. */
+  readonly elu_f32: (n: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← f(a). softplus: log(1 + e^(p a)) / p, and a where p a > q. elu: q a above 0, else q p (e^a − 1). leakyRelu: a above 0, else p a. */
+  readonly elu_f64: (n: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← f(a). softplus: log(1 + e^(p a)) / p, and a where p a > q. elu: q a above 0, else q p (e^a − 1). leakyRelu: a above 0, else p a. */
+  readonly leakyRelu_f32: (n: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← f(a). softplus: log(1 + e^(p a)) / p, and a where p a > q. elu: q a above 0, else q p (e^a − 1). leakyRelu: a above 0, else p a. */
+  readonly leakyRelu_f64: (n: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← the gradient by the argument a, from that of the result. */
+  readonly siluBackward_f32: (n: number, dy: number, a: number, out: number) => void;
+  /** out ← the gradient by the argument a, from that of the result. */
+  readonly siluBackward_f64: (n: number, dy: number, a: number, out: number) => void;
+  /** out ← the gradient by the argument a, from that of the result. */
+  readonly mishBackward_f32: (n: number, dy: number, a: number, out: number) => void;
+  /** out ← the gradient by the argument a, from that of the result. */
+  readonly mishBackward_f64: (n: number, dy: number, a: number, out: number) => void;
+  /** out ← the gradient by the argument a, from that of the result. */
+  readonly logSigmoidBackward_f32: (n: number, dy: number, a: number, out: number) => void;
+  /** out ← the gradient by the argument a, from that of the result. */
+  readonly logSigmoidBackward_f64: (n: number, dy: number, a: number, out: number) => void;
+  /** The same for functions with parameters. */
+  readonly softplusBackward_f32: (n: number, dy: number, a: number, p: number, q: number, out: number) => void;
+  /** The same for functions with parameters. */
+  readonly softplusBackward_f64: (n: number, dy: number, a: number, p: number, q: number, out: number) => void;
+  /** The same for functions with parameters. */
+  readonly eluBackward_f32: (n: number, dy: number, a: number, p: number, q: number, out: number) => void;
+  /** The same for functions with parameters. */
+  readonly eluBackward_f64: (n: number, dy: number, a: number, p: number, q: number, out: number) => void;
+  /** The same for functions with parameters. */
+  readonly leakyReluBackward_f32: (n: number, dy: number, a: number, p: number, q: number, out: number) => void;
+  /** The same for functions with parameters. */
+  readonly leakyReluBackward_f64: (n: number, dy: number, a: number, p: number, q: number, out: number) => void;
+  /** out ← the angle of (b, a), in all quadrants and with signed zeros as Math.atan2 has them. */
+  readonly atan2_f32: (rows: number, cols: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, out: number) => void;
+  /** out ← the angle of (b, a), in all quadrants and with signed zeros as Math.atan2 has them. */
+  readonly atan2_f64: (rows: number, cols: number, a: number, aRow: number, aCol: number, b: number, bRow: number, bCol: number, out: number) => void;
+};
+
+/** What the module order exports: byte addresses, lengths in elements, nothing checked. */
+export type OrderExports = {
+  /** Bytes for the `work` of `argsort` of rows of n elements. */
+  readonly sortWork_f32: (n: number) => number;
+  /** Bytes for the `work` of `argsort` of rows of n elements. */
+  readonly sortWork_f64: (n: number) => number;
+  /** Bytes for the `work` of `argsort` of rows of n elements. */
+  readonly sortWork_i32: (n: number) => number;
+  /** out ← the positions along the middle axis in ascending or descending order of x, of equals the first one first. NaN counts as
+   * largest, −0 as 0. */
+  readonly argsort_f32: (outer: number, length: number, inner: number, x: number, descending: number, out: number, work: number) => void;
+  /** out ← the positions along the middle axis in ascending or descending order of x, of equals the first one first. NaN counts as
+   * largest, −0 as 0. */
+  readonly argsort_f64: (outer: number, length: number, inner: number, x: number, descending: number, out: number, work: number) => void;
+  /** out ← the positions along the middle axis in ascending or descending order of x, of equals the first one first. NaN counts as
+   * largest, −0 as 0. */
+  readonly argsort_i32: (outer: number, length: number, inner: number, x: number, descending: number, out: number, work: number) => void;
+  /** out ← the positions of the k largest or smallest, in that order, of equals the first one first; NaN counts as largest. `work` has
+   * 12 k bytes. */
+  readonly topk_f32: (outer: number, length: number, inner: number, k: number, x: number, largest: number, out: number, work: number) => void;
+  /** out ← the positions of the k largest or smallest, in that order, of equals the first one first; NaN counts as largest. `work` has
+   * 12 k bytes. */
+  readonly topk_f64: (outer: number, length: number, inner: number, k: number, x: number, largest: number, out: number, work: number) => void;
+  /** out ← the positions of the k largest or smallest, in that order, of equals the first one first; NaN counts as largest. `work` has
+   * 12 k bytes. */
+  readonly topk_i32: (outer: number, length: number, inner: number, k: number, x: number, largest: number, out: number, work: number) => void;
+};
+
 /** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */
 export type EigenExports = {
   /** Bytes for the `work` of a call. */

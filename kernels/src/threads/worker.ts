@@ -33,9 +33,9 @@ export const WORD = {
   parts: 12,
   part: 13,
   /** How many workers have come up. */
-  up: 21,
+  up: 45,
   /** From here on one word a worker, 1 while it may hold a piece. */
-  busy: 22,
+  busy: 46,
 } as const;
 
 export const FAILED = 2;

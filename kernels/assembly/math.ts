@@ -1,0 +1,2 @@
+// Everything the module `math` exports.
+export * from './generated/math';

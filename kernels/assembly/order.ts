@@ -1,0 +1,2 @@
+// Everything the module `order` exports.
+export * from './generated/order';
