@@ -13,6 +13,8 @@ export type {
   DeviceKernels,
   MomentOptions,
   Operand,
+  RecurrentCell,
+  RecurrentPass,
   ReduceKernel,
   SgdOptions,
   UnaryGradKernel,
@@ -50,6 +52,14 @@ export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
+export {
+  gru,
+  type Lengths,
+  lstm,
+  type Recurrence,
+  type RecurrentOptions,
+  rnn,
+} from './ops/recurrent.ts';
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
 export { checkIndex, oneHot } from './ops/select.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
