@@ -87,17 +87,11 @@ export type SgdOptions = {
 /** A cell: max(0, ·) or tanh of the sum, an LSTM with the gates i, f, g, o, a GRU with r, z, n. */
 export type RecurrentCell = 'relu' | 'tanh' | 'lstm' | 'gru';
 
-/** How `recur` runs over a sequence, and what it leaves for `recurGrad`. */
+/** How `recur` runs over a sequence. */
 export type RecurrentPass = {
   readonly cell: RecurrentCell;
   /** From the last step to the first. */
   readonly reverse: boolean;
-  /** int32 [B], contiguous: steps of each sequence, 0 … T; null: all T. */
-  readonly lengths: Operand | null;
-  /** [T, B, k h], for `recurGrad` alone; k is 6 for an LSTM, 4 for a GRU, else 1. [1, B, k h] where no gradient follows. */
-  readonly saved: Operand;
-  /** [T, B, h], or [1, B, h]: the state before each step. */
-  readonly before: Operand;
 };
 
 /** Where the kernel of a convolution goes; `groups` splits input and output channels into independent convolutions. */
@@ -238,9 +232,10 @@ export interface DeviceKernels extends Device {
 
   /**
    * A recurrent layer: p [T, B, n h] are the products of the inputs with the bias in them, n is 4 for an LSTM, 3 for a GRU, else 1;
-   * `weight` [n h, h], `bias` [n h] of the products of the state, for GRUs alone, or null; h and, for LSTMs alone, c [B, h]. The rows of out [T + 1 or
-   * T + 2, B, h] are the states, 0 from a sequence's end on, then the last h, then the last c. Both or neither; default: products and
-   * functions of each step.
+   * `weight` [n h, h], `bias` [n h] of the products of the state, for GRUs alone, or null; h and, for LSTMs alone, c [B, h]. `lengths`,
+   * int32 [B] or null, are the steps of each sequence, 0 … T. The rows of out [T + 1 or T + 2, B, h] are the states, 0 from a sequence's
+   * end on, then the last h, then the last c. `saved` [T, B, k h], k is 6 for an LSTM, 4 for a GRU, else 1, is for `recurGrad` alone, and `before` [T, B, h] gets the
+   * state before each step; both are [1, B, …] where no gradient follows. Both or neither; default: products and functions of each step.
    */
   recur?(
     p: Operand,
@@ -248,6 +243,9 @@ export interface DeviceKernels extends Device {
     bias: Operand | null,
     h: Operand,
     c: Operand | null,
+    lengths: Operand | null,
+    saved: Operand,
+    before: Operand,
     pass: RecurrentPass,
     out: Operand,
   ): void;
@@ -258,6 +256,9 @@ export interface DeviceKernels extends Device {
   recurGrad?(
     gy: Operand,
     weight: Operand,
+    lengths: Operand | null,
+    saved: Operand,
+    before: Operand,
     pass: RecurrentPass,
     out: Operand,
     products: Operand | null,

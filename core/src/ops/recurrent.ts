@@ -8,7 +8,7 @@ import type { DeviceKernels, RecurrentCell } from '../backends/backend.ts';
 import { bring } from '../backends/bring.ts';
 import * as reference from '../backends/reference/layers/recurrent.ts';
 import * as wasm from '../backends/wasm/layers/recurrent.ts';
-import { aBoolean, checkArgument, checkOptions, type Kind, oneOf } from '../check.ts';
+import { aBoolean, checkOptions, type Kind, oneOf } from '../check.ts';
 import { isFloat, promote } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { arrayLike, emptyLike, fullLike } from '../fill.ts';
@@ -88,7 +88,7 @@ const recurOp: Op<Run> = defineOp<Run>({
   }),
   forward(backend, x, out, run) {
     const { p, weight, h, c, bias, lengths } = inputsOf(x, run);
-    backend.recur!(p, weight, bias, h, c, { ...run, lengths }, out);
+    backend.recur!(p, weight, bias, h, c, lengths, run.saved, run.before, run, out);
   },
   backward(gy, node) {
     const run = node.attrs;
@@ -124,8 +124,8 @@ const recurGrad = defineOp<
     shape: [gy!.shape[0]! - (cell === 'lstm' ? 2 : 1), gy!.shape[1]!, weight!.shape[0]!],
     dtype: gy!.dtype,
   }),
-  forward: (backend, [gy, weight, lengths], out, { hGrad, cGrad, products, ...run }) =>
-    backend.recurGrad!(gy!, weight!, { ...run, lengths: lengths ?? null }, out, products, hGrad, cGrad),
+  forward: (backend, [gy, weight, lengths], out, { hGrad, cGrad, products, saved, before, ...pass }) =>
+    backend.recurGrad!(gy!, weight!, lengths ?? null, saved, before, pass, out, products, hGrad, cGrad),
   backward: notDifferentiable,
 });
 
@@ -220,8 +220,8 @@ export function rnn(
   weight: Tensor,
   o: RecurrentOptions & { nonlinearity?: 'tanh' | 'relu' } = {},
 ): Recurrence {
+  checkOptions('rnn', o, { ...OPTIONS, nonlinearity: oneOf('tanh', 'relu') });
   const { nonlinearity = 'tanh', ...rest } = o;
-  checkArgument('rnn', 'nonlinearity', nonlinearity, oneOf('tanh', 'relu'));
   return run('rnn', nonlinearity, p, weight, null, rest);
 }
 

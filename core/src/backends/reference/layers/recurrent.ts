@@ -7,7 +7,7 @@ import { rowMajor } from '../../walk.ts';
 const logistic = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** The steps in the order in which they run, with the sequences that take part in each. */
-function* stepsOf(steps: number, batch: number, { reverse, lengths }: RecurrentPass) {
+function* stepsOf(steps: number, batch: number, { reverse }: RecurrentPass, lengths: Operand | null) {
   const ends = lengths && rowMajor(lengths);
   for (let s = 0; s < steps; s++) {
     const t = reverse ? steps - 1 - s : s;
@@ -25,24 +25,27 @@ export function recur(
   bias: Operand | null,
   h: Operand,
   c: Operand | null,
+  lengths: Operand | null,
+  saved: Operand,
+  before: Operand,
   pass: RecurrentPass,
   out: Operand,
 ): void {
   const [steps, batch, width] = p.shape as [number, number, number];
   const n = weight.shape[1]!;
   const [ps, ws, bs] = [rowMajor(p), rowMajor(weight), bias && rowMajor(bias)];
-  const [ys, saved, before] = [out.storage.array, pass.saved.storage.array, pass.before.storage.array];
+  const [ys, kept, befores] = [out.storage.array, saved.storage.array, before.storage.array];
   const [at, savedAt, beforeAt] = [
     placeIn({ ...out, shape: [steps, batch, n] }, steps),
-    placeIn(pass.saved, steps),
-    placeIn(pass.before, steps),
+    placeIn(saved, steps),
+    placeIn(before, steps),
   ];
   ys.set(rowMajor(h), at(steps, 0));
   if (c !== null) ys.set(rowMajor(c), at(steps + 1, 0));
-  for (const { t, active } of stepsOf(steps, batch, pass))
+  for (const { t, active } of stepsOf(steps, batch, pass, lengths))
     for (let b = 0; b < batch; b++) {
       const [state, memory] = [at(steps, b), at(steps + 1, b)];
-      before.set(ys.slice(state, state + n), beforeAt(t, b));
+      befores.set(ys.slice(state, state + n), beforeAt(t, b));
       // [gate · n + unit]
       const sums = Float64Array.from({ length: width }, (_, row) => {
         let sum = bs === null ? 0 : bs[row]!;
@@ -58,7 +61,7 @@ export function recur(
         const gate = (k: number) => x[k * n + j]! + sums[k * n + j]!;
         const keep = (...values: number[]) =>
           values.forEach((value, k) => {
-            saved[savedAt(t, b) + k * n + j] = value;
+            kept[savedAt(t, b) + k * n + j] = value;
           });
         let y: number;
         if (pass.cell === 'lstm') {
@@ -113,6 +116,9 @@ function unitGrad(
 export function recurGrad(
   gy: Operand,
   weight: Operand,
+  lengths: Operand | null,
+  saved: Operand,
+  before: Operand,
   pass: RecurrentPass,
   out: Operand,
   products: Operand | null,
@@ -122,21 +128,21 @@ export function recurGrad(
   const [steps, batch, width] = out.shape as [number, number, number];
   const n = weight.shape[1]!;
   const [gs, ws] = [rowMajor(gy), rowMajor(weight)];
-  const [saved, before] = [pass.saved.storage.array, pass.before.storage.array];
-  const [savedAt, beforeAt] = [placeIn(pass.saved, steps), placeIn(pass.before, steps)];
+  const [kept, befores] = [saved.storage.array, before.storage.array];
+  const [savedAt, beforeAt] = [placeIn(saved, steps), placeIn(before, steps)];
   const size = batch * n;
   const dh = Float64Array.from(gs.subarray(steps * size, (steps + 1) * size));
   const dc = Float64Array.from({ length: size }, (_, i) => (cGrad === null ? 0 : gs[(steps + 1) * size + i]!));
   const [ps, qs] = [new Float64Array(steps * batch * width), new Float64Array(steps * batch * width)];
-  for (const { t, active } of [...stepsOf(steps, batch, pass)].reverse())
+  for (const { t, active } of [...stepsOf(steps, batch, pass, lengths)].reverse())
     for (let b = 0; b < batch; b++) {
       if (!active[b]) continue;
       const row = (t * batch + b) * width;
       for (let j = 0; j < n; j++) {
         const unit = b * n + j;
         const d = gs[t * size + unit]! + dh[unit]!;
-        const old = before[beforeAt(t, b) + j]!;
-        const grads = unitGrad(pass, saved, k => savedAt(t, b) + k * n + j, old, d, dc[unit]!);
+        const old = befores[beforeAt(t, b) + j]!;
+        const grads = unitGrad(pass, kept, k => savedAt(t, b) + k * n + j, old, d, dc[unit]!);
         for (const [k, value] of grads.p.entries()) ps[row + k * n + j] = value;
         for (const [k, value] of grads.q.entries()) qs[row + k * n + j] = value;
         dh[unit] = grads.h;

@@ -33,12 +33,16 @@ export function recur(
   bias: Operand | null,
   h: Operand,
   c: Operand | null,
+  lengths: Operand | null,
+  saved: Operand,
+  before: Operand,
   pass: RecurrentPass,
   out: Operand,
 ): void {
   const context = contextIn(this);
-  const { cell, reverse, lengths, saved, before } = pass;
-  if (![saved, before, out].every(inMemory)) return reference.recur(p, weight, bias, h, c, pass, out);
+  const { cell, reverse } = pass;
+  if (![saved, before, out].every(inMemory))
+    return reference.recur(p, weight, bias, h, c, lengths, saved, before, pass, out);
   const run = kernels(context).recur[out.dtype]!;
   const [steps, batch, width] = p.shape as [number, number, number];
   const hidden = weight.shape[1]!;
@@ -63,6 +67,9 @@ export function recurGrad(
   this: WasmBackend,
   gy: Operand,
   weight: Operand,
+  lengths: Operand | null,
+  saved: Operand,
+  before: Operand,
   pass: RecurrentPass,
   out: Operand,
   products: Operand | null,
@@ -70,10 +77,10 @@ export function recurGrad(
   cGrad: Operand | null,
 ): void {
   const context = contextIn(this);
-  const { cell, reverse, lengths, saved, before } = pass;
+  const { cell, reverse } = pass;
   const written = [out, hGrad, ...(products === null ? [] : [products]), ...(cGrad === null ? [] : [cGrad])];
   if (![saved, before, ...written].every(inMemory))
-    return reference.recurGrad(gy, weight, pass, out, products, hGrad, cGrad);
+    return reference.recurGrad(gy, weight, lengths, saved, before, pass, out, products, hGrad, cGrad);
   const run = kernels(context).recurBackward[out.dtype]!;
   const [steps, batch, width] = out.shape as [number, number, number];
   const hidden = weight.shape[1]!;
