@@ -57,19 +57,9 @@ const layers: Record<string, Door> = {
     () => [4, 2, { mlpRatio: 2, dropout: 0.1, preNorm: true, activation: 'relu', ...place() }],
     ['TransformerBlock', 'MultiHeadAttention'],
   ),
-  ...Object.fromEntries(
-    (['RNN', 'LSTM', 'GRU'] as const).map(name => [
-      name,
-      made(nn[name] as new (...args: never[]) => unknown, () => [
-        2,
-        3,
-        {
-          ...{ numLayers: 2, bias: true, batchFirst: true, dropout: 0.1, bidirectional: true, ...place() },
-          ...(name === 'RNN' && { nonlinearity: 'relu' }),
-        },
-      ]),
-    ]),
-  ),
+  RNN: made(nn.RNN, () => [2, 3, { ...recurrentOptions(), nonlinearity: 'relu' }]),
+  LSTM: made(nn.LSTM, () => [2, 3, recurrentOptions()]),
+  GRU: made(nn.GRU, () => [2, 3, recurrentOptions()]),
   RNNCell: made(nn.RNNCell, () => [2, 3, { bias: true, nonlinearity: 'relu', ...place() }]),
   LSTMCell: made(nn.LSTMCell, () => [2, 3, { bias: true, ...place() }]),
   GRUCell: made(nn.GRUCell, () => [2, 3, { bias: true, ...place() }]),
@@ -88,6 +78,11 @@ const layers: Record<string, Door> = {
     'MultiHeadAttention',
   ]),
 };
+
+const recurrentOptions = () => ({
+  ...{ numLayers: 2, bias: true, batchFirst: true, dropout: 0.1, bidirectional: true },
+  ...place(),
+});
 
 const languageOptions = () => ({
   ...{ vocabulary: 4, dim: 3, hidden: 3, layers: 1, dropout: 0.1, tieWeights: true, batchFirst: true },
