@@ -54,7 +54,10 @@ function cellLoop({ h = 128, T = 35, B = 32, n = 64 } = {}): () => void {
     });
 }
 
-function characters(Layer: typeof RNN | typeof LSTM | typeof GRU, { h = 128, T = 50, B = 32, V = 64 } = {}): () => void {
+function characters(
+  Layer: typeof RNN | typeof LSTM | typeof GRU,
+  { h = 128, T = 50, B = 32, V = 64 } = {},
+): () => void {
   const [encoder, rnn, decoder] = [
     new Embedding(V, h, { rng }),
     new Layer(h, h, { batchFirst: true, rng }),
@@ -123,6 +126,12 @@ for (const name of wanted.length > 0 ? wanted : Object.keys(problems)) {
   for (let round = 0; round < ROUNDS; round++)
     times.push({ own: own(calls), other: (await other?.run(calls)) ?? Number.NaN });
   other?.end();
-  const [a, b, ratio] = [median(times.map(t => t.own)), median(times.map(t => t.other)), median(times.map(t => t.other / t.own))];
-  console.log(`${name.padEnd(12)}${a.toFixed(2).padStart(11)}${b.toFixed(2).padStart(11)}${ratio.toFixed(2).padStart(12)}`);
+  const [a, b, ratio] = [
+    median(times.map(t => t.own)),
+    median(times.map(t => t.other)),
+    median(times.map(t => t.other / t.own)),
+  ];
+  console.log(
+    `${name.padEnd(12)}${a.toFixed(2).padStart(11)}${b.toFixed(2).padStart(11)}${ratio.toFixed(2).padStart(12)}`,
+  );
 }
