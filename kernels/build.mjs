@@ -30,7 +30,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const MODULES = {
   kernels: 'index.ts',
   ...Object.fromEntries(
-    ['images', 'normalize', 'attention', 'resample', 'math', 'order', 'eigen', 'factorise'].map(name => [
+    ['images', 'normalize', 'attention', 'resample', 'math', 'order', 'recurrent', 'eigen', 'factorise'].map(name => [
       name,
       `${name}.ts`,
     ]),

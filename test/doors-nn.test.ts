@@ -57,6 +57,13 @@ const layers: Record<string, Door> = {
     () => [4, 2, { mlpRatio: 2, dropout: 0.1, preNorm: true, activation: 'relu', ...place() }],
     ['TransformerBlock', 'MultiHeadAttention'],
   ),
+  RNN: made(nn.RNN, () => [2, 3, { ...recurrentOptions(), nonlinearity: 'relu' }]),
+  LSTM: made(nn.LSTM, () => [2, 3, recurrentOptions()]),
+  GRU: made(nn.GRU, () => [2, 3, recurrentOptions()]),
+  RNNCell: made(nn.RNNCell, () => [2, 3, { bias: true, nonlinearity: 'relu', ...place() }]),
+  LSTMCell: made(nn.LSTMCell, () => [2, 3, { bias: true, ...place() }]),
+  GRUCell: made(nn.GRUCell, () => [2, 3, { bias: true, ...place() }]),
+  LSTMLanguageModel: made(nn.LSTMLanguageModel, () => [languageOptions()], 'lstmLanguageModel'),
   MLP: made(nn.MLP, () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }], 'mlp'),
   BasicBlock: made(nn.BasicBlock, () => [2, 2, 1, place()]),
   Bottleneck: made(nn.Bottleneck, () => [2, 2, 1, place()]),
@@ -71,6 +78,16 @@ const layers: Record<string, Door> = {
     'MultiHeadAttention',
   ]),
 };
+
+const recurrentOptions = () => ({
+  ...{ numLayers: 2, bias: true, batchFirst: true, dropout: 0.1, bidirectional: true },
+  ...place(),
+});
+
+const languageOptions = () => ({
+  ...{ vocabulary: 4, dim: 3, hidden: 3, layers: 1, dropout: 0.1, tieWeights: true, batchFirst: true },
+  ...place(),
+});
 
 const vitOptions = () => ({
   imageSize: 4,
@@ -89,6 +106,7 @@ const functions: Record<string, Door> = {
   mlp: { call: nn.mlp, args: () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }] },
   resnet18: { call: nn.resnet18, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 2 }], says: 'resnet' },
   resnet50: { call: nn.resnet50, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 1 }], says: 'resnet' },
+  lstmLanguageModel: { call: nn.lstmLanguageModel, args: () => [languageOptions()] },
   vit: { call: nn.vit, args: () => [vitOptions()], says: ['vit', 'TransformerBlock', 'MultiHeadAttention'] },
   crossEntropy: {
     call: nn.crossEntropy,
@@ -168,7 +186,7 @@ checkDoors(t, 'nn.init', Object.keys(nn.init), {
 });
 
 /** Calls of layers with wrong inputs; a message begins with the layer, or with the operation that it is. */
-const calls: Record<string, [layer: () => nn.Module, input: () => Tensor, operation: string]> = {
+const calls: Record<string, [layer: () => nn.AnyModule, input: () => Tensor, operation: string]> = {
   'Linear.call': [linear, () => x(1, 2), 'linear'],
   'Conv2d.call': [() => new nn.Conv2d(2, 4, 3), image, 'conv2d'],
   'Embedding.call': [() => new nn.Embedding(2, 2), labels, 'embedding'],
@@ -183,6 +201,14 @@ const calls: Record<string, [layer: () => nn.Module, input: () => Tensor, operat
   'GroupNorm.call': [() => new nn.GroupNorm(1, 2), image, 'groupNorm'],
   'BatchNorm2d.call': [() => new nn.BatchNorm2d(2), image, 'batchNorm'],
   'MultiHeadAttention.call': [() => new nn.MultiHeadAttention(2, 1), () => x(1, 3, 2), 'attention'],
+  'LSTM.call': [() => new nn.LSTM(2, 3), () => x(2, 1, 2), 'lstm'],
+  'GRU.call': [() => new nn.GRU(2, 3), () => x(2, 1, 2), 'gru'],
+  'RNNCell.call': [() => new nn.RNNCell(2, 3), () => x(1, 2), 'rnn'],
+  'LSTMLanguageModel.call': [
+    () => nn.lstmLanguageModel({ ...languageOptions(), dtype: 'float32' }),
+    () => labels().unsqueeze(0),
+    'embedding',
+  ],
   'MLP.call': [() => nn.mlp([2, 3]), () => x(1, 2), 'linear'],
   'VisionTransformer.call': [
     () => nn.vit({ ...vitOptions(), rng: new Generator(0), dtype: 'float32' }),
@@ -258,6 +284,7 @@ const optimizer = (Class: new (...args: never[]) => unknown, options: () => obje
 const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
 const elsewhere = [
   'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector conv2dCollector linearCollector',
+  'recurrentCollector',
   // `test/doors-optim.test.ts` has Muon.
   'defaultCollectors exampleSquares factors Muon',
   // And `test/doors-schedules.test.ts` these.

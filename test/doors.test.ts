@@ -90,6 +90,16 @@ checkDoors(
     groupNorm: door(core.groupNorm, images(), 2, ones([4]), ones([4]), 1e-5),
     labelCrossEntropy: { ...door(core.labelCrossEntropy, plain(), index(0, 1), 1), says: 'crossEntropy' },
     layerNorm: door(core.layerNorm, plain(), ones([3]), ones([3]), 1e-5),
+    gru: door(core.gru, ones([2, 1, 6]), ones([6, 2]), ones([6]), { h: ones([1, 2]), lengths: [1], reverse: true }),
+    lstm: door(core.lstm, ones([2, 1, 8]), ones([8, 2]), {
+      h: ones([1, 2]),
+      c: ones([1, 2]),
+      lengths: [1],
+      reverse: true,
+    }),
+    rnn: door(core.rnn, ones([2, 1, 2]), ones([2, 2]), {
+      ...{ h: ones([1, 2]), lengths: [1], reverse: true, nonlinearity: 'relu' },
+    }),
     linear: door(core.linear, plain(), ones([4, 3]), ones([4])),
     loadSafetensors: { ...door(core.loadSafetensors, saveSafetensors({ a: plain() })), says: 'safetensors' },
     manualSeed: door(core.manualSeed, 1),

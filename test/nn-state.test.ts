@@ -15,19 +15,26 @@ import {
 } from '@otimes/core';
 import { DataLoader, normalize, TensorDataset } from '@otimes/data';
 import {
+  type AnyModule,
   BatchNorm2d,
   Conv2d,
   crossEntropy,
   Embedding,
   fromPyTorch,
+  GRU,
+  GRUCell,
   GroupNorm,
   init,
   LayerNorm,
   Linear,
-  type Module,
+  LSTM,
+  LSTMCell,
+  lstmLanguageModel,
   MultiHeadAttention,
   mlp,
   type Parameter,
+  RNN,
+  RNNCell,
   resnet18,
   Sequential,
   TransformerBlock,
@@ -277,7 +284,7 @@ law(t, "PyTorch's attention and encoder layer load: q, k and v are the thirds of
 
 law(t, 'layers, models and initialisers are made on the device that is asked for, with the same numbers', () => {
   registerBackend(new ReferenceBackend('elsewhere'));
-  const made: Record<string, (o: { device?: string; rng: Generator }) => Module> = {
+  const made: Record<string, (o: { device?: string; rng: Generator }) => AnyModule> = {
     Linear: o => new Linear(3, 2, o),
     Conv2d: o => new Conv2d(3, 2, 3, o),
     Embedding: o => new Embedding(3, 2, o),
@@ -286,6 +293,13 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
     BatchNorm2d: o => new BatchNorm2d(3, o),
     MultiHeadAttention: o => new MultiHeadAttention(4, 2, o),
     TransformerBlock: o => new TransformerBlock(4, 2, { ...o, dropout: 0.1 }),
+    RNN: o => new RNN(3, 2, { ...o, numLayers: 2 }),
+    LSTM: o => new LSTM(3, 2, { ...o, bidirectional: true }),
+    GRU: o => new GRU(3, 2, o),
+    RNNCell: o => new RNNCell(3, 2, o),
+    LSTMCell: o => new LSTMCell(3, 2, o),
+    GRUCell: o => new GRUCell(3, 2, o),
+    lstmLanguageModel: o => lstmLanguageModel({ ...o, vocabulary: 4, dim: 2, hidden: 3, layers: 1 }),
     mlp: o => mlp([3, 4, 2], { ...o, dropout: 0.1 }),
     resnet18: o => resnet18({ ...o, classes: 2, stem: 'cifar', width: 2 }),
     vit: o => vit({ ...o, imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 2 }),

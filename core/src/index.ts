@@ -13,6 +13,8 @@ export type {
   DeviceKernels,
   MomentOptions,
   Operand,
+  RecurrentCell,
+  RecurrentPass,
   ReduceKernel,
   SgdOptions,
   UnaryGradKernel,
@@ -112,6 +114,14 @@ export {
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
 export { argsort, type Sorted, type SortOptions, sort, type TopkOptions, topk } from './ops/order.ts';
 export { cumprod, logsumexp, prod, std } from './ops/products.ts';
+export {
+  gru,
+  type Lengths,
+  lstm,
+  type Recurrence,
+  type RecurrentOptions,
+  rnn,
+} from './ops/recurrent.ts';
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
 export { indexAdd, indexCopy, indexFill, scatter, scatterAdd, scatterMax } from './ops/scatter.ts';
 export { checkIndex, oneHot } from './ops/select.ts';

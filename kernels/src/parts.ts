@@ -8,6 +8,7 @@ import { images as packedImages } from './generated/images.gen.ts';
 import { math as packedMath } from './generated/math.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
 import { order as packedOrder } from './generated/order.gen.ts';
+import { recurrent as packedRecurrent } from './generated/recurrent.gen.ts';
 import { resample as packedResample } from './generated/resample.gen.ts';
 import type {
   AttentionExports,
@@ -15,6 +16,7 @@ import type {
   MathExports,
   NormalizeExports,
   OrderExports,
+  RecurrentExports,
   ResampleExports,
 } from './generated/types.gen.ts';
 import type { Packed } from './packed.ts';
@@ -27,6 +29,7 @@ export type PartExports = {
   readonly resample: ResampleExports;
   readonly math: MathExports;
   readonly order: OrderExports;
+  readonly recurrent: RecurrentExports;
 };
 
 export type Part<Name extends keyof PartExports = keyof PartExports> = {
@@ -46,3 +49,5 @@ export const resample: Part<'resample'> = { name: 'resample', packed: packedResa
 export const math: Part<'math'> = { name: 'math', packed: packedMath };
 /** Orders of elements. */
 export const order: Part<'order'> = { name: 'order', packed: packedOrder };
+/** Recurrent layers over whole sequences. */
+export const recurrent: Part<'recurrent'> = { name: 'recurrent', packed: packedRecurrent };

@@ -22,6 +22,7 @@ export { type Collector, type CollectorOptions, defaultCollectors } from './curv
 export { attentionCollector } from './curvature/collectors/attention.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
+export { recurrentCollector } from './curvature/collectors/recurrent.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
 export { alone, type Communicator } from './curvature/communicator.ts';
 export { type SubspaceOptions, subspaceIteration } from './curvature/decompose/subspace.ts';

@@ -14,6 +14,7 @@ import {
   images,
   normalize,
   type PartExports,
+  recurrent,
   resample,
   type Variant,
   variants,
@@ -61,6 +62,7 @@ const FILES = {
   winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
   attention: ['attention', 'attentionBackward'],
   resample: ['resample', 'resampleBackward'],
+  recurrent: ['recur', 'recurBackward'],
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
   // By convolutions, whose module imports them.
   imported: 'sproduct dproduct'.split(' '),
@@ -75,6 +77,7 @@ export class Bench {
     PartExports['normalize'] &
     PartExports['attention'] &
     PartExports['resample'] &
+    PartExports['recurrent'] &
     Record<string, (...x: number[]) => number | undefined>;
   readonly called = new Set<string>();
   readonly scratch: number;
@@ -87,7 +90,7 @@ export class Bench {
 
   constructor(variant: Variant) {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 26 } })!;
-    for (const part of [images, normalize, attention, resample]) kernels.load(part);
+    for (const part of [images, normalize, attention, resample, recurrent]) kernels.load(part);
     this.#memory = kernels.memory;
     this.scratch = kernels.scratch;
     this.#start = kernels.heap.pool.alloc(2 ** 25);

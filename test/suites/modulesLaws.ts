@@ -1,7 +1,7 @@
 /** The laws of modules, losses and initialisers on a device: they give what 'cpu' gives. */
 
 import assert from 'node:assert/strict';
-import { Generator, grad, loadSafetensors, readStateDict, saveSafetensors, type Tensor, tensor } from '@otimes/core';
+import { concat, Generator, grad, loadSafetensors, readStateDict, saveSafetensors, Tensor, tensor } from '@otimes/core';
 import * as nn from '@otimes/nn';
 import type { Test } from 'tap';
 import { mustBeClose } from '../helpers/allclose.ts';
@@ -24,6 +24,13 @@ async function read({ device }: Place, tensors: Record<string, Tensor>): Promise
   return Object.fromEntries(Object.entries(tensors).map(([name, { shape }], i) => [name, { shape, data: data[i]! }]));
 }
 
+/** The tensors of a result, in arrays however deep, as one. */
+function joined(result: unknown): Tensor {
+  if (result instanceof Tensor) return result;
+  const all = (result as readonly unknown[]).map(one => joined(one).flatten());
+  return concat(all);
+}
+
 /** Everything that a module makes: two passes in training, gradients and their gradients, its state, and one evaluation. */
 async function everything({ make, inputs }: ModuleCase, place: Place): Promise<Record<string, Values>> {
   const at = seeded(place);
@@ -32,13 +39,19 @@ async function everything({ make, inputs }: ModuleCase, place: Place): Promise<R
   for (const one of x) if (one.dtype === place.dtype) one.requiresGrad = true;
   const leaves = [...x.filter(one => one.requiresGrad), ...model.parameters()];
   const seen: Record<string, Tensor> = {};
-  const y = model.call(...x) as Tensor;
+  const y = joined(model.call(...x));
   seen.training = y;
   y.square().sum().backward();
   leaves.forEach((leaf, i) => {
     if (leaf.grad !== null) seen[`gradient ${i}`] = leaf.grad;
   });
-  const gradients = grad((model.call(...x) as Tensor).square().sum(), leaves, { createGraph: true });
+  const gradients = grad(
+    joined(model.call(...x))
+      .square()
+      .sum(),
+    leaves,
+    { createGraph: true },
+  );
   const twice = gradients.map(g => g.square().sum()).reduce((a, b) => a.add(b));
   if (twice.requiresGrad)
     grad(twice, leaves, { allowUnused: true }).forEach((g, i) => {
@@ -46,7 +59,7 @@ async function everything({ make, inputs }: ModuleCase, place: Place): Promise<R
     });
   Object.assign(seen, model.stateDict());
   model.eval();
-  seen.evaluation = model.call(...x) as Tensor;
+  seen.evaluation = joined(model.call(...x));
   return read(place, seen);
 }
 
@@ -99,7 +112,7 @@ export function modulesSuite(t: Test, device: string): void {
       // So that running statistics differ from those at the start.
       model.call(...x);
       model.eval();
-      const y = await read(place, { y: model.call(...x) as Tensor });
+      const y = await read(place, { y: joined(model.call(...x)) });
       const there = one.make(seeded(place, 2));
       there.loadStateDict(model.stateDict());
       const fromHost = one.make(seeded(place, 2));
@@ -110,7 +123,7 @@ export function modulesSuite(t: Test, device: string): void {
       moved.to(device);
       for (const copy of [there, fromHost, moved]) {
         copy.eval();
-        mustAgree(await read(place, { y: copy.call(...x) as Tensor }), y);
+        mustAgree(await read(place, { y: joined(copy.call(...x)) }), y);
         assert.deepEqual(await read(place, copy.stateDict()), await read(place, model.stateDict()));
       }
     });

@@ -26,6 +26,7 @@ import { layerEntries } from './opsLayers.ts';
 import { mathEntries } from './opsMath.ts';
 import { orderEntries } from './opsOrder.ts';
 import { padEntries } from './opsPad.ts';
+import { recurrentEntries } from './opsRecurrent.ts';
 import { shapeEntries } from './opsShape.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
@@ -192,4 +193,5 @@ export const opEntries: readonly OpEntry[] = [
   ...shapeEntries,
   ...mathEntries,
   ...orderEntries,
+  ...recurrentEntries,
 ];

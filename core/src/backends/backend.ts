@@ -101,6 +101,16 @@ export type SgdOptions = {
   readonly gradientWeight: number;
 };
 
+/** A cell: max(0, ·) or tanh of the sum, an LSTM with the gates i, f, g, o, a GRU with r, z, n. */
+export type RecurrentCell = 'relu' | 'tanh' | 'lstm' | 'gru';
+
+/** How `recur` runs over a sequence. */
+export type RecurrentPass = {
+  readonly cell: RecurrentCell;
+  /** From the last step to the first. */
+  readonly reverse: boolean;
+};
+
 /** Where the kernel of a convolution goes; `groups` splits input and output channels into independent convolutions. */
 export type ConvGeometry = Window & { readonly groups: number };
 
@@ -285,6 +295,42 @@ export interface DeviceKernels extends Device {
    * Default: a sort.
    */
   scatterMax?(x: Operand, src: Operand, axis: number, index: Operand, out: Operand): void;
+
+  /**
+   * A recurrent layer: p [T, B, n h] are the products of the inputs with the bias in them, n is 4 for an LSTM, 3 for a GRU, else 1;
+   * `weight` [n h, h], `bias` [n h] of the products of the state, for GRUs alone, or null; h and, for LSTMs alone, c [B, h]. `lengths`,
+   * int32 [B] or null, are the steps of each sequence, 0 … T. The rows of out [T + 1 or T + 2, B, h] are the states, 0 from a sequence's
+   * end on, then the last h, then the last c. `saved` [T, B, k h], k is 6 for an LSTM, 4 for a GRU, else 1, is for `recurGrad` alone, and `before` [T, B, h] gets the
+   * state before each step; both are [1, B, …] where no gradient follows. Both or neither; default: products and functions of each step.
+   */
+  recur?(
+    p: Operand,
+    weight: Operand,
+    bias: Operand | null,
+    h: Operand,
+    c: Operand | null,
+    lengths: Operand | null,
+    saved: Operand,
+    before: Operand,
+    pass: RecurrentPass,
+    out: Operand,
+  ): void;
+  /**
+   * out, hGrad, cGrad ← the gradients of `recur` by p, h and c, and `products` ← of a GRU that by the products of the state, else
+   * null, since it is `out`.
+   */
+  recurGrad?(
+    gy: Operand,
+    weight: Operand,
+    lengths: Operand | null,
+    saved: Operand,
+    before: Operand,
+    pass: RecurrentPass,
+    out: Operand,
+    products: Operand | null,
+    hGrad: Operand,
+    cGrad: Operand | null,
+  ): void;
 
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;

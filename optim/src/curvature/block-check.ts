@@ -58,6 +58,7 @@ const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   gradient: aFunction,
   add: aFunction,
   norm: left(aFunction),
+  listen: left(aFunction),
 };
 
 /** Returns the check of the answers for one model. `name` is the optimizer's. */

@@ -1,6 +1,6 @@
 /** Blocks: weight matrices whose curvature is approximated by A ⊗ G, one block each. */
 
-import type { Tensor, Window } from '@otimes/core';
+import type { Handle, Tensor, Window } from '@otimes/core';
 import type { AnyModule, Module, Parameter } from '@otimes/nn';
 import type { Scalar } from './scalar.ts';
 import type { Side } from './side.ts';
@@ -47,6 +47,8 @@ export type Canonical = {
    * `unfold` takes some of the examples too.
    */
   readonly inputs?: { readonly x: Tensor; readonly unfold: (x: Tensor) => Tensor } | undefined;
+  /** How many of the positions of all examples count, where some are padding, at which a and g are 0. Default: all. */
+  readonly rows?: number | undefined;
 };
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */
@@ -89,7 +91,19 @@ export interface LayerBlock extends MatrixBlock {
 
   /** The tap's input and output gradient in canonical form. Scales nothing. */
   canonical(input: Tensor, gy: Tensor): Canonical;
+
+  /**
+   * In the place of a hook on the tap, for a weight whose products are neither its input nor its output: calls `see` in each forward pass
+   * for each use of the weight.
+   */
+  listen?(see: See): Handle;
 }
+
+/**
+ * Takes a use of a weight: a tensor whose first axis is the batch, the tensor whose gradient is wanted, and the canonical form of what that
+ * is. The tensors are dropped once backward has passed them.
+ */
+export type See = (input: Tensor, output: Tensor, canonical: (gy: Tensor) => Canonical) => void;
 
 /** An older name of `LayerBlock`. */
 export type KroneckerBlock = LayerBlock;

@@ -6,6 +6,7 @@ import { blockCheck } from './block-check.ts';
 import { attentionCollector } from './collectors/attention.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
 import { linearCollector } from './collectors/linear.ts';
+import { recurrentCollector } from './collectors/recurrent.ts';
 
 export type CollectorOptions = {
   /** What the user asked for; undefined leaves it to the collector. */
@@ -23,7 +24,12 @@ export interface Collector {
 }
 
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
-export const defaultCollectors: readonly Collector[] = [attentionCollector, conv2dCollector, linearCollector];
+export const defaultCollectors: readonly Collector[] = [
+  attentionCollector,
+  recurrentCollector,
+  conv2dCollector,
+  linearCollector,
+];
 
 /**
  * All blocks of a model, asking the collectors module by module from the root down. Throws a TypeError that names collector and

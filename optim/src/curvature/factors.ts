@@ -20,7 +20,7 @@ export type LossReduction = 'mean' | 'sum';
  * One use of a layer in a backward pass. `gs` holds one output gradient as it arrived for each source: one for the
  * empirical and the sampled Fisher, one for each column of the loss Hessian's factor for the GGN.
  */
-export type Sample = Pick<Canonical, 'a' | 'gramA' | 'inputs'> & { readonly gs: readonly Tensor[] };
+export type Sample = Pick<Canonical, 'a' | 'gramA' | 'inputs' | 'rows'> & { readonly gs: readonly Tensor[] };
 
 /** A [dIn, dIn] and G [dOut, dOut], packed as their sides say; one that is left at the identity has its mean eigenvalue alone, rank 0. */
 export type Factors = {
@@ -294,12 +294,12 @@ export class Statistics {
   }
 
   #addExpanded(sums: Sums, sample: Sample, label: string): void {
-    const { gs, gramA } = sample;
+    const { gs, gramA, rows } = sample;
     const [batch, shared] = gs[0]!.shape as [number, number];
     const { sideA } = this.#o;
     const A = gramA === undefined ? sideA.gram(sample.a) : checkedGram(label, sideA, gramA(sideA));
     sums.A = plus(sums.A, A);
-    sums.rows += batch * shared;
+    sums.rows += rows ?? batch * shared;
     for (const g of gs) sums.G = plus(sums.G, this.#o.sideG.gram(g));
   }
 

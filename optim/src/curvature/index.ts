@@ -24,6 +24,7 @@ export type {
   KroneckerBlock,
   LayerBlock,
   MatrixBlock,
+  See,
   Sharing,
   TurnableLayer,
 } from './block.ts';
@@ -32,6 +33,7 @@ export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors
 export { attentionCollector } from './collectors/attention.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
 export { linearCollector } from './collectors/linear.ts';
+export { recurrentCollector } from './collectors/recurrent.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
 export { Decomposer } from './decompose/here.ts';

@@ -3,7 +3,18 @@
 import { type AnyModule, isLayer, type Layers } from '@otimes/nn';
 
 /** What blocks read of a layer. */
-const MEMBERS = { Linear: ['weight', 'bias'], Conv2d: ['weight', 'bias'], MultiHeadAttention: ['q', 'k', 'v', 'o'] };
+const RECURRENT = ['weightsOf', 'onProducts', 'hiddenSize'];
+const MEMBERS = {
+  Linear: ['weight', 'bias'],
+  Conv2d: ['weight', 'bias'],
+  MultiHeadAttention: ['q', 'k', 'v', 'o'],
+  RNN: RECURRENT,
+  LSTM: RECURRENT,
+  GRU: RECURRENT,
+  RNNCell: RECURRENT,
+  LSTMCell: RECURRENT,
+  GRUCell: RECURRENT,
+};
 
 /**
  * Whether a module is that layer of the library or extends it. Throws a TypeError for a class that has taken the layer's

@@ -15,9 +15,11 @@ export type WeightBlockOptions = {
   readonly sharing: Sharing;
   /** The rows of weight and bias that are the block's, [first, end); default all. */
   readonly rows?: readonly [number, number];
+  /** Where the module has several of them; default its fields `weight` and `bias`. */
+  readonly weights?: Pick<WeightLayer, 'weight' | 'bias'>;
 };
 
-export abstract class WeightBlock<M extends WeightLayer> implements LayerBlock {
+export abstract class WeightBlock<M extends AnyModule = WeightLayer> implements LayerBlock {
   readonly collector: string;
   readonly path: string;
   readonly sharing: Sharing;
@@ -31,13 +33,18 @@ export abstract class WeightBlock<M extends WeightLayer> implements LayerBlock {
   /** Null where there is none, and where it is frozen: then the block has no homogeneous column. */
   readonly #bias: Parameter | null;
 
-  constructor(module: M, { collector, path, sharing, rows = [0, module.weight.shape[0]!] }: WeightBlockOptions) {
+  /** A module without a weight of its own says which one in `weights`. */
+  constructor(module: M, o: WeightBlockOptions) {
+    const own: AnyModule = module;
+    const { collector, path, sharing, weights = own as WeightLayer } = o;
+    const { weight, bias } = weights;
+    const rows = o.rows ?? [0, weight.shape[0]!];
     this.collector = collector;
     this.path = path;
     this.sharing = sharing;
     this.tap = module;
-    this.#weight = module.weight;
-    this.#bias = module.bias?.requiresGrad ? module.bias : null;
+    this.#weight = weight;
+    this.#bias = bias?.requiresGrad ? bias : null;
     this.parameters = this.#bias === null ? [this.#weight] : [this.#weight, this.#bias];
     this.first = rows[0];
     this.dOut = rows[1] - rows[0];

@@ -54,6 +54,7 @@ type Passage = {
   readonly call: Call | null;
   readonly input: Tensor;
   readonly output: Tensor;
+  readonly canonical: (gy: Tensor) => Canonical;
 };
 
 /** A call of the model: the examples of its blocks, null where uses in it differ, and the last pass that reached it. */
@@ -91,8 +92,8 @@ export function capture(
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
-    const canonical = gys.map(gy => checkedCanonical(block, block.canonical(input, gy)));
-    const { a, gramA, inputs } = lazily(canonical[0]!, dtype);
+    const canonical = gys.map(gy => checkedCanonical(block, passage.canonical(gy)));
+    const { a, gramA, inputs, rows } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
       get a() {
@@ -100,6 +101,7 @@ export function capture(
       },
       gramA,
       inputs,
+      rows,
       gs: canonical.map(({ g }) => g.astype(dtype)),
     };
     sink.record(use, batch, sample, output);
@@ -136,8 +138,7 @@ export function capture(
 
   const handles = sinks.map(sink => {
     const { block } = sink.layer;
-    return block.tap.onForward((_, inputs, output) => {
-      const [input] = inputs;
+    const see = (input: unknown, output: unknown, canonical?: (gy: Tensor) => Canonical) => {
       if (!isRecording()) return;
       if (!(input instanceof Tensor) || !(output instanceof Tensor))
         throw new TypeError(`${block.collector} collector: '${block.path}' must map one tensor to one tensor`);
@@ -148,7 +149,8 @@ export function capture(
       axes.saw(sink, batch);
       const call = calls.at(-1) ?? null;
       call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
-      const passage = { sink, call, input: input.detach(), output };
+      const seen = input.detach();
+      const passage = { sink, call, input: seen, output, canonical: canonical ?? (gy => block.canonical(seen, gy)) };
       if (fisher !== 'empirical') {
         // Outside of a call nobody would take them, and they hold a graph.
         if (calls.length > 0) passages.push(passage);
@@ -158,7 +160,8 @@ export function capture(
           reach(passage, backwardPass());
           inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
         }, BORROWS);
-    }, BORROWS);
+    };
+    return block.listen?.(see) ?? block.tap.onForward((_, inputs, output) => see(inputs[0], output), BORROWS);
   });
   handles.push(
     model.beforeForward(() => {
@@ -195,10 +198,11 @@ const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!
 function lazily(
   canonical: Canonical,
   dtype: DType,
-): Pick<Canonical, 'gramA' | 'inputs'> & { readonly a: () => Tensor } {
-  const { gramA, inputs } = canonical;
+): Pick<Canonical, 'gramA' | 'inputs' | 'rows'> & { readonly a: () => Tensor } {
+  const { gramA, inputs, rows } = canonical;
   return {
     a: () => canonical.a.astype(dtype),
+    rows,
     gramA: gramA && (side => gramA(side).astype(dtype)),
     inputs: inputs && { x: inputs.x, unfold: x => inputs.unfold(x).astype(dtype) },
   };

@@ -1,0 +1,2 @@
+// Everything the module `recurrent` exports.
+export * from './generated/recurrent';
