@@ -12,11 +12,11 @@ import {
   unfold,
 } from '@otimes/core';
 import { aBoolean, aFunction, aTensor, checkArgument, checkNone, checkOptions, type Kind } from '@otimes/core/extend';
-import { checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
-import { conv2d } from './functional.ts';
-import { type InitOptions, kaimingUniform, uniform } from './init.ts';
-import { Module } from './module.ts';
-import { Parameter } from './parameter.ts';
+import { checkPositive, PLACEMENT, type Placement, placed } from '../check.ts';
+import { conv2d } from '../functional.ts';
+import { type InitOptions, kaimingUniform, uniform } from '../init.ts';
+import { Module } from '../module.ts';
+import { Parameter } from '../parameter.ts';
 
 export type Conv2dOptions = Placement & {
   /** Positions from one window to the next, a number or [rows, columns]; default 1. */

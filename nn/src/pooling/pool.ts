@@ -2,8 +2,8 @@
 
 import { avgPool2d, globalAvgPool2d, maxPool2d, type Pair, type PoolOptions, pairOf, type Tensor } from '@otimes/core';
 import { aBoolean, checkOptions } from '@otimes/core/extend';
-import { aPair } from './conv.ts';
-import { Module } from './module.ts';
+import { aPair } from '../convolution/conv2d.ts';
+import { Module } from '../module.ts';
 
 /** What both share: a kernel, and a stride that defaults to it, as numbers or [rows, columns]. */
 abstract class Pool2d extends Module {
