@@ -6,6 +6,7 @@ import * as nn from '@otimes/nn';
 import * as optim from '@otimes/optim';
 import t from 'tap';
 import { checkDoors as check, type Door } from './helpers/doors.ts';
+import { apartConv, convDoors } from './helpers/doors-conv.ts';
 
 /** A device that does not exist is refused by core, where tensors are made; so is a shape. */
 const checkDoors: typeof check = (test, what, all, doors, apart) => {
@@ -114,6 +115,7 @@ checkDoors(
   Object.keys(nn),
   { ...layers, ...functions },
   {
+    ...apartConv(convDoors.nn),
     Module: 'abstract; its methods are below',
     vitS16: 'vit with other defaults, which takes seconds',
     functional: 'below',
@@ -135,12 +137,15 @@ checkDoors(
     },
     embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2)] },
   },
-  Object.fromEntries(
-    ['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
-      name,
-      'a function of core',
-    ]),
-  ),
+  {
+    ...apartConv(convDoors.functional),
+    ...Object.fromEntries(
+      ['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
+        name,
+        'a function of core',
+      ]),
+    ),
+  },
 );
 
 const weight = { rng: new Generator(0), dtype: 'float64', device: 'cpu' };

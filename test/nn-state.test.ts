@@ -16,7 +16,11 @@ import {
 import { DataLoader, normalize, TensorDataset } from '@otimes/data';
 import {
   BatchNorm2d,
+  Conv1d,
   Conv2d,
+  Conv3d,
+  ConvTranspose1d,
+  ConvTranspose2d,
   crossEntropy,
   Embedding,
   fromPyTorch,
@@ -279,7 +283,11 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
   registerBackend(new ReferenceBackend('elsewhere'));
   const made: Record<string, (o: { device?: string; rng: Generator }) => Module> = {
     Linear: o => new Linear(3, 2, o),
+    Conv1d: o => new Conv1d(3, 2, 3, o),
     Conv2d: o => new Conv2d(3, 2, 3, o),
+    Conv3d: o => new Conv3d(3, 2, 3, o),
+    ConvTranspose1d: o => new ConvTranspose1d(3, 2, 3, o),
+    ConvTranspose2d: o => new ConvTranspose2d(3, 2, 3, o),
     Embedding: o => new Embedding(3, 2, o),
     LayerNorm: o => new LayerNorm(3, o),
     GroupNorm: o => new GroupNorm(1, 3, o),

@@ -3,7 +3,15 @@
 export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activation.ts';
 export { type AttentionOptions, MultiHeadAttention } from './attention.ts';
 export type { Placement } from './check.ts';
+export { Conv1d, type Conv1dOptions } from './convolution/conv1d.ts';
 export { Conv2d, type Conv2dOptions } from './convolution/conv2d.ts';
+export { Conv3d, type Conv3dOptions } from './convolution/conv3d.ts';
+export {
+  ConvTranspose1d,
+  type ConvTranspose1dOptions,
+  ConvTranspose2d,
+  type ConvTranspose2dOptions,
+} from './convolution/transposed.ts';
 export { Dropout } from './dropout.ts';
 export { Embedding } from './embedding.ts';
 export * as functional from './functional.ts';

@@ -22,6 +22,7 @@ import {
 import { along, type Dense, elementwise, reduced } from '../helpers/dense.ts';
 import { binary, bool, entry, floating, type OpEntry, type Options, reduction, rows, sum, unary } from './opEntry.ts';
 import { axesEntries } from './opsAxes.ts';
+import { convEntries } from './opsConvs.ts';
 import { layerEntries } from './opsLayers.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
@@ -184,4 +185,5 @@ export const opEntries: readonly OpEntry[] = [
   ...softmaxes,
   ...axesEntries,
   ...layerEntries,
+  ...convEntries,
 ];

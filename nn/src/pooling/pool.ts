@@ -2,7 +2,7 @@
 
 import { avgPool2d, globalAvgPool2d, maxPool2d, type Pair, type PoolOptions, pairOf, type Tensor } from '@otimes/core';
 import { aBoolean, checkOptions } from '@otimes/core/extend';
-import { aPair } from '../convolution/conv2d.ts';
+import { aPair } from '../convolution/convolution.ts';
 import { Module } from '../module.ts';
 
 /** What both share: a kernel, and a stride that defaults to it, as numbers or [rows, columns]. */

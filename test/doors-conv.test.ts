@@ -1,0 +1,66 @@
+/** Wrong arguments for convolutions along one and three axes, transposed ones, and what goes with them. */
+
+import * as core from '@otimes/core';
+import { Generator, ones, zeros } from '@otimes/core';
+import * as nn from '@otimes/nn';
+import t from 'tap';
+import { checkDoors, type Door } from './helpers/doors.ts';
+import { convDoors } from './helpers/doors-conv.ts';
+
+const door = (call: Door['call'], ...args: unknown[]): Door => ({ call, args: () => args });
+const place = () => ({ rng: new Generator(0), dtype: 'float32', device: 'cpu' });
+const init = (shape: number[]) => zeros(shape);
+/** A device that does not exist is refused by core, where tensors are made. */
+const made = (Class: (new (...args: never[]) => unknown) & { builtIn: string }, ...args: unknown[]): Door => ({
+  ...door((...given) => new Class(...given), ...args),
+  says: [Class.builtIn, 'device'],
+});
+
+const line = () => ones([2, 4, 6]);
+const images = () => ones([2, 4, 5, 6]);
+const volumes = () => ones([1, 4, 3, 4, 5]);
+const window = { stride: 1, padding: 1, dilation: 1, groups: 2 };
+const wider = { ...window, stride: 2, outputPadding: 1 };
+
+checkDoors(t, 'core, convolutions', convDoors.core, {
+  conv1d: door(core.conv1d, line(), ones([2, 2, 3]), { ...window, bias: ones([2]) }),
+  conv3d: door(core.conv3d, volumes(), ones([2, 2, 3, 3, 3]), { ...window, bias: ones([2]) }),
+  convTranspose1d: door(core.convTranspose1d, line(), ones([4, 1, 3]), { ...wider, bias: ones([2]) }),
+  convTranspose2d: door(core.convTranspose2d, images(), ones([4, 1, 3, 3]), { ...wider, bias: ones([2]) }),
+  tupleOf: {
+    ...door(core.tupleOf, 'op', 'stride', [1, 2, 3], 1, 3),
+    says: 'op',
+    skip: { 0: 'names the caller', 4: 'a constant' },
+  },
+});
+
+const layer = () => ({ ...window, bias: true, init, ...place() });
+checkDoors(t, 'nn, convolutions', convDoors.nn, {
+  Conv1d: made(nn.Conv1d, 2, 4, 3, layer()),
+  Conv3d: made(nn.Conv3d, 2, 4, 3, layer()),
+  ConvTranspose1d: made(nn.ConvTranspose1d, 2, 4, 3, { ...layer(), stride: 2, outputPadding: 1 }),
+  ConvTranspose2d: made(nn.ConvTranspose2d, 2, 4, 3, { ...layer(), stride: 2, outputPadding: 1 }),
+});
+
+const F = nn.functional;
+checkDoors(t, 'nn.functional, convolutions', convDoors.functional, {
+  conv1d: door(F.conv1d, line(), ones([2, 4, 3]), ones([2]), { stride: 1, padding: 1 }),
+  conv3d: door(F.conv3d, volumes(), ones([2, 4, 3, 3, 3]), ones([2]), { stride: 1, padding: 1 }),
+  convTranspose1d: door(F.convTranspose1d, line(), ones([4, 2, 3]), ones([2]), { stride: 1, padding: 1 }),
+  convTranspose2d: door(F.convTranspose2d, images(), ones([4, 2, 3, 3]), ones([2]), { stride: 1, padding: 1 }),
+});
+
+const calls: Record<string, [layer: () => nn.Module, input: () => core.Tensor, operation: string]> = {
+  Conv1d: [() => new nn.Conv1d(4, 2, 3), line, 'conv1d'],
+  Conv3d: [() => new nn.Conv3d(4, 2, 3), volumes, 'conv3d'],
+  ConvTranspose1d: [() => new nn.ConvTranspose1d(4, 2, 3), line, 'convTranspose1d'],
+  ConvTranspose2d: [() => new nn.ConvTranspose2d(4, 2, 3), images, 'convTranspose2d'],
+};
+for (const [name, [make, input, operation]] of Object.entries(calls))
+  checkDoors(t, 'nn', [`${name}.call`], {
+    [`${name}.call`]: {
+      call: (...given) => (make().call as (...all: unknown[]) => unknown).call(make(), ...given),
+      args: () => [input()],
+      says: [name, operation],
+    },
+  });

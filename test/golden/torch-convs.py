@@ -1,0 +1,55 @@
+"""Writes torch-convs.json: values and gradients of PyTorch's convolutions along one and three axes, transposed convolutions,
+and the layers that go with them.
+
+    /usr/bin/python3 test/golden/torch-convs.py      (Debian: apt-get install python3-torch)
+
+All in float64. Inputs are `wave(i)`: element j of tensor i is sin(0.7 j + i) rounded to three decimals, here and in the test, and of
+each gradient the inner product with such a wave is stored. Names are those of the test, which knows what each case computes.
+"""
+
+import json
+import pathlib
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+torch.set_default_dtype(torch.float64)
+
+
+def wave(i, shape):
+    size = torch.Size(shape).numel()
+    return torch.sin(0.7 * torch.arange(size) + i).mul(1000).round().div(1000).reshape(shape)
+
+
+def stored(x):
+    return {"shape": list(x.shape), "data": [float(f"{v:.15g}") for v in x.detach().flatten().tolist()]}
+
+
+def products(leaves):
+    return [(x.grad * wave(7, x.shape)).sum().item() for x in leaves]
+
+
+def case(run, *shapes):
+    leaves = [wave(i, s).requires_grad_() for i, s in enumerate(shapes)]
+    y = run(*leaves)
+    (y * wave(5, y.shape)).sum().backward()
+    return {"shapes": [list(s) for s in shapes], "y": stored(y), "products": products(leaves)}
+
+
+functions = {}
+for name, run, x, w, b, o in [
+    ("conv1d", F.conv1d, (2, 4, 7), (6, 2, 3), 6, dict(stride=2, padding=1, dilation=2, groups=2)),
+    ("conv1d, same", F.conv1d, (2, 2, 6), (3, 2, 4), 3, dict(padding="same", dilation=3)),
+    ("conv3d", F.conv3d, (2, 2, 4, 3, 4), (4, 1, 2, 3, 2), 4, dict(stride=(2, 1, 3), padding=(1, 2, 0), dilation=(2, 1, 2), groups=2)),
+    ("conv3d, same", F.conv3d, (1, 2, 3, 3, 4), (2, 2, 2, 3, 4), 2, dict(padding="same")),
+    ("convTranspose1d", F.conv_transpose1d, (2, 4, 3), (4, 2, 3), 4, dict(stride=3, padding=1, output_padding=2, dilation=2, groups=2)),
+    ("convTranspose2d", F.conv_transpose2d, (2, 2, 3, 2), (2, 3, 3, 2), 3, dict(stride=(2, 3), padding=(1, 0), output_padding=(1, 2))),
+    # More output padding than stride, which dilation allows.
+    ("convTranspose2d, dilation", F.conv_transpose2d, (1, 2, 2, 3), (2, 1, 2, 2), 2,
+     dict(padding=(0, 1), output_padding=(2, 1), dilation=3, groups=2)),
+]:
+    functions[name] = case(lambda x, w, b: run(x, w, b, **o), x, w, (b,))
+
+path = pathlib.Path(__file__).with_suffix(".json")
+path.write_text(json.dumps({"functions": functions}) + "\n")
