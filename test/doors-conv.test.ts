@@ -27,6 +27,14 @@ checkDoors(t, 'core, convolutions', convDoors.core, {
   conv3d: door(core.conv3d, volumes(), ones([2, 2, 3, 3, 3]), { ...window, bias: ones([2]) }),
   convTranspose1d: door(core.convTranspose1d, line(), ones([4, 1, 3]), { ...wider, bias: ones([2]) }),
   convTranspose2d: door(core.convTranspose2d, images(), ones([4, 1, 3, 3]), { ...wider, bias: ones([2]) }),
+  adaptiveAvgPool1d: door(core.adaptiveAvgPool1d, line(), [4]),
+  adaptiveAvgPool2d: door(core.adaptiveAvgPool2d, images(), [3, null]),
+  adaptiveMaxPool1d: door(core.adaptiveMaxPool1d, line(), 4),
+  adaptiveMaxPool2d: door(core.adaptiveMaxPool2d, images(), [3, 4]),
+  avgPool1d: door(core.avgPool1d, line(), 2, { stride: 1, padding: 1, countIncludePad: true }),
+  avgPool3d: door(core.avgPool3d, volumes(), 2, { stride: 1, padding: 1, countIncludePad: true }),
+  maxPool1d: door(core.maxPool1d, line(), 2, { stride: 1, padding: 1 }),
+  maxPool3d: door(core.maxPool3d, volumes(), 2, { stride: 1, padding: 1 }),
   tupleOf: {
     ...door(core.tupleOf, 'op', 'stride', [1, 2, 3], 1, 3),
     says: 'op',
@@ -34,8 +42,22 @@ checkDoors(t, 'core, convolutions', convDoors.core, {
   },
 });
 
+const norm = () => ({ eps: 1e-5, momentum: 0.1, affine: true, trackRunningStats: true, ...place() });
 const layer = () => ({ ...window, bias: true, init, ...place() });
 checkDoors(t, 'nn, convolutions', convDoors.nn, {
+  AdaptiveAvgPool1d: made(nn.AdaptiveAvgPool1d, 4),
+  AdaptiveAvgPool2d: made(nn.AdaptiveAvgPool2d, [3, null]),
+  AdaptiveMaxPool1d: made(nn.AdaptiveMaxPool1d, 4),
+  AdaptiveMaxPool2d: made(nn.AdaptiveMaxPool2d, [3, null]),
+  AvgPool1d: made(nn.AvgPool1d, 2, { stride: 2, padding: 0, countIncludePad: true }),
+  AvgPool3d: made(nn.AvgPool3d, 2, { stride: 2, padding: 0, countIncludePad: true }),
+  MaxPool1d: made(nn.MaxPool1d, 2, { stride: 2, padding: 0 }),
+  MaxPool3d: made(nn.MaxPool3d, 2, { stride: 2, padding: 0 }),
+  BatchNorm1d: made(nn.BatchNorm1d, 4, norm()),
+  BatchNorm3d: made(nn.BatchNorm3d, 4, norm()),
+  InstanceNorm1d: made(nn.InstanceNorm1d, 4, norm()),
+  InstanceNorm2d: made(nn.InstanceNorm2d, 4, norm()),
+  InstanceNorm3d: made(nn.InstanceNorm3d, 4, norm()),
   Conv1d: made(nn.Conv1d, 2, 4, 3, layer()),
   Conv3d: made(nn.Conv3d, 2, 4, 3, layer()),
   ConvTranspose1d: made(nn.ConvTranspose1d, 2, 4, 3, { ...layer(), stride: 2, outputPadding: 1 }),
@@ -54,6 +76,10 @@ const calls: Record<string, [layer: () => nn.Module, input: () => core.Tensor, o
   Conv1d: [() => new nn.Conv1d(4, 2, 3), line, 'conv1d'],
   Conv3d: [() => new nn.Conv3d(4, 2, 3), volumes, 'conv3d'],
   ConvTranspose1d: [() => new nn.ConvTranspose1d(4, 2, 3), line, 'convTranspose1d'],
+  BatchNorm1d: [() => new nn.BatchNorm1d(4), line, 'batchNorm'],
+  InstanceNorm2d: [() => new nn.InstanceNorm2d(4), images, 'groupNorm'],
+  AvgPool1d: [() => new nn.AvgPool1d(2), line, 'avgPool1d'],
+  AdaptiveMaxPool2d: [() => new nn.AdaptiveMaxPool2d(2), images, 'adaptiveMaxPool2d'],
   ConvTranspose2d: [() => new nn.ConvTranspose2d(4, 2, 3), images, 'convTranspose2d'],
 };
 for (const [name, [make, input, operation]] of Object.entries(calls))

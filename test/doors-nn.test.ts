@@ -140,10 +140,9 @@ checkDoors(
   {
     ...apartConv(convDoors.functional),
     ...Object.fromEntries(
-      ['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
-        name,
-        'a function of core',
-      ]),
+      'attention batchNorm batchNormEval groupNorm layerNorm linear maxPool1d maxPool2d maxPool3d avgPool1d avgPool2d avgPool3d adaptiveAvgPool1d adaptiveAvgPool2d adaptiveMaxPool1d adaptiveMaxPool2d'
+        .split(' ')
+        .map(name => [name, 'a function of core']),
     ),
   },
 );

@@ -1,8 +1,22 @@
 // Convolutions along one to three axes, transposed ones, and the layers that go with them: PyTorch's numbers, and laws.
 
 import assert from 'node:assert/strict';
-import { type Shape, type Tensor, tensor } from '@otimes/core';
-import { Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, functional as F, type Module } from '@otimes/nn';
+import { noGrad, type Shape, type Tensor, tensor } from '@otimes/core';
+import {
+  BatchNorm1d,
+  BatchNorm2d,
+  BatchNorm3d,
+  Conv1d,
+  Conv2d,
+  Conv3d,
+  ConvTranspose1d,
+  ConvTranspose2d,
+  functional as F,
+  InstanceNorm1d,
+  InstanceNorm2d,
+  InstanceNorm3d,
+  type Module,
+} from '@otimes/nn';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { golden, type Stored, stored, within } from './helpers/golden.ts';
@@ -10,8 +24,11 @@ import { law } from './helpers/law.ts';
 
 const float64 = { dtype: 'float64' } as const;
 
+type Step = { y: Stored; products: number[]; state: Record<string, Stored> };
 type Case = { shapes: number[][]; y: Stored; products: number[] };
-const torch = golden<{ functions: Record<string, Case> }>('torch-convs');
+const torch = golden<{ functions: Record<string, Case>; norms: Record<string, { shape: number[]; steps: Step[] }> }>(
+  'torch-convs',
+);
 
 /** Element j is sin(0.7 j + i), rounded to three decimals: the numbers that torch-convs.py fills tensors with. */
 function wave(i: number, shape: Shape): Tensor {
@@ -30,7 +47,21 @@ const functions: Record<string, (x: Tensor, w: Tensor, b: Tensor) => Tensor> = {
   convTranspose2d: (...x) => F.convTranspose2d(...x, { stride: [2, 3], padding: [1, 0], outputPadding: [1, 2] }),
   'convTranspose2d, dilation': (...x) =>
     F.convTranspose2d(...x, { padding: [0, 1], outputPadding: [2, 1], dilation: 3, groups: 2 }),
+  maxPool1d: x => F.maxPool1d(x, 3, { stride: 2, padding: 1 }),
+  maxPool3d: x => F.maxPool3d(x, [2, 3, 2], { stride: [1, 2, 2], padding: [1, 1, 0] }),
+  avgPool1d: x => F.avgPool1d(x, 3, { stride: 2, padding: 1 }),
+  avgPool3d: x => F.avgPool3d(x, [2, 3, 2], { stride: [1, 2, 2], padding: [1, 1, 0], countIncludePad: false }),
+  adaptiveAvgPool1d: x => F.adaptiveAvgPool1d(x, 3),
+  adaptiveAvgPool2d: x => F.adaptiveAvgPool2d(x, [3, null]),
+  'adaptiveAvgPool2d, larger': x => F.adaptiveAvgPool2d(x, [5, 4]),
+  adaptiveMaxPool1d: x => F.adaptiveMaxPool1d(x, 3),
+  adaptiveMaxPool2d: x => F.adaptiveMaxPool2d(x, [3, 2]),
 };
+
+/** The same of whole numbers, of which many are equal; gradients pass the rounding as they are. */
+for (const [name, run] of Object.entries(functions).filter(([name]) => /Pool/.test(name)))
+  functions[`${name} of equal values`] = (x, ...rest) =>
+    run(x.detach().mul(1.5).round().add(x.sub(x.detach())), ...rest);
 
 function mustBeTorch(run: (...x: Tensor[]) => Tensor, { shapes, y, products }: Case): void {
   const leaves = shapes.map((shape, i) => wave(i, shape));
@@ -43,10 +74,42 @@ function mustBeTorch(run: (...x: Tensor[]) => Tensor, { shapes, y, products }: C
 }
 
 law(t, 'every recorded function is computed', () =>
-  assert.deepEqual(Object.keys(functions), Object.keys(torch.functions)),
+  assert.deepEqual(Object.keys(functions).sort(), Object.keys(torch.functions).sort()),
 );
 for (const [name, recorded] of Object.entries(torch.functions))
   law(t, `${name} and its gradients = PyTorch`, () => mustBeTorch((x, w, b) => functions[name]!(x!, w!, b!), recorded));
+
+const norms: Record<string, () => Module> = {
+  BatchNorm1d: () => new BatchNorm1d(3, float64),
+  'BatchNorm1d of sequences, all batches alike': () => new BatchNorm1d(2, { ...float64, momentum: null }),
+  'BatchNorm2d without affine': () => new BatchNorm2d(2, { ...float64, momentum: 0.3, affine: false }),
+  'BatchNorm2d without averages': () => new BatchNorm2d(2, { ...float64, trackRunningStats: false }),
+  BatchNorm3d: () => new BatchNorm3d(2, { ...float64, eps: 0.01 }),
+  InstanceNorm1d: () => new InstanceNorm1d(2, float64),
+  InstanceNorm2d: () => new InstanceNorm2d(2, { ...float64, affine: true, trackRunningStats: true, momentum: 0.3 }),
+  InstanceNorm3d: () => new InstanceNorm3d(2, { ...float64, affine: true, eps: 0.01 }),
+};
+for (const [name, { shape, steps }] of Object.entries(torch.norms))
+  law(t, `${name}: three batches in training and one in evaluation = PyTorch, and so is the state`, () => {
+    const layer = norms[name]!();
+    noGrad(() => layer.parameters().forEach((p, i) => void p.copy_(wave(i, p.shape).add(1))));
+    steps.forEach(({ y, products, state }, i) => {
+      layer.train(i < 3);
+      for (const p of layer.parameters()) p.grad = null;
+      const x = wave(i, shape)
+        .mul(i + 1)
+        .add(i);
+      x.requiresGrad = true;
+      const out = layer.call(x) as Tensor;
+      mustBeClose(out, stored(y), within(1e-12), `y of step ${i}`);
+      out.backward(wave(5, out.shape));
+      const found = [x, ...layer.parameters()].map(p => p.grad!.mul(wave(7, p.shape)).sum().item());
+      mustBeClose(found, products, within(1e-10), `gradients of step ${i}`);
+      const own = layer.stateDict();
+      assert.deepEqual(Object.keys(own), Object.keys(state));
+      for (const [key, value] of Object.entries(state)) mustBeClose(own[key]!, stored(value), within(1e-12), key);
+    });
+  });
 
 const layers: Record<string, [make: () => Module, keys: string[][]]> = {
   Conv1d: [

@@ -15,7 +15,9 @@ import {
 } from '@otimes/core';
 import { DataLoader, normalize, TensorDataset } from '@otimes/data';
 import {
+  BatchNorm1d,
   BatchNorm2d,
+  BatchNorm3d,
   Conv1d,
   Conv2d,
   Conv3d,
@@ -25,6 +27,9 @@ import {
   Embedding,
   fromPyTorch,
   GroupNorm,
+  InstanceNorm1d,
+  InstanceNorm2d,
+  InstanceNorm3d,
   init,
   LayerNorm,
   Linear,
@@ -291,7 +296,12 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
     Embedding: o => new Embedding(3, 2, o),
     LayerNorm: o => new LayerNorm(3, o),
     GroupNorm: o => new GroupNorm(1, 3, o),
+    BatchNorm1d: o => new BatchNorm1d(3, o),
     BatchNorm2d: o => new BatchNorm2d(3, o),
+    BatchNorm3d: o => new BatchNorm3d(3, o),
+    InstanceNorm1d: o => new InstanceNorm1d(3, { ...o, affine: true }),
+    InstanceNorm2d: o => new InstanceNorm2d(3, { ...o, trackRunningStats: true }),
+    InstanceNorm3d: o => new InstanceNorm3d(3, { ...o, affine: true }),
     MultiHeadAttention: o => new MultiHeadAttention(4, 2, o),
     TransformerBlock: o => new TransformerBlock(4, 2, { ...o, dropout: 0.1 }),
     mlp: o => mlp([3, 4, 2], { ...o, dropout: 0.1 }),

@@ -54,6 +54,18 @@ export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
+export {
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool2d,
+  avgPool1d,
+  avgPool3d,
+  maxPool1d,
+  maxPool3d,
+  type Pool1dOptions,
+  type Pool3dOptions,
+} from './ops/pools.ts';
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
 export { checkIndex, oneHot } from './ops/select.ts';
 export { concat, type Range, stack } from './ops/slice.ts';

@@ -24,7 +24,24 @@ import {
 import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
 import { aProbability, PLACEMENT, requiredOptions } from './check.ts';
 
-export { attention, batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
+export {
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool2d,
+  attention,
+  avgPool1d,
+  avgPool2d,
+  avgPool3d,
+  batchNorm,
+  batchNormEval,
+  groupNorm,
+  layerNorm,
+  linear,
+  maxPool1d,
+  maxPool2d,
+  maxPool3d,
+} from '@otimes/core';
 
 /** x [N, C, L] ∗ weight [O, C/groups, k] + bias [O], the convolution of core with a bias. */
 export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: Conv1dOptions): Tensor {

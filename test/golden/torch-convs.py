@@ -51,5 +51,46 @@ for name, run, x, w, b, o in [
 ]:
     functions[name] = case(lambda x, w, b: run(x, w, b, **o), x, w, (b,))
 
+# --- pooling ---
+pools = {
+    "maxPool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), (2, 2, 7)),
+    "maxPool3d": (lambda x: F.max_pool3d(x, (2, 3, 2), (1, 2, 2), (1, 1, 0)), (2, 2, 3, 4, 5)),
+    "avgPool1d": (lambda x: F.avg_pool1d(x, 3, 2, 1), (2, 2, 7)),
+    "avgPool3d": (lambda x: F.avg_pool3d(x, (2, 3, 2), (1, 2, 2), (1, 1, 0), count_include_pad=False), (2, 2, 3, 4, 5)),
+    "adaptiveAvgPool1d": (lambda x: F.adaptive_avg_pool1d(x, 3), (2, 2, 7)),
+    "adaptiveAvgPool2d": (lambda x: F.adaptive_avg_pool2d(x, (3, None)), (2, 2, 7, 2)),
+    "adaptiveAvgPool2d, larger": (lambda x: F.adaptive_avg_pool2d(x, (5, 4)), (1, 2, 3, 4)),
+    "adaptiveMaxPool1d": (lambda x: F.adaptive_max_pool1d(x, 3), (2, 2, 7)),
+    "adaptiveMaxPool2d": (lambda x: F.adaptive_max_pool2d(x, (3, 2)), (2, 2, 7, 5)),
+}
+for name, (run, shape) in pools.items():
+    functions[name] = case(run, shape)
+    # Equal values: which of them gets the gradient.
+    functions[f"{name} of equal values"] = case(lambda x: run((x * 1.5).round().detach() + (x - x.detach())), shape)
+
+# --- normalisation: three batches in training and one in evaluation, with state ---
+norms = {}
+for name, layer, shape in [
+    ("BatchNorm1d", nn.BatchNorm1d(3), (4, 3)),
+    ("BatchNorm1d of sequences, all batches alike", nn.BatchNorm1d(2, momentum=None), (2, 2, 4)),
+    ("BatchNorm2d without affine", nn.BatchNorm2d(2, momentum=0.3, affine=False), (2, 2, 2, 3)),
+    ("BatchNorm2d without averages", nn.BatchNorm2d(2, track_running_stats=False), (2, 2, 2, 3)),
+    ("BatchNorm3d", nn.BatchNorm3d(2, eps=0.01), (2, 2, 2, 3, 2)),
+    ("InstanceNorm1d", nn.InstanceNorm1d(2), (2, 2, 5)),
+    ("InstanceNorm2d", nn.InstanceNorm2d(2, affine=True, track_running_stats=True, momentum=0.3), (3, 2, 2, 3)),
+    ("InstanceNorm3d", nn.InstanceNorm3d(2, affine=True, eps=0.01), (2, 2, 2, 3, 2)),
+]:
+    for i, p in enumerate(layer.parameters()):
+        p.data = wave(i, p.shape) + 1
+    steps = []
+    for step in range(4):
+        layer.train(step < 3).zero_grad()
+        x = (wave(step, shape) * (step + 1) + step).requires_grad_()
+        y = layer(x)
+        (y * wave(5, y.shape)).sum().backward()
+        steps.append({"y": stored(y), "products": products([x, *layer.parameters()]),
+                      "state": {k: stored(v.double()) for k, v in layer.state_dict().items()}})
+    norms[name] = {"shape": list(shape), "steps": steps}
+
 path = pathlib.Path(__file__).with_suffix(".json")
-path.write_text(json.dumps({"functions": functions}) + "\n")
+path.write_text(json.dumps({"functions": functions, "norms": norms}) + "\n")

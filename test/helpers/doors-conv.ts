@@ -3,8 +3,14 @@
 const names = (list: string) => list.split(' ');
 
 export const convDoors = {
-  core: names('conv1d conv3d convTranspose1d convTranspose2d tupleOf'),
-  nn: names('Conv1d Conv3d ConvTranspose1d ConvTranspose2d'),
+  core: names(
+    'conv1d conv3d convTranspose1d convTranspose2d tupleOf adaptiveAvgPool1d adaptiveAvgPool2d adaptiveMaxPool1d adaptiveMaxPool2d ' +
+      'avgPool1d avgPool3d maxPool1d maxPool3d',
+  ),
+  nn: names(
+    'Conv1d Conv3d ConvTranspose1d ConvTranspose2d AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d ' +
+      'AvgPool1d AvgPool3d MaxPool1d MaxPool3d BatchNorm1d BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d',
+  ),
   functional: names('conv1d conv3d convTranspose1d convTranspose2d'),
 };
 

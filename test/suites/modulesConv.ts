@@ -1,7 +1,27 @@
 /** Entries of the list in `modules.ts` for convolutions, what normalises or pools their results, and padding. */
 
 import { randn } from '@otimes/core';
-import { Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d } from '@otimes/nn';
+import {
+  AdaptiveAvgPool1d,
+  AdaptiveAvgPool2d,
+  AdaptiveMaxPool1d,
+  AdaptiveMaxPool2d,
+  AvgPool1d,
+  AvgPool3d,
+  BatchNorm1d,
+  BatchNorm2d,
+  BatchNorm3d,
+  Conv1d,
+  Conv2d,
+  Conv3d,
+  ConvTranspose1d,
+  ConvTranspose2d,
+  InstanceNorm1d,
+  InstanceNorm2d,
+  InstanceNorm3d,
+  MaxPool1d,
+  MaxPool3d,
+} from '@otimes/nn';
 import type { At, ModuleCase } from './modules.ts';
 
 const some =
@@ -24,4 +44,22 @@ export const convModuleCases: Record<string, ModuleCase> = {
     make: at => new ConvTranspose2d(2, 4, 3, { ...at, stride: [2, 1], outputPadding: [1, 0], groups: 2, bias: false }),
     inputs: images,
   },
+  BatchNorm1d: { make: at => new BatchNorm1d(2, at), inputs: sequences },
+  'BatchNorm1d of vectors': { make: at => new BatchNorm1d(3, { ...at, momentum: null }), inputs: some(5, 3) },
+  'BatchNorm2d without averages': {
+    make: at => new BatchNorm2d(2, { ...at, affine: false, trackRunningStats: false }),
+    inputs: images,
+  },
+  BatchNorm3d: { make: at => new BatchNorm3d(2, at), inputs: volumes },
+  InstanceNorm1d: { make: at => new InstanceNorm1d(2, { ...at, affine: true }), inputs: sequences },
+  InstanceNorm2d: { make: at => new InstanceNorm2d(2, { ...at, trackRunningStats: true }), inputs: images },
+  InstanceNorm3d: { make: at => new InstanceNorm3d(2, at), inputs: volumes },
+  MaxPool1d: { make: () => new MaxPool1d(3, { stride: 2, padding: 1 }), inputs: sequences },
+  MaxPool3d: { make: () => new MaxPool3d([2, 3, 2], { stride: 2, padding: [0, 1, 0] }), inputs: volumes },
+  AvgPool1d: { make: () => new AvgPool1d(3, { padding: 1, countIncludePad: false }), inputs: sequences },
+  AvgPool3d: { make: () => new AvgPool3d(2), inputs: volumes },
+  AdaptiveAvgPool1d: { make: () => new AdaptiveAvgPool1d(3), inputs: sequences },
+  AdaptiveAvgPool2d: { make: () => new AdaptiveAvgPool2d([2, null]), inputs: images },
+  AdaptiveMaxPool1d: { make: () => new AdaptiveMaxPool1d(3), inputs: sequences },
+  AdaptiveMaxPool2d: { make: () => new AdaptiveMaxPool2d([3, 3]), inputs: images },
 };

@@ -24,6 +24,7 @@ import { binary, bool, entry, floating, type OpEntry, type Options, reduction, r
 import { axesEntries } from './opsAxes.ts';
 import { convEntries } from './opsConvs.ts';
 import { layerEntries } from './opsLayers.ts';
+import { poolEntries } from './opsPools.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -186,4 +187,5 @@ export const opEntries: readonly OpEntry[] = [
   ...axesEntries,
   ...layerEntries,
   ...convEntries,
+  ...poolEntries,
 ];

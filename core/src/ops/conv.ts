@@ -25,9 +25,8 @@ import {
   windowOf,
   windowsIn,
 } from '../window.ts';
-import { type ConvCall, type Convolved, convCall } from './conv-check.ts';
+import { type ConvCall, type Convolved, checkVolumes, convCall } from './conv-check.ts';
 import { add } from './elementwise.ts';
-import { checkImages } from './images.ts';
 import { matmulOp } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { narrow } from './slice.ts';
@@ -138,7 +137,7 @@ export function unfold(x: Tensor, kernel: number | Pair, o: WindowOptions = {}):
 }
 
 function patchesOf(op: string, x: Tensor, kernel: number | Pair, o: WindowOptions): Patches {
-  checkImages(op, x);
+  checkVolumes(op, x, 2);
   checkOptions(op, o, WINDOW);
   const [images, channels, rows, columns] = x.shape as [number, number, number, number];
   const window = windowOf(op, kernel, o);

@@ -56,8 +56,6 @@ const sizes = (expected: string): Kind => ({
   is: v => typeof v === 'number' || Array.isArray(v),
 });
 export const SIZES: readonly Kind[] = ['', '[length]', '[rows, columns]', '[depth, rows, columns]'].map(sizes);
-/** A number, or one for rows and one for columns. */
-export const aPair: Kind = SIZES[2]!;
 
 /** What methods that were given one argument too many are told. */
 const LAYERS_WINDOW = 'behind these there is none, as stride, padding and dilation are those of the layer';
