@@ -29,7 +29,9 @@ const here = dirname(fileURLToPath(import.meta.url));
  */
 const MODULES = {
   kernels: 'index.ts',
-  ...Object.fromEntries(['images', 'normalize', 'attention', 'eigen', 'factorise'].map(name => [name, `${name}.ts`])),
+  ...Object.fromEntries(
+    ['images', 'normalize', 'attention', 'resample', 'eigen', 'factorise'].map(name => [name, `${name}.ts`]),
+  ),
 };
 
 /** Name → what writes it. */

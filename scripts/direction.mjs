@@ -54,7 +54,7 @@ const LAYERS = {
     ['ops'],
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
-    ['blas', 'create', 'random', 'safetensors', 'threads'],
+    ['blas', 'create', 'like', 'random', 'safetensors', 'threads'],
     ['extend', 'index', 'node'],
   ],
 };

@@ -7,6 +7,7 @@ import ndarray from 'ndarray';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
 import { apartConv, convDoors } from './helpers/doors-conv.ts';
+import { shapeDoors } from './helpers/doors-shape.ts';
 
 const x = () => ones([2, 3], { requiresGrad: true });
 const plain = (shape: readonly number[] = [2, 3]) => ones(shape);
@@ -128,6 +129,7 @@ checkDoors(
     where: door(core.where, truth(), plain(), 0, plain()),
     withSecondThread: door(core.withSecondThread, () => 1),
     zeros: creation(core.zeros, [2, 3], made),
+    ...shapeDoors,
   },
   {
     ...Object.fromEntries(
@@ -213,6 +215,7 @@ checkDoors(
     flatten: method('flatten', 0, 1),
     slice: method('slice', [0, 1, 1], 0),
     narrow: method('narrow', 0, 0, 1),
+    at: method('at', 0, 1),
     pad: method('pad', [[1, 1]], 0),
     gather: method('gather', 1, tensor([[0], [1]], { dtype: 'int32' })),
     indexSelect: method('indexSelect', 0, index(0)),
@@ -234,7 +237,7 @@ checkDoors(
   },
   {
     ...Object.fromEntries(
-      'constructor make requiresGrad grad borrowGrad receiveGrad device rank size isLeaf hasGradHooks gradHooksBorrow runGradHooks isContiguous'
+      'constructor make requiresGrad grad T borrowGrad receiveGrad device rank size isLeaf hasGradHooks gradHooksBorrow runGradHooks isContiguous'
         .split(' ')
         .map(name => [name, 'a property, or for the library itself']),
     ),

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { noGrad, type Shape, type Tensor, tensor } from '@otimes/core';
+import * as nn from '@otimes/nn';
 import {
   BatchNorm1d,
   BatchNorm2d,
@@ -62,6 +63,39 @@ const functions: Record<string, (x: Tensor, w: Tensor, b: Tensor) => Tensor> = {
 for (const [name, run] of Object.entries(functions).filter(([name]) => /Pool/.test(name)))
   functions[`${name} of equal values`] = (x, ...rest) =>
     run(x.detach().mul(1.5).round().add(x.sub(x.detach())), ...rest);
+
+/** A layer with those weights. */
+const withWeights =
+  (make: () => Module) =>
+  (x: Tensor, weight: Tensor, bias: Tensor): Tensor =>
+    Object.assign(make(), { weight, bias }).call(x) as Tensor;
+const plain = (make: () => Module) => (x: Tensor) => make().call(x) as Tensor;
+for (const paddingMode of ['reflect', 'replicate', 'circular'] as const)
+  functions[`Conv2d, ${paddingMode}`] = withWeights(
+    () => new nn.Conv2d(2, 3, [3, 2], { padding: [2, 1], stride: 2, paddingMode }),
+  );
+Object.assign(functions, {
+  'Conv1d, circular, same': withWeights(() => new nn.Conv1d(2, 2, 4, { padding: 'same', paddingMode: 'circular' })),
+  'Conv3d, replicate': withWeights(
+    () => new nn.Conv3d(1, 2, [2, 3, 1], { padding: [1, 1, 0], paddingMode: 'replicate' }),
+  ),
+  ConstantPad1d: plain(() => new nn.ConstantPad1d([1, 2], 0.5)),
+  ZeroPad2d: plain(() => new nn.ZeroPad2d([1, 0, 2, 1])),
+  ReflectionPad1d: plain(() => new nn.ReflectionPad1d([1, 2])),
+  ReflectionPad2d: plain(() => new nn.ReflectionPad2d([1, 2, 0, 1])),
+  ReplicationPad1d: plain(() => new nn.ReplicationPad1d(2)),
+  ReplicationPad2d: plain(() => new nn.ReplicationPad2d([1, 2, 3, 0])),
+  CircularPad2d: plain(() => new nn.CircularPad2d([1, 2, 0, 1])),
+  PixelShuffle: plain(() => new nn.PixelShuffle(2)),
+  PixelUnshuffle: plain(() => new nn.PixelUnshuffle(2)),
+  Unfold: plain(() => new nn.Unfold([2, 3], { dilation: [1, 2], padding: [0, 1], stride: [2, 1] })),
+  Fold: plain(() => new nn.Fold([4, 5], [2, 3], { dilation: [1, 2], padding: [0, 1], stride: [2, 1] })),
+  'Upsample, nearest': plain(() => new nn.Upsample({ scaleFactor: 2 })),
+  'Upsample, bilinear': plain(() => new nn.Upsample({ size: [5, 4], mode: 'bilinear' })),
+  'Upsample, linear with aligned corners': plain(
+    () => new nn.Upsample({ scaleFactor: 3, mode: 'linear', alignCorners: true }),
+  ),
+});
 
 function mustBeTorch(run: (...x: Tensor[]) => Tensor, { shapes, y, products }: Case): void {
   const leaves = shapes.map((shape, i) => wave(i, shape));

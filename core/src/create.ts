@@ -41,7 +41,8 @@ export function full(shape: Shape, value: number, o?: TensorOptions): Tensor {
   return filled('full', shape, value, o);
 }
 
-function filled(op: string, shape: Shape, value: number, o?: TensorOptions): Tensor {
+/** `full` in the name of `op`. */
+export function filled(op: string, shape: Shape, value: number, o?: TensorOptions): Tensor {
   checkShape(op, shape);
   checkArgument(op, 'value', value, aNumber);
   checkOptions(op, o, TENSOR);

@@ -38,6 +38,16 @@ export {
   ShapeError,
 } from './errors.ts';
 export { isRecording, type Node, noGrad } from './graph.ts';
+export {
+  fullLike,
+  linspace,
+  logspace,
+  meshgrid,
+  onesLike,
+  randLike,
+  randnLike,
+  zerosLike,
+} from './like.ts';
 export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
 export { attention } from './ops/attention.ts';
@@ -47,12 +57,27 @@ export { type Conv3dOptions, conv3d } from './ops/conv3d.ts';
 export type { Padding } from './ops/conv-check.ts';
 export { type ConvTransposeOptions, convTranspose2d } from './ops/conv-transpose.ts';
 export type { TensorLike } from './ops/convert.ts';
+export { cdist, cosineSimilarity, cross, dot, normalize, outer, pairwiseDistance } from './ops/distance.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
 export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
+export { type InterpolateMode, type InterpolateOptions, interpolate } from './ops/interpolate.ts';
 export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
+export { type PadMode, type PadOptions, pad } from './ops/padding.ts';
+export {
+  broadcastTo,
+  chunk,
+  flip,
+  movedim,
+  repeatInterleave,
+  roll,
+  split,
+  swapaxes,
+  tile,
+  unbind,
+} from './ops/parts.ts';
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pool.ts';
 export {
   adaptiveAvgPool1d,
@@ -69,6 +94,7 @@ export {
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
 export { checkIndex, oneHot } from './ops/select.ts';
 export { concat, type Range, stack } from './ops/slice.ts';
+export { diag, diagEmbed, diagonal, trace, tril, triu } from './ops/triangles.ts';
 export { backwardPass } from './pass.ts';
 export { defaultGenerator, Generator, manualSeed, type RandomOptions, rand, randint, randn } from './random.ts';
 export { loadSafetensors, readStateDict, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';

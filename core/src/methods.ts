@@ -4,8 +4,9 @@
  */
 
 import { backward } from './autograd.ts';
-import { checkNone } from './check.ts';
+import { anInteger, checkArgument, checkNone } from './check.ts';
 import type { DType } from './dtype.ts';
+import { describe, ShapeError } from './errors.ts';
 import { ElementwiseMethods } from './methods-elementwise.ts';
 import { cast } from './ops/cast.ts';
 import * as inplace from './ops/inplace.ts';
@@ -54,6 +55,15 @@ class Methods extends ElementwiseMethods {
     return view.transpose(this, a, b);
   }
 
+  /** A matrix as a view with rows and columns swapped. ShapeError for any other rank, where `transpose` and `permute` say which axes. */
+  get T(): Tensor {
+    if (this.rank !== 2)
+      throw new ShapeError(
+        `T: expected a matrix, got ${describe(this)}; transpose() swaps the last two axes, permute orders all`,
+      );
+    return view.transpose(this);
+  }
+
   /** A view with axes of length 1, and new leading ones, repeated to `shape`; −1 keeps a length. */
   expand(...shape: Numbers): Tensor {
     return view.expand(this, numbers(shape));
@@ -85,6 +95,22 @@ class Methods extends ElementwiseMethods {
    */
   slice(...ranges: parts.Range[]): Tensor {
     return parts.slice(this, ranges);
+  }
+
+  /**
+   * A view without the first axis, at this index of it; further indices are of the axes that follow. Negative ones count from the
+   * end. ShapeError for one out of range.
+   */
+  at(index: number, ...more: number[]): Tensor {
+    const all = [index, ...more];
+    for (const one of all) checkArgument('at', 'index', one, anInteger);
+    return parts.slice(this, all, 'at');
+  }
+
+  /** The views `at(0)`, `at(1)`, … along the first axis, as for loops, spread and destructuring take them. ShapeError for a scalar. */
+  *[Symbol.iterator](): Generator<Tensor, void> {
+    if (this.rank === 0) throw new ShapeError(`iteration: expected at least one axis, got ${describe(this)}`);
+    for (let i = 0; i < this.shape[0]!; i++) yield this.at(i);
   }
 
   /** A view of `length` slices along `axis` from `start` on. */
@@ -256,8 +282,9 @@ class Methods extends ElementwiseMethods {
  */
 function withMethods(): typeof Methods {
   for (const { prototype } of [Methods, ElementwiseMethods])
-    for (const [name, method] of Object.entries(Object.getOwnPropertyDescriptors(prototype)))
-      if (name !== 'constructor') Object.defineProperty(TensorBase.prototype, name, method);
+    for (const name of Reflect.ownKeys(prototype))
+      if (name !== 'constructor')
+        Object.defineProperty(TensorBase.prototype, name, Reflect.getOwnPropertyDescriptor(prototype, name)!);
   return TensorBase as typeof Methods;
 }
 

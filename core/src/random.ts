@@ -106,7 +106,7 @@ export class Generator {
 
   /** Throws for what is no state; the generator is then as it was. */
   setState(state: ArrayLike<number>): void {
-    const given = typeof state === 'object' ? Array.from(state ?? []) : [];
+    const given = typeof state === 'object' && state !== null && 'length' in state ? Array.from(state) : [];
     const words = Uint32Array.from(given);
     if (words.length !== 4 || !given.every(Number.isInteger) || words.every(word => word === 0))
       throw new RangeError(`Generator: expected a state of 4 words that are not all 0, got [${words.join(',')}]`);
@@ -130,7 +130,8 @@ export function defaultGenerator(): Generator {
 /** `rng` defaults to the generator that `manualSeed` seeds. */
 export type RandomOptions = TensorOptions & { rng?: Generator };
 
-const RANDOM = {
+/** The kinds of RandomOptions. */
+export const RANDOM = {
   ...TENSOR,
   rng: anInstance(Generator, 'a Generator', v => (typeof v === 'number' ? `new Generator(${v}) makes one` : '')),
 };

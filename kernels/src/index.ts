@@ -1,7 +1,7 @@
 /** @otimes/kernels: WebAssembly SIMD kernels, the memory they work in and how long it lives. */
 
 // biome-ignore-all assist/source/organizeImports: a bundle begins with the packed modules, see core/src/index.ts
-export { attention, images, normalize, type Part, type PartExports } from './parts.ts';
+export { attention, images, normalize, type Part, type PartExports, resample } from './parts.ts';
 export { instantiateEigen, instantiateFactorise } from './linalg.ts';
 
 export {

@@ -53,7 +53,8 @@ export function instantiate(memory: WasmMemory, o: { variant?: Variant | undefin
 const LAYERS = ['threads', 'blas'] as const;
 export type Layer = (typeof LAYERS)[number];
 /** Exports of the first module, and of those that were loaded since. */
-export type Loaded = Exports & Partial<PartExports['images'] & PartExports['normalize'] & PartExports['attention']>;
+export type Loaded = Exports &
+  Partial<PartExports['images'] & PartExports['normalize'] & PartExports['attention'] & PartExports['resample']>;
 /** Exports in place of those of the same name and signature; `below` has what it covers. */
 export type Override = (below: Loaded) => Partial<Loaded>;
 

@@ -6,7 +6,8 @@
 import { attention as packedAttention } from './generated/attention.gen.ts';
 import { images as packedImages } from './generated/images.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
-import type { AttentionExports, ImagesExports, NormalizeExports } from './generated/types.gen.ts';
+import { resample as packedResample } from './generated/resample.gen.ts';
+import type { AttentionExports, ImagesExports, NormalizeExports, ResampleExports } from './generated/types.gen.ts';
 import type { Packed } from './packed.ts';
 
 /** What each module exports. */
@@ -14,6 +15,7 @@ export type PartExports = {
   readonly images: ImagesExports;
   readonly normalize: NormalizeExports;
   readonly attention: AttentionExports;
+  readonly resample: ResampleExports;
 };
 
 export type Part<Name extends keyof PartExports = keyof PartExports> = {
@@ -27,3 +29,5 @@ export const images: Part<'images'> = { name: 'images', packed: packedImages };
 export const normalize: Part<'normalize'> = { name: 'normalize', packed: packedNormalize };
 /** Attention of several heads. */
 export const attention: Part<'attention'> = { name: 'attention', packed: packedAttention };
+/** Interpolation along axes. */
+export const resample: Part<'resample'> = { name: 'resample', packed: packedResample };

@@ -26,6 +26,29 @@ export { type AnyModule, type BeforeHook, type ForwardHook, Module } from './mod
 export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './normalization/batch.ts';
 export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOptions } from './normalization/instance.ts';
 export { GroupNorm, LayerNorm } from './normalization/layer.ts';
+export {
+  CircularPad1d,
+  CircularPad2d,
+  ConstantPad1d,
+  ConstantPad2d,
+  type Padding1d,
+  type Padding2d,
+  ReflectionPad1d,
+  ReflectionPad2d,
+  ReplicationPad1d,
+  ReplicationPad2d,
+  ZeroPad1d,
+  ZeroPad2d,
+} from './padding/pad.ts';
+export {
+  Fold,
+  type PatchOptions,
+  PixelShuffle,
+  PixelUnshuffle,
+  Unfold,
+  Upsample,
+  type UpsampleOptions,
+} from './padding/shuffle.ts';
 export { Buffer, Parameter } from './parameter.ts';
 export { AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d } from './pooling/adaptive.ts';
 export { AvgPool1d, AvgPool2d, AvgPool3d, GlobalAvgPool2d, MaxPool1d, MaxPool2d, MaxPool3d } from './pooling/pool.ts';

@@ -16,7 +16,7 @@ import {
 
 const someParameters: Kind = {
   expected: 'an iterable of tensors, such as model.parameters()',
-  is: v => typeof v === 'object' && v !== null && Symbol.iterator in v,
+  is: v => typeof v === 'object' && v !== null && Symbol.iterator in v && !(v instanceof Tensor),
   hint: v =>
     v instanceof Tensor
       ? 'give a list: [w]'

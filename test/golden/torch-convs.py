@@ -13,6 +13,7 @@ import pathlib
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.nn.utils.stateless import functional_call
 
 torch.set_default_dtype(torch.float64)
 
@@ -35,6 +36,10 @@ def case(run, *shapes):
     y = run(*leaves)
     (y * wave(5, y.shape)).sum().backward()
     return {"shapes": [list(s) for s in shapes], "y": stored(y), "products": products(leaves)}
+
+
+def pad_conv(layer, x, w, b):
+    return functional_call(layer, {"weight": w, "bias": b}, x)
 
 
 functions = {}
@@ -67,6 +72,31 @@ for name, (run, shape) in pools.items():
     functions[name] = case(run, shape)
     # Equal values: which of them gets the gradient.
     functions[f"{name} of equal values"] = case(lambda x: run((x * 1.5).round().detach() + (x - x.detach())), shape)
+
+# --- padding, shuffles, patches, resolutions ---
+for name, run, shape in [
+    *((f"Conv2d, {mode}", lambda x, w, b, mode=mode: pad_conv(nn.Conv2d(2, 3, (3, 2), padding=(2, 1), stride=2, padding_mode=mode), x, w, b),
+       [(1, 2, 5, 4), (3, 2, 3, 2), (3,)]) for mode in ("reflect", "replicate", "circular")),
+    ("Conv1d, circular, same", lambda x, w, b: pad_conv(nn.Conv1d(2, 2, 4, padding="same", padding_mode="circular"), x, w, b),
+     [(1, 2, 6), (2, 2, 4), (2,)]),
+    ("Conv3d, replicate", lambda x, w, b: pad_conv(nn.Conv3d(1, 2, (2, 3, 1), padding=(1, 1, 0), padding_mode="replicate"), x, w, b),
+     [(1, 1, 3, 2, 2), (2, 1, 2, 3, 1), (2,)]),
+    ("ConstantPad1d", lambda x: nn.ConstantPad1d((1, 2), 0.5)(x), [(2, 1, 3)]),
+    ("ZeroPad2d", lambda x: nn.ZeroPad2d((1, 0, 2, 1))(x), [(1, 2, 2, 3)]),
+    ("ReflectionPad1d", lambda x: nn.ReflectionPad1d((1, 2))(x), [(2, 1, 4)]),
+    ("ReflectionPad2d", lambda x: nn.ReflectionPad2d((1, 2, 0, 1))(x), [(1, 2, 2, 3)]),
+    ("ReplicationPad1d", lambda x: nn.ReplicationPad1d(2)(x), [(2, 1, 3)]),
+    ("ReplicationPad2d", lambda x: nn.ReplicationPad2d((1, 2, 3, 0))(x), [(1, 2, 2, 3)]),
+    ("CircularPad2d", lambda x: F.pad(x, (1, 2, 0, 1), mode="circular"), [(1, 2, 2, 3)]),
+    ("PixelShuffle", lambda x: nn.PixelShuffle(2)(x), [(1, 8, 2, 3)]),
+    ("PixelUnshuffle", lambda x: nn.PixelUnshuffle(2)(x), [(1, 2, 4, 2)]),
+    ("Unfold", lambda x: nn.Unfold((2, 3), dilation=(1, 2), padding=(0, 1), stride=(2, 1))(x), [(2, 2, 4, 5)]),
+    ("Fold", lambda x: nn.Fold((4, 5), (2, 3), dilation=(1, 2), padding=(0, 1), stride=(2, 1))(x), [(2, 12, 6)]),
+    ("Upsample, nearest", lambda x: nn.Upsample(scale_factor=2)(x), [(1, 2, 2, 3)]),
+    ("Upsample, bilinear", lambda x: nn.Upsample(size=(5, 4), mode="bilinear")(x), [(1, 2, 2, 3)]),
+    ("Upsample, linear with aligned corners", lambda x: nn.Upsample(scale_factor=3, mode="linear", align_corners=True)(x), [(1, 2, 3)]),
+]:
+    functions[name] = case(run, *shape)
 
 # --- normalisation: three batches in training and one in evaluation, with state ---
 norms = {}

@@ -14,6 +14,7 @@ import {
   images,
   normalize,
   type PartExports,
+  resample,
   type Variant,
   variants,
 } from '@otimes/kernels';
@@ -59,6 +60,7 @@ const FILES = {
   ),
   winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
   attention: ['attention', 'attentionBackward'],
+  resample: ['resample', 'resampleBackward'],
   products: 'sgemm dgemm ssyrk dsyrk gemmScratch'.split(' '),
   // By convolutions, whose module imports them.
   imported: 'sproduct dproduct'.split(' '),
@@ -72,6 +74,7 @@ export class Bench {
     PartExports['images'] &
     PartExports['normalize'] &
     PartExports['attention'] &
+    PartExports['resample'] &
     Record<string, (...x: number[]) => number | undefined>;
   readonly called = new Set<string>();
   readonly scratch: number;
@@ -84,7 +87,7 @@ export class Bench {
 
   constructor(variant: Variant) {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 26 } })!;
-    for (const part of [images, normalize, attention]) kernels.load(part);
+    for (const part of [images, normalize, attention, resample]) kernels.load(part);
     this.#memory = kernels.memory;
     this.scratch = kernels.scratch;
     this.#start = kernels.heap.pool.alloc(2 ** 25);

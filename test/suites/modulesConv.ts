@@ -1,6 +1,7 @@
 /** Entries of the list in `modules.ts` for convolutions, what normalises or pools their results, and padding. */
 
 import { randn } from '@otimes/core';
+import * as nn from '@otimes/nn';
 import {
   AdaptiveAvgPool1d,
   AdaptiveAvgPool2d,
@@ -62,4 +63,23 @@ export const convModuleCases: Record<string, ModuleCase> = {
   AdaptiveAvgPool2d: { make: () => new AdaptiveAvgPool2d([2, null]), inputs: images },
   AdaptiveMaxPool1d: { make: () => new AdaptiveMaxPool1d(3), inputs: sequences },
   AdaptiveMaxPool2d: { make: () => new AdaptiveMaxPool2d([3, 3]), inputs: images },
+  'Conv2d, reflecting': {
+    make: at => new Conv2d(2, 3, 3, { ...at, padding: 1, paddingMode: 'reflect' }),
+    inputs: images,
+  },
+  ZeroPad1d: { make: () => new nn.ZeroPad1d(1), inputs: sequences },
+  ZeroPad2d: { make: () => new nn.ZeroPad2d(1), inputs: images },
+  ConstantPad1d: { make: () => new nn.ConstantPad1d([1, 2], 3), inputs: sequences },
+  ConstantPad2d: { make: () => new nn.ConstantPad2d([1, 2, 0, 1], 3), inputs: images },
+  ReflectionPad1d: { make: () => new nn.ReflectionPad1d([1, 2]), inputs: sequences },
+  ReflectionPad2d: { make: () => new nn.ReflectionPad2d([1, 2, 0, 1]), inputs: images },
+  ReplicationPad1d: { make: () => new nn.ReplicationPad1d([1, 2]), inputs: sequences },
+  ReplicationPad2d: { make: () => new nn.ReplicationPad2d([1, 2, 0, 1]), inputs: images },
+  CircularPad1d: { make: () => new nn.CircularPad1d([1, 2]), inputs: sequences },
+  CircularPad2d: { make: () => new nn.CircularPad2d([1, 2, 0, 1]), inputs: images },
+  PixelShuffle: { make: () => new nn.PixelShuffle(2), inputs: some(2, 4, 2, 3) },
+  PixelUnshuffle: { make: () => new nn.PixelUnshuffle(2), inputs: some(2, 1, 4, 2) },
+  Unfold: { make: () => new nn.Unfold([2, 3], { padding: 1, stride: 2 }), inputs: images },
+  Fold: { make: () => new nn.Fold([3, 4], 2), inputs: some(2, 8, 6) },
+  Upsample: { make: () => new nn.Upsample({ scaleFactor: 2, mode: 'bilinear' }), inputs: images },
 };

@@ -24,7 +24,9 @@ import { binary, bool, entry, floating, type OpEntry, type Options, reduction, r
 import { axesEntries } from './opsAxes.ts';
 import { convEntries } from './opsConvs.ts';
 import { layerEntries } from './opsLayers.ts';
+import { padEntries } from './opsPad.ts';
 import { poolEntries } from './opsPools.ts';
+import { shapeEntries } from './opsShape.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -188,4 +190,6 @@ export const opEntries: readonly OpEntry[] = [
   ...layerEntries,
   ...convEntries,
   ...poolEntries,
+  ...padEntries,
+  ...shapeEntries,
 ];

@@ -220,6 +220,22 @@ export interface DeviceKernels extends Device {
     vGrad: Operand,
   ): void;
 
+  /**
+   * out[…, j, …] ← (1 − weight[j]) · x[…, left[j], …] + weight[j] · x[…, right[j], …] along `axis`, or x[…, left[j], …] where both are
+   * null. `left` and `right` are int32 vectors, in range, `weight` has the dtype of x, which is floating. Both or neither; default:
+   * `indexSelect` and `indexAdd`, products and sums.
+   */
+  resample?(x: Operand, axis: number, left: Operand, right: Operand | null, weight: Operand | null, out: Operand): void;
+  /** out ← the transpose of `resample`: each element of gy adds its shares to what it was made of. */
+  resampleGrad?(
+    gy: Operand,
+    axis: number,
+    left: Operand,
+    right: Operand | null,
+    weight: Operand | null,
+    out: Operand,
+  ): void;
+
   /** out [..., M, N] ← a [..., M, K] · b [..., K, N]; leading axes broadcast. Zeros where K is 0. */
   matmul(a: Operand, b: Operand, out: Operand): void;
 

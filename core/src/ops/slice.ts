@@ -50,8 +50,8 @@ const aRange: Kind = {
 export type Range = readonly [start?: number | null, stop?: number | null, step?: number] | number | null;
 
 /** `x[start:stop:step, …]` with Python's rules; ranges stand for the leading axes. Negative steps are views too. */
-export function slice(x: Tensor, ranges: readonly Range[]): Tensor {
-  if (ranges.length > x.rank) throw new ShapeError(`slice: ${ranges.length} ranges for a tensor of rank ${x.rank}`);
+export function slice(x: Tensor, ranges: readonly Range[], op = 'slice'): Tensor {
+  if (ranges.length > x.rank) throw new ShapeError(`${op}: ${ranges.length} ranges for a tensor of rank ${x.rank}`);
   const start: number[] = [];
   const step: number[] = [];
   const shape: number[] = [];
@@ -60,7 +60,7 @@ export function slice(x: Tensor, ranges: readonly Range[]): Tensor {
     const range = ranges[axis] ?? null;
     if (typeof range === 'number') {
       if (!Number.isInteger(range) || range < -length || range >= length)
-        throw new ShapeError(`slice: index ${range} is out of range for axis ${axis} of length ${length}`);
+        throw new ShapeError(`${op}: index ${range} is out of range for axis ${axis} of length ${length}`);
       start.push(range < 0 ? range + length : range);
       step.push(1);
       shape.push(1);

@@ -61,6 +61,8 @@ export const OTHERS: Plans = [
   ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13, again: { written: [10, 11, 12]}}],
   ['attention', { arity: 15, ns: 0.015, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4]]}], scratch: 14, again: { written: [11, 13]}}],
   ['attentionBackward', { arity: 18, ns: 0.035, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4], [14, -1, 2, 1, 4], [15, -1, 3, 1, 4], [16, -1, 3, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4], [14, -1, 4], [15, -1, 4], [16, -1, 4]]}], scratch: 17, again: { written: [14, 15, 16]}}],
+  ['resample', { arity: 9, ns: 0.3, work: [0, 3, 2], axes: [{ at: 0, moves: [[4, -1, 1, 2], [8, -1, 3, 2]]}], again: { written: [8]}}],
+  ['resampleBackward', { arity: 9, ns: 0.6, work: [0, 3, 2], axes: [{ at: 0, moves: [[4, -1, 3, 2], [8, -1, 1, 2]]}], again: { written: [8]}}],
 ];
 
 /** Which argument of a product says that it adds to its result. */

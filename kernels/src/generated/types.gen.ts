@@ -740,6 +740,18 @@ export type AttentionExports = {
   readonly attentionBackward_f64: (batch: number, heads: number, t: number, s: number, d: number, row: number, q: number, k: number, v: number, mask: number, maskBatch: number, w: number, place: number, dy: number, dq: number, dk: number, dv: number, scratch: number) => void;
 };
 
+/** What the module resample exports: byte addresses, lengths in elements, nothing checked. */
+export type ResampleExports = {
+  /** out[o, j, :] ← (1 − weight[j]) · x[o, left[j], :] + weight[j] · x[o, right[j], :]; without right and weight x[o, left[j], :]. */
+  readonly resample_f32: (outer: number, length: number, inner: number, count: number, x: number, left: number, right: number, weight: number, out: number) => void;
+  /** out[o, j, :] ← (1 − weight[j]) · x[o, left[j], :] + weight[j] · x[o, right[j], :]; without right and weight x[o, left[j], :]. */
+  readonly resample_f64: (outer: number, length: number, inner: number, count: number, x: number, left: number, right: number, weight: number, out: number) => void;
+  /** out ← the transpose of resample. */
+  readonly resampleBackward_f32: (outer: number, length: number, inner: number, count: number, dy: number, left: number, right: number, weight: number, out: number) => void;
+  /** out ← the transpose of resample. */
+  readonly resampleBackward_f64: (outer: number, length: number, inner: number, count: number, dy: number, left: number, right: number, weight: number, out: number) => void;
+};
+
 /** What the module eigen exports: byte addresses, lengths in elements, nothing checked. */
 export type EigenExports = {
   /** Bytes for the `work` of a call. */

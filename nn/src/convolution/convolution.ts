@@ -3,6 +3,7 @@
 import {
   describe,
   type Padding,
+  pad,
   patchGram,
   type Shape,
   ShapeError,
@@ -48,7 +49,11 @@ export type ConvolutionOptions<Sizes> = KernelOptions<Sizes> & {
    * size, for stride 1: of an odd number the larger part is at the end.
    */
   padding?: Padding<Sizes>;
+  /** What stands in the padding: 'zeros' (default), or what lies inside, as `pad` of core has it. */
+  paddingMode?: PaddingMode;
 };
+
+export type PaddingMode = 'zeros' | 'reflect' | 'replicate' | 'circular';
 
 /** A number, or one for each axis; `tupleOf` checks the numbers. */
 const sizes = (expected: string): Kind => ({
@@ -70,6 +75,8 @@ export abstract class KernelLayer<Sizes extends readonly number[]> extends Modul
   readonly stride: Sizes;
   /** Zeros around the input on each side; with an odd number of them under 'same' the smaller part. */
   readonly padding: Sizes;
+  /** What stands in the padding. */
+  readonly paddingMode: PaddingMode;
   readonly dilation: Sizes;
   readonly groups: number;
 
@@ -88,7 +95,17 @@ export abstract class KernelLayer<Sizes extends readonly number[]> extends Modul
     const padding = { expected: `${size.expected}, 'same' or 'valid'`, is: (v: unknown) => size.is(v) || same.is(v) };
     // The value of groups is checked below, together with the channels.
     const groups = { expected: 'a number', is: () => true };
-    const shared = { stride: size, padding, dilation: size, bias: aBoolean, init: aFunction, ...PLACEMENT, groups };
+    const paddingMode = oneOf('zeros', 'reflect', 'replicate', 'circular');
+    const shared = {
+      stride: size,
+      padding,
+      paddingMode,
+      dilation: size,
+      bias: aBoolean,
+      init: aFunction,
+      ...PLACEMENT,
+      groups,
+    };
     checkOptions<ConvolutionOptions<Sizes>>(name, o, { ...shared, ...own });
     this.groups = o.groups ?? 1;
     checkPositive(name, { cIn, cOut, groups: this.groups });
@@ -100,6 +117,7 @@ export abstract class KernelLayer<Sizes extends readonly number[]> extends Modul
     this.stride = tupleOf(name, 'stride', o.stride ?? 1, 1, axes);
     this.dilation = tupleOf(name, 'dilation', o.dilation ?? 1, 1, axes);
     this.padding = this.#zeros(name, o.padding ?? 0);
+    this.paddingMode = o.paddingMode ?? 'zeros';
     const shape = [...shapeOf(this.groups), ...this.kernel];
     const bound = 1 / Math.sqrt(this.kernel.reduce((product, taps) => product * taps, shape[1]!));
     const { init = (s, given) => kaimingUniform(s, { ...given, gain: 1 / Math.sqrt(3) }) } = o;
@@ -146,15 +164,18 @@ export abstract class Convolution<Sizes extends readonly number[]> extends Kerne
 
   /** The input with what of its padding is not in `geometry`. */
   padded(x: Tensor): Tensor {
-    const more = this.#more;
-    if (more.every(n => n === 0)) return x;
-    return x.pad([[0, 0], [0, 0], ...more.map(n => [0, n] as const)]);
+    const [more, { padding, paddingMode }] = [this.#more, this];
+    const before = paddingMode === 'zeros' ? more.map(() => 0) : padding;
+    if (before.every(n => n === 0) && more.every(n => n === 0)) return x;
+    const ends = before.map((n, axis) => [n, n + more[axis]!] as const);
+    return pad(x, [[0, 0], [0, 0], ...ends], { mode: paddingMode === 'zeros' ? 'constant' : paddingMode });
   }
 
   /** Where the kernel goes over the padded input. */
   get geometry(): { stride: Sizes; padding: Sizes; dilation: Sizes; groups: number } {
-    const { stride, padding, dilation, groups } = this;
-    return { stride, padding, dilation, groups };
+    const { stride, padding, paddingMode, dilation, groups } = this;
+    const zeros = paddingMode === 'zeros' ? padding : (padding.map(() => 0) as readonly number[] as Sizes);
+    return { stride, padding: zeros, dilation, groups };
   }
 
   /** The padded input as images [N', C·e, H, W] of which the planes of the kernel read patches; e are the slices that it sees. */

@@ -2,6 +2,7 @@
 
 import type { Pair, Tensor } from '@otimes/core';
 import { tupleOf } from '@otimes/core';
+import { oneOf } from '@otimes/core/extend';
 import { convTranspose1d, convTranspose2d } from '../functional.ts';
 import { KernelLayer, type KernelOptions, SIZES } from './convolution.ts';
 
@@ -26,7 +27,8 @@ abstract class Transposed<Sizes extends readonly number[]> extends KernelLayer<S
     o: TransposedOptions<Sizes>,
   ) {
     const size = SIZES[axes]!;
-    const own = { padding: size, outputPadding: size };
+    // PyTorch's have zeros around their results alone.
+    const own = { padding: size, outputPadding: size, paddingMode: oneOf('zeros') };
     super(name, axes, channels, o, own, groups => [channels[0], channels[1] / groups]);
     const { stride, dilation } = this;
     this.outputPadding = tupleOf(name, 'outputPadding', o.outputPadding ?? 0, 0, axes);

@@ -1,0 +1,2 @@
+// Everything the module `resample` exports.
+export * from './generated/resample';
