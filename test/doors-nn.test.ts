@@ -6,6 +6,7 @@ import * as nn from '@otimes/nn';
 import * as optim from '@otimes/optim';
 import t from 'tap';
 import { checkDoors as check, type Door } from './helpers/doors.ts';
+import { apartConv, convDoors } from './helpers/doors-conv.ts';
 
 /** A device that does not exist is refused by core, where tensors are made; so is a shape. */
 const checkDoors: typeof check = (test, what, all, doors, apart) => {
@@ -132,6 +133,7 @@ checkDoors(
   Object.keys(nn),
   { ...layers, ...functions },
   {
+    ...apartConv(convDoors.nn),
     Module: 'abstract; its methods are below',
     vitS16: 'vit with other defaults, which takes seconds',
     functional: 'below',
@@ -154,12 +156,14 @@ checkDoors(
     },
     embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2)] },
   },
-  Object.fromEntries(
-    ['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
-      name,
-      'a function of core',
-    ]),
-  ),
+  {
+    ...apartConv(convDoors.functional),
+    ...Object.fromEntries(
+      'attention batchNorm batchNormEval groupNorm layerNorm linear maxPool1d maxPool2d maxPool3d avgPool1d avgPool2d avgPool3d adaptiveAvgPool1d adaptiveAvgPool2d adaptiveMaxPool1d adaptiveMaxPool2d'
+        .split(' ')
+        .map(name => [name, 'a function of core']),
+    ),
+  },
 );
 
 const weight = { rng: new Generator(0), dtype: 'float64', device: 'cpu' };

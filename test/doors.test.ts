@@ -6,6 +6,7 @@ import * as linalg from '@otimes/linalg';
 import ndarray from 'ndarray';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
+import { apartConv, convDoors } from './helpers/doors-conv.ts';
 import { mathDoors } from './helpers/doors-math.ts';
 import { shapeDoors } from './helpers/doors-shape.ts';
 
@@ -149,6 +150,7 @@ checkDoors(
         .filter(name => name.endsWith('Error'))
         .map(name => [name, 'takes a message']),
     ),
+    ...apartConv(convDoors.core),
     notDifferentiable: 'a constant',
     releaseBlas: recorded,
     useBlas: 'loads a native library: blas.test.ts',

@@ -135,23 +135,23 @@ law(t, 'max pooling: the gradient goes to the first of equal values, the padding
 
 law(t, 'in training a batch leaves BatchNorm2d with mean bias and deviation |weight| in each channel', () => {
   const layer = new BatchNorm2d(3, { ...float64, eps: 0 });
-  noGrad(() => layer.weight.copy_(tensor([1, -2, 3], float64)));
-  noGrad(() => layer.bias.copy_(tensor([0, 5, -1], float64)));
+  noGrad(() => layer.weight!.copy_(tensor([1, -2, 3], float64)));
+  noGrad(() => layer.bias!.copy_(tensor([0, 5, -1], float64)));
   const y = layer.call(x(4, 3, 2, 5).mul(7).add(2));
-  mustBeClose(y.mean([0, 2, 3]), layer.bias, within(1e-13));
-  mustBeClose(y.var([0, 2, 3], { correction: 0 }).sqrt(), layer.weight.abs(), within(1e-13));
+  mustBeClose(y.mean([0, 2, 3]), layer.bias!, within(1e-13));
+  mustBeClose(y.var([0, 2, 3], { correction: 0 }).sqrt(), layer.weight!.abs(), within(1e-13));
 });
 
 law(t, 'BatchNorm2d: evaluation with the statistics of a batch = training on it, and moves no average', () => {
   const input = x(4, 3, 2, 2);
   const layer = new BatchNorm2d(3, { ...float64, momentum: 1 });
   const y = layer.call(input);
-  const { variance } = batchNorm(input, layer.weight);
-  noGrad(() => layer.runningVar.copy_(variance));
+  const { variance } = batchNorm(input, layer.weight!);
+  noGrad(() => layer.runningVar!.copy_(variance));
   const before = layer.stateDict();
   mustBeClose(layer.eval().call(input), y, within(1e-13));
-  assert.deepEqual(before.running_var!.toArray(), layer.runningVar.toArray());
-  assert.equal(layer.numBatchesTracked.item(), 1);
+  assert.deepEqual(before.running_var!.toArray(), layer.runningVar!.toArray());
+  assert.equal(layer.numBatchesTracked!.item(), 1);
 });
 
 law(t, 'one group = layer norm of the whole item, a group a channel = batch norm of a single item', () => {

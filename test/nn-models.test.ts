@@ -143,7 +143,7 @@ law(t, 'a state dict goes through safetensors under its names', () => {
   const [from, to] = [make(), make()];
   from.call(randn([2, 3, 8, 8]));
   to.loadStateDict(loadSafetensors(saveSafetensors(from.stateDict())));
-  assert.equal(to.bn1.numBatchesTracked.item(), 1);
+  assert.equal(to.bn1.numBatchesTracked!.item(), 1);
   const images = randn([1, 3, 8, 8]);
   exact(from.eval().call(images), to.eval().call(images));
 });
@@ -183,8 +183,8 @@ law(t, 'Conv2d starts uniform in ±1/√fan-in, norms at 1 and 0', () => {
   }
   assert.equal(new Conv2d(2, 2, 1, { bias: false }).bias, null);
   for (const norm of [new BatchNorm2d(3), new GroupNorm(1, 3)]) {
-    exact(norm.weight, ones([3]));
-    exact(norm.bias, zeros([3]));
+    exact(norm.weight!, ones([3]));
+    exact(norm.bias!, zeros([3]));
   }
 });
 

@@ -107,13 +107,13 @@ law(t, 'BatchNorm2d over three steps and in evaluation = PyTorch, with its avera
     layer.train(i < 3);
     const [input, near] = [stored(x!), within(1e-12)];
     input.requiresGrad = true;
-    layer.weight.grad = layer.bias.grad = null;
+    layer.weight!.grad = layer.bias!.grad = null;
     const out = layer.call(input);
     mustBeClose(out, stored(y!), near, 'y');
     out.backward(stored(gy!));
     mustBeClose(input.grad!, stored(gx!), near, 'gx');
-    mustBeClose(layer.weight.grad!, stored(gradWeight!), near, 'gradient of the weight');
-    mustBeClose(layer.bias.grad!, stored(gradBias!), near, 'gradient of the bias');
+    mustBeClose(layer.weight!.grad!, stored(gradWeight!), near, 'gradient of the weight');
+    mustBeClose(layer.bias!.grad!, stored(gradBias!), near, 'gradient of the bias');
     const state = layer.stateDict();
     assert.deepEqual(Object.keys(averages), ['running_mean', 'running_var', 'num_batches_tracked']);
     for (const [key, expected] of Object.entries(averages)) mustBeClose(state[key]!, stored(expected), near, key);

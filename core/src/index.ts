@@ -76,6 +76,10 @@ export {
   remainder,
 } from './ops/compare.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
+export { type Conv1dOptions, type ConvTranspose1dOptions, conv1d, convTranspose1d } from './ops/conv1d.ts';
+export { type Conv3dOptions, conv3d } from './ops/conv3d.ts';
+export type { Padding } from './ops/conv-check.ts';
+export { type ConvTransposeOptions, convTranspose2d } from './ops/conv-transpose.ts';
 export type { TensorLike } from './ops/convert.ts';
 export { cdist, cosineSimilarity, cross, dot, normalize, outer, pairwiseDistance } from './ops/distance.ts';
 export { einsum } from './ops/einsum.ts';
@@ -122,6 +126,18 @@ export {
   type RecurrentOptions,
   rnn,
 } from './ops/recurrent.ts';
+export {
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool2d,
+  avgPool1d,
+  avgPool3d,
+  maxPool1d,
+  maxPool3d,
+  type Pool1dOptions,
+  type Pool3dOptions,
+} from './ops/pools.ts';
 export type { Axes, ReduceOptions } from './ops/reduce.ts';
 export { indexAdd, indexCopy, indexFill, scatter, scatterAdd, scatterMax } from './ops/scatter.ts';
 export { checkIndex, oneHot } from './ops/select.ts';
@@ -138,4 +154,4 @@ export { nextTask } from './task.ts';
 export type { GradHook, Handle, Nested } from './tensor.ts';
 export { type Convolution, getConvolution, setConvolution } from './convolution.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
-export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';
+export { type Pair, pairOf, tupleOf, type Window, type WindowOptions } from './window.ts';

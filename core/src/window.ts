@@ -22,17 +22,36 @@ const MOST = 2 ** 29;
 
 /** A number for both, or the pair itself. Throws unless both are integers from `least` to 2²⁹. */
 export function pairOf(op: string, name: string, value: number | Pair, least: number): Pair {
-  const pair: Pair = typeof value === 'number' ? [value, value] : value;
-  const most = Array.isArray(pair) && pair.some(n => n > MOST) ? ' and ≤ 2²⁹' : '';
-  if (!Array.isArray(pair) || pair.length !== 2 || most !== '' || !pair.every(n => Number.isInteger(n) && n >= least))
+  return tupleOf<Pair>(op, name, value, least, 2);
+}
+
+/** Rows and columns of what stands for each axis, the last of which are those. */
+export const lastTwo = (all: readonly number[]): Pair => [all.at(-2)!, all.at(-1)!];
+
+const TUPLES = ['', 'an array of one', 'a pair of them', 'three of them'];
+
+/** A number for each of 1 to 3 axes, or an array with one for each. Throws unless all are integers from `least` to 2²⁹. */
+export function tupleOf<Sizes extends readonly number[]>(
+  op: string,
+  name: string,
+  value: number | Sizes,
+  least: number,
+  axes: number,
+): Sizes {
+  const all: readonly number[] = typeof value === 'number' ? new Array<number>(axes).fill(value) : value;
+  const most = Array.isArray(all) && all.some(n => n > MOST) ? ' and ≤ 2²⁹' : '';
+  if (!Array.isArray(all) || all.length !== axes || most !== '' || !all.every(n => Number.isInteger(n) && n >= least))
     throw new RangeError(
-      `${op}: expected ${name} to be an integer ≥ ${least}${most} or a pair of them, got ${received(value)}`,
+      `${op}: expected ${name} to be an integer ≥ ${least}${most} or ${TUPLES[axes]}, got ${received(value)}`,
     );
-  return [pair[0], pair[1]];
+  return [...all] as readonly number[] as Sizes;
 }
 
 /** Whether it is sound is for `pairOf` to say. */
-const aPair: Kind = { expected: 'an integer or a pair of them', is: v => typeof v === 'number' || Array.isArray(v) };
+const isTuple = (v: unknown) => typeof v === 'number' || Array.isArray(v);
+const aPair: Kind = { expected: 'an integer or a pair of them', is: isTuple };
+/** An integer, or one for each of 1 to 3 axes. */
+export const aTuple = (axes: number): Kind => ({ expected: `an integer or ${TUPLES[axes]}`, is: isTuple });
 /** The kinds of WindowOptions. */
 export const WINDOW = { stride: aPair, padding: aPair, dilation: aPair };
 
@@ -46,16 +65,32 @@ export function windowOf(op: string, kernel: number | Pair, o: WindowOptions): W
 }
 
 /** How many windows fit into a plane: ⌊(size + 2·padding − dilation·(kernel−1) − 1) / stride⌋ + 1, at least one. */
-export function windowsIn(op: string, plane: Pair, { kernel, stride, padding, dilation }: Window): Pair {
-  const along = (axis: 0 | 1) => {
-    const span = dilation[axis] * (kernel[axis] - 1) + 1;
-    const room = plane[axis] + 2 * padding[axis];
-    if (span > room)
+export function windowsIn(op: string, plane: Pair, window: Window): Pair {
+  return lastTwo(placesIn(op, plane, window));
+}
+
+/** A window along 1 to 3 axes. */
+export type Windows = { readonly [Key in keyof Window]: readonly number[] };
+
+/** The same along each of 1 to 3 axes, the last of which are those of a plane. */
+export function placesIn(
+  op: string,
+  sizes: readonly number[],
+  { kernel, stride, padding, dilation }: Windows,
+): number[] {
+  return sizes.map((size, axis) => {
+    const span = dilation[axis]! * (kernel[axis]! - 1) + 1;
+    const room = size + 2 * padding[axis]!;
+    if (span > room) {
+      const [where, what] = [
+        ['a row', 'a plane', 'a volume'][sizes.length - 1],
+        ['columns', 'rows', 'slices'][sizes.length - 1 - axis],
+      ];
       throw new ShapeError(
-        `${op}: a kernel ${kernel.join('×')} with dilation ${dilation.join('×')} does not fit into a plane ` +
-          `${plane.join('×')} with padding ${padding.join('×')}: ${span} ${axis === 0 ? 'rows' : 'columns'} in ${room}`,
+        `${op}: a kernel ${kernel.join('×')} with dilation ${dilation.join('×')} does not fit into ${where} ` +
+          `${sizes.join('×')} with padding ${padding.join('×')}: ${span} ${what} in ${room}`,
       );
-    return Math.floor((room - span) / stride[axis]) + 1;
-  };
-  return [along(0), along(1)];
+    }
+    return Math.floor((room - span) / stride[axis]!) + 1;
+  });
 }

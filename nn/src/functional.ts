@@ -1,9 +1,15 @@
 /** The layers as functions of their inputs and weights. */
 
 import {
+  type Conv1dOptions,
+  type Conv3dOptions,
   type ConvOptions,
+  type ConvTranspose1dOptions,
+  type ConvTransposeOptions,
   checkIndex,
-  conv2d as convolution,
+  conv1d as convolution1d,
+  conv2d as convolution2d,
+  conv3d as convolution3d,
   DTypeError,
   describe,
   type Generator,
@@ -11,17 +17,70 @@ import {
   rand,
   ShapeError,
   type Tensor,
+  convTranspose1d as transposed1d,
+  convTranspose2d as transposed2d,
   where,
 } from '@otimes/core';
 import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
 import { aProbability, PLACEMENT, requiredOptions } from './check.ts';
 
-export { attention, batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
+export {
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool2d,
+  attention,
+  avgPool1d,
+  avgPool2d,
+  avgPool3d,
+  batchNorm,
+  batchNormEval,
+  groupNorm,
+  layerNorm,
+  linear,
+  maxPool1d,
+  maxPool2d,
+  maxPool3d,
+} from '@otimes/core';
+
+/** x [N, C, L] ∗ weight [O, C/groups, k] + bias [O], the convolution of core with a bias. */
+export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: Conv1dOptions): Tensor {
+  if (o !== undefined) checkArgument('conv1d', 'options', o, requiredOptions);
+  return convolution1d(x, weight, { ...o, bias });
+}
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
   if (o !== undefined) checkArgument('conv2d', 'options', o, requiredOptions);
-  return convolution(x, weight, { ...o, bias });
+  return convolution2d(x, weight, { ...o, bias });
+}
+
+/** x [N, C, D, H, W] ∗ weight [O, C/groups, kd, kh, kw] + bias [O], the convolution of core with a bias. */
+export function conv3d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: Conv3dOptions): Tensor {
+  if (o !== undefined) checkArgument('conv3d', 'options', o, requiredOptions);
+  return convolution3d(x, weight, { ...o, bias });
+}
+
+/** The transpose of `conv1d`: x [N, C, L], weight [C, O/groups, k], plus bias [O]. */
+export function convTranspose1d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  o?: ConvTranspose1dOptions,
+): Tensor {
+  if (o !== undefined) checkArgument('convTranspose1d', 'options', o, requiredOptions);
+  return transposed1d(x, weight, { ...o, bias });
+}
+
+/** The transpose of `conv2d`: x [N, C, H, W], weight [C, O/groups, kh, kw], plus bias [O]. */
+export function convTranspose2d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  o?: ConvTransposeOptions,
+): Tensor {
+  if (o !== undefined) checkArgument('convTranspose2d', 'options', o, requiredOptions);
+  return transposed2d(x, weight, { ...o, bias });
 }
 
 /** Zeroes elements with probability `p` and scales the rest by 1/(1−p), when `training`. */

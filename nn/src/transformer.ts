@@ -9,7 +9,7 @@ import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from '
 import { Dropout } from './dropout.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
-import { LayerNorm } from './norm.ts';
+import { LayerNorm } from './normalization/layer.ts';
 
 export type TransformerBlockOptions = Placement & {
   /** Hidden features of the multilayer perceptron as a multiple of dModel; default 4. */

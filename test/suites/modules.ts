@@ -37,6 +37,7 @@ import {
   TransformerBlock,
   VisionTransformer,
 } from '@otimes/nn';
+import { convModuleCases } from './modulesConv.ts';
 
 /** Where and how tensors are made. */
 export type At = { device: string; dtype: 'float32' | 'float64'; rng: Generator };
@@ -112,6 +113,7 @@ export const moduleCases: Record<string, ModuleCase> = {
     make: at => new VisionTransformer({ ...options, ...at, dropout: 0.1 }),
     inputs: some(2, 1, 4, 4),
   },
+  ...convModuleCases,
 };
 
 /** What the list leaves out: the class that all modules extend. */

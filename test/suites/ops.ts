@@ -22,10 +22,12 @@ import {
 import { along, type Dense, elementwise, reduced } from '../helpers/dense.ts';
 import { binary, bool, entry, floating, type OpEntry, type Options, reduction, rows, sum, unary } from './opEntry.ts';
 import { axesEntries } from './opsAxes.ts';
+import { convEntries } from './opsConvs.ts';
 import { layerEntries } from './opsLayers.ts';
 import { mathEntries } from './opsMath.ts';
 import { orderEntries } from './opsOrder.ts';
 import { padEntries } from './opsPad.ts';
+import { poolEntries } from './opsPools.ts';
 import { recurrentEntries } from './opsRecurrent.ts';
 import { shapeEntries } from './opsShape.ts';
 
@@ -189,6 +191,8 @@ export const opEntries: readonly OpEntry[] = [
   ...softmaxes,
   ...axesEntries,
   ...layerEntries,
+  ...convEntries,
+  ...poolEntries,
   ...padEntries,
   ...shapeEntries,
   ...mathEntries,

@@ -8,16 +8,25 @@ import { bring } from '../backends/bring.ts';
 import type { ConvKernels } from '../backends/composed/conv.ts';
 import * as reference from '../backends/reference/layers/conv.ts';
 import * as wasm from '../backends/wasm/layers/conv.ts';
-import { aBoolean, aNumber, checkOptions, orNull } from '../check.ts';
-import { isFloat, promote } from '../dtype.ts';
+import { aBoolean, checkOptions } from '../check.ts';
+import { isFloat } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { defineOp, type Op } from '../op.ts';
 import type { Shape } from '../shape.ts';
-import { aTensor, checkTensors, type Tensor } from '../tensor.ts';
-import { type Pair, pairOf, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
-import { cast } from './cast.ts';
+import { checkTensors, type Tensor } from '../tensor.ts';
+import {
+  lastTwo,
+  type Pair,
+  pairOf,
+  WINDOW,
+  type Window,
+  type WindowOptions,
+  type Windows,
+  windowOf,
+  windowsIn,
+} from '../window.ts';
+import { type ConvCall, type Convolved, checkVolumes, convCall } from './conv-check.ts';
 import { add } from './elementwise.ts';
-import { checkImages } from './images.ts';
 import { matmulOp } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { narrow } from './slice.ts';
@@ -26,9 +35,9 @@ import { transpose } from './view.ts';
 bring<ConvKernels>(reference, wasm);
 
 /** Where the kernel goes, and the shapes of input, weight and output. */
-type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: Shape };
+export type Conv = ConvGeometry & { readonly x: Shape; readonly w: Shape; readonly y: Shape };
 
-const convForward: Op<Conv> = defineOp<Conv>({
+export const convForward: Op<Conv> = defineOp<Conv>({
   name: 'conv2d',
   shape: ([x], { y }) => ({ shape: y, dtype: x!.dtype }),
   forward: (backend, [x, w, bias], out, attrs) => backend.convForward(x!, w!, bias ?? null, out, attrs),
@@ -39,7 +48,7 @@ const convForward: Op<Conv> = defineOp<Conv>({
   ],
 });
 
-const convInputGrad: Op<Conv> = defineOp<Conv>({
+export const convInputGrad: Op<Conv> = defineOp<Conv>({
   name: 'convInputGrad',
   shape: ([gy], { x }) => ({ shape: x, dtype: gy!.dtype }),
   forward: (backend, [gy, w], out, attrs) => backend.convInputGrad(gy!, w!, out, attrs),
@@ -49,7 +58,7 @@ const convInputGrad: Op<Conv> = defineOp<Conv>({
   ],
 });
 
-const convWeightGrad: Op<Conv> = defineOp<Conv>({
+export const convWeightGrad: Op<Conv> = defineOp<Conv>({
   name: 'convWeightGrad',
   shape: ([x], { w }) => ({ shape: w, dtype: x!.dtype }),
   forward: (backend, [x, gy], out, attrs) => backend.convWeightGrad(x!, gy!, out, attrs),
@@ -59,11 +68,8 @@ const convWeightGrad: Op<Conv> = defineOp<Conv>({
   ],
 });
 
-/**
- * `groups` (default 1) splits input and output channels into as many independent convolutions; `bias` [O] (default none)
- * is added to each output channel.
- */
-export type ConvOptions = WindowOptions & { groups?: number; bias?: Tensor | null };
+/** Options of `conv2d`; those of two axes are a number or [rows, columns]. */
+export type ConvOptions = Convolved<Pair>;
 
 /**
  * y[n, o, i, j] = Σ_{c, p, q} w[o, c, p, q] · x[n, c, i·stride + p·dilation − padding, …], with zeros around x.
@@ -73,34 +79,35 @@ export type ConvOptions = WindowOptions & { groups?: number; bias?: Tensor | nul
  * @returns [N, O, Ho, Wo]
  */
 export function conv2d(x: Tensor, w: Tensor, o: ConvOptions = {}): Tensor {
-  checkTensors('conv2d', x, w);
-  checkOptions('conv2d', o, { ...WINDOW, groups: aNumber, bias: orNull(aTensor) });
-  const groups = o.groups ?? 1;
-  checkImages('conv2d', x);
-  if (w.rank !== 4) throw new ShapeError(`conv2d: expected a weight [O, C/groups, kh, kw], got ${describe(w)}`);
-  if (!isFloat(w.dtype)) throw new DTypeError(`conv2d: expected a floating weight, got ${describe(w)}`);
-  if (!Number.isInteger(groups) || groups < 1)
-    throw new RangeError(`conv2d: expected groups to be an integer ≥ 1, got ${groups}`);
-  const [images, channels, rows, columns] = x.shape as [number, number, number, number];
-  const [outputs, share, kh, kw] = w.shape as [number, number, number, number];
-  if (channels % groups !== 0 || outputs % groups !== 0)
-    throw new ShapeError(
-      `conv2d: ${groups} groups do not divide the channels of the input ${describe(x)} and of the weight ${describe(w)}`,
-    );
-  if (share * groups !== channels)
-    throw new ShapeError(
-      `conv2d: the weight ${describe(w)}${groups === 1 ? '' : ` in ${groups} groups`} takes ${share * groups} channels, ` +
-        `the input ${describe(x)} has ${channels}`,
-    );
-  const window = windowOf('conv2d', [kh, kw], o);
-  const y = [images, outputs, ...windowsIn('conv2d', [rows, columns], window)];
-  const { bias = null } = o;
-  if (bias !== null && (bias.rank !== 1 || bias.shape[0] !== outputs || !isFloat(bias.dtype)))
-    throw new ShapeError(`conv2d: expected a floating bias [${outputs}], got ${describe(bias)}`);
-  const inputs = bias === null ? [x, w] : [x, w, bias];
-  const dtype = inputs.map(t => t.dtype).reduce(promote);
-  const operands = inputs.map(t => cast(t, dtype));
-  return convForward(operands, { ...window, groups, x: x.shape, w: w.shape, y });
+  return convolved(convCall('conv2d', x, w, o, 2));
+}
+
+/** The convolution of a checked call along two axes. */
+export function convolved({ operands, places, crop, ...geometry }: ConvCall): Tensor {
+  const [x, w] = operands as [Tensor, Tensor];
+  const y = [x.shape[0]!, w.shape[0]!, ...places];
+  const whole = convForward(operands, { ...inPlanes(geometry), x: x.shape, w: w.shape, y });
+  return cropped(whole, crop);
+}
+
+/** What of a window along two or three axes is in the planes. */
+export const inPlanes = ({
+  kernel,
+  stride,
+  padding,
+  dilation,
+  groups,
+}: Windows & { groups: number }): ConvGeometry => ({
+  kernel: lastTwo(kernel),
+  stride: lastTwo(stride),
+  padding: lastTwo(padding),
+  dilation: lastTwo(dilation),
+  groups,
+});
+
+/** y [N, O, …] without the first results along the last axes. */
+export function cropped(y: Tensor, crop: readonly number[]): Tensor {
+  return crop.reduce((t, first, axis) => (first === 0 ? t : narrow(t, axis + 2, first, t.shape[axis + 2]! - first)), y);
 }
 
 type Patches = Window & { readonly images: Shape; readonly patches: Shape };
@@ -130,7 +137,7 @@ export function unfold(x: Tensor, kernel: number | Pair, o: WindowOptions = {}):
 }
 
 function patchesOf(op: string, x: Tensor, kernel: number | Pair, o: WindowOptions): Patches {
-  checkImages(op, x);
+  checkVolumes(op, x, 2);
   checkOptions(op, o, WINDOW);
   const [images, channels, rows, columns] = x.shape as [number, number, number, number];
   const window = windowOf(op, kernel, o);

@@ -11,8 +11,17 @@ import { emptyLike } from '../fill.ts';
 import { defineOp, notDifferentiable, type Op } from '../op.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
-import { type Pair, WINDOW, type Window, type WindowOptions, windowOf, windowsIn } from '../window.ts';
-import { checkImages } from './images.ts';
+import {
+  lastTwo,
+  type Pair,
+  placesIn,
+  tupleOf,
+  WINDOW,
+  type Window,
+  type WindowOptions,
+  type Windows,
+} from '../window.ts';
+import { checkVolumes } from './conv-check.ts';
 import { mean } from './reduce.ts';
 import { reshape } from './view.ts';
 
@@ -23,21 +32,51 @@ export type PoolOptions = Omit<WindowOptions, 'dilation'>;
 
 const POOL = { stride: WINDOW.stride, padding: WINDOW.padding };
 
-type Pool = Window & { readonly x: Shape; readonly y: Shape };
+export type Pool = Window & { readonly x: Shape; readonly y: Shape };
 
-/** The windows of a pooling operation. PyTorch's rule that padding is at most half of the kernel leaves none empty. */
-function poolOf(op: string, x: Tensor, kernel: number | Pair, { stride = kernel, padding = 0 }: PoolOptions): Pool {
-  checkImages(op, x);
-  const [images, channels, rows, columns] = x.shape as [number, number, number, number];
-  if (rows === 0 || columns === 0)
-    throw new ShapeError(`${op}: expected planes that are not empty, got ${describe(x)}`);
-  const window = windowOf(op, kernel, { stride, padding });
+/** The windows of a pooling operation along so many axes. PyTorch's rule that padding is at most half of the kernel leaves none empty. */
+export function poolCall(
+  op: string,
+  x: Tensor,
+  kernel: number | readonly number[],
+  { stride = kernel, padding = 0 }: { stride?: number | readonly number[]; padding?: number | readonly number[] },
+  axes: number,
+): Windows & { readonly places: readonly number[] } {
+  checkVolumes(op, x, axes);
+  const sizes = x.shape.slice(2);
+  if (sizes.includes(0))
+    throw new ShapeError(
+      `${op}: expected ${['rows', 'planes', 'volumes'][axes - 1]} that are not empty, got ${describe(x)}`,
+    );
+  const window: Windows = {
+    kernel: tupleOf(op, 'kernel', kernel, 1, axes),
+    stride: tupleOf(op, 'stride', stride, 1, axes),
+    padding: tupleOf(op, 'padding', padding, 0, axes),
+    dilation: sizes.map(() => 1),
+  };
   if (window.padding.some((p, axis) => 2 * p > window.kernel[axis]!))
     throw new RangeError(
       `${op}: expected padding to be at most half of the kernel ${window.kernel.join('×')}, ` +
         `got ${window.padding.join('×')}`,
     );
-  return { ...window, x: x.shape, y: [images, channels, ...windowsIn(op, [rows, columns], window)] };
+  return { ...window, places: placesIn(op, sizes, window) };
+}
+
+/** The same for planes. */
+function poolOf(op: string, x: Tensor, kernel: number | Pair, o: PoolOptions): Pool {
+  const { kernel: taps, stride, padding, dilation, places } = poolCall(op, x, kernel, o, 2);
+  return planesOf(x, { kernel: taps, stride, padding, dilation }, places);
+}
+
+/** Windows over the planes of images x [N, C, H, W], with that many places. */
+export function planesOf(x: Tensor, { kernel, stride, padding, dilation }: Windows, places: readonly number[]): Pool {
+  const window = {
+    kernel: lastTwo(kernel),
+    stride: lastTwo(stride),
+    padding: lastTwo(padding),
+    dilation: lastTwo(dilation),
+  };
+  return { ...window, x: x.shape, y: [x.shape[0]!, x.shape[1]!, ...places] };
 }
 
 const maxPoolIndex = defineOp<Pool>({
@@ -83,14 +122,18 @@ const maxPoolOp = defineOp<Pool & { readonly index: Tensor }>({
 /** The largest value in each window; NaN wins. The gradient goes to the first of equal ones and to the last NaN, as in PyTorch. */
 export function maxPool2d(x: Tensor, kernel: number | Pair, o: PoolOptions = {}): Tensor {
   checkOptions('maxPool2d', o, POOL);
-  const pool = poolOf('maxPool2d', x, kernel, o);
+  return maxPooled(x, poolOf('maxPool2d', x, kernel, o));
+}
+
+/** `maxPool2d` of a checked call. */
+export function maxPooled(x: Tensor, pool: Pool): Tensor {
   if (x.storage.backend.maxPool !== undefined) return maxPoolOp([x], { ...pool, index: emptyLike(x, pool.y, 'int32') });
   return reshape(pickOp([flat(x), flat(maxPoolIndex([x], pool))], pool), pool.y);
 }
 
 type AvgPool = Pool & { readonly countIncludePad: boolean };
 
-const avgPoolOp: Op<AvgPool> = defineOp<AvgPool>({
+export const avgPoolOp: Op<AvgPool> = defineOp<AvgPool>({
   name: 'avgPool2d',
   shape: ([x], { y }) => ({ shape: y, dtype: x!.dtype }),
   forward: (backend, [x], out, attrs) => backend.avgPool(x!, out, attrs, attrs.countIncludePad),
@@ -121,6 +164,6 @@ export function avgPool2d(
 
 /** The mean of each plane: [N, C, H, W] → [N, C]. */
 export function globalAvgPool2d(x: Tensor): Tensor {
-  checkImages('globalAvgPool2d', x);
+  checkVolumes('globalAvgPool2d', x, 2);
   return mean(x, [2, 3]);
 }

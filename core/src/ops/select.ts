@@ -54,7 +54,8 @@ export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   return gatherOp([x, index], a);
 }
 
-const indexSelectOp: Op<number> = defineOp<number>({
+/** `indexSelect` with the axis counted from 0 and indices that are in range. */
+export const indexSelectOp: Op<number> = defineOp<number>({
   name: 'indexSelect',
   shape: ([x, index], axis) => ({ shape: x!.shape.map((n, i) => (i === axis ? index!.size : n)), dtype: x!.dtype }),
   forward: (backend, [x, index], out, axis) => backend.indexSelect(x!, axis, index!, out),

@@ -26,7 +26,7 @@ const sliceView: Op<Window> = defineOp<Window>({
   backward: (gy, { inputs, attrs }) => [place([gy], { into: inputs[0]!.shape, window: attrs, value: 0 })],
 });
 
-const place: Op<{ into: Shape; window: Window; value: number }> = defineOp<{
+export const place: Op<{ into: Shape; window: Window; value: number }> = defineOp<{
   into: Shape;
   window: Window;
   value: number;

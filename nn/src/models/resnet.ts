@@ -8,12 +8,12 @@ import { checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/exte
 import { ReLU } from '../activation.ts';
 import { insides } from '../calls.ts';
 import { checkPositive, PLACEMENT, type Placement, placed, requiredOptions } from '../check.ts';
-import { Conv2d } from '../conv.ts';
+import { Conv2d } from '../convolution/conv2d.ts';
 import { type InitOptions, kaimingNormal } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
-import { BatchNorm2d } from '../norm.ts';
-import { GlobalAvgPool2d, MaxPool2d } from '../pool.ts';
+import { BatchNorm2d } from '../normalization/batch.ts';
+import { GlobalAvgPool2d, MaxPool2d } from '../pooling/pool.ts';
 import { Sequential } from '../sequential.ts';
 
 const init = (shape: Shape, o: InitOptions) => kaimingNormal(shape, { ...o, mode: 'fanOut' });

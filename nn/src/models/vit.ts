@@ -12,11 +12,11 @@ import {
   requiredOptions,
   withoutRng,
 } from '../check.ts';
-import { Conv2d } from '../conv.ts';
+import { Conv2d } from '../convolution/conv2d.ts';
 import { normal } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
-import { LayerNorm } from '../norm.ts';
+import { LayerNorm } from '../normalization/layer.ts';
 import { Parameter } from '../parameter.ts';
 import { Sequential } from '../sequential.ts';
 import { TransformerBlock } from '../transformer.ts';
