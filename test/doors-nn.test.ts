@@ -85,6 +85,14 @@ const vitOptions = () => ({
   ...place(),
 });
 
+/** Losses that `test/doors-nn-losses.test.ts` has. */
+const otherLosses = [
+  'bceLoss cosineEmbeddingLoss ctcLoss gaussianNllLoss hingeEmbeddingLoss hingeLoss huberLoss klDivLoss l1Loss marginRankingLoss',
+  'multiMarginLoss nllLoss poissonNllLoss smoothL1Loss tripletMarginLoss',
+]
+  .join(' ')
+  .split(' ');
+
 const functions: Record<string, Door> = {
   mlp: { call: nn.mlp, args: () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }] },
   resnet18: { call: nn.resnet18, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 2 }], says: 'resnet' },
@@ -92,11 +100,14 @@ const functions: Record<string, Door> = {
   vit: { call: nn.vit, args: () => [vitOptions()], says: ['vit', 'TransformerBlock', 'MultiHeadAttention'] },
   crossEntropy: {
     call: nn.crossEntropy,
-    args: () => [x(2, 3), labels(), { reduction: 'mean', labelSmoothing: 0.1 }],
+    args: () => [x(2, 3), labels(), { reduction: 'mean', labelSmoothing: 0.1, weight: ones([3]), ignoreIndex: 2 }],
     says: ['crossEntropy', 'logSoftmax', 'labelCrossEntropy'],
   },
   mseLoss: { call: nn.mseLoss, args: () => [x(2), x(2), { reduction: 'sum' }] },
-  bceWithLogits: { call: nn.bceWithLogits, args: () => [x(2), ones([2]), { reduction: 'sum' }] },
+  bceWithLogits: {
+    call: nn.bceWithLogits,
+    args: () => [x(2), ones([2]), { reduction: 'sum', weight: ones([2]), posWeight: ones([2]) }],
+  },
   summary: {
     call: nn.summary,
     args: () => [linear(), [1, 2]],
@@ -118,6 +129,7 @@ checkDoors(
     vitS16: 'vit with other defaults, which takes seconds',
     functional: 'below',
     init: 'below',
+    ...Object.fromEntries(otherLosses.map(name => [name, 'test/doors-nn-losses.test.ts has it'])),
   },
 );
 

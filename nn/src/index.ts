@@ -1,8 +1,9 @@
 /** @otimes/nn: modules, losses and initialisers. */
 
-export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activation.ts';
+export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activations/basic.ts';
 export { type AttentionOptions, MultiHeadAttention } from './attention.ts';
 export type { Placement } from './check.ts';
+export { Flatten, Sequential } from './containers/sequential.ts';
 export { Conv2d, type Conv2dOptions } from './conv.ts';
 export { Dropout } from './dropout.ts';
 export { Embedding } from './embedding.ts';
@@ -10,7 +11,14 @@ export * as functional from './functional.ts';
 export * as init from './init.ts';
 export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
-export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
+export { bceLoss, bceWithLogits } from './losses/binary.ts';
+export { type ClassLossOptions, crossEntropy, nllLoss } from './losses/cross-entropy.ts';
+export { ctcLoss } from './losses/ctc.ts';
+export { gaussianNllLoss, klDivLoss, poissonNllLoss } from './losses/likelihood.ts';
+export { hingeEmbeddingLoss, hingeLoss, marginRankingLoss, multiMarginLoss } from './losses/margin.ts';
+export { cosineEmbeddingLoss, tripletMarginLoss } from './losses/metric.ts';
+export type { Reduction } from './losses/reduction.ts';
+export { huberLoss, l1Loss, mseLoss, smoothL1Loss } from './losses/regression.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
 export { VisionTransformer, type VitOptions, vit, vitS16 } from './models/vit.ts';
@@ -19,6 +27,5 @@ export { BatchNorm2d, GroupNorm, LayerNorm } from './norm.ts';
 export { Buffer, Parameter } from './parameter.ts';
 export { AvgPool2d, GlobalAvgPool2d, MaxPool2d } from './pool.ts';
 export { fromPyTorch } from './pytorch.ts';
-export { Flatten, Sequential } from './sequential.ts';
 export { summary } from './summary.ts';
 export { TransformerBlock, type TransformerBlockOptions } from './transformer.ts';

@@ -1,15 +1,13 @@
 /** One list of all modules and losses of @otimes/nn, and how to make and call each of them on a device. */
 
-import { arange, type Generator, ones, randint, randn, type Shape, type Tensor } from '@otimes/core';
+import { arange, type Generator, randint, randn, type Shape, type Tensor } from '@otimes/core';
 import {
   type AnyModule,
   AvgPool2d,
   BasicBlock,
   BatchNorm2d,
   Bottleneck,
-  bceWithLogits,
   Conv2d,
-  crossEntropy,
   Dropout,
   Embedding,
   Flatten,
@@ -21,7 +19,6 @@ import {
   MaxPool2d,
   MultiHeadAttention,
   mlp,
-  mseLoss,
   ReLU,
   ResNet,
   Sequential,
@@ -95,29 +92,3 @@ export const moduleCases: Record<string, ModuleCase> = {
 
 /** What the list leaves out: the class that all modules extend. */
 export const notInTheList: readonly string[] = ['Module'];
-
-export type LossCase = { loss: (z: Tensor, y: Tensor) => Tensor; target: (at: At) => Tensor };
-
-const labels = (at: At) => integers(4, [3], at);
-const probabilities = (at: At) => randn([3, 4], at).softmax(1);
-const sum = { reduction: 'sum' } as const;
-
-/** Losses of logits or predictions [3, 4]. */
-export const lossCases: Record<string, LossCase> = {
-  'crossEntropy with labels': { loss: crossEntropy, target: labels },
-  'crossEntropy with labels, summed': { loss: (z, y) => crossEntropy(z, y, sum), target: labels },
-  'crossEntropy with labels at each position': {
-    loss: (z, y) => crossEntropy(z.unsqueeze(2).expand(3, 4, 2), y),
-    target: at => integers(4, [3, 2], at),
-  },
-  'crossEntropy with label smoothing': { loss: (z, y) => crossEntropy(z, y, { labelSmoothing: 0.1 }), target: labels },
-  'crossEntropy with probabilities': { loss: crossEntropy, target: probabilities },
-  mseLoss: { loss: mseLoss, target: at => randn([3, 4], at) },
-  'mseLoss, summed': { loss: (z, y) => mseLoss(z, y, sum), target: at => randn([3, 4], at) },
-  'mseLoss with integers': { loss: mseLoss, target: at => integers(3, [3, 4], at) },
-  bceWithLogits: { loss: bceWithLogits, target: probabilities },
-  'bceWithLogits, summed': {
-    loss: (z, y) => bceWithLogits(z, y, sum),
-    target: at => ones([3, 4], { device: at.device, dtype: at.dtype }),
-  },
-};

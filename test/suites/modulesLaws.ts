@@ -7,7 +7,8 @@ import type { Test } from 'tap';
 import { mustBeClose } from '../helpers/allclose.ts';
 import { floatOf } from '../helpers/devices.ts';
 import { law } from '../helpers/law.ts';
-import { type At, lossCases, type ModuleCase, moduleCases } from './modules.ts';
+import { lossCases } from './losses.ts';
+import { type At, type ModuleCase, moduleCases } from './modules.ts';
 
 /** What an element may be off by, relative to the largest of its tensor, or to 1 where that is less: 45,000 ε. */
 const PRECISION = { float64: 1e-11, float32: 5e-3 };

@@ -12,13 +12,13 @@ import {
   requiredOptions,
   withoutRng,
 } from '../check.ts';
+import { Sequential } from '../containers/sequential.ts';
 import { Conv2d } from '../conv.ts';
 import { normal } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { LayerNorm } from '../norm.ts';
 import { Parameter } from '../parameter.ts';
-import { Sequential } from '../sequential.ts';
 import { TransformerBlock } from '../transformer.ts';
 
 export type VitOptions = Placement & {
