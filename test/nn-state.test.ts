@@ -15,19 +15,23 @@ import {
 } from '@otimes/core';
 import { DataLoader, normalize, TensorDataset } from '@otimes/data';
 import {
+  type AnyModule,
   BatchNorm2d,
+  Bilinear,
   Conv2d,
   crossEntropy,
   Embedding,
+  EmbeddingBag,
   fromPyTorch,
   GroupNorm,
   init,
   LayerNorm,
   Linear,
-  type Module,
   MultiHeadAttention,
   mlp,
   type Parameter,
+  PReLU,
+  RMSNorm,
   resnet18,
   Sequential,
   TransformerBlock,
@@ -277,10 +281,14 @@ law(t, "PyTorch's attention and encoder layer load: q, k and v are the thirds of
 
 law(t, 'layers, models and initialisers are made on the device that is asked for, with the same numbers', () => {
   registerBackend(new ReferenceBackend('elsewhere'));
-  const made: Record<string, (o: { device?: string; rng: Generator }) => Module> = {
+  const made: Record<string, (o: { device?: string; rng: Generator }) => AnyModule> = {
     Linear: o => new Linear(3, 2, o),
     Conv2d: o => new Conv2d(3, 2, 3, o),
     Embedding: o => new Embedding(3, 2, o),
+    EmbeddingBag: o => new EmbeddingBag(3, 2, o),
+    Bilinear: o => new Bilinear(2, 3, 2, o),
+    PReLU: o => new PReLU(2, o),
+    RMSNorm: o => new RMSNorm(2, o),
     LayerNorm: o => new LayerNorm(3, o),
     GroupNorm: o => new GroupNorm(1, 3, o),
     BatchNorm2d: o => new BatchNorm2d(3, o),

@@ -3,6 +3,7 @@
 import { describe, owningIntermediates, ShapeError, type Tensor } from '@otimes/core';
 import { aBoolean, anInteger, aTensor, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 import { anEps } from './check.ts';
+import { Module } from './module.ts';
 
 export const aNormOrder: Kind = {
   expected: 'a number above 0, or Infinity',
@@ -19,7 +20,7 @@ function checkPair(op: string, x1: Tensor, x2: Tensor): void {
 }
 
 /**
- * x1·x2 / max(‖x1‖ ‖x2‖, eps) along an axis of tensors that broadcast.
+ * x1·x2 / (max(‖x1‖, eps) max(‖x2‖, eps)) along an axis of tensors that broadcast.
  *
  * @param o dim: default 1, as in PyTorch; eps: default 1e-8
  */
@@ -28,9 +29,11 @@ export function cosineSimilarity(x1: Tensor, x2: Tensor, o: { dim?: number; eps?
   checkPair('cosineSimilarity', x1, x2);
   const { dim = 1, eps = 1e-8 } = o;
   return owningIntermediates(() => {
-    const product = x1.mul(x2).sum(dim);
-    const norms = x1.norm(dim).mul(x2.norm(dim));
-    return product.div(norms.clamp(eps));
+    const length = (x: Tensor) => x.norm(dim).clamp(eps);
+    return x1
+      .mul(x2)
+      .sum(dim)
+      .div(length(x1).mul(length(x2)));
   });
 }
 
@@ -60,4 +63,44 @@ export function pairwiseDistance(
   checkPair('pairwiseDistance', x1, x2);
   const { p = 2, eps = 1e-6, keepdim = false } = o;
   return owningIntermediates(() => lengthOf(x1.sub(x2).add(eps), p, keepdim));
+}
+
+/** `cosineSimilarity` as a module. */
+export class CosineSimilarity extends Module<[x1: Tensor, x2: Tensor]> {
+  static readonly builtIn: string = 'CosineSimilarity';
+  readonly dim: number;
+  readonly eps: number;
+
+  /** @param o dim: default 1; eps: default 1e-8 */
+  constructor(o: { dim?: number; eps?: number } = {}) {
+    super();
+    checkOptions('CosineSimilarity', o, { dim: anInteger, eps: anEps });
+    this.dim = o.dim ?? 1;
+    this.eps = o.eps ?? 1e-8;
+  }
+
+  override forward(x1: Tensor, x2: Tensor): Tensor {
+    return cosineSimilarity(x1, x2, { dim: this.dim, eps: this.eps });
+  }
+}
+
+/** `pairwiseDistance` as a module. */
+export class PairwiseDistance extends Module<[x1: Tensor, x2: Tensor]> {
+  static readonly builtIn: string = 'PairwiseDistance';
+  readonly p: number;
+  readonly eps: number;
+  readonly keepdim: boolean;
+
+  /** @param o p: default 2; eps: default 1e-6; keepdim: default false */
+  constructor(o: { p?: number; eps?: number; keepdim?: boolean } = {}) {
+    super();
+    checkOptions('PairwiseDistance', o, { p: aNormOrder, eps: anEps, keepdim: aBoolean });
+    this.p = o.p ?? 2;
+    this.eps = o.eps ?? 1e-6;
+    this.keepdim = o.keepdim ?? false;
+  }
+
+  override forward(x1: Tensor, x2: Tensor): Tensor {
+    return pairwiseDistance(x1, x2, { p: this.p, eps: this.eps, keepdim: this.keepdim });
+  }
 }

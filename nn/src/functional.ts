@@ -2,14 +2,12 @@
 
 import {
   type ConvOptions,
-  checkIndex,
   conv2d as convolution,
   DTypeError,
   describe,
   type Generator,
   owningIntermediates,
   rand,
-  ShapeError,
   type Tensor,
   where,
 } from '@otimes/core';
@@ -17,6 +15,31 @@ import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
 import { aProbability, PLACEMENT, requiredOptions } from './check.ts';
 
 export { attention, batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
+export {
+  celu,
+  elu,
+  glu,
+  hardsigmoid,
+  hardswish,
+  hardtanh,
+  leakyRelu,
+  logSigmoid,
+  logSoftmax,
+  mish,
+  prelu,
+  relu6,
+  selu,
+  silu,
+  softmax,
+  softplus,
+  softsign,
+} from './activations/functions.ts';
+export { bilinear } from './bilinear.ts';
+export { alphaDropout, dropout1d, dropout2d, dropout3d } from './channel-dropout.ts';
+export { cosineSimilarity, pairwiseDistance } from './distances.ts';
+export { embeddingBag } from './embedding/bag.ts';
+export { embedding } from './embedding/lookup.ts';
+export { rmsNorm } from './normalization/rms-norm.ts';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {
@@ -51,16 +74,4 @@ export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
   if (mask === undefined) return scores.softmax(-1);
   if (mask.dtype !== 'bool') throw new DTypeError(`attention: expected a bool mask, got ${describe(mask)}`);
   return where(mask, scores, -Infinity).softmax(-1);
-}
-
-/**
- * Rows of `weight` [count, dim] for int32 `indices` [...] → [..., dim]. Throws a RangeError for an index out of range; on
- * a device that is read with await, the next read rejects with it.
- */
-export function embedding(indices: Tensor, weight: Tensor): Tensor {
-  checkArgument('embedding', 'indices', indices, aTensor);
-  checkArgument('embedding', 'weight', weight, aTensor);
-  if (weight.rank !== 2) throw new ShapeError(`embedding: expected a weight [count, dim], got ${describe(weight)}`);
-  checkIndex('embedding', indices, weight.shape[0]!);
-  return weight.indexSelect(0, indices.reshape(-1)).reshape([...indices.shape, weight.shape[1]!]);
 }

@@ -1,6 +1,7 @@
 /** One list of all modules and losses of @otimes/nn, and how to make and call each of them on a device. */
 
 import { arange, type Generator, randint, randn, type Shape, type Tensor } from '@otimes/core';
+import * as nn from '@otimes/nn';
 import {
   type AnyModule,
   AvgPool2d,
@@ -89,6 +90,72 @@ export const moduleCases: Record<string, ModuleCase> = {
     inputs: some(2, 1, 4, 4),
   },
 };
+
+/** Activations of one tensor and no more, by the names of their classes. */
+const activations = {
+  CELU: nn.CELU,
+  ELU: nn.ELU,
+  GLU: nn.GLU,
+  Hardsigmoid: nn.Hardsigmoid,
+  Hardswish: nn.Hardswish,
+  Hardtanh: nn.Hardtanh,
+  Identity: nn.Identity,
+  LeakyReLU: nn.LeakyReLU,
+  LogSigmoid: nn.LogSigmoid,
+  LogSoftmax: nn.LogSoftmax,
+  Mish: nn.Mish,
+  ReLU6: nn.ReLU6,
+  SELU: nn.SELU,
+  SiLU: nn.SiLU,
+  Softmax: nn.Softmax,
+  Softplus: nn.Softplus,
+  Softsign: nn.Softsign,
+};
+
+/** A list and a dictionary, which have no forward pass, in a module that calls what they hold. */
+class Held extends nn.Module {
+  readonly list: nn.ModuleList<Linear>;
+  readonly dict: nn.ModuleDict<Linear>;
+
+  constructor(at: At) {
+    super();
+    this.list = new nn.ModuleList([new Linear(4, 4, at)]);
+    this.dict = new nn.ModuleDict({ out: new Linear(4, 2, at) });
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.dict.get('out')!.call(this.list.at(0)!.call(x));
+  }
+}
+
+const two = (at: At) => [randn([3, 4], at), randn([3, 4], at)];
+
+Object.assign(moduleCases, {
+  ...Object.fromEntries(
+    Object.entries(activations).map(([name, Layer]) => [name, { make: () => new Layer(), inputs: some(3, 4) }]),
+  ),
+  PReLU: { make: at => new nn.PReLU(4, { dtype: at.dtype, device: at.device }), inputs: some(3, 4) },
+  AlphaDropout: { make: at => new nn.AlphaDropout(0.5, at), inputs: some(3, 4) },
+  Dropout1d: { make: at => new nn.Dropout1d(0.5, at), inputs: some(3, 4, 2) },
+  Dropout2d: { make: at => new nn.Dropout2d(0.5, at), inputs: images },
+  Dropout3d: { make: at => new nn.Dropout3d(0.5, at), inputs: some(3, 4, 1, 2, 2) },
+  Unflatten: { make: () => new nn.Unflatten(1, [2, 2]), inputs: some(3, 4) },
+  'ModuleList and ModuleDict': { make: at => new Held(at), inputs: some(3, 4) },
+  'ModuleDict and ModuleList': { make: at => new Held(at), inputs: some(3, 4) },
+  Bilinear: { make: at => new nn.Bilinear(4, 4, 3, at), inputs: two },
+  CosineSimilarity: { make: () => new nn.CosineSimilarity(), inputs: two },
+  PairwiseDistance: { make: () => new nn.PairwiseDistance({ p: 3 }), inputs: two },
+  RMSNorm: { make: at => new nn.RMSNorm(4, at), inputs: some(3, 4) },
+  'Embedding with padding': {
+    make: at => new Embedding(5, 3, { ...at, paddingIdx: 1 }),
+    inputs: at => [integers(5, [2, 4], at)],
+  },
+  EmbeddingBag: { make: at => new nn.EmbeddingBag(5, 3, at), inputs: at => [integers(5, [2, 4], at)] },
+  'EmbeddingBag max with padding': {
+    make: at => new nn.EmbeddingBag(5, 3, { ...at, mode: 'max', paddingIdx: 0 }),
+    inputs: at => [integers(5, [2, 4], at)],
+  },
+} satisfies Record<string, ModuleCase>);
 
 /** What the list leaves out: the class that all modules extend. */
 export const notInTheList: readonly string[] = ['Module'];

@@ -65,6 +65,9 @@ function ofLoss({ loss, target }: (typeof lossCases)[string], place: Place): Pro
 
 const shape = [4, 3, 2, 2];
 const initialisers: Record<keyof typeof nn.init, (at: At) => Tensor> = {
+  constant: at => nn.init.constant(shape, 2, at),
+  zeros: at => nn.init.zeros(shape, at),
+  ones: at => nn.init.ones(shape, at),
   uniform: at => nn.init.uniform(shape, -1, 2, at),
   normal: at => nn.init.normal(shape, 2, { ...at, mean: 1 }),
   truncatedNormal: at => nn.init.truncatedNormal(shape, 2, { ...at, cut: 1 }),

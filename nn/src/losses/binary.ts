@@ -2,6 +2,7 @@
 
 import { owningIntermediates, type Tensor } from '@otimes/core';
 import { aTensor, defineBuiltIn } from '@otimes/core/extend';
+import { logOnePlusExp } from '../activations/softplus.ts';
 import {
   checkElements,
   checkFloating,
@@ -12,20 +13,6 @@ import {
   type Reduction,
   reduce,
 } from './reduction.ts';
-
-/** log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). A separate operation, because the derivatives of max and |·| are wrong at 0. */
-const softplus = /* @__PURE__ */ defineBuiltIn<null>({
-  name: 'softplus',
-  shape([x]) {
-    checkFloating('bceWithLogits', 'logits', x!);
-    return { shape: x!.shape, dtype: x!.dtype };
-  },
-  forward(backend, [x], out) {
-    const value = x!.detach();
-    backend.binary('add', value.relu(), value.abs().neg().exp().log1p(), out);
-  },
-  backward: (gy, node) => [gy.mul(node.input(0).sigmoid())],
-});
 
 /**
  * −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t, averaged over all elements; never overflows. Targets are
@@ -41,13 +28,14 @@ export function bceWithLogits(
 ): Tensor {
   checkLoss('bceWithLogits', logits, target, o, { ...REDUCTION, weight: aTensor, posWeight: aTensor }, 'logits');
   checkSame('bceWithLogits', logits, target);
+  checkFloating('bceWithLogits', 'logits', logits);
   const { reduction, weight, posWeight } = o;
   return owningIntermediates(() => {
     const losses =
       posWeight === undefined
-        ? softplus([logits], null).sub(logits.mul(target))
+        ? logOnePlusExp(logits).sub(logits.mul(target))
         : // (1−t) x + (1 + (w−1) t) log(1 + e^−x)
-          softplus([logits.neg()], null)
+          logOnePlusExp(logits.neg())
             .mul(fitted('bceWithLogits', 'posWeight', posWeight, logits).sub(1).mul(target).add(1))
             .add(logits.mul(target.mul(-1).add(1)));
     return reduce(
