@@ -76,6 +76,32 @@ const methods: Record<string, Door> = {
 };
 checkDoors(t, 'nn', Object.keys(methods), methods);
 
+const linear = (): Record<string, (...args: never[]) => unknown> =>
+  Object.fromEntries(
+    Object.keys(tree).map(name => {
+      const layer = new nn.Linear(2, 3);
+      return [name, (Reflect.get(layer, name) as (...args: never[]) => unknown).bind(layer)];
+    }),
+  );
+/** A method of Module. */
+const method = (name: string, ...args: unknown[]): Door => ({
+  call: (...given) => linear()[name]!(...given),
+  args: () => args,
+  says: [name, 'requiresGrad'],
+});
+const tree: Record<string, Door> = {
+  apply: method('apply', () => undefined),
+  requiresGrad_: method('requiresGrad_', true),
+  freeze: method('freeze'),
+  unfreeze: method('unfreeze'),
+  children: method('children'),
+  namedChildren: method('namedChildren'),
+  modules: method('modules'),
+  float: method('float'),
+  double: method('double'),
+};
+checkDoors(t, 'Module', Object.keys(tree), tree);
+
 const functions: Record<string, Door> = {
   alphaDropout: { call: F.alphaDropout, args: () => [x(2, 3), 0.5, true, new Generator(0)] },
   bilinear: { call: F.bilinear, args: () => [x(2, 3), x(2, 4), x(5, 3, 4), x(5)] },

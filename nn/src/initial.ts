@@ -13,7 +13,7 @@ export type Init = (shape: Shape, o: InitOptions) => Tensor;
 export type Initial = Init | { readonly weight?: Init; readonly bias?: Init };
 
 export const anInitial: Kind = {
-  expected: 'a function that makes a tensor of a shape, or { weight, bias } of such',
+  expected: 'a function of a shape, or { weight, bias } of such',
   is: v => typeof v === 'function' || isPlainObject(v),
 };
 const BY_NAME = { weight: aFunction, bias: aFunction };
