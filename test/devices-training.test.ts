@@ -20,7 +20,8 @@ import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
 import { instantReadsIn, laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
-import { type At, lossCases } from './suites/modules.ts';
+import { lossCases } from './suites/losses.ts';
+import type { At } from './suites/modules.ts';
 import { recordedModels, recordedTrajectories } from './suites/recorded.ts';
 
 const others = DEVICES.filter(device => device !== 'cpu');

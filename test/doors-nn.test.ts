@@ -31,14 +31,20 @@ const made = (Class: new (...args: never[]) => unknown, args: Door['args'], says
 });
 
 const layers: Record<string, Door> = {
-  Linear: made(nn.Linear, () => [2, 3, { bias: true, ...place() }]),
+  Linear: made(nn.Linear, () => [2, 3, { bias: true, init: (shape: number[]) => zeros(shape), ...place() }], [
+    'Linear',
+    'Linear.init',
+  ]),
   Conv2d: made(nn.Conv2d, () => [
     2,
     4,
     3,
     { stride: 1, padding: 1, dilation: 1, groups: 2, bias: true, init: (shape: number[]) => zeros(shape), ...place() },
   ]),
-  Embedding: made(nn.Embedding, () => [5, 2, place()]),
+  Embedding: made(nn.Embedding, () => [5, 2, { paddingIdx: 1, init: (shape: number[]) => zeros(shape), ...place() }], [
+    'Embedding',
+    'Embedding.init',
+  ]),
   Dropout: made(nn.Dropout, () => [0.5, place()]),
   ReLU: made(nn.ReLU, () => []),
   Tanh: made(nn.Tanh, () => []),
@@ -103,6 +109,28 @@ const vitOptions = () => ({
   ...place(),
 });
 
+/** What `test/doors-nn-layers.test.ts` has: layers, then functions. */
+const otherLayers = [
+  'AlphaDropout Bilinear CELU CosineSimilarity Dropout1d Dropout2d Dropout3d ELU EmbeddingBag GLU Hardsigmoid Hardswish Hardtanh Identity',
+  'LeakyReLU LogSigmoid LogSoftmax Mish ModuleDict ModuleList PReLU PairwiseDistance RMSNorm ReLU6 SELU SiLU Softmax Softplus Softsign Unflatten',
+]
+  .join(' ')
+  .split(' ');
+const otherFunctions = [
+  'alphaDropout bilinear celu cosineSimilarity dropout1d dropout2d dropout3d elu embeddingBag glu hardsigmoid hardswish hardtanh leakyRelu',
+  'logSigmoid logSoftmax mish pairwiseDistance prelu relu6 rmsNorm selu silu softmax softplus softsign',
+]
+  .join(' ')
+  .split(' ');
+
+/** Losses that `test/doors-nn-losses.test.ts` has. */
+const otherLosses = [
+  'bceLoss cosineEmbeddingLoss ctcLoss gaussianNllLoss hingeEmbeddingLoss hingeLoss huberLoss klDivLoss l1Loss marginRankingLoss',
+  'multiMarginLoss nllLoss poissonNllLoss smoothL1Loss tripletMarginLoss',
+]
+  .join(' ')
+  .split(' ');
+
 const functions: Record<string, Door> = {
   mlp: { call: nn.mlp, args: () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }] },
   resnet18: { call: nn.resnet18, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 2 }], says: 'resnet' },
@@ -111,11 +139,14 @@ const functions: Record<string, Door> = {
   vit: { call: nn.vit, args: () => [vitOptions()], says: ['vit', 'TransformerBlock', 'MultiHeadAttention'] },
   crossEntropy: {
     call: nn.crossEntropy,
-    args: () => [x(2, 3), labels(), { reduction: 'mean', labelSmoothing: 0.1 }],
+    args: () => [x(2, 3), labels(), { reduction: 'mean', labelSmoothing: 0.1, weight: ones([3]), ignoreIndex: 2 }],
     says: ['crossEntropy', 'logSoftmax', 'labelCrossEntropy'],
   },
   mseLoss: { call: nn.mseLoss, args: () => [x(2), x(2), { reduction: 'sum' }] },
-  bceWithLogits: { call: nn.bceWithLogits, args: () => [x(2), ones([2]), { reduction: 'sum' }] },
+  bceWithLogits: {
+    call: nn.bceWithLogits,
+    args: () => [x(2), ones([2]), { reduction: 'sum', weight: ones([2]), posWeight: ones([2]) }],
+  },
   summary: {
     call: nn.summary,
     args: () => [linear(), [1, 2]],
@@ -139,6 +170,8 @@ checkDoors(
     functional: 'below',
     init: 'below',
     metrics: 'test/doors-metrics.test.ts has them',
+    ...Object.fromEntries(otherLayers.map(name => [name, 'test/doors-nn-layers.test.ts has it'])),
+    ...Object.fromEntries(otherLosses.map(name => [name, 'test/doors-nn-losses.test.ts has it'])),
   },
 );
 
@@ -154,7 +187,7 @@ checkDoors(
       args: () => [x(3, 2), x(3, 2), ones([3, 3], { dtype: 'bool' })],
       says: ['attentionWeights', 'attention', 'matmul', 'where', 'softmax', 'transpose'],
     },
-    embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2)] },
+    embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2), { paddingIdx: 1 }] },
   },
   {
     ...apartConv(convDoors.functional),
@@ -164,10 +197,20 @@ checkDoors(
         .map(name => [name, 'a function of core']),
     ),
   },
+  Object.fromEntries([
+    ...otherFunctions.map(name => [name, 'test/doors-nn-layers.test.ts has it']),
+    ...['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
+      name,
+      'a function of core',
+    ]),
+  ]),
 );
 
 const weight = { rng: new Generator(0), dtype: 'float64', device: 'cpu' };
 checkDoors(t, 'nn.init', Object.keys(nn.init), {
+  constant: { call: nn.init.constant, args: () => [[2, 3], 1, weight] },
+  zeros: { call: nn.init.zeros, args: () => [[2, 3], weight], says: 'constant' },
+  ones: { call: nn.init.ones, args: () => [[2, 3], weight], says: 'constant' },
   uniform: { call: nn.init.uniform, args: () => [[2, 3], -1, 1, weight] },
   normal: { call: nn.init.normal, args: () => [[2, 3], 1, { ...weight, mean: 0 }] },
   truncatedNormal: { call: nn.init.truncatedNormal, args: () => [[2, 3], 1, { ...weight, cut: 2 }] },

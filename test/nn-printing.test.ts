@@ -65,7 +65,7 @@ law(t, 'optimizers, schedules, datasets, loaders and generators print what they 
   assert.doesNotThrow(() => JSON.stringify({ adam, dataset, model }));
 });
 
-law(t, 'summary: a table of 80 columns, and nothing has changed after it', () => {
+law(t, 'summary: a table of 100 columns, and nothing has changed after it', () => {
   class Noisy extends Module {
     norm = new BatchNorm2d(2);
     drop = new Dropout(0.5);
@@ -81,12 +81,12 @@ law(t, 'summary: a table of 80 columns, and nothing has changed after it', () =>
   const [state, rng] = [model.stateDict(), defaultGenerator().getState()];
   assert.equal(
     summary(model, [3, 2, 4, 4]),
-    `Path     Layer        Output        Parameters
-──────────────────────────────────────────────
-(model)  Noisy        [3, 2, 4, 4]           2
-norm     BatchNorm2d  [3, 2, 4, 4]           4
-drop     Dropout      [3, 2, 4, 4]
-──────────────────────────────────────────────
+    `Path     Layer        Input         Output        Parameters  Trained
+─────────────────────────────────────────────────────────────────────
+(model)  Noisy        [3, 2, 4, 4]  [3, 2, 4, 4]           2  no
+norm     BatchNorm2d  [3, 2, 4, 4]  [3, 2, 4, 4]           4  yes
+drop     Dropout      [3, 2, 4, 4]  [3, 2, 4, 4]
+─────────────────────────────────────────────────────────────────────
 6 parameters, 4 of them trained, 24 bytes`,
   );
   assert.deepEqual([model.training, model.norm.training, model.drop.training, hooks], [true, true, false, 0]);
@@ -106,11 +106,11 @@ law(t, 'summary takes tensors, several inputs and lines that are too long', () =
   }
   const text = summary(new Pair(), zeros([2], { dtype: 'int32' }), [1000, 1000]);
   assert.ok(
-    text.split('\n').every(line => line.length <= 80),
+    text.split('\n').every(line => line.length <= 100),
     text,
   );
-  assert.match(text, /aVeryLong.*… +Embedding +\[2, 2\] +10\n/);
-  assert.match(text, /unused +Linear +not called +2\n/);
+  assert.match(text, /aVeryLong.*… +Embedding +\[2\] +\[2, 2\] +10 +yes\n/);
+  assert.match(text, /unused +Linear +not called +2 +yes\n/);
   assert.throws(() => summary(new Linear(1, 1)), /summary: expected an input/);
   assert.equal(
     summary(new Linear(1, 1, float64), [1, 1])

@@ -40,7 +40,7 @@ export function noteGradient(p: Tensor): void {
   }
 }
 
-/** Notes that another tensor, on another device, takes the place of this parameter. */
+/** Notes that another tensor, on another device or of another dtype, takes the place of this parameter. */
 export function noteMoved(p: Tensor): void {
   moved ??= new WeakSet();
   moved.add(p);
@@ -52,7 +52,7 @@ export function checkTrained(optimizer: object, parameters: readonly Tensor[]): 
   const left = moved === null ? undefined : parameters.find(p => moved?.has(p));
   if (left !== undefined)
     throw new Error(
-      `${nameOf(optimizer)}: the model moved to another device, this optimizer has ${describe(left)} on '${left.device}'; ` +
+      `${nameOf(optimizer)}: the model moved to another device or dtype, this optimizer has ${describe(left)} on '${left.device}'; ` +
         'make the optimizer after model.to(…)',
     );
   if (strayPass === 0) return;

@@ -4,7 +4,7 @@ import { owningIntermediates, Tensor } from '@otimes/core';
 import { aTensor, checkArgument, nameOf } from '@otimes/core/extend';
 import type { AnyModule } from './module.ts';
 
-type Observer = (module: AnyModule, output: unknown) => void;
+type Observer = (module: AnyModule, output: unknown, inputs: readonly unknown[]) => void;
 
 export const running = {
   /** How many calls are running, one inside another. */

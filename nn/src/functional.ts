@@ -6,7 +6,6 @@ import {
   type ConvOptions,
   type ConvTranspose1dOptions,
   type ConvTransposeOptions,
-  checkIndex,
   conv1d as convolution1d,
   conv2d as convolution2d,
   conv3d as convolution3d,
@@ -15,7 +14,6 @@ import {
   type Generator,
   owningIntermediates,
   rand,
-  ShapeError,
   type Tensor,
   convTranspose1d as transposed1d,
   convTranspose2d as transposed2d,
@@ -42,6 +40,31 @@ export {
   maxPool2d,
   maxPool3d,
 } from '@otimes/core';
+export {
+  celu,
+  elu,
+  glu,
+  hardsigmoid,
+  hardswish,
+  hardtanh,
+  leakyRelu,
+  logSigmoid,
+  logSoftmax,
+  mish,
+  prelu,
+  relu6,
+  selu,
+  silu,
+  softmax,
+  softplus,
+  softsign,
+} from './activations/functions.ts';
+export { bilinear } from './bilinear.ts';
+export { alphaDropout, dropout1d, dropout2d, dropout3d } from './channel-dropout.ts';
+export { cosineSimilarity, pairwiseDistance } from './distances.ts';
+export { embeddingBag } from './embedding/bag.ts';
+export { embedding } from './embedding/lookup.ts';
+export { rmsNorm } from './normalization/rms-norm.ts';
 
 /** x [N, C, L] ∗ weight [O, C/groups, k] + bias [O], the convolution of core with a bias. */
 export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: Conv1dOptions): Tensor {
@@ -110,16 +133,4 @@ export function attentionWeights(q: Tensor, k: Tensor, mask?: Tensor): Tensor {
   if (mask === undefined) return scores.softmax(-1);
   if (mask.dtype !== 'bool') throw new DTypeError(`attention: expected a bool mask, got ${describe(mask)}`);
   return where(mask, scores, -Infinity).softmax(-1);
-}
-
-/**
- * Rows of `weight` [count, dim] for int32 `indices` [...] → [..., dim]. Throws a RangeError for an index out of range; on
- * a device that is read with await, the next read rejects with it.
- */
-export function embedding(indices: Tensor, weight: Tensor): Tensor {
-  checkArgument('embedding', 'indices', indices, aTensor);
-  checkArgument('embedding', 'weight', weight, aTensor);
-  if (weight.rank !== 2) throw new ShapeError(`embedding: expected a weight [count, dim], got ${describe(weight)}`);
-  checkIndex('embedding', indices, weight.shape[0]!);
-  return weight.indexSelect(0, indices.reshape(-1)).reshape([...indices.shape, weight.shape[1]!]);
 }

@@ -1,8 +1,32 @@
 /** @otimes/nn: modules, losses and initialisers. */
 
-export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activation.ts';
+export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activations/basic.ts';
+export {
+  CELU,
+  ELU,
+  GLU,
+  Hardsigmoid,
+  Hardswish,
+  Hardtanh,
+  LeakyReLU,
+  LogSigmoid,
+  LogSoftmax,
+  Mish,
+  PReLU,
+  ReLU6,
+  SELU,
+  SiLU,
+  Softmax,
+  Softplus,
+  Softsign,
+} from './activations/more.ts';
 export { type AttentionOptions, MultiHeadAttention } from './attention.ts';
+export { Bilinear } from './bilinear.ts';
+export { AlphaDropout, Dropout1d, Dropout2d, Dropout3d } from './channel-dropout.ts';
 export type { Placement } from './check.ts';
+export { ModuleDict, ModuleList } from './containers/lists.ts';
+export { Flatten, Sequential } from './containers/sequential.ts';
+export { Identity, Unflatten } from './containers/shapes.ts';
 export { Conv1d, type Conv1dOptions } from './convolution/conv1d.ts';
 export { Conv2d, type Conv2dOptions } from './convolution/conv2d.ts';
 export { Conv3d, type Conv3dOptions } from './convolution/conv3d.ts';
@@ -12,13 +36,23 @@ export {
   ConvTranspose2d,
   type ConvTranspose2dOptions,
 } from './convolution/transposed.ts';
+export { CosineSimilarity, PairwiseDistance } from './distances.ts';
 export { Dropout } from './dropout.ts';
-export { Embedding } from './embedding.ts';
+export { EmbeddingBag } from './embedding/bag.ts';
+export { Embedding, type EmbeddingOptions } from './embedding/embedding.ts';
 export * as functional from './functional.ts';
 export * as init from './init.ts';
+export type { Init, Initial } from './initial.ts';
 export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
-export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
+export { bceLoss, bceWithLogits } from './losses/binary.ts';
+export { type ClassLossOptions, crossEntropy, nllLoss } from './losses/cross-entropy.ts';
+export { ctcLoss } from './losses/ctc.ts';
+export { gaussianNllLoss, klDivLoss, poissonNllLoss } from './losses/likelihood.ts';
+export { hingeEmbeddingLoss, hingeLoss, marginRankingLoss, multiMarginLoss } from './losses/margin.ts';
+export { cosineEmbeddingLoss, tripletMarginLoss } from './losses/metric.ts';
+export type { Reduction } from './losses/reduction.ts';
+export { huberLoss, l1Loss, mseLoss, smoothL1Loss } from './losses/regression.ts';
 export * as metrics from './metrics/index.ts';
 export { LSTMLanguageModel, type LSTMLanguageModelOptions, lstmLanguageModel } from './models/lstm-language-model.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
@@ -28,6 +62,7 @@ export { type AnyModule, type BeforeHook, type ForwardHook, Module } from './mod
 export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './normalization/batch.ts';
 export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOptions } from './normalization/instance.ts';
 export { GroupNorm, LayerNorm } from './normalization/layer.ts';
+export { RMSNorm } from './normalization/rms-norm.ts';
 export {
   CircularPad1d,
   CircularPad2d,
@@ -58,6 +93,5 @@ export { fromPyTorch } from './pytorch.ts';
 export { GRUCell, LSTMCell, type RecurrentCellOptions, RNNCell } from './recurrent/cells.ts';
 export { GRU, LSTM, type LSTMState, type RecurrentLayerOptions, RNN } from './recurrent/layers.ts';
 export type { Products, ProductsHook } from './recurrent/products.ts';
-export { Flatten, Sequential } from './sequential.ts';
 export { summary } from './summary.ts';
 export { TransformerBlock, type TransformerBlockOptions } from './transformer.ts';

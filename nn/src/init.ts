@@ -7,6 +7,7 @@ import {
   type DType,
   DTypeError,
   defaultGenerator,
+  full,
   type Generator,
   rand,
   randn,
@@ -37,6 +38,23 @@ function checkInit<O extends InitOptions>(op: string, shape: Shape, o: O, kinds:
   checkOptions(op, o, kinds);
   if (o.dtype === 'int32' || o.dtype === 'bool')
     throw new DTypeError(`${op}: expected a floating dtype, got ${o.dtype}`);
+}
+
+/** One number everywhere. `rng` is taken, as by the others, and draws nothing. */
+export function constant(shape: Shape, value: number, o: InitOptions = {}): Tensor {
+  checkArgument('constant', 'value', value, aFiniteNumber);
+  checkInit('constant', shape, o, PLACEMENT);
+  return full(shape, value, withoutRng(placed(o)));
+}
+
+/** Zeros, for `init: { bias: zeros }` of a layer. */
+export function zeros(shape: Shape, o: InitOptions = {}): Tensor {
+  return constant(shape, 0, o);
+}
+
+/** Ones. */
+export function ones(shape: Shape, o: InitOptions = {}): Tensor {
+  return constant(shape, 1, o);
 }
 
 /** Uniform in [low, high), with low ≤ high. */

@@ -2,11 +2,12 @@
 
 import type { Tensor } from '@otimes/core';
 import { aBoolean, checkOptions } from '@otimes/core/extend';
-import { checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
+import { checkPositive, PLACEMENT, type Placement } from './check.ts';
 import { linear } from './functional.ts';
 import { kaimingUniform, uniform } from './init.ts';
+import { anInitial, drawn, type Initial } from './initial.ts';
 import { Module } from './module.ts';
-import { Parameter } from './parameter.ts';
+import type { Parameter } from './parameter.ts';
 
 /** y = x Wᵀ + b for x [..., dIn]. Weights and bias start uniform in ±1/√dIn, as in PyTorch. */
 export class Linear extends Module {
@@ -17,14 +18,19 @@ export class Linear extends Module {
   /** [dOut] */
   bias: Parameter | null;
 
-  /** @param o bias: default true; rng: default the global one; dtype: default float32; device: default 'cpu' */
-  constructor(dIn: number, dOut: number, o: { bias?: boolean } & Placement = {}) {
+  /**
+   * @param o bias: default true; init: makes the weight, or { weight, bias }; rng: default the global one; dtype: default float32;
+   * device: default 'cpu'
+   */
+  constructor(dIn: number, dOut: number, o: { bias?: boolean; init?: Initial } & Placement = {}) {
     super();
     checkPositive('Linear', { dIn, dOut });
-    checkOptions('Linear', o, { bias: aBoolean, ...PLACEMENT });
-    const [bound, at] = [1 / Math.sqrt(dIn), placed(o)];
-    this.weight = new Parameter(kaimingUniform([dOut, dIn], { ...at, gain: 1 / Math.sqrt(3) }));
-    this.bias = o.bias === false ? null : new Parameter(uniform([dOut], -bound, bound, at));
+    checkOptions('Linear', o, { bias: aBoolean, init: anInitial, ...PLACEMENT });
+    const bound = 1 / Math.sqrt(dIn);
+    this.weight = drawn('Linear', 'weight', [dOut, dIn], o, (s, at) =>
+      kaimingUniform(s, { ...at, gain: 1 / Math.sqrt(3) }),
+    );
+    this.bias = o.bias === false ? null : drawn('Linear', 'bias', [dOut], o, (s, at) => uniform(s, -bound, bound, at));
   }
 
   override forward(x: Tensor): Tensor {

@@ -3,7 +3,6 @@
 import { type Handle, type StateDict, Tensor } from '@otimes/core';
 import {
   aBoolean,
-  aDevice,
   aFunction,
   aTensor,
   checkArgument,
@@ -14,20 +13,11 @@ import {
   received,
 } from '@otimes/core/extend';
 import { keepAll, running } from './calls.ts';
-import {
-  changeAll,
-  fieldChange,
-  firstOfEach,
-  hiddenIn,
-  isMember,
-  type Member,
-  ModuleBase,
-  membersIn,
-} from './members.ts';
-import { bringToCpu, moveTo } from './move.ts';
+import { changeAll, fieldChange, firstOfEach, hiddenIn, isMember, type Member, membersIn } from './members.ts';
 import { Buffer, Parameter } from './parameter.ts';
 import { printed } from './print.ts';
 import { loadInto } from './state.ts';
+import { ModuleTree } from './tree.ts';
 
 /** Any module, whatever it takes and returns. */
 // biome-ignore lint/suspicious/noExplicitAny: the parameters of forward are contravariant, so no narrower type covers all
@@ -56,7 +46,7 @@ const early = new WeakSet<Tensor>();
  * A subclass implements `forward`; users call `call`, which also runs the hooks. Most modules take one tensor and return one;
  * a module with other inputs or results declares them: `class Pair extends Module<[x: Tensor, y: Tensor], Tensor>`.
  */
-export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> extends ModuleBase {
+export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Result = Tensor> extends ModuleTree {
   /** Layers of the library: the names of the fields that are parameters or buffers in every instance. */
   declare static readonly tensors?: readonly string[];
   /** Whether dropout and batch norm behave as in training. `train` and `eval` set it. */
@@ -135,7 +125,7 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
     const { observer } = running;
     if (observer !== null) {
       const output = this.#run(inputs);
-      observer(this, output);
+      observer(this, output, inputs);
       return output;
     }
     for (const { hook, borrows } of this.#before) {
@@ -304,8 +294,12 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
   /** This module under '' and each below it once, by its dotted path. */
   namedModules(...none: readonly never[]): Map<string, AnyModule> {
     checkOptions('namedModules', none[0], {});
-    const below = this.#all((value): value is AnyModule => value instanceof Module);
-    return new Map([['', this as AnyModule], ...below]);
+    return new Map([['', this as AnyModule], ...this.#all(isModule)]);
+  }
+
+  /** Each module right below this one once, by its name. */
+  namedChildren(): Map<string, AnyModule> {
+    return firstOfEach(this.#walk(false, false), isModule);
   }
 
   /** Sets training mode in the whole tree. Throws and changes nothing if a module in it is frozen by `Object.freeze`. */
@@ -315,34 +309,6 @@ export abstract class Module<Args extends readonly unknown[] = [x: Tensor], Resu
       fieldChange(module, 'training', `${prefixOf(path)}training`, on),
     );
     changeAll(`${nameOf(this)}.${on ? 'train' : 'eval'}`, changes);
-    return this;
-  }
-
-  /** Evaluation mode: no dropout, running statistics. */
-  eval(...none: readonly never[]): this {
-    checkOptions('eval', none[0], {});
-    return this.train(false);
-  }
-
-  /**
-   * Moves parameters and buffers to a device. They become new tensors there, without gradients, so make optimizers after it.
-   * Those that are on the device already are not changed. Tied parameters stay tied. Throws and moves nothing if a field is
-   * frozen or read-only, or if a tensor is on a device that is read with await: `await cpu()` moves it from there.
-   */
-  to(device: string): this {
-    checkArgument('to', 'device', device, aDevice);
-    moveTo(this, device);
-    return this;
-  }
-
-  /**
-   * Moves parameters and buffers to 'cpu', as `to('cpu')` does and from every device, as they are at the call. Resolves to this module.
-   * Rejects and moves nothing where `to` throws, where the read tells a check that failed, and if the model is changed before the
-   * values are there.
-   */
-  async cpu(...none: readonly never[]): Promise<this> {
-    checkOptions('cpu', none[0], {});
-    await bringToCpu(this);
     return this;
   }
 
@@ -392,4 +358,5 @@ function isPromise(value: unknown): boolean {
 
 const prefixOf = (path: string): string => (path === '' ? '' : `${path}.`);
 
+const isModule = (value: object): value is AnyModule => value instanceof Module;
 const isParameter = (value: object): value is Parameter => value instanceof Parameter;

@@ -1,23 +1,22 @@
-/** Moving a module to another device: all of its parameters and buffers, or none. */
+/** Moving a module to another device or dtype: all of its parameters and buffers, or none. */
 
 import type { Tensor } from '@otimes/core';
 import { nameOf, noteMoved, readsLater, versionOf } from '@otimes/core/extend';
 import { type Change, changeAll, replaceIn } from './members.ts';
 import type { AnyModule } from './module.ts';
-import { type Buffer, type Parameter, placedOn, relocated } from './parameter.ts';
+import { type Buffer, type Parameter, placedOn } from './parameter.ts';
 
 type Held = Parameter | Buffer;
 
-/** Puts `there(value)` in the place of each parameter and buffer that is not on `device`. Tied ones stay tied. */
-function replaceAll(module: AnyModule, op: string, device: string, there: (value: Held, path: string) => Held): void {
+/** Puts `there(value)` in the place of each parameter and buffer where that is not the value itself. Tied ones stay tied. */
+function replaceAll(module: AnyModule, op: string, there: (value: Held, path: string) => Held): void {
   const moved = new Map<Tensor, Held>();
   const changes: Change[] = [];
   for (const [path, holder] of module.namedModules()) {
     const prefix = path === '' ? '' : `${path}.`;
     const replace = (value: Held): Held => {
-      if (value.device === device) return value;
       const target = moved.get(value) ?? there(value, prefix);
-      moved.set(value, target);
+      if (target !== value) moved.set(value, target);
       return target;
     };
     replaceIn(holder, prefix, replace, changes);
@@ -27,14 +26,18 @@ function replaceAll(module: AnyModule, op: string, device: string, there: (value
 }
 
 /** As `Module.to`. */
-export function moveTo(module: AnyModule, device: string): void {
+export function moveTo(module: AnyModule, to: string): void {
+  if (to === 'float32' || to === 'float64')
+    return replaceAll(module, 'to', value =>
+      value.dtype.startsWith('float') && value.dtype !== to ? placedOn(value, value.detach().astype(to)) : value,
+    );
   for (const [path, value] of heldBy(module))
-    if (readsLater(value) && value.device !== device)
+    if (readsLater(value) && value.device !== to)
       throw new TypeError(
         `${nameOf(module)}.to: '${path}' is on '${value.device}', which is read with await: await model.cpu() moves the model to ` +
-          `'cpu'${device === 'cpu' ? '' : `, and to('${device}') then there`}`,
+          `'cpu'${to === 'cpu' ? '' : `, and to('${to}') then there`}`,
       );
-  replaceAll(module, 'to', device, value => relocated(value, device));
+  replaceAll(module, 'to', value => (value.device === to ? value : placedOn(value, value.detach().to(to))));
 }
 
 /** As `Module.cpu`. */
@@ -50,7 +53,8 @@ export async function bringToCpu(module: AnyModule): Promise<void> {
       `${nameOf(module)}.cpu: ${path} changed while the values were read; nothing was moved. await cpu() before the model is changed`,
     );
   for (const [value, { version, path }] of reads) if (versionOf(value) !== version) throw changed(`'${path}'`);
-  replaceAll(module, 'cpu', 'cpu', (value, prefix) => {
+  replaceAll(module, 'cpu', (value, prefix) => {
+    if (value.device === 'cpu') return value;
     const found = copies.get(value);
     if (found === undefined) throw changed(prefix === '' ? 'a field' : `a field of '${prefix.slice(0, -1)}'`);
     return placedOn(value, found);

@@ -34,11 +34,6 @@ export class Buffer extends Tensor {
   }
 }
 
-/** A copy on another device, without a gradient. */
-export function relocated(value: Parameter | Buffer, device: string): Parameter | Buffer {
-  return placedOn(value, value.detach().to(device));
-}
-
 /** These elements as what `value` is: a parameter, frozen or not, or a buffer. */
 export function placedOn(value: Parameter | Buffer, there: Tensor): Parameter | Buffer {
   return value instanceof Parameter ? new Parameter(there, { requiresGrad: value.requiresGrad }) : new Buffer(there);

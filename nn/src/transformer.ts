@@ -2,7 +2,7 @@
 
 import type { Tensor } from '@otimes/core';
 import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
-import { type ActivationName, activationClass } from './activation.ts';
+import { type ActivationName, activationClass } from './activations/basic.ts';
 import { MultiHeadAttention } from './attention.ts';
 import { insides } from './calls.ts';
 import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';

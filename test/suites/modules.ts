@@ -1,15 +1,14 @@
 /** One list of all modules and losses of @otimes/nn, and how to make and call each of them on a device. */
 
-import { arange, type Generator, ones, randint, randn, type Shape, type Tensor } from '@otimes/core';
+import { arange, type Generator, randint, randn, type Shape, type Tensor } from '@otimes/core';
+import * as nn from '@otimes/nn';
 import {
   type AnyModule,
   AvgPool2d,
   BasicBlock,
   BatchNorm2d,
   Bottleneck,
-  bceWithLogits,
   Conv2d,
-  crossEntropy,
   Dropout,
   Embedding,
   Flatten,
@@ -26,7 +25,6 @@ import {
   MaxPool2d,
   MultiHeadAttention,
   mlp,
-  mseLoss,
   ReLU,
   ResNet,
   RNN,
@@ -116,31 +114,71 @@ export const moduleCases: Record<string, ModuleCase> = {
   ...convModuleCases,
 };
 
+/** Activations of one tensor and no more, by the names of their classes. */
+const activations = {
+  CELU: nn.CELU,
+  ELU: nn.ELU,
+  GLU: nn.GLU,
+  Hardsigmoid: nn.Hardsigmoid,
+  Hardswish: nn.Hardswish,
+  Hardtanh: nn.Hardtanh,
+  Identity: nn.Identity,
+  LeakyReLU: nn.LeakyReLU,
+  LogSigmoid: nn.LogSigmoid,
+  LogSoftmax: nn.LogSoftmax,
+  Mish: nn.Mish,
+  ReLU6: nn.ReLU6,
+  SELU: nn.SELU,
+  SiLU: nn.SiLU,
+  Softmax: nn.Softmax,
+  Softplus: nn.Softplus,
+  Softsign: nn.Softsign,
+};
+
+/** A list and a dictionary, which have no forward pass, in a module that calls what they hold. */
+class Held extends nn.Module {
+  readonly list: nn.ModuleList<Linear>;
+  readonly dict: nn.ModuleDict<Linear>;
+
+  constructor(at: At) {
+    super();
+    this.list = new nn.ModuleList([new Linear(4, 4, at)]);
+    this.dict = new nn.ModuleDict({ out: new Linear(4, 2, at) });
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.dict.get('out')!.call(this.list.at(0)!.call(x));
+  }
+}
+
+const two = (at: At) => [randn([3, 4], at), randn([3, 4], at)];
+
+Object.assign(moduleCases, {
+  ...Object.fromEntries(
+    Object.entries(activations).map(([name, Layer]) => [name, { make: () => new Layer(), inputs: some(3, 4) }]),
+  ),
+  PReLU: { make: at => new nn.PReLU(4, { dtype: at.dtype, device: at.device }), inputs: some(3, 4) },
+  AlphaDropout: { make: at => new nn.AlphaDropout(0.5, at), inputs: some(3, 4) },
+  Dropout1d: { make: at => new nn.Dropout1d(0.5, at), inputs: some(3, 4, 2) },
+  Dropout2d: { make: at => new nn.Dropout2d(0.5, at), inputs: images },
+  Dropout3d: { make: at => new nn.Dropout3d(0.5, at), inputs: some(3, 4, 1, 2, 2) },
+  Unflatten: { make: () => new nn.Unflatten(1, [2, 2]), inputs: some(3, 4) },
+  'ModuleList and ModuleDict': { make: at => new Held(at), inputs: some(3, 4) },
+  'ModuleDict and ModuleList': { make: at => new Held(at), inputs: some(3, 4) },
+  Bilinear: { make: at => new nn.Bilinear(4, 4, 3, at), inputs: two },
+  CosineSimilarity: { make: () => new nn.CosineSimilarity(), inputs: two },
+  PairwiseDistance: { make: () => new nn.PairwiseDistance({ p: 3 }), inputs: two },
+  RMSNorm: { make: at => new nn.RMSNorm(4, at), inputs: some(3, 4) },
+  'Embedding with padding': {
+    make: at => new Embedding(5, 3, { ...at, paddingIdx: 1 }),
+    inputs: at => [integers(5, [2, 4], at)],
+  },
+  EmbeddingBag: { make: at => new nn.EmbeddingBag(5, 3, at), inputs: at => [integers(5, [2, 4], at)] },
+  'EmbeddingBag max with padding': {
+    make: at => new nn.EmbeddingBag(5, 3, { ...at, mode: 'max', paddingIdx: 0 }),
+    inputs: at => [integers(5, [2, 4], at)],
+  },
+} satisfies Record<string, ModuleCase>);
+
 /** What the list leaves out: the class that all modules extend. */
 export const notInTheList: readonly string[] = ['Module'];
-
-export type LossCase = { loss: (z: Tensor, y: Tensor) => Tensor; target: (at: At) => Tensor };
-
-const labels = (at: At) => integers(4, [3], at);
-const probabilities = (at: At) => randn([3, 4], at).softmax(1);
-const sum = { reduction: 'sum' } as const;
-
-/** Losses of logits or predictions [3, 4]. */
-export const lossCases: Record<string, LossCase> = {
-  'crossEntropy with labels': { loss: crossEntropy, target: labels },
-  'crossEntropy with labels, summed': { loss: (z, y) => crossEntropy(z, y, sum), target: labels },
-  'crossEntropy with labels at each position': {
-    loss: (z, y) => crossEntropy(z.unsqueeze(2).expand(3, 4, 2), y),
-    target: at => integers(4, [3, 2], at),
-  },
-  'crossEntropy with label smoothing': { loss: (z, y) => crossEntropy(z, y, { labelSmoothing: 0.1 }), target: labels },
-  'crossEntropy with probabilities': { loss: crossEntropy, target: probabilities },
-  mseLoss: { loss: mseLoss, target: at => randn([3, 4], at) },
-  'mseLoss, summed': { loss: (z, y) => mseLoss(z, y, sum), target: at => randn([3, 4], at) },
-  'mseLoss with integers': { loss: mseLoss, target: at => integers(3, [3, 4], at) },
-  bceWithLogits: { loss: bceWithLogits, target: probabilities },
-  'bceWithLogits, summed': {
-    loss: (z, y) => bceWithLogits(z, y, sum),
-    target: at => ones([3, 4], { device: at.device, dtype: at.dtype }),
-  },
-};

@@ -7,7 +7,8 @@ import type { Test } from 'tap';
 import { mustBeClose } from '../helpers/allclose.ts';
 import { floatOf } from '../helpers/devices.ts';
 import { law } from '../helpers/law.ts';
-import { type At, lossCases, type ModuleCase, moduleCases } from './modules.ts';
+import { lossCases } from './losses.ts';
+import { type At, type ModuleCase, moduleCases } from './modules.ts';
 
 /** What an element may be off by, relative to the largest of its tensor, or to 1 where that is less: 45,000 ε. */
 const PRECISION = { float64: 1e-11, float32: 5e-3 };
@@ -77,6 +78,9 @@ function ofLoss({ loss, target }: (typeof lossCases)[string], place: Place): Pro
 
 const shape = [4, 3, 2, 2];
 const initialisers: Record<keyof typeof nn.init, (at: At) => Tensor> = {
+  constant: at => nn.init.constant(shape, 2, at),
+  zeros: at => nn.init.zeros(shape, at),
+  ones: at => nn.init.ones(shape, at),
   uniform: at => nn.init.uniform(shape, -1, 2, at),
   normal: at => nn.init.normal(shape, 2, { ...at, mean: 1 }),
   truncatedNormal: at => nn.init.truncatedNormal(shape, 2, { ...at, cut: 1 }),

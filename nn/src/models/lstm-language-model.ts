@@ -13,7 +13,7 @@ import {
   withoutRng,
 } from '../check.ts';
 import { Dropout } from '../dropout.ts';
-import { Embedding } from '../embedding.ts';
+import { Embedding } from '../embedding/embedding.ts';
 import { uniform } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';

@@ -2,12 +2,12 @@
 
 import type { Tensor } from '@otimes/core';
 import { aBoolean, aString, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
-import { type ActivationName, activationClass } from '../activation.ts';
+import { type ActivationName, activationClass } from '../activations/basic.ts';
 import { aProbability, PLACEMENT, type Placement, placed } from '../check.ts';
+import { Sequential } from '../containers/sequential.ts';
 import { Dropout } from '../dropout.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
-import { Sequential } from '../sequential.ts';
 
 export type MlpOptions = Placement & {
   /** Between the layers; default 'relu'. */

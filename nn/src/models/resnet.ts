@@ -5,16 +5,16 @@
 
 import type { Shape, Tensor } from '@otimes/core';
 import { checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
-import { ReLU } from '../activation.ts';
+import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
 import { checkPositive, PLACEMENT, type Placement, placed, requiredOptions } from '../check.ts';
+import { Sequential } from '../containers/sequential.ts';
 import { Conv2d } from '../convolution/conv2d.ts';
 import { type InitOptions, kaimingNormal } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d, MaxPool2d } from '../pooling/pool.ts';
-import { Sequential } from '../sequential.ts';
 
 const init = (shape: Shape, o: InitOptions) => kaimingNormal(shape, { ...o, mode: 'fanOut' });
 

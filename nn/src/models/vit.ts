@@ -12,13 +12,13 @@ import {
   requiredOptions,
   withoutRng,
 } from '../check.ts';
+import { Sequential } from '../containers/sequential.ts';
 import { Conv2d } from '../convolution/conv2d.ts';
 import { normal } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { LayerNorm } from '../normalization/layer.ts';
 import { Parameter } from '../parameter.ts';
-import { Sequential } from '../sequential.ts';
 import { TransformerBlock } from '../transformer.ts';
 
 export type VitOptions = Placement & {

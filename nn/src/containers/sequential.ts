@@ -2,9 +2,9 @@
 
 import type { Tensor } from '@otimes/core';
 import { checkArgument, type Kind, nameOf } from '@otimes/core/extend';
-import { insides, tensorFrom } from './calls.ts';
-import type { Member } from './members.ts';
-import { Module } from './module.ts';
+import { insides, tensorFrom } from '../calls.ts';
+import type { Member } from '../members.ts';
+import { Module } from '../module.ts';
 
 const aModule: Kind = {
   expected: 'a module',

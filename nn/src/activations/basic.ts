@@ -2,7 +2,7 @@
 
 import type { Tensor } from '@otimes/core';
 import { checkOptions, oneOf } from '@otimes/core/extend';
-import { Module } from './module.ts';
+import { Module } from '../module.ts';
 
 /** max(x, 0) */
 export class ReLU extends Module {

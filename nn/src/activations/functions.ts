@@ -1,0 +1,145 @@
+/** Activations as functions. They take floating tensors, and integers become float32. */
+
+import { describe, owningIntermediates, ShapeError, type Tensor, where } from '@otimes/core';
+import { aNumber, anInteger, aTensor, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
+import { logOnePlusExp } from './softplus.ts';
+
+const aPositive: Kind = {
+  expected: 'a finite number above 0',
+  is: v => typeof v === 'number' && v > 0 && v < Infinity,
+  error: RangeError,
+};
+
+/** The tensor itself, floating; throws in the name of the activation. */
+function floating(op: string, x: Tensor): Tensor {
+  checkArgument(op, 'x', x, aTensor);
+  return x.dtype.startsWith('float') ? x : x.astype('float32');
+}
+
+const made = (op: string, x: Tensor, run: (x: Tensor) => Tensor): Tensor =>
+  owningIntermediates(() => run(floating(op, x)));
+
+/** x where it is above 0, else negativeSlope (default 0.01) · x (Maas et al. 2013). The gradient at 0 is negativeSlope. */
+export function leakyRelu(x: Tensor, negativeSlope = 0.01): Tensor {
+  checkArgument('leakyRelu', 'negativeSlope', negativeSlope, aNumber);
+  return made('leakyRelu', x, z => where(z.gt(0), z, z.mul(negativeSlope)));
+}
+
+/** `leakyRelu` with learned slopes (He et al. 2015): weight [1], or [channels] for x [N, channels, …]. */
+export function prelu(x: Tensor, weight: Tensor): Tensor {
+  checkArgument('prelu', 'x', x, aTensor);
+  checkArgument('prelu', 'weight', weight, aTensor);
+  const channels = x.rank < 2 ? 1 : x.shape[1]!;
+  if (weight.rank !== 1 || (weight.size !== 1 && weight.size !== channels))
+    throw new ShapeError(`prelu: expected a weight [1] or [${channels}] for ${describe(x)}, got ${describe(weight)}`);
+  const slopes = weight.size === 1 ? weight : weight.reshape([channels, ...x.shape.slice(2).fill(1)]);
+  return made('prelu', x, z => where(z.gt(0), z, z.mul(slopes)));
+}
+
+const scaledElu = (x: Tensor, alpha: number, unit: number): Tensor =>
+  where(x.gt(0), x, (unit === 1 ? x.clamp(-Infinity, 0) : x.clamp(-Infinity, 0).div(unit)).expm1().mul(alpha));
+
+/** x where it is above 0, else α (eˣ − 1), α 1 by default (Clevert et al. 2016). */
+export function elu(x: Tensor, alpha = 1): Tensor {
+  checkArgument('elu', 'alpha', alpha, aNumber);
+  return made('elu', x, z => scaledElu(z, alpha, 1));
+}
+
+/** x where it is above 0, else α (e^(x/α) − 1), α 1 by default (Barron 2017): its derivative at 0 is 1 for every α. */
+export function celu(x: Tensor, alpha = 1): Tensor {
+  checkArgument('celu', 'alpha', alpha, aPositive);
+  return made('celu', x, z => scaledElu(z, alpha, alpha));
+}
+
+/** α and λ for which mean 0 and variance 1 are a fixed point (Klambauer et al. 2017, eq. 14). */
+const [ALPHA, LAMBDA] = [1.6732632423543772, 1.0507009873554805];
+
+/** λ x where it is above 0, else λ α (eˣ − 1), which keeps mean 0 and variance 1 (Klambauer et al. 2017). */
+export function selu(x: Tensor): Tensor {
+  return made('selu', x, z => scaledElu(z, ALPHA, 1).mul(LAMBDA));
+}
+
+/** x σ(x) (Elfwing et al. 2018), also known as Swish. */
+export function silu(x: Tensor): Tensor {
+  return made('silu', x, z => z.mul(z.sigmoid()));
+}
+
+/** log(1 + e^βx) / β with β 1 by default; x itself where βx is above `threshold`, 20 by default. */
+export function softplus(x: Tensor, o: { beta?: number; threshold?: number } = {}): Tensor {
+  checkOptions('softplus', o, { beta: aPositive, threshold: aNumber });
+  const { beta = 1, threshold = 20 } = o;
+  return made('softplus', x, z => where(z.mul(beta).gt(threshold), z, logOnePlusExp(z.mul(beta)).div(beta)));
+}
+
+/** x tanh(log(1 + eˣ)) (Misra 2020). */
+export function mish(x: Tensor): Tensor {
+  return made('mish', x, z => z.mul(logOnePlusExp(z).tanh()));
+}
+
+/** log σ(x); never −∞ where x is finite. */
+export function logSigmoid(x: Tensor): Tensor {
+  return made('logSigmoid', x, z => logOnePlusExp(z.neg()).neg());
+}
+
+/** x / (1 + |x|). */
+export function softsign(x: Tensor): Tensor {
+  return made('softsign', x, z => z.div(z.abs().add(1)));
+}
+
+/** x in [low, high], where the gradient at the ends is 0; that of `clamp` is 1. */
+const cut = (x: Tensor, low: number, high: number): Tensor =>
+  where(x.gt(low).logicalAnd(x.lt(high)), x, x.detach().clamp(low, high));
+
+/** x limited to [minVal, maxVal], [−1, 1] by default. The gradient is 0 at the ends, as in PyTorch. RangeError unless minVal < maxVal. */
+export function hardtanh(x: Tensor, o: { minVal?: number; maxVal?: number } = {}): Tensor {
+  checkOptions('hardtanh', o, { minVal: aNumber, maxVal: aNumber });
+  const { minVal = -1, maxVal = 1 } = o;
+  if (!(minVal < maxVal)) throw new RangeError(`hardtanh: expected minVal < maxVal, got ${minVal} and ${maxVal}`);
+  return made('hardtanh', x, z => cut(z, minVal, maxVal));
+}
+
+/** min(max(x, 0), 6). The gradient at 0 and at 6 is 0. */
+export function relu6(x: Tensor): Tensor {
+  return made('relu6', x, z => cut(z, 0, 6));
+}
+
+/** min(max(x + 3, 0), 6) / 6. */
+export function hardsigmoid(x: Tensor): Tensor {
+  return made('hardsigmoid', x, z => cut(z, -3, 3).add(3).div(6));
+}
+
+/** x · hardsigmoid(x) (Howard et al. 2019). */
+export function hardswish(x: Tensor): Tensor {
+  return made('hardswish', x, z => {
+    const isLow = z.lt(-3);
+    const inner = z.lt(3);
+    const middle = where(inner.logicalAnd(isLow.logicalNot()), z, 0);
+    return where(isLow, 0, where(inner, middle.mul(middle.add(3)).div(6), z));
+  });
+}
+
+/** a σ(b) for the halves a and b of x along an axis, the last by default (Dauphin et al. 2017). */
+export function glu(x: Tensor, dim = -1): Tensor {
+  checkArgument('glu', 'x', x, aTensor);
+  checkArgument('glu', 'dim', dim, anInteger);
+  const axis = dim < 0 ? dim + x.rank : dim;
+  const length = x.shape[axis];
+  if (length === undefined || length % 2 !== 0)
+    throw new ShapeError(`glu: expected an even length along axis ${dim}, got ${describe(x)}`);
+  return made('glu', x, z => {
+    const half = length / 2;
+    return z.narrow(axis, 0, half).mul(z.narrow(axis, half, half).sigmoid());
+  });
+}
+
+/** eˣ / Σ eˣ along an axis, the last by default. */
+export function softmax(x: Tensor, dim = -1): Tensor {
+  checkArgument('softmax', 'dim', dim, anInteger);
+  return floating('softmax', x).softmax(dim);
+}
+
+/** log softmax(x) along an axis, the last by default. */
+export function logSoftmax(x: Tensor, dim = -1): Tensor {
+  checkArgument('logSoftmax', 'dim', dim, anInteger);
+  return floating('logSoftmax', x).logSoftmax(dim);
+}
