@@ -246,7 +246,10 @@ law(t, 'an optimizer from before model.to() says so at its step; a new one train
   model.to('elsewhere');
   const input = x(2, 3).to('elsewhere');
   model.call(input).sum().backward();
-  assert.throws(() => old.step(), /Adam: the model moved to another device or dtype, .* make the optimizer after model\.to/);
+  assert.throws(
+    () => old.step(),
+    /Adam: the model moved to another device or dtype, .* make the optimizer after model\.to/,
+  );
   const before = weights(model);
   new Adam(model.parameters(), { lr: 0.1 }).step();
   assert.notDeepEqual(weights(model)[0]!.toArray(), before[0]!.toArray());

@@ -45,6 +45,7 @@ export { hingeEmbeddingLoss, hingeLoss, marginRankingLoss, multiMarginLoss } fro
 export { cosineEmbeddingLoss, tripletMarginLoss } from './losses/metric.ts';
 export type { Reduction } from './losses/reduction.ts';
 export { huberLoss, l1Loss, mseLoss, smoothL1Loss } from './losses/regression.ts';
+export * as metrics from './metrics/index.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
 export { VisionTransformer, type VitOptions, vit, vitS16 } from './models/vit.ts';
