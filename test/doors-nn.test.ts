@@ -191,19 +191,13 @@ checkDoors(
   },
   {
     ...apartConv(convDoors.functional),
+    ...Object.fromEntries(otherFunctions.map(name => [name, 'test/doors-nn-layers.test.ts has it'])),
     ...Object.fromEntries(
       'attention batchNorm batchNormEval groupNorm layerNorm linear maxPool1d maxPool2d maxPool3d avgPool1d avgPool2d avgPool3d adaptiveAvgPool1d adaptiveAvgPool2d adaptiveMaxPool1d adaptiveMaxPool2d'
         .split(' ')
         .map(name => [name, 'a function of core']),
     ),
   },
-  Object.fromEntries([
-    ...otherFunctions.map(name => [name, 'test/doors-nn-layers.test.ts has it']),
-    ...['attention', 'batchNorm', 'batchNormEval', 'groupNorm', 'layerNorm', 'linear'].map(name => [
-      name,
-      'a function of core',
-    ]),
-  ]),
 );
 
 const weight = { rng: new Generator(0), dtype: 'float64', device: 'cpu' };

@@ -134,7 +134,7 @@ law(
     assert.equal(net.call(x(2, 3).astype('float64')).dtype, 'float64');
     norm.to('float64');
     assert.deepEqual(
-      [norm.runningMean.dtype, norm.runningVar.dtype, norm.numBatchesTracked],
+      [norm.runningMean!.dtype, norm.runningVar!.dtype, norm.numBatchesTracked],
       ['float64', 'float64', count],
     );
     const same = first!.weight;
