@@ -25,6 +25,7 @@ import { axesEntries } from './opsAxes.ts';
 import { layerEntries } from './opsLayers.ts';
 import { padEntries } from './opsPad.ts';
 import { shapeEntries } from './opsShape.ts';
+import { vectorEntries } from './opsVectors.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -188,4 +189,5 @@ export const opEntries: readonly OpEntry[] = [
   ...layerEntries,
   ...padEntries,
   ...shapeEntries,
+  ...vectorEntries,
 ];
