@@ -52,6 +52,7 @@ const home = await project(join(folder, 'mine'), tarballs, {
   'run.mjs': "import { program } from './program.js';\nconsole.log(JSON.stringify(await program()));\n",
   'run.cjs': readFileSync(join(root, 'test/bundlers/program.js'), 'utf8')
     .replace(/^import (\{[^}]*\}) from ('[^']+');/gm, 'const $1 = require($2);')
+    .replace(/^import ('[^']+');/gm, 'require($1);')
     .replace('export async', 'async')
     .concat('program().then(result => console.log(JSON.stringify(result)));\n'),
 });
@@ -171,6 +172,7 @@ ${['Generator', 'loadSafetensors', 'nextTask', 'randint', 'randn', 'saveSafetens
   .join('\n')}
 export const info: () => Promise<GpuInfo> = () => initGpu({ powerPreference: 'low-power', memoryLimit: 1e9 });
 export const four: number = tensor([1, 3]).sum().item();
+export const lower: number = new Linear(2, 2).weight.tril(-1).split(1)[0]!.item();
 `,
 };
 

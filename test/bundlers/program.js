@@ -12,6 +12,7 @@ import {
   setThreads,
   tensor,
 } from '@otimes/core';
+import '@otimes/core/methods';
 import { DataLoader, TensorDataset } from '@otimes/data';
 import { initGpu } from '@otimes/gpu';
 import { Conv2d, crossEntropy, Flatten, Linear, ReLU, Sequential } from '@otimes/nn';
@@ -69,7 +70,8 @@ export async function program() {
     ])
       .mul(2)
       .add(tensor([0.5, 0]))
-      .transpose()}`,
+      .transpose()
+      .tril()}`,
     saved: { length: bytes.length, names: Object.keys(state).sort() },
     refused,
     gpu,

@@ -30,6 +30,7 @@ import { padEntries } from './opsPad.ts';
 import { poolEntries } from './opsPools.ts';
 import { recurrentEntries } from './opsRecurrent.ts';
 import { shapeEntries } from './opsShape.ts';
+import { vectorEntries } from './opsVectors.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -198,4 +199,5 @@ export const opEntries: readonly OpEntry[] = [
   ...mathEntries,
   ...orderEntries,
   ...recurrentEntries,
+  ...vectorEntries,
 ];
