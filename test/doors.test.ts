@@ -154,6 +154,8 @@ checkDoors(
     notDifferentiable: 'a constant',
     releaseBlas: recorded,
     useBlas: 'loads a native library: blas.test.ts',
+    packCheckpoint: 'doors-metrics.test.ts',
+    unpackCheckpoint: 'doors-metrics.test.ts',
     Tensor: 'below',
     Generator: 'below',
     AwaitedBackend: 'its kernels trust the operations',

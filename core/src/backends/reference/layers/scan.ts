@@ -10,9 +10,18 @@ export function prod(x: Operand, out: Operand): void {
   const rows = sizeOf(out.shape);
   const whole = out.dtype === 'int32';
   for (let r = 0, at = 0; r < rows; r++) {
-    let product = 1;
-    if (whole) for (let i = 0; i < length; i++, at++) product = Math.imul(product, data[at]!);
-    else for (let i = 0; i < length; i++, at++) product *= data[at]!;
+    let [p, q, u, v] = [1, 1, 1, 1];
+    let i = 0;
+    // Four at a time, none of which waits for another.
+    if (!whole)
+      for (; i + 3 < length; i += 4, at += 4) {
+        p *= data[at]!;
+        q *= data[at + 1]!;
+        u *= data[at + 2]!;
+        v *= data[at + 3]!;
+      }
+    let product = p * q * (u * v);
+    for (; i < length; i++, at++) product = whole ? Math.imul(product, data[at]!) : product * data[at]!;
     target[r] = product;
   }
 }
@@ -22,12 +31,20 @@ export function cumprod(x: Operand, axis: number, out: Operand): void {
   const { before, length, after } = around(x.shape, axis);
   const whole = out.dtype === 'int32';
   if (after === 1 && !whole) {
-    for (let b = 0, at = 0; b < before; b++) {
-      let product = 1;
-      for (let i = 0; i < length; i++, at++) {
-        product *= data[at]!;
-        target[at] = product;
+    let b = 0;
+    // Four rows at a time, none of which waits for another.
+    for (; b + 3 < before; b += 4) {
+      let [p, q, u, v] = [1, 1, 1, 1];
+      for (let i = 0, at = b * length; i < length; i++, at++) {
+        target[at] = p *= data[at]!;
+        target[at + length] = q *= data[at + length]!;
+        target[at + 2 * length] = u *= data[at + 2 * length]!;
+        target[at + 3 * length] = v *= data[at + 3 * length]!;
       }
+    }
+    for (; b < before; b++) {
+      let product = 1;
+      for (let i = 0, at = b * length; i < length; i++, at++) target[at] = product *= data[at]!;
     }
     return;
   }
