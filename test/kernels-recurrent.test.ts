@@ -141,7 +141,7 @@ lawOfBoth('a recurrent layer and its gradients are those of plain loops', bench 
         mustBeWithin(actual, expected, () => 200 * most * (one.steps + 1) * EPS[one.type], name);
       }
     }),
-    120,
+    80,
   );
   check(
     fc.property(cases, one => {

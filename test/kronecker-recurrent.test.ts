@@ -19,8 +19,9 @@ import { crossEntropy, GRU, GRUCell, type Layers, Linear, LSTM, LSTMCell, Module
 import { Adam, EKFAC, KFAC, type Optimizer, recurrentCollector, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
+import { DEVICES } from './helpers/devices.ts';
 import { law, overSeeds } from './helpers/law.ts';
-import { blocksOf, gaussNewton, kronecker, type Net, statistics } from './suites/exactness.ts';
+import { blocksOf, factorsOn, gaussNewton, kronecker, type Net, statistics } from './suites/exactness.ts';
 
 const dtype = 'float64';
 const KINDS = ['RNN', 'LSTM', 'GRU'] as const;
@@ -244,6 +245,17 @@ law(t, 'frozen weights have no block; lengths that are read with await and reduc
   assert.throws(() => statistics(net('GRU', 1, {}, [2, 4, 1]), { sharing: 'reduce' }), /'expand' takes lengths/);
   statistics(net('GRU', 1), { sharing: 'reduce' });
 });
+
+for (const device of DEVICES)
+  for (const kind of KINDS)
+    law(t, `${kind}: the factors on ${device} are those on 'cpu'`, async () => {
+      const o = { numLayers: 2, bidirectional: true };
+      const here = statistics(net(kind, 5, o, [2, 4, 3]));
+      for (const [i, { A, G }] of (await factorsOn(device, net(kind, 5, o, [2, 4, 3]))).entries()) {
+        mustBeClose(A!, here[i]!.A!, { rtol: 1e-9, atol: 1e-11 }, here[i]!.label);
+        mustBeClose(G!, here[i]!.G!, { rtol: 1e-9, atol: 1e-11 }, here[i]!.label);
+      }
+    });
 
 /** Words of 8 letters; each target is the sum of a letter and the one before the last, modulo 8. */
 function trained(make: (model: Tagger) => Optimizer, steps: number, seed: number): number {

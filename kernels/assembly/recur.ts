@@ -264,6 +264,7 @@ export function recur<T>(
       const y = out + all * t + line * b;
       if (lengths && load<i32>(lengths + 4 * b) <= t) {
         memory.fill(y, 0, line);
+        memory.fill(gates + row * b, 0, row);
         continue;
       }
       const x = gates + row * b;

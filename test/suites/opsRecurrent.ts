@@ -30,9 +30,9 @@ const CELLS: Record<string, { gates: number; step: Cell }> = {
 };
 
 const sizes = fc.record({
-  t: length({ maxLength: 3 }),
+  t: length({ maxLength: 2 }),
   b: length({ maxLength: 2 }),
-  n: fc.constantFrom(1, 2),
+  n: fc.constantFrom(1, 1, 2),
   reverse: fc.boolean(),
   given: fc.option(fc.array(fc.nat(), { minLength: 3, maxLength: 3 })),
 });

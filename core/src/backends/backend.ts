@@ -300,7 +300,7 @@ export interface DeviceKernels extends Device {
    * A recurrent layer: p [T, B, n h] are the products of the inputs with the bias in them, n is 4 for an LSTM, 3 for a GRU, else 1;
    * `weight` [n h, h], `bias` [n h] of the products of the state, for GRUs alone, or null; h and, for LSTMs alone, c [B, h]. `lengths`,
    * int32 [B] or null, are the steps of each sequence, 0 … T. The rows of out [T + 1 or T + 2, B, h] are the states, 0 from a sequence's
-   * end on, then the last h, then the last c. `saved` [T, B, k h], k is 6 for an LSTM, 4 for a GRU, else 1, is for `recurGrad` alone, and `before` [T, B, h] gets the
+   * end on, then the last h, then the last c. `saved` [T, B, k h], k is 6 for an LSTM, 4 for a GRU, else 1, is for `recurGrad`, of a GRU with the reset gate first and 0 behind a sequence's end, and `before` [T, B, h] gets the
    * state before each step; both are [1, B, …] where no gradient follows. Both or neither; default: products and functions of each step.
    */
   recur?(

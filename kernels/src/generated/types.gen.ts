@@ -877,14 +877,14 @@ export type RecurrentExports = {
   /** A recurrent layer of the products p of its inputs: `cell` 0 is max(0, ·), 1 tanh, 2 an LSTM (gates i, f, g, o, biases are in p), 3
    * a GRU (r, z, n; `bias` is added to the products of the state). The first `steps` rows of `out` are the states, 0 from lengths[b] on;
    * behind them come the last h and, of an LSTM, the last c. `reverse` runs from the last step to the first. `saved` gets what the
-   * gradient needs, 6, 4 or 1 numbers of a unit (lstm i, f, g, o, c before, tanh c; gru r, z, the state's product for n, n; else y), and
+   * gradient needs, 6, 4 or 1 numbers of a unit (lstm i, f, g, o, c before, tanh c; gru r, z, the state's product for n, n; else y), 0 behind a sequence's end, and
    * `before` the states before each step; with a step of 0 they are overwritten step by step. `work` has place for w, its rows rounded up
    * to whole lines of 32 bytes; if it is 0, w is not packed. */
   readonly recur_f32: (cell: number, reverse: number, steps: number, batch: number, hidden: number, p: number, w: number, bias: number, h0: number, c0: number, lengths: number, saved: number, savedStep: number, before: number, beforeStep: number, out: number, work: number, scratch: number) => void;
   /** A recurrent layer of the products p of its inputs: `cell` 0 is max(0, ·), 1 tanh, 2 an LSTM (gates i, f, g, o, biases are in p), 3
    * a GRU (r, z, n; `bias` is added to the products of the state). The first `steps` rows of `out` are the states, 0 from lengths[b] on;
    * behind them come the last h and, of an LSTM, the last c. `reverse` runs from the last step to the first. `saved` gets what the
-   * gradient needs, 6, 4 or 1 numbers of a unit (lstm i, f, g, o, c before, tanh c; gru r, z, the state's product for n, n; else y), and
+   * gradient needs, 6, 4 or 1 numbers of a unit (lstm i, f, g, o, c before, tanh c; gru r, z, the state's product for n, n; else y), 0 behind a sequence's end, and
    * `before` the states before each step; with a step of 0 they are overwritten step by step. `work` has place for w, its rows rounded up
    * to whole lines of 32 bytes; if it is 0, w is not packed. */
   readonly recur_f64: (cell: number, reverse: number, steps: number, batch: number, hidden: number, p: number, w: number, bias: number, h0: number, c0: number, lengths: number, saved: number, savedStep: number, before: number, beforeStep: number, out: number, work: number, scratch: number) => void;

@@ -54,6 +54,7 @@ export function recur(
       });
       if (!active[b]) {
         ys.fill(0, at(t, b), at(t, b) + n);
+        kept.fill(0, savedAt(t, b), savedAt(t, b) + saved.shape[2]!);
         continue;
       }
       const x = Float64Array.from({ length: width }, (_, i) => ps[(t * batch + b) * width + i]!);
