@@ -4,7 +4,10 @@ import type { AnyModule } from '@otimes/nn';
 import type { LayerBlock, Sharing } from './block.ts';
 import { blockCheck } from './block-check.ts';
 import { attentionCollector } from './collectors/attention.ts';
+import { convTransposeCollector } from './collectors/conv-transpose.ts';
+import { conv1dCollector } from './collectors/conv1d.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
+import { conv3dCollector } from './collectors/conv3d.ts';
 import { linearCollector } from './collectors/linear.ts';
 
 export type CollectorOptions = {
@@ -23,7 +26,14 @@ export interface Collector {
 }
 
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
-export const defaultCollectors: readonly Collector[] = [attentionCollector, conv2dCollector, linearCollector];
+export const defaultCollectors: readonly Collector[] = [
+  attentionCollector,
+  conv1dCollector,
+  conv2dCollector,
+  conv3dCollector,
+  convTransposeCollector,
+  linearCollector,
+];
 
 /**
  * All blocks of a model, asking the collectors module by module from the root down. Throws a TypeError that names collector and
