@@ -20,6 +20,7 @@ export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
 export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
+export { MobileNetV1, type MobileNetV1Options, mobileNetV1 } from './models/mobilenet.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
 export { VisionTransformer, type VitOptions, vit, vitS16 } from './models/vit.ts';
 export { type AnyModule, type BeforeHook, type ForwardHook, Module } from './module.ts';

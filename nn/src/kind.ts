@@ -51,6 +51,7 @@ const LAYERS: Record<keyof Layers, 1> = {
   MaxPool1d: 1,
   MaxPool2d: 1,
   MaxPool3d: 1,
+  MobileNetV1: 1,
   MultiHeadAttention: 1,
   PixelShuffle: 1,
   PixelUnshuffle: 1,
