@@ -19,6 +19,7 @@ export * as init from './init.ts';
 export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
 export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
+export * as metrics from './metrics/index.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
 export { MobileNetV1, type MobileNetV1Options, mobileNetV1 } from './models/mobilenet.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
