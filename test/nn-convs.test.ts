@@ -274,3 +274,15 @@ for (const [name, call, message] of refused)
   law(t, `${name} is refused, with the reason`, () => {
     assert.throws(call, message);
   });
+
+law(t, 'mobileNetV1 has the layers of table 1: 4 231 976 parameters, widths by alpha, and keys by layer', () => {
+  const count = (model: Module) => model.parameters().reduce((sum, p) => sum + p.size, 0);
+  assert.equal(count(nn.mobileNetV1()), 4_231_976);
+  const small = nn.mobileNetV1({ alpha: 0.25, numClasses: 10 });
+  const state = small.stateDict();
+  assert.deepEqual(state['features.0.0.weight']!.shape, [8, 3, 3, 3]);
+  assert.deepEqual(state['features.2.0.weight']!.shape, [16, 1, 3, 3]);
+  assert.deepEqual(state['features.13.3.weight']!.shape, [256, 256, 1, 1]);
+  assert.deepEqual(state['classifier.weight']!.shape, [10, 256]);
+  assert.deepEqual((small.call(wave(0, [2, 3, 32, 32])) as Tensor).shape, [2, 10]);
+});

@@ -56,6 +56,7 @@ export { huberLoss, l1Loss, mseLoss, smoothL1Loss } from './losses/regression.ts
 export * as metrics from './metrics/index.ts';
 export { LSTMLanguageModel, type LSTMLanguageModelOptions, lstmLanguageModel } from './models/lstm-language-model.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
+export { MobileNetV1, type MobileNetV1Options, mobileNetV1 } from './models/mobilenet.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
 export { VisionTransformer, type VitOptions, vit, vitS16 } from './models/vit.ts';
 export { type AnyModule, type BeforeHook, type ForwardHook, Module } from './module.ts';

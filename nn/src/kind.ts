@@ -76,6 +76,7 @@ const LAYERS: Record<keyof Layers, 1> = {
   Mish: 1,
   ModuleDict: 1,
   ModuleList: 1,
+  MobileNetV1: 1,
   MultiHeadAttention: 1,
   PReLU: 1,
   PairwiseDistance: 1,

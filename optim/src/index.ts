@@ -20,7 +20,10 @@ export type {
 export type { Description, Descriptions } from './curvature/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
 export { attentionCollector } from './curvature/collectors/attention.ts';
+export { convTransposeCollector } from './curvature/collectors/conv-transpose.ts';
+export { conv1dCollector } from './curvature/collectors/conv1d.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
+export { conv3dCollector } from './curvature/collectors/conv3d.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
 export { recurrentCollector } from './curvature/collectors/recurrent.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';

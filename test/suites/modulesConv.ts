@@ -82,4 +82,8 @@ export const convModuleCases: Record<string, ModuleCase> = {
   Unfold: { make: () => new nn.Unfold([2, 3], { padding: 1, stride: 2 }), inputs: images },
   Fold: { make: () => new nn.Fold([3, 4], 2), inputs: some(2, 8, 6) },
   Upsample: { make: () => new nn.Upsample({ scaleFactor: 2, mode: 'bilinear' }), inputs: images },
+  MobileNetV1: {
+    make: at => new nn.MobileNetV1({ ...at, alpha: 0.05, numClasses: 3, channels: 1 }),
+    inputs: some(2, 1, 33, 33),
+  },
 };

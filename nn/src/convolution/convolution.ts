@@ -162,11 +162,16 @@ export abstract class Convolution<Sizes extends readonly number[]> extends Kerne
     this.#more = kernel.map((taps, i) => (o.padding === 'same' ? dilation[i]! * (taps - 1) - 2 * padding[i]! : 0));
   }
 
+  /** Whether all of the padding is in `geometry`: zeros, as many on both sides. */
+  get padsEvenly(): boolean {
+    return this.#more.every(n => n === 0) && (this.paddingMode === 'zeros' || this.padding.every(n => n === 0));
+  }
+
   /** The input with what of its padding is not in `geometry`. */
   padded(x: Tensor): Tensor {
+    if (this.padsEvenly) return x;
     const [more, { padding, paddingMode }] = [this.#more, this];
     const before = paddingMode === 'zeros' ? more.map(() => 0) : padding;
-    if (before.every(n => n === 0) && more.every(n => n === 0)) return x;
     const ends = before.map((n, axis) => [n, n + more[axis]!] as const);
     return pad(x, [[0, 0], [0, 0], ...ends], { mode: paddingMode === 'zeros' ? 'constant' : paddingMode });
   }

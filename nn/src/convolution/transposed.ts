@@ -1,7 +1,7 @@
 /** Transposed convolutions, which map small images to larger ones. */
 
 import type { Pair, Tensor } from '@otimes/core';
-import { tupleOf } from '@otimes/core';
+import { tupleOf, unfold } from '@otimes/core';
 import { oneOf } from '@otimes/core/extend';
 import { convTranspose1d, convTranspose2d } from '../functional.ts';
 import { KernelLayer, type KernelOptions, SIZES } from './convolution.ts';
@@ -37,6 +37,28 @@ abstract class Transposed<Sizes extends readonly number[]> extends KernelLayer<S
         `${name}: expected outputPadding to be less than stride or dilation, got ${this.outputPadding.join('×')} for ` +
           `${stride.join('×')} and ${dilation.join('×')}`,
       );
+  }
+
+  /**
+   * The patches of an output y [N, C, …] over which the pixels of an input with these sizes are spread, one a row: [N, pixels,
+   * C·taps], in the order of the weight's axes. C is cOut, or that of some groups.
+   */
+  unfold(y: Tensor, sizes: readonly number[]): Tensor {
+    const { kernel, stride, padding, dilation } = this;
+    const two = (all: readonly number[], one: number): Pair => [all.at(-2) ?? one, all.at(-1)!];
+    const images = y.rank === 3 ? y.unsqueeze(2) : y;
+    const window = { stride: two(stride, 1), padding: two(padding, 0), dilation: two(dilation, 1) };
+    const patches = unfold(images, two(kernel, 1), window);
+    // With more output padding than stride there is room for more windows at the end.
+    const [rows, columns] = two(sizes, 1);
+    const span = window.dilation[1] * (two(kernel, 1)[1] - 1) + 1;
+    const room = Math.floor((images.shape[3]! + 2 * window.padding[1] - span) / window.stride[1]) + 1;
+    const [n, all, features] = patches.shape as [number, number, number];
+    if (all === rows * columns) return patches;
+    return patches
+      .reshape([n, all / room, room, features])
+      .slice(null, [0, rows], [0, columns])
+      .reshape([n, rows * columns, features]);
   }
 
   /** What the functions of core take beside the bias. */

@@ -4,7 +4,10 @@ import type { AnyModule } from '@otimes/nn';
 import type { LayerBlock, Sharing } from './block.ts';
 import { blockCheck } from './block-check.ts';
 import { attentionCollector } from './collectors/attention.ts';
+import { convTransposeCollector } from './collectors/conv-transpose.ts';
+import { conv1dCollector } from './collectors/conv1d.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
+import { conv3dCollector } from './collectors/conv3d.ts';
 import { linearCollector } from './collectors/linear.ts';
 import { recurrentCollector } from './collectors/recurrent.ts';
 
@@ -27,7 +30,10 @@ export interface Collector {
 export const defaultCollectors: readonly Collector[] = [
   attentionCollector,
   recurrentCollector,
+  conv1dCollector,
   conv2dCollector,
+  conv3dCollector,
+  convTransposeCollector,
   linearCollector,
 ];
 

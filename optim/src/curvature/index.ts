@@ -31,7 +31,10 @@ export type {
 export { checkClaims, type Description, type Descriptions } from './claims.ts';
 export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';
+export { convTransposeCollector } from './collectors/conv-transpose.ts';
+export { conv1dCollector } from './collectors/conv1d.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
+export { conv3dCollector } from './collectors/conv3d.ts';
 export { linearCollector } from './collectors/linear.ts';
 export { recurrentCollector } from './collectors/recurrent.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';

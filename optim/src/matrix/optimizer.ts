@@ -55,7 +55,7 @@ export type MatrixOptions = {
   weightDecay?: number;
   /** Options of matrices, by the path of a module or of a parameter; the longest path that fits counts. Undefined is none. */
   overrides?: Overrides<MatrixOverride>;
-  /** Which layers have a weight matrix. Default `defaultCollectors`: Linear, Conv2d, recurrent layers, and the projections of MultiHeadAttention. */
+  /** Which layers have a weight matrix. Default `defaultCollectors`: Linear, convolutions, recurrent layers, and the projections of MultiHeadAttention. */
   collectors?: readonly Collector[];
   /** The optimizer of all other parameters: biases, normalisation, embeddings, and what `overrides` skip. */
   rest?: (unclaimed: Parameter[]) => Optimizer;

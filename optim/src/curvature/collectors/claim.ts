@@ -6,7 +6,11 @@ import { type AnyModule, isLayer, type Layers } from '@otimes/nn';
 const RECURRENT = ['weightsOf', 'onProducts', 'hiddenSize'];
 const MEMBERS = {
   Linear: ['weight', 'bias'],
+  Conv1d: ['weight', 'bias'],
   Conv2d: ['weight', 'bias'],
+  Conv3d: ['weight', 'bias'],
+  ConvTranspose1d: ['weight', 'bias'],
+  ConvTranspose2d: ['weight', 'bias'],
   MultiHeadAttention: ['q', 'k', 'v', 'o'],
   RNN: RECURRENT,
   LSTM: RECURRENT,
