@@ -46,6 +46,7 @@ export type { TensorLike } from './ops/convert.ts';
 export { einsum } from './ops/einsum.ts';
 export { where } from './ops/elementwise.ts';
 export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
+export * as linalg from './ops/linalg/index.ts';
 export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';

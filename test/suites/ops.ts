@@ -23,6 +23,7 @@ import { along, type Dense, elementwise, reduced } from '../helpers/dense.ts';
 import { binary, bool, entry, floating, type OpEntry, type Options, reduction, rows, sum, unary } from './opEntry.ts';
 import { axesEntries } from './opsAxes.ts';
 import { layerEntries } from './opsLayers.ts';
+import { linalgEntries } from './opsLinalg.ts';
 
 const mean = (values: number[]) => sum(values) / values.length;
 const variance = (values: number[], correction: number) =>
@@ -184,4 +185,5 @@ export const opEntries: readonly OpEntry[] = [
   ...softmaxes,
   ...axesEntries,
   ...layerEntries,
+  ...linalgEntries,
 ];
