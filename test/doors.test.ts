@@ -135,6 +135,9 @@ checkDoors(
         .map(name => [name, 'takes a message']),
     ),
     linalg: 'a namespace: doors-linalg.test.ts',
+    ...Object.fromEntries(
+      ['hessian', 'hessianVectorProduct', 'jacobian', 'jvp', 'vjp'].map(name => [name, 'doors-transforms.test.ts']),
+    ),
     notDifferentiable: 'a constant',
     releaseBlas: recorded,
     useBlas: 'loads a native library: blas.test.ts',

@@ -64,4 +64,15 @@ export { nextTask } from './task.ts';
 export type { GradHook, Handle, Nested } from './tensor.ts';
 export { type Convolution, getConvolution, setConvolution } from './convolution.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
+export {
+  hessian,
+  hessianVectorProduct,
+  type Jacobian,
+  jacobian,
+  jvp,
+  type Like,
+  type OneOrMore,
+  type TransformOptions,
+  vjp,
+} from './transforms/derivatives.ts';
 export { type Pair, pairOf, type Window, type WindowOptions } from './window.ts';
