@@ -43,7 +43,7 @@ const KNOWN_CYCLES = {};
  */
 const LAYERS = {
   core: [
-    ['check', 'convolution', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
+    ['check', 'convolution', 'dtype', 'errors', 'precise', 'shape', 'task', 'watch', 'window'],
     ['device'],
     ['storage'],
     ['scope'],

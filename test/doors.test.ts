@@ -136,7 +136,10 @@ checkDoors(
     ),
     linalg: 'a namespace: doors-linalg.test.ts',
     ...Object.fromEntries(
-      ['hessian', 'hessianVectorProduct', 'jacobian', 'jvp', 'vjp'].map(name => [name, 'doors-transforms.test.ts']),
+      ['checkpoint', 'hessian', 'hessianVectorProduct', 'jacobian', 'jvp', 'vjp'].map(name => [
+        name,
+        'doors-transforms.test.ts',
+      ]),
     ),
     notDifferentiable: 'a constant',
     releaseBlas: recorded,

@@ -64,6 +64,7 @@ export { nextTask } from './task.ts';
 export type { GradHook, Handle, Nested } from './tensor.ts';
 export { type Convolution, getConvolution, setConvolution } from './convolution.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
+export { checkpoint } from './transforms/checkpoint.ts';
 export {
   hessian,
   hessianVectorProduct,
