@@ -55,7 +55,7 @@ const LAYERS = {
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
     ['blas', 'create', 'random', 'safetensors', 'threads'],
-    ['transforms'],
+    ['checkpoint', 'transforms'],
     ['extend', 'index', 'node'],
   ],
 };

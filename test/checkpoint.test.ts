@@ -1,326 +1,307 @@
-/** checkpoint: the bits of the plain call with less memory, whatever the function draws, writes, and contains. */
+/** Checkpoints: a run goes on bit for bit, from one file that is whole at any moment, and loads all or nothing. */
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
-  checkpoint,
   defaultGenerator,
+  type FormatError,
   Generator,
-  getBackend,
-  grad,
-  isRecording,
+  loadSafetensors,
   manualSeed,
-  noGrad,
   ones,
+  packCheckpoint,
   rand,
   randn,
+  type StateDict,
+  saveSafetensors,
   type Tensor,
-  WasmBackend,
+  tensor,
+  unpackCheckpoint,
+  zeros,
 } from '@otimes/core';
-import {
-  BatchNorm2d,
-  Conv2d,
-  crossEntropy,
-  Dropout,
-  Linear,
-  Module,
-  ReLU,
-  Sequential,
-  TransformerBlock,
-} from '@otimes/nn';
-import { EKFAC, KFAC, STEVE } from '@otimes/optim';
+import { loadCheckpoint, save, saveCheckpoint } from '@otimes/core/node';
+import { DataLoader, TensorDataset } from '@otimes/data';
+import { BatchNorm2d, crossEntropy, Dropout, Linear, ReLU, Sequential } from '@otimes/nn';
+import { Adam, cosineLr, type Optimizer, Schedule, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
-import { mustBeClose } from './helpers/allclose.ts';
 import { laterDevice } from './helpers/later.ts';
 import { law } from './helpers/law.ts';
+import { startNode } from './helpers/program.ts';
 
-const wide = { dtype: 'float64' } as const;
-type Call = <A extends readonly unknown[], R extends Tensor | readonly Tensor[]>(fn: (...x: A) => R, ...x: A) => R;
-const plainly: Call = (fn, ...x) => fn(...x);
-const bits = (x: Tensor | null) => (x === null ? null : [...new Uint8Array(new Float64Array(x.dataSync()).buffer)]);
+const folder = mkdtempSync(join(tmpdir(), 'otimes-checkpoint-'));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+laterDevice();
 
-/** Layers of all kinds with shared weights, dropout and batch norm, of which a part runs by `call`. */
-class Net extends Module {
-  first: Conv2d;
-  norm: BatchNorm2d;
-  second: Conv2d;
-  drop: Dropout;
-  block: TransformerBlock;
-  out: Linear;
-  by: Call = plainly;
-  constructor(seed: number, own: Generator | null = null) {
-    super();
+const net = (device = 'cpu', seed = 1) => {
+  const at = { device, rng: new Generator(seed) };
+  return new Sequential(new Linear(6, 8, at), new ReLU(), new Linear(8, 3, at));
+};
+
+const OPTIMIZERS: Record<string, (m: Sequential) => Optimizer> = {
+  Adam: m => new Adam(m.parameters(), { lr: 0.02 }),
+  STEVE: m => new STEVE(m, { lr: 0.02, refreshEvery: 3 }),
+};
+
+/** A run with everything that has a state: shuffled batches, dropout, noise of two generators, a schedule. */
+class Run {
+  readonly noise: Generator;
+  readonly model: Sequential;
+  readonly optimizer: Optimizer;
+  readonly schedule: Schedule;
+  readonly loader: DataLoader<[Tensor, Tensor]>;
+  readonly losses: number[] = [];
+  epoch = 0;
+
+  constructor(make: (m: Sequential) => Optimizer, seed: number) {
+    manualSeed(seed);
     const rng = new Generator(seed);
-    const at = { rng, ...wide };
-    this.first = new Conv2d(2, 4, 3, { padding: 1, ...at });
-    this.norm = new BatchNorm2d(4, wide);
-    this.second = new Conv2d(4, 4, 3, { padding: 1, ...at });
-    this.drop = new Dropout(0.3, own === null ? {} : { rng: own });
-    this.block = new TransformerBlock(4, 2, at);
-    this.out = new Linear(4, 3, at);
+    this.noise = new Generator(seed + 1);
+    this.model = new Sequential(new Linear(6, 8, { rng }), new ReLU(), new Dropout(0.2), new Linear(8, 3, { rng }));
+    this.optimizer = make(this.model);
+    this.schedule = new Schedule(this.optimizer, cosineLr({ tMax: 30 }));
+    const data = new TensorDataset(randn([20, 6], { rng: new Generator(7) }), labels(20));
+    this.loader = new DataLoader(data, { batchSize: 4, shuffle: true, rng });
   }
-  override forward(x: Tensor): Tensor {
-    const y = this.first.call(x);
-    const z = this.by((a: Tensor) => {
-      const once = this.second.call(this.norm.call(a).relu());
-      return this.drop.call(this.second.call(once).add(a));
-    }, y);
-    // The convolution is used outside too, and y in several places: sums of many summands.
-    const w = this.second.call(z).add(y);
-    const positions = w.reshape(w.shape[0]!, 4, -1).transpose();
-    return this.out.call(this.by((a: Tensor) => this.block.call(a), positions).mean(1));
+
+  parts() {
+    const { model, optimizer, schedule, loader, noise, epoch, losses } = this;
+    return { model, optimizer, schedule, loader, generators: { noise }, epoch, best: Infinity, losses };
+  }
+
+  /** Trains until so many losses are there, and then calls `end` in the middle of the epoch. */
+  async until(count: number, end?: () => Promise<void>): Promise<this> {
+    while (this.losses.length < count) {
+      for await (const [x, y] of this.loader) {
+        this.optimizer.zeroGrad();
+        const noisy = x!.add(randn(x!.shape, { rng: this.noise }).mul(0.1)).add(rand([]).mul(0.01));
+        const loss = crossEntropy(this.model.call(noisy), y!);
+        loss.backward();
+        await this.optimizer.step();
+        this.schedule.step();
+        this.losses.push(loss.item());
+        if (this.losses.length < count) continue;
+        await end?.();
+        return this;
+      }
+      this.epoch++;
+    }
+    return this;
   }
 }
 
-const images = randn([3, 2, 4, 4], { ...wide, rng: new Generator(2), requiresGrad: true });
-const labels = ones([3], { dtype: 'int32' });
+/** The numbers of a state. */
+const numbersIn = (m: Sequential) => Object.entries(m.stateDict()).map(([name, x]) => [name, x.toArray()]);
 
-/** Loss, gradients, buffers, and the generators afterwards. */
-function trained(by: Call, device = 'cpu') {
-  manualSeed(5);
-  const own = new Generator(6);
-  const x = images.detach().to(device);
-  x.requiresGrad = true;
-  const model = new Net(1, own).to(device);
-  model.by = by;
-  const losses = [0, 1].map(() => {
-    const loss = crossEntropy(model.call(x), labels.to(device));
-    loss.backward();
-    return loss;
+const labels = (n: number) =>
+  tensor(
+    Array.from({ length: n }, (_, i) => i % 3, 'int32'),
+    { dtype: 'int32' },
+  );
+
+for (const [name, make] of Object.entries(OPTIMIZERS))
+  law(t, `${name}: a run from a checkpoint goes on as the uninterrupted one, bit for bit`, async () => {
+    const whole = await new Run(make, 3).until(17);
+    for (const cut of [1, 5, 8]) {
+      const path = join(folder, `${name}-${cut}`);
+      const first = new Run(make, 3);
+      await first.until(cut, () => saveCheckpoint(path, first.parts()));
+      // It is another model, which has moved.
+      const second = await new Run(make, 99).until(2);
+      const { epoch, best, losses } = await loadCheckpoint(path, second.parts());
+      assert.equal(best, Infinity);
+      second.epoch = epoch;
+      second.losses.splice(0, Infinity, ...losses);
+      await second.until(17);
+      assert.deepEqual(second.losses, whole.losses, `after ${cut}`);
+      assert.deepEqual(numbersIn(second.model), numbersIn(whole.model));
+    }
   });
-  return { x, model, losses, states: [defaultGenerator(), own].map(rng => [...rng.getState()]) };
-}
 
-law(t, 'loss, gradients, averages of batch norm and generators are those of the plain call, to the last bit', () => {
-  for (const device of ['cpu', 'reference']) {
-    const [expected, actual] = [trained(plainly, device), trained(checkpoint, device)];
-    assert.deepEqual(actual.states, expected.states);
-    assert.deepEqual(actual.losses.map(bits), expected.losses.map(bits));
-    assert.deepEqual(bits(actual.x.grad), bits(expected.x.grad));
-    const [ps, qs] = [actual, expected].map(({ model }) => model.parameters());
-    for (const [i, p] of ps!.entries()) assert.deepEqual(bits(p.grad), bits(qs![i]!.grad), `parameter ${i}`);
-    const [state, other] = [actual, expected].map(({ model }) => model.stateDict());
-    for (const name of Object.keys(other!)) assert.deepEqual(bits(state![name]!), bits(other![name]!), name);
+law(
+  t,
+  'values come back as they are: numbers beyond JSON, names of all kinds, lists, records and tensors',
+  async () => {
+    const values = {
+      epoch: 3,
+      numbers: [Number.NaN, Infinity, -Infinity, -0, 1e-300],
+      'a/b~c': { '': undefined, __proto: null, text: 'ü/~', on: true },
+      list: [[], {}, [1, [2]]],
+    };
+    const x = tensor([1, 2, 3], { dtype: 'float64' });
+    const { x: back, ...rest } = await unpackCheckpoint(await packCheckpoint({ ...values, x } as never));
+    assert.deepEqual(rest, { ...values, 'a/b~c': { __proto: null, text: 'ü/~', on: true } });
+    assert.ok(Object.is(rest.numbers[3], -0));
+    assert.deepEqual([back.dtype, back.toArray()], ['float64', [1, 2, 3]]);
+  },
+);
+
+law(t, 'states are those at the call: training may go on before the file is there', async () => {
+  for (const device of ['cpu', 'later']) {
+    const model = net(device);
+    const expected = await (await model.parameters()[0]!.cpu()).array();
+    const packing = packCheckpoint({ model });
+    const optimizer = new SGD(model.parameters(), { lr: 1 });
+    model
+      .call(ones([2, 6], { device }))
+      .sum()
+      .backward();
+    await optimizer.step();
+    const other = net('cpu', 5);
+    await unpackCheckpoint(await packing, { model: other });
+    assert.deepEqual(other.parameters()[0]!.toArray(), expected, device);
   }
 });
 
-law(t, 'so they are with checkpoints in checkpoints, and with the whole model in one', () => {
-  const nested: Call = (fn, ...x) => checkpoint((...y: typeof x) => checkpoint(fn, ...y), ...x);
-  const [expected, actual] = [trained(plainly), trained(nested)];
-  for (const [i, p] of actual.model.parameters().entries())
-    assert.deepEqual(bits(p.grad), bits(expected.model.parameters()[i]!.grad));
-  const model = new Net(3).eval();
-  const gradients = [plainly, checkpoint].map(call => {
-    for (const p of model.parameters()) p.grad = null;
-    crossEntropy(
-      call((x: Tensor) => model.call(x), images),
-      labels,
-    ).backward();
-    return model.parameters().map(p => bits(p.grad));
-  });
-  assert.deepEqual(gradients[1], gradients[0]);
+law(t, "parts on a device that is read with await: saved there, loaded on 'cpu', and the other way round", async () => {
+  for (const [from, to] of [
+    ['later', 'cpu'],
+    ['cpu', 'later'],
+  ] as const) {
+    const [a, b] = [net(from, 1), net(to, 2)];
+    const [first, second] = [a, b].map(m => new Adam(m.parameters(), { lr: 0.1 }));
+    a.call(ones([2, 6], { device: from }))
+      .sum()
+      .backward();
+    await first!.step();
+    await unpackCheckpoint(await packCheckpoint({ model: a, optimizer: first! }), { model: b, optimizer: second! });
+    const values = (m: Sequential) => Promise.all(m.parameters().map(async p => [...(await p.data())]));
+    assert.deepEqual(await values(b), await values(a), `${from} to ${to}`);
+  }
 });
 
 law(
   t,
-  'several outputs, of which some are used, of other dtypes, or inputs: each gradient is that of the plain call',
-  () => {
-    const w = randn([3, 3], { ...wide, rng: new Generator(1), requiresGrad: true });
-    const x = randn([2, 3], { ...wide, rng: new Generator(2), requiresGrad: true });
-    const f = (a: Tensor): Tensor[] => [a.matmul(w).tanh(), a, a.mul(w.sum()), a.gt(0), w.square()];
-    for (const used of [[0], [1], [2, 0], [0, 1, 2, 4]]) {
-      const gradients = [plainly, checkpoint].map(call => {
-        const y = call(f, x);
-        assert.equal(y[3]!.dtype, 'bool');
-        const loss = used.map(i => y[i]!.mul(i + 1).sum()).reduce((a, b) => a.add(b));
-        return grad(loss, [x, w], { allowUnused: true }).map(bits);
-      });
-      assert.deepEqual(gradients[1], gradients[0], String(used));
+  'all or nothing: whatever is missing, of another kind, misshapen or refused, every part stays as it was',
+  async () => {
+    const model = net();
+    const optimizer = new STEVE(model, { lr: 0.1 });
+    crossEntropy(model.call(randn([8, 6])), labels(8)).backward();
+    await optimizer.step();
+    const rng = new Generator(4);
+    const refusing = { stateDict: (): StateDict => ({ x: zeros([1]) }), loadStateDict: () => assert.fail('no') };
+    const bytes = await packCheckpoint({ model, optimizer, rng, refusing, list: [new Generator(1), new Generator(2)] });
+    const narrow = new Sequential(new Linear(6, 5), new ReLU(), new Linear(5, 3));
+    const other = net('cpu', 8);
+    const late = new Schedule(new SGD(other.parameters(), { lr: 0.1 }), cosineLr({ tMax: 3 }));
+    const cases: [object, RegExp][] = [
+      [
+        { optimizer: new STEVE(other, { lr: 0.2 }), model: narrow },
+        /'model' refuses its state, nothing was loaded\n.*0\.weight/s,
+      ],
+      [
+        { model: other, schedule: late },
+        /nothing was loaded\n {2}'schedule' is a state, and the checkpoint has nothing there/,
+      ],
+      [
+        { model: other, optimizer: new Generator(3) },
+        /'optimizer' is a generator, and the checkpoint has a state there/,
+      ],
+      [{ model: other, list: [new Generator(1)] }, /'list' has 1 entries, and the checkpoint 2/],
+      [
+        { model: other, optimizer: new Adam(other.parameters()), rng },
+        /'optimizer' refuses its state, nothing was loaded/,
+      ],
+      [{ rng, model: other, refusing }, /'refusing' could not be put back/],
+    ];
+    manualSeed(5);
+    const state = () => JSON.stringify([other, narrow].map(numbersIn));
+    for (const [parts, message] of cases) {
+      const own = new Generator(77);
+      const given = 'rng' in parts ? { ...parts, rng: own } : parts;
+      const before = [state(), String(own), String(defaultGenerator())];
+      await assert.rejects(unpackCheckpoint(bytes, given as never), message);
+      assert.deepEqual([state(), String(own), String(defaultGenerator())], before, String(message));
     }
-    // A walk that ends at an output leaves nothing to the next.
-    const y = checkpoint(f, x);
-    grad(y[0]!.sum(), [y[0]!]);
-    mustBeClose(grad(y[2]!.sum(), [x])[0]!, w.sum().expand([2, 3]).detach());
   },
 );
 
-law(t, 'second gradients are those of the plain call, by inputs, parameters and gy', () => {
-  const w = randn([3, 3], { ...wide, rng: new Generator(1), requiresGrad: true });
-  const x = randn([2, 3], { ...wide, rng: new Generator(2), requiresGrad: true });
-  const [expected, actual] = [plainly, checkpoint].map(call => {
-    const h = x.sin();
-    const y = call((a: Tensor) => a.matmul(w).tanh().mul(a), h);
-    const [gx, gw] = grad(y.square().sum(), [x, w], { createGraph: true });
-    return grad(gx.square().sum().add(gw.mul(w).sum()), [x, w]);
-  });
-  for (const [i, g] of actual!.entries()) mustBeClose(g, expected![i]!, { rtol: 1e-12 });
+law(t, 'parts that are not asked for stay in the file, and the order of names does not matter', async () => {
+  const model = net();
+  const bytes = await packCheckpoint({ a: { b: [model] }, 'a/b': net('cpu', 3), epoch: 4 });
+  const [one, two] = [net('cpu', 6), net('cpu', 7)];
+  assert.deepEqual(await unpackCheckpoint(bytes), { a: { b: [null] }, epoch: 4 });
+  await unpackCheckpoint(bytes, { 'a/b': two, a: { b: [one] } });
+  assert.deepEqual(numbersIn(one), numbersIn(model));
+  assert.deepEqual(numbersIn(two), numbersIn(net('cpu', 3)));
 });
 
-law(t, 'inside of noGrad, and where nothing requires a gradient, it is the plain call', () => {
-  let runs = 0;
-  const f = (x: Tensor) => {
-    runs++;
-    return x.mul(2);
-  };
-  const x = ones([2], { requiresGrad: true });
-  assert.equal(noGrad(() => checkpoint(f, x)).requiresGrad, false);
-  assert.equal(checkpoint(f, ones([2])).requiresGrad, false);
-  assert.equal(runs, 2);
-  checkpoint(f, x).sum().backward();
-  assert.equal(runs, 4);
-  assert.equal(isRecording(), true);
+law(t, 'a checkpoint is a safetensors file that others read', async () => {
+  const state = loadSafetensors(await packCheckpoint({ model: net() }));
+  assert.ok('model/0.weight' in state && 'model/2.bias' in state);
 });
 
-law(t, 'what was drawn is drawn again, also after another seed, and the generators go on from where they were', () => {
-  const x = ones([100], { ...wide, requiresGrad: true });
-  const own = new Generator(3);
-  manualSeed(1);
-  const masked = (a: Tensor) =>
-    a.mul(rand([100], wide).gt(0.5).astype('float64')).mul(randn([100], { ...wide, rng: own }));
-  const y = checkpoint(masked, x);
-  manualSeed(2);
-  const after = [String(own.getState()), String(defaultGenerator().getState())];
-  y.sum().backward();
-  assert.deepEqual([String(own.getState()), String(defaultGenerator().getState())], after);
-  assert.deepEqual(bits(x.grad), bits(y));
+law(t, 'what is no part, and what is no checkpoint, is refused by its path', async () => {
+  const call = (parts: unknown) => packCheckpoint(parts as never);
+  await assert.rejects(call(net()), /expected parts to be parts by name, such as .*; give it a name: \{ model \}/);
+  await assert.rejects(call({ a: { when: new Date() } }), /expected 'a\/when' to be a state .* got a Date/);
+  await assert.rejects(call({ f: () => 1 }), /'f' to be .* got a function/);
+  await assert.rejects(call({ n: 1n }), /got 1n/);
+  await assert.rejects(call({ m: Promise.resolve(1) }), /got a promise/);
+  await assert.rejects(call({ '': 1 }), /expected names of parts, got ''/);
+  const circle: Record<string, unknown> = {};
+  circle.self = circle;
+  await assert.rejects(call(circle), /'self' leads back to a part above it/);
+  const async = { stateDict: async () => ({}), loadStateDict: () => {} };
+  await assert.rejects(call({ async }), /stateDict\(\) of 'async' to give tensors by name, got a promise/);
+  const unpack = (bytes: Uint8Array) => unpackCheckpoint(bytes);
+  await assert.rejects(unpack(saveSafetensors({ x: zeros([1]) })), /a safetensors file, and no checkpoint/);
+  const broken = (o: Record<string, string>) =>
+    saveSafetensors({}, { format: 'otimes-checkpoint', version: '1', parts: '["record",[]]', ...o });
+  await assert.rejects(unpack(broken({ version: '2' })), /expected version 1 of the format, got '2'/);
+  for (const parts of ['', '3', '["record",[["a"]]]', '["number","1"]', '["list",[]]'])
+    await assert.rejects(unpack(broken({ parts })), /its list of parts is not/);
+  await assert.rejects(
+    unpack(broken({ parts: '["record",[["x",["tensor"]]]]' })),
+    /expected (a tensor at 'x'|the 4 words)/,
+  );
+  const whole = await packCheckpoint({ model: new Sequential(new BatchNorm2d(2)) });
+  await assert.rejects(unpack(whole.subarray(0, whole.length - 1)), { name: 'FormatError' });
 });
 
-law(t, 'a write in place is done once, and the second run reads what the first read', () => {
-  const count = ones([], wide);
-  const x = ones([2], { ...wide, requiresGrad: true });
-  const y = checkpoint((a: Tensor) => {
-    const scaled = a.mul(count.clone());
-    count.scale_(3);
-    return scaled.mul(count.clone());
-  }, x);
-  assert.equal(count.item(), 3);
-  count.scale_(5);
-  y.sum().backward();
-  assert.equal(count.item(), 15);
-  assert.deepEqual(x.grad!.toArray(), [3, 3]);
+law(t, 'errors of files name the file, and a failed save leaves the old one', async () => {
+  const path = join(folder, 'file');
+  await assert.rejects(loadCheckpoint(path), { code: 'ENOENT' });
+  writeFileSync(path, 'nonsense');
+  await assert.rejects(loadCheckpoint(path), (e: FormatError) => e.message.startsWith(`${path}: `));
+  save(path, { x: zeros([1]) });
+  await assert.rejects(loadCheckpoint(path), (e: FormatError) => e.message.startsWith(`${path}: checkpoint: `));
+  await saveCheckpoint(path, { epoch: 1 });
+  await assert.rejects(saveCheckpoint(path, { epoch: 1n as never }), /got 1n/);
+  assert.deepEqual(await loadCheckpoint(path), { epoch: 1 });
+  await assert.rejects(saveCheckpoint(3 as never, {}), /expected path to be a string, got 3/);
 });
 
-law(t, 'an input or parameter that changed since, and a function that computes something else, are GraphErrors', () => {
-  const w = ones([2], { ...wide, requiresGrad: true });
-  const x = ones([2], { ...wide, requiresGrad: true });
-  for (const changed of [w, x]) {
-    const y = checkpoint((a: Tensor) => a.mul(w), x);
-    noGrad(() => changed.scale_(2));
-    assert.throws(() => y.sum().backward(), /^GraphError: checkpoint: backward needs its input \d, \[2\], as it was/);
+law(t, 'a process that is killed while it saves leaves a whole checkpoint', async () => {
+  const path = join(folder, 'killed');
+  const program = `
+    import { full } from '@otimes/core';
+    import { saveCheckpoint } from '@otimes/core/node';
+    for (let i = 0; ; i++) {
+      await saveCheckpoint(${JSON.stringify(path)}, { x: full([500000], i), i });
+      if (i === 2) process.stdout.write('saved');
+    }`;
+  for (const wait of [2, 15]) {
+    const child = startNode([
+      '--conditions=@otimes/source',
+      '--import',
+      'tsx',
+      '--input-type=module',
+      '--eval',
+      program,
+    ]);
+    await once(child.stdout, 'data');
+    await new Promise(resolve => setTimeout(resolve, wait));
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const { x, i } = await loadCheckpoint(path);
+    assert.ok(i >= 2 && x.eq(i).all().item() === 1, 'all of one save');
   }
-  let first = true;
-  const changing = (other: (a: Tensor) => Tensor) => {
-    first = true;
-    return checkpoint((a: Tensor) => {
-      const result = first ? a.mul(2) : other(a);
-      first = false;
-      return result;
-    }, x);
-  };
-  assert.throws(
-    () =>
-      changing(a => a.sum())
-        .sum()
-        .backward(),
-    /^GraphError: checkpoint: fn returned float64\[2\] in the forward pass and float64\[\] in the backward pass/,
-  );
-  assert.throws(
-    () =>
-      changing(a => a.mul(w))
-        .sum()
-        .backward(),
-    /^GraphError: checkpoint: fn reads float64\[2\], which requires a gradient, in the backward pass, but did not/,
-  );
-  assert.throws(
-    () =>
-      changing(() => {
-        throw new RangeError('mine');
-      })
-        .sum()
-        .backward(),
-    /^RangeError: mine/,
+  await saveCheckpoint(path, {});
+  assert.deepEqual(
+    readdirSync(folder).filter(name => name.startsWith('killed')),
+    ['killed'],
   );
 });
-
-law(t, 'between forward and backward a chain of n layers keeps the memory of its checkpoints alone', () => {
-  const backend = getBackend('cpu');
-  assert.ok(backend instanceof WasmBackend);
-  const { heap } = backend.kernels;
-  const rng = new Generator(1);
-  const parts = Array.from({ length: 4 }, () => {
-    const layers = Array.from({ length: 6 }, () => [new Linear(64, 64, { rng }), new ReLU()]).flat();
-    return new Sequential(...layers);
-  });
-  const x = randn([1024, 64], { rng });
-  const size = x.size * 4;
-  const kept = [plainly, checkpoint].map(call => {
-    heap.collect();
-    const before = heap.stats.live;
-    const y = parts.reduce((a, part) => call((b: Tensor) => part.call(b), a), x).sum();
-    heap.collect();
-    const after = heap.stats.live;
-    y.backward();
-    return (after - before) / size;
-  });
-  // A layer keeps its output and that of its activation: 48 of them, beside an output for each of the four parts.
-  assert.ok(kept[0]! > 24, `plain: ${kept[0]}`);
-  assert.ok(kept[1]! < 6, `checkpoints: ${kept[1]}`);
-});
-
-law(t, 'on a device that is read with await nothing is read, and the gradients are those of cpu', async () => {
-  const later = laterDevice();
-  const [expected, actual] = [trained(plainly, 'reference'), trained(checkpoint, later.device)];
-  for (const [i, p] of actual.model.parameters().entries())
-    mustBeClose(await p.grad!.cpu(), expected.model.parameters()[i]!.grad!.to('cpu'), { rtol: 1e-9, atol: 1e-12 });
-  assert.equal(later.instantReads, 0);
-});
-
-for (const [name, make] of Object.entries({
-  KFAC: (model: Module, o: object) => new KFAC(model, { lr: 0.01, ...o }),
-  EKFAC: (model: Module, o: object) => new EKFAC(model, { lr: 0.01, ...o }),
-  STEVE: (model: Module, o: object) => new STEVE(model, { lr: 0.01, ...o }),
-})) {
-  /** Trained for some steps. */
-  const run = (call: Call, o: object, whole = false, double = false) => {
-    const rng = new Generator(1);
-    const layers = [0, 1, 2, 3].map(() => new Linear(4, 4, { rng, ...wide }));
-    class Chain extends Module {
-      readonly layers = layers;
-      override forward(x: Tensor): Tensor {
-        const [a, b, c, d] = layers as [Linear, Linear, Linear, Linear];
-        const h = a.call(x).tanh();
-        const part = (y: Tensor) => c.call(b.call(y).tanh()).tanh();
-        return d.call(whole ? part(h) : call(part, h));
-      }
-    }
-    const model = new Chain();
-    const optimizer = make(model, { refreshEvery: 2, refresh: 'sync', rng: new Generator(4), ...o });
-    const data = randn([16, 4], { rng, ...wide });
-    for (let step = 0; step < 6; step++) {
-      optimizer.zeroGrad();
-      const outputs = (double ? [data, data.mul(0.5)] : [data]).map(x =>
-        whole ? call((y: Tensor) => model.call(y), x) : model.call(x),
-      );
-      outputs
-        .map(y => crossEntropy(y, ones([16], { dtype: 'int32' })))
-        .reduce((a, b) => a.add(b))
-        .backward();
-      optimizer.step();
-    }
-    return model.parameters();
-  };
-  const same = (a: Tensor[], b: Tensor[]) => {
-    for (const [i, p] of a.entries()) mustBeClose(p, b[i]!, { rtol: 1e-9, atol: 1e-9 }, `parameter ${i}`);
-  };
-
-  law(t, `${name} sees each layer of a checkpoint once a pass: it learns what it learns without`, () => {
-    same(run(checkpoint, {}), run(plainly, {}));
-    same(run(checkpoint, {}, false, true), run(plainly, {}, false, true));
-    same(run(checkpoint, {}, true), run(plainly, {}, true));
-  });
-
-  law(t, `${name} with drawn labels takes the whole model in a checkpoint, and refuses a part of it in words`, () => {
-    const o = { fisher: 'sampled', loss: 'crossEntropy' };
-    same(run(checkpoint, o, true), run(plainly, o, true));
-    assert.throws(() => run(checkpoint, o), /^Error: fisher 'sampled': 'layers\.1' runs inside of checkpoint\(…\)/);
-  });
-}

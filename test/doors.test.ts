@@ -135,6 +135,8 @@ checkDoors(
         .map(name => [name, 'takes a message']),
     ),
     linalg: 'a namespace: doors-linalg.test.ts',
+    packCheckpoint: 'doors-metrics.test.ts',
+    unpackCheckpoint: 'doors-metrics.test.ts',
     ...Object.fromEntries(
       ['checkpoint', 'hessian', 'hessianVectorProduct', 'jacobian', 'jvp', 'vjp'].map(name => [
         name,

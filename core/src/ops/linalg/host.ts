@@ -81,6 +81,12 @@ export function whichOf(batch: Shape, i: number): string {
   return `matrix [${index.join(',')}]`;
 }
 
+/** Throws unless `matrix`, number i of `a`, is finite. */
+export function checkFinite(op: string, a: Tensor, i: number, matrix: Float64Array): void {
+  if (!matrix.every(Number.isFinite))
+    throw new LinAlgError(`${op}: expected finite numbers, ${whichOf(batchOf(a), i)} of ${describe(a)} has others`);
+}
+
 /** The number of matrices. */
 export const countOf = (x: Tensor): number => sizeOf(batchOf(x));
 

@@ -1,18 +1,31 @@
 /** What follows from singular values: norms and ranks of matrices, pseudoinverses and least squares. */
 
+import { NdView, svd as svdOf } from '@otimes/linalg';
 import { aBoolean, checkArgument, checkOptions, type Kind } from '../../check.ts';
 import { describe, ShapeError } from '../../errors.ts';
+import { arrayLike } from '../../fill.ts';
 import { defineOp, type Op } from '../../op.ts';
 import { normalizeAxis } from '../../shape.ts';
 import { aTensor, type Tensor } from '../../tensor.ts';
-import { cast } from '../cast.ts';
-import { abs, add, le, logicalNot, maximum, mul, neg, sub } from '../elementwise.ts';
+import { abs, add, neg, sub } from '../elementwise.ts';
 import { matmul } from '../matmul.ts';
 import { max, min, norm, sum } from '../reduce.ts';
-import { narrow } from '../slice.ts';
 import { permute, unsqueeze } from '../view.ts';
-import { batchOf, checkMatrices, checkRead, detached, epsOf, reciprocalBut, together, turn } from './host.ts';
-import { svd, svdvals } from './spectral.ts';
+import {
+  batchOf,
+  checkFinite,
+  checkMatrices,
+  checkRead,
+  countOf,
+  detached,
+  epsOf,
+  part,
+  readAll,
+  together,
+  turn,
+  writeAll,
+} from './host.ts';
+import { svdvals } from './spectral.ts';
 
 /** The norms of `matrixNorm`. */
 export type MatrixNorm = 'fro' | 'nuc' | 1 | -1 | 2 | -2 | number;
@@ -85,12 +98,10 @@ export type RankOptions = {
 const aTolerance: Kind = { expected: 'a number ≥ 0', is: v => typeof v === 'number' && v >= 0, error: RangeError };
 const RANK = { atol: aTolerance, rtol: aTolerance };
 
-/** Where the singular values s [..., k] of `a` count as 0. */
-function negligible(a: Tensor, s: Tensor, { atol = 0, rtol }: RankOptions): Tensor {
+/** Singular values up to this count as 0. */
+function leastOf(a: Tensor, largest: number, { atol = 0, rtol }: RankOptions): number {
   const most = Math.max(a.shape.at(-1)!, a.shape.at(-2)!);
-  const relative = rtol ?? (atol > 0 ? 0 : most * epsOf(a.dtype));
-  if (s.shape.at(-1) === 0) return le(s, atol);
-  return le(s, maximum(mul(narrow(s, -1, 0, 1), relative), atol));
+  return Math.max(atol, (rtol ?? (atol > 0 ? 0 : most * epsOf(a.dtype))) * largest);
 }
 
 /** The ranks of matrices [..., m, n], int32 [...]: how many singular values do not count as 0. */
@@ -99,18 +110,37 @@ export function matrixRank(a: Tensor, o: RankOptions = {}): Tensor {
   checkMatrices(op, a);
   checkOptions(op, o, RANK);
   const s = svdvals(detached(checkRead(op, a)));
-  return sum(cast(logicalNot(negligible(a, s, o)), 'int32'), -1);
+  const k = s.shape.at(-1)!;
+  const data = readAll(s);
+  const ranks = Int32Array.from({ length: countOf(a) }, (_, i) => {
+    const row = part(data, i, k);
+    return row.filter(value => value > leastOf(a, row[0]!, o)).length;
+  });
+  return arrayLike(a, ranks, batchOf(a));
 }
 
 /** The pseudoinverse, from the singular value decomposition in the place of `a`. */
 const pinvOp: Op<RankOptions> = defineOp<RankOptions>({
   name: 'linalg.pinv',
   shape: ([a]) => ({ shape: [...batchOf(a!), a!.shape.at(-1)!, a!.shape.at(-2)!], dtype: a!.dtype }),
-  forward(backend, [a], out, o) {
-    const wide = cast(detached(a!), 'float64');
-    const { u, s, vh } = svd(wide);
-    const inverse = reciprocalBut(negligible(a!, s, o), s);
-    backend.copy(matmul(mul(turn(vh), unsqueeze(inverse, -2)), turn(u)), out);
+  forward(_, [a], out, o) {
+    const [m, n] = a!.shape.slice(-2) as [number, number];
+    const [data, x] = [readAll(a!), new Float64Array(out.size)];
+    for (let i = 0; i < countOf(a!) && m * n > 0; i++) {
+      const matrix = part(data, i, m * n);
+      checkFinite('linalg.pinv', a!, i, matrix);
+      const { u, values, v } = svdOf(new NdView(matrix, [m, n]));
+      const k = values.data.length;
+      const least = leastOf(a!, values.data[0]!, o);
+      const inverse = part(x, i, m * n);
+      for (let p = 0; p < k; p++) {
+        const value = values.data[p]!;
+        if (value <= least) continue;
+        for (let r = 0; r < n; r++)
+          for (let c = 0; c < m; c++) inverse[r * m + c]! += (v.data[r * k + p]! / value) * u.data[c * k + p]!;
+      }
+    }
+    writeAll(out, x);
   },
   // Golub & Pereyra 1973, equation 4.12, for matrices of constant rank.
   backward(gy, node) {

@@ -1,7 +1,7 @@
 /** The symmetric eigendecomposition and the singular value decomposition, and their gradients. */
 
 import { eigh as eighOf, NdView, svd as svdOf } from '@otimes/linalg';
-import { describe, GraphError } from '../../errors.ts';
+import { GraphError } from '../../errors.ts';
 import { arrayLike } from '../../fill.ts';
 import { defineOp, type Op } from '../../op.ts';
 import type { Tensor } from '../../tensor.ts';
@@ -12,12 +12,12 @@ import { reshape, unsqueeze } from '../view.ts';
 import { mirrored } from './factor.ts';
 import {
   batchOf,
+  checkFinite,
   checkMatrices,
   checkRead,
   checkSquare,
   countOf,
   epsOf,
-  LinAlgError,
   part,
   readAll,
   reciprocalBut,
@@ -25,11 +25,6 @@ import {
   whichOf,
   writeAll,
 } from './host.ts';
-
-function checkFinite(op: string, a: Tensor, i: number, matrix: Float64Array): void {
-  if (!matrix.every(Number.isFinite))
-    throw new LinAlgError(`${op}: expected finite numbers, ${whichOf(batchOf(a), i)} of ${describe(a)} has others`);
-}
 
 /** Row i as diag(xᵢ) times a matrix of those rows, and columns. */
 const rowsBy = (x: Tensor, values: Tensor) => mul(x, unsqueeze(values, -1));
