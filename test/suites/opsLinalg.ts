@@ -127,41 +127,39 @@ const oblong = (
     })),
   );
 
-const triangles: OpEntry[] = range(16).map(bits => {
-  const [upper, left, unitriangular, transpose] = [1, 2, 4, 8].map(bit => (bits & bit) !== 0) as boolean[];
-  const o = { upper: upper!, left: left!, unitriangular: unitriangular!, transpose: transpose! };
-  const triangle = (a: Matrix): Matrix => {
-    const own = a.map((row, i) =>
-      row.map((x, j) => (i === j ? (o.unitriangular ? 1 : x) : (o.upper ? j > i : j < i) ? x : 0)),
-    );
-    return o.transpose ? flip(own, own.length) : own;
-  };
-  const words = Object.entries(o).flatMap(([name, on]) => (on ? [name] : []));
-  return host(
-    `solveTriangular, ${words.join(' ') || 'no option'}`,
-    fc.tuple(leading, leading, lengths, lengths).chain(([p, q, n, k]) => {
-      const size: [number, number] = o.left ? [n, k] : [k, n];
-      // One of the leading shapes is that of both, or one alone.
-      return fc.constantFrom([p, p], [p, []], [[], q]).map(([one, other]) => ({
-        inputs: [
-          { shape: [...one!, n, n], domain: real },
-          { shape: [...other!, ...size], domain: real },
-        ],
-        run: (a: Tensor, b: Tensor) => linalg.solveTriangular(shift(a), b, o),
-        naive: (a: Dense, b: Dense) =>
-          perMatrix(
-            size,
-            (t, x) => {
-              const inverse = inverseOfTriangle(triangle(shifted(t)));
-              return o.left ? times(inverse, x, k) : times(x, inverse, n);
-            },
-            a,
-            b,
-          ),
-      }));
-    }),
-  );
-});
+/** With each of the sixteen settings of its options. */
+const triangles = host(
+  'solveTriangular',
+  fc.tuple(fc.nat(15), leading, leading, lengths, lengths).chain(([bits, p, q, n, k]) => {
+    const [upper, left, unitriangular, transpose] = [1, 2, 4, 8].map(bit => (bits & bit) !== 0) as boolean[];
+    const o = { upper: upper!, left: left!, unitriangular: unitriangular!, transpose: transpose! };
+    const triangle = (a: Matrix): Matrix => {
+      const own = a.map((row, i) =>
+        row.map((x, j) => (i === j ? (o.unitriangular ? 1 : x) : (o.upper ? j > i : j < i) ? x : 0)),
+      );
+      return o.transpose ? flip(own, own.length) : own;
+    };
+    const size: [number, number] = o.left ? [n, k] : [k, n];
+    // The leading shapes are the same, or one has none.
+    return fc.constantFrom([p, p], [p, []], [[], q]).map(([one, other]) => ({
+      inputs: [
+        { shape: [...one!, n, n], domain: real },
+        { shape: [...other!, ...size], domain: real },
+      ],
+      run: (a: Tensor, b: Tensor) => linalg.solveTriangular(shift(a), b, o),
+      naive: (a: Dense, b: Dense) =>
+        perMatrix(
+          size,
+          (t, x) => {
+            const inverse = inverseOfTriangle(triangle(shifted(t)));
+            return o.left ? times(inverse, x, k) : times(x, inverse, n);
+          },
+          a,
+          b,
+        ),
+    }));
+  }),
+);
 
 /** Its pivots are the diagonal, so nothing has to outweigh anything. */
 const inverseOfTriangle = (a: Matrix): Matrix => eliminated(a).inverse;
@@ -286,7 +284,7 @@ export const linalgEntries: readonly OpEntry[] = [
     true,
   ),
   ...systems,
-  ...triangles,
+  triangles,
   oblong(
     'qr: q',
     x => linalg.qr(shift(x)).q,
