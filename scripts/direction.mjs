@@ -43,7 +43,7 @@ const KNOWN_CYCLES = {};
  */
 const LAYERS = {
   core: [
-    ['check', 'convolution', 'dtype', 'errors', 'precise', 'shape', 'task', 'window'],
+    ['check', 'convolution', 'dtype', 'errors', 'precise', 'shape', 'task', 'watch', 'window'],
     ['device'],
     ['storage'],
     ['scope'],
@@ -55,7 +55,7 @@ const LAYERS = {
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
     ['blas', 'create', 'like', 'random', 'safetensors', 'sampling', 'threads'],
-    ['checkpoint'],
+    ['checkpoint', 'transforms'],
     ['extend', 'index', 'methods-door', 'node'],
   ],
 };

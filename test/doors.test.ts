@@ -151,6 +151,13 @@ checkDoors(
         .map(name => [name, 'takes a message']),
     ),
     ...apartConv(convDoors.core),
+    linalg: 'a namespace: doors-linalg.test.ts',
+    ...Object.fromEntries(
+      ['checkpoint', 'hessian', 'hessianVectorProduct', 'jacobian', 'jvp', 'vjp'].map(name => [
+        name,
+        'doors-transforms.test.ts',
+      ]),
+    ),
     notDifferentiable: 'a constant',
     releaseBlas: recorded,
     useBlas: 'loads a native library: blas.test.ts',
@@ -308,6 +315,11 @@ checkDoors(
     inverse: door(linalg.inverse, matrix(), precision),
     kron: door(linalg.kron, matrix(), matrix()),
     kronMatvec: door(linalg.kronMatvec, matrix(), matrix(), vector(4)),
+    lu: door(linalg.lu, matrix()),
+    luSolve: {
+      ...door(linalg.luSolve, linalg.lu(matrix()), vector(), { transpose: true }),
+      skip: { 0: 'a result, not options' },
+    },
     matmul: door(linalg.matmul, matrix(), matrix(), { transposeA: true, transposeB: true }),
     qr: door(linalg.qr, matrix(), precision),
     setSolver: {
@@ -319,6 +331,12 @@ checkDoors(
     },
     solve: door(linalg.solve, matrix(), vector(), precision),
     solveTriangular: door(linalg.solveTriangular, matrix(), vector(), { ...precision, transpose: true }),
+    substituteTriangle: door(linalg.substituteTriangle, matrix(), matrix(), {
+      upper: true,
+      transpose: true,
+      unitriangular: true,
+    }),
+    svd: door(linalg.svd, matrix()),
     unvec: door(linalg.unvec, vector(4), 2, 2),
     vec: door(linalg.vec, matrix()),
   },

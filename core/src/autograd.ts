@@ -17,8 +17,8 @@ import { inScope, leave, type Storage, tracking, unscoped } from './storage.ts';
 import { aTensor, checkSameDevice, checkTensors, someTensors, type Tensor } from './tensor.ts';
 import { noteGradient } from './untrained.ts';
 
-/** All nodes that `y` depends on, outputs before inputs. */
-function reachable(y: Tensor): Node[] {
+/** All nodes that `y` depends on, outputs before inputs; none behind `stops`. */
+function reachable(y: Tensor, stops?: ReadonlySet<Tensor>): Node[] {
   const found: Node[] = [];
   const open: Node[] = y.node === null ? [] : [y.node];
   const search = Node.newSearch();
@@ -33,7 +33,7 @@ function reachable(y: Tensor): Node[] {
     const { inputs } = node;
     for (let i = 0; i < inputs.length; i++) {
       const next = inputs[i]!.node;
-      if (next !== null && next.search !== search) open.push(next);
+      if (next !== null && next.search !== search && !stops?.has(inputs[i]!)) open.push(next);
     }
   }
   // A chain comes in order, and most graphs are nearly one.
@@ -165,10 +165,13 @@ class Walk {
 
 const PASSED = 'when the backward pass ended that it was a gradient in; a hook (onGrad) may keep it';
 
+/** The walk that is running, for rules that tell one from another. */
+export let walking: object | null = null;
+
 /**
  * Propagates the gradient of `y` (`gy`, or 1 for a scalar) through `nodes` (outputs first) and calls `arrive` for every
  * tensor on the way that `wants` names, with its complete gradient and whether nobody else has that memory. Hooks have run
- * on it by then, on a copy where they could reach the memory of other gradients.
+ * on it by then, on a copy where they could reach the memory of other gradients. At `stops` every summand arrives by itself, without hooks.
  */
 function propagate(
   y: Tensor,
@@ -177,8 +180,13 @@ function propagate(
   wants: (x: Tensor) => boolean,
   arrive: (x: Tensor, gx: Tensor, own: boolean) => void,
   results: () => Iterable<Tensor>,
+  stops?: ReadonlySet<Tensor>,
 ): void {
   const walk = new Walk(!isRecording());
+  const around = walking;
+  walking = walk;
+  /** Of summands at stops. */
+  const arrived: Storage[] = [];
   const leaves: Tensor[] = y.node === null ? [y] : [];
   const deliver = (x: Tensor, complete: Tensor): Tensor => {
     let gx = complete;
@@ -198,6 +206,13 @@ function propagate(
     for (let i = 0; i < inputs.length; i++) {
       const [x, gx] = [inputs[i]!, gradients[i]];
       if (gx === null || gx === undefined || !x.requiresGrad) continue;
+      if (stops?.has(x)) {
+        const summand = cast(sumTo(gx, x.shape), x.dtype);
+        summand.storage.uses++;
+        arrived.push(summand.storage);
+        arrive(x, summand, false);
+        continue;
+      }
       // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
       if (x.node === null && !wants(x)) continue;
       const first = walk.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
@@ -222,7 +237,12 @@ function propagate(
     }
     for (const leaf of leaves) deliver(leaf, walk.take(leaf)!);
   } finally {
+    for (const storage of arrived) {
+      storage.uses--;
+      walk.release(storage);
+    }
     walk.end(results());
+    walking = around;
   }
 }
 
@@ -262,6 +282,51 @@ function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
 }
 
 const isLeaf = (x: Tensor): boolean => x.isLeaf;
+
+/**
+ * The summands of the gradients of `stops`, in the order of the walk, from the gradients of outputs, whose graph ends at `stops`. Part of the
+ * pass that is running: hooks inside of that graph run. It is freed unless the walk is recorded.
+ *
+ * @throws GraphError if that graph has other leaves that were there before, or leads to what was recorded before
+ */
+export function gradientsUpTo(
+  outputs: readonly (readonly [y: Tensor, gy: Tensor])[],
+  stops: ReadonlySet<Tensor>,
+  createGraph: boolean,
+  check: (x: Tensor) => void,
+): Map<Tensor, Tensor[]> {
+  const summands = new Map<Tensor, Tensor[]>();
+  const arrive = (x: Tensor, gx: Tensor) => {
+    summands.set(x, [...(summands.get(x) ?? []), gx]);
+  };
+  if (outputs.length === 0) return summands;
+  const [first] = outputs[0]!;
+  // One node that all outputs lead to.
+  const root = fullLike('backward', first, 0, [], first.dtype);
+  const rule = { name: 'backward', builtIn: true, backward: () => outputs.map(([, gy]) => gy) };
+  root.requiresGrad = true;
+  root.node = new Node(
+    rule,
+    outputs.map(([y]) => y),
+    root,
+    null,
+  );
+  withRecording(createGraph, () => {
+    const nodes = reachable(root, stops);
+    for (const { inputs } of nodes) for (const x of inputs) if (x.requiresGrad && !stops.has(x)) check(x);
+    propagate(
+      root,
+      undefined,
+      nodes,
+      () => false,
+      arrive,
+      () => [],
+      stops,
+    );
+    if (!createGraph) for (const node of nodes) node.free();
+  });
+  return summands;
+}
 
 /** Options of `grad`. */
 export type GradOptions = {

@@ -40,5 +40,6 @@ export { isPrecise, precisely } from './precise.ts';
 export { broadcastShapes, checkShape, contiguousStrides, isContiguous, reducedShape, sizeOf } from './shape.ts';
 export { held, withoutEarlyRelease } from './storage.ts';
 export { aTensor, borrowGrad, checkTensors, lendNdarray, someTensors } from './tensor.ts';
+export { aroundRecomputation } from './transforms/checkpoint.ts';
 export { checkTrained, type Noted, noteKnown, noteMoved } from './untrained.ts';
 export { canSkip, caughtUp, checkFinite, onFailure, peekData, readsLater, skipIf } from './values.ts';

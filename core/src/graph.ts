@@ -56,6 +56,11 @@ export class Node<A = unknown> {
     return ++searches;
   }
 
+  /** The order of the last node that was made. */
+  static get newest(): number {
+    return counter - 1;
+  }
+
   /** The inputs, for shapes and for walking the graph. A rule that needs their values asks `input(i)`. */
   get inputs(): readonly Tensor[] {
     if (this.#inputs === null) throw this.#freed();

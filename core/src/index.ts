@@ -99,6 +99,7 @@ export {
 export { cosh, log2, log10, sinh, tan } from './ops/functions.ts';
 export { adamMoments, adamStep, sgdStep } from './ops/inplace.ts';
 export { type InterpolateMode, type InterpolateOptions, interpolate } from './ops/interpolate.ts';
+export * as linalg from './ops/linalg/index.ts';
 export { gram, linear } from './ops/linear.ts';
 export { labelCrossEntropy, squaredError } from './ops/loss.ts';
 export { batchNorm, batchNormEval, groupNorm, layerNorm } from './ops/norm.ts';
@@ -154,4 +155,16 @@ export { nextTask } from './task.ts';
 export type { GradHook, Handle, Nested } from './tensor.ts';
 export { type Convolution, getConvolution, setConvolution } from './convolution.ts';
 export { getThreads, setThreads, withSecondThread } from './threads.ts';
+export { checkpoint } from './transforms/checkpoint.ts';
+export {
+  hessian,
+  hessianVectorProduct,
+  type Jacobian,
+  jacobian,
+  jvp,
+  type Like,
+  type OneOrMore,
+  type TransformOptions,
+  vjp,
+} from './transforms/derivatives.ts';
 export { type Pair, pairOf, tupleOf, type Window, type WindowOptions } from './window.ts';

@@ -8,6 +8,7 @@ import { type Differentiable, isRecording, Node } from './graph.ts';
 import { checkShape, contiguousStrides, isWithin, type Layout, type Shape, sizeOf } from './shape.ts';
 import { allocate } from './storage.ts';
 import { aTensor, checkSameDevice, someTensors, type Tensor } from './tensor.ts';
+import { watching } from './watch.ts';
 
 /** Shape and dtype of a result. */
 export type ResultType = { readonly shape: Shape; readonly dtype: DType };
@@ -124,7 +125,11 @@ function devicesDiffer(op: string, x: readonly Tensor[]): DTypeError {
 function makeOp<A>(spec: Parameters<typeof defineOp<A>>[0]): Op<A> {
   const differentiable = spec.backward === notDifferentiable ? null : (spec as Differentiable<A>);
   const record = (out: Tensor, x: readonly Tensor[], attrs: A): Tensor => {
-    if (differentiable === null || !isRecording() || !isFloat(out.dtype)) return out;
+    if (differentiable === null || !isFloat(out.dtype)) return out;
+    if (!isRecording()) {
+      watching?.read(x);
+      return out;
+    }
     for (let i = 0; i < x.length; i++) {
       if (x[i]!.requiresGrad) {
         out.requiresGrad = true;

@@ -10,6 +10,7 @@ import { allocateArray, type DType, isFloat, toElement } from './dtype.ts';
 import { DTypeError } from './errors.ts';
 import { checkShape, type Shape, sizeOf } from './shape.ts';
 import type { Tensor } from './tensor.ts';
+import { watching } from './watch.ts';
 
 export class Generator {
   #state: Uint32Array;
@@ -33,6 +34,7 @@ export class Generator {
 
   /** 32 random bits. */
   bits(): number {
+    watching?.draw(this);
     const s = this.#state;
     const mixed = Math.imul(s[1]!, 5);
     const result = Math.imul((mixed << 7) | (mixed >>> 25), 9) >>> 0;
@@ -110,6 +112,7 @@ export class Generator {
     const words = Uint32Array.from(given);
     if (words.length !== 4 || !given.every(Number.isInteger) || words.every(word => word === 0))
       throw new RangeError(`Generator: expected a state of 4 words that are not all 0, got [${words.join(',')}]`);
+    watching?.draw(this);
     this.#state = words;
   }
 }

@@ -21,6 +21,9 @@ const ownQr: Complete['qr'] = (m, n, a, q, r) => {
   if (!qrKernel(m, n, a, q, r)) plainQr(m, n, a, q, r);
 };
 
+/** As in `Solver`, by whoever does the arithmetic. */
+export const factorQr: Complete['qr'] = (...x) => (replaced().qr ?? ownQr)(...x);
+
 /**
  * Reduced QR: a [m, n] = q r with k = min(m, n), q [m, k] of orthonormal columns, r [k, n] upper triangular with a
  * non-negative diagonal (so q and r are unique when a has full rank). Errors are relative to ‖a‖. Throws when `a` is not
@@ -35,7 +38,7 @@ export function qr(a: AnyNdArray, o: PrecisionOptions = {}): { q: RealNdArray; r
   const k = Math.min(m, n);
   const q = zeros(m * k, precision);
   const r = zeros(k * n, precision);
-  (replaced().qr ?? ownQr)(m, n, converted(data, precision), q, r);
+  factorQr(m, n, converted(data, precision), q, r);
   const dtype = resultDtype(a);
   const unscaled = converted(r, 'float64');
   if (scale !== 1) for (let p = 0; p < unscaled.length; p++) unscaled[p]! *= scale;

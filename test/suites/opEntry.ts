@@ -25,6 +25,8 @@ export type OpEntry = {
   makes?: DType;
   /** Nothing flows back through integers and booleans. */
   differentiable?: false;
+  /** It computes on the host, and refuses devices that are read with await. */
+  onHost?: boolean;
 };
 
 export const floating = (dtype: DType): DType => (dtype === 'float64' ? dtype : 'float32');

@@ -24,6 +24,7 @@ import { binary, bool, entry, floating, type OpEntry, type Options, reduction, r
 import { axesEntries } from './opsAxes.ts';
 import { convEntries } from './opsConvs.ts';
 import { layerEntries } from './opsLayers.ts';
+import { linalgEntries } from './opsLinalg.ts';
 import { mathEntries } from './opsMath.ts';
 import { orderEntries } from './opsOrder.ts';
 import { padEntries } from './opsPad.ts';
@@ -200,4 +201,5 @@ export const opEntries: readonly OpEntry[] = [
   ...orderEntries,
   ...recurrentEntries,
   ...vectorEntries,
+  ...linalgEntries,
 ];

@@ -8,6 +8,7 @@ import { emptyLike } from '../fill.ts';
 import { isRecording, noGrad } from '../graph.ts';
 import { sameShape } from '../shape.ts';
 import { checkSameDevice, checkTensors, type Tensor } from '../tensor.ts';
+import { watching } from '../watch.ts';
 import { cast } from './cast.ts';
 
 /**
@@ -19,6 +20,7 @@ function target(op: string, y: Tensor, ...sources: readonly Tensor[]): void {
   if (sources.length === 0) writable(op, y, y);
   if (y.size > 0 && y.strides.some((stride, i) => stride === 0 && y.shape[i]! > 1))
     throw new ShapeError(`${op}: ${describe(y)} repeats elements (expand), so a write to one is a write to several`);
+  watching?.write(y);
   y.storage.version++;
 }
 

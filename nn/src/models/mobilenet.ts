@@ -2,16 +2,16 @@
 
 import type { Shape, Tensor } from '@otimes/core';
 import { checkOptions, type Kind } from '@otimes/core/extend';
-import { ReLU } from '../activation.ts';
+import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
 import { checkPositive, PLACEMENT, type Placement, placed } from '../check.ts';
+import { Sequential } from '../containers/sequential.ts';
 import { Conv2d } from '../convolution/conv2d.ts';
 import { type InitOptions, kaimingNormal } from '../init.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d } from '../pooling/pool.ts';
-import { Sequential } from '../sequential.ts';
 
 export type MobileNetV1Options = Placement & {
   /** Width multiplier of all layers; default 1. Widths are rounded down, to 8 at least. */

@@ -1,7 +1,7 @@
 /** Capture: hooks on a model that hand each block's input and output gradients on, as soon as backward has them. */
 
 import { backwardPass, type DType, type Generator, grad, type Handle, isRecording, Tensor } from '@otimes/core';
-import { onBackwardEnd } from '@otimes/core/extend';
+import { aroundRecomputation, onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
 import type { Canonical, LayerBlock } from '../block.ts';
 import { checkedCanonical } from '../block-check.ts';
@@ -83,6 +83,8 @@ export function capture(
   const calls: Call[] = [];
   let called = 0;
   const axes = new FirstAxes(sinks, fisher);
+  // Calls that a checkpoint computes parts of again.
+  let again = 0;
 
   const handOver = (passage: Passage, pass: number, gys: readonly Tensor[] | null, examples?: number) => {
     const { sink, call, input, output } = passage;
@@ -145,8 +147,13 @@ export function capture(
       if (!output.requiresGrad) return;
       const { need } = sink;
       if (need === 'nothing') return;
+      if (again > 0 && fisher !== 'empirical')
+        throw new Error(
+          `fisher '${fisher}': '${block.path}' runs inside of checkpoint(…), and is not in the graph when gradients of drawn labels come ` +
+            "to the model's output; take fisher: 'empirical', or checkpoint the call of the whole model, or not this layer",
+        );
       const batch = batchOf(input);
-      axes.saw(sink, batch);
+      if (again === 0) axes.saw(sink, batch);
       const call = calls.at(-1) ?? null;
       call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
       const seen = input.detach();
@@ -184,8 +191,23 @@ export function capture(
       }, BORROWS);
     }, BORROWS),
   );
+  const forget = aroundRecomputation(() => {
+    const call = calls.at(-1);
+    return run => {
+      if (call === undefined) return run();
+      calls.push(call);
+      again++;
+      try {
+        return run();
+      } finally {
+        again--;
+        calls.pop();
+      }
+    };
+  });
   return {
     remove() {
+      forget();
       for (const handle of handles) handle.remove();
     },
   };
