@@ -19,6 +19,7 @@ export type { Description, Descriptions } from './curvature/claims.ts';
 export { type Collector, type CollectorOptions, defaultCollectors } from './curvature/collector.ts';
 export { attentionCollector } from './curvature/collectors/attention.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
+export { embeddingCollector } from './curvature/collectors/embedding.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
 export { alone, type Communicator } from './curvature/communicator.ts';

@@ -43,6 +43,8 @@ const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   dIn: aCount,
   taps: left(aCount),
   hasBias: left(aBoolean),
+  oneHot: left(oneOf('A', 'G')),
+  inputAxes: left({ expected: '0 or 1', is: v => v === 0 || v === 1 }),
   layer: left({
     expected:
       'a layer { module, weight, bias }, of a convolution with its window { kernel, stride, padding, dilation }',

@@ -30,6 +30,15 @@ export interface MatrixBlock {
 /** How the positions that share a weight enter the factors (Eschenhagen et al. 2023, §3). */
 export type Sharing = 'expand' | 'reduce';
 
+/** What inputs [batch, shared, dIn] are made of. */
+export type Inputs = {
+  /** [batch, …] */
+  readonly x: Tensor;
+  readonly unfold: (x: Tensor) => Tensor;
+  /** Whether x, int32 [batch, shared], has the places of ones in vectors that are 0 elsewhere, and dIn for no one. Default false. */
+  readonly areIndices?: boolean | undefined;
+};
+
 /**
  * The canonical form of a layer's statistics, after which there are no cases: inputs a [batch, shared, dIn] with the
  * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut]. Axis 0 is the batch.
@@ -46,7 +55,7 @@ export type Canonical = {
    * What `a` is made of by `unfold`, x [batch, …], where that is smaller: kept in the place of `a` for second moments of examples.
    * `unfold` takes some of the examples too.
    */
-  readonly inputs?: { readonly x: Tensor; readonly unfold: (x: Tensor) => Tensor } | undefined;
+  readonly inputs?: Inputs | undefined;
 };
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */
@@ -83,6 +92,11 @@ export interface LayerBlock extends MatrixBlock {
   readonly hasBias?: boolean | undefined;
   /** The module whose input and output gradient are collected. */
   readonly tap: AnyModule;
+
+  /** The side whose vectors are one-hot or 0: its factor is diagonal, whatever structure is asked for but the identity. */
+  readonly oneHot?: 'A' | 'G' | undefined;
+  /** How many axes of the tap's input are those of one position: 1, of a vector, or 0, of an index. Default 1. */
+  readonly inputAxes?: number | undefined;
 
   /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
   readonly layer?: TurnableLayer | undefined;

@@ -5,6 +5,7 @@ import type { LayerBlock, Sharing } from './block.ts';
 import { blockCheck } from './block-check.ts';
 import { attentionCollector } from './collectors/attention.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
+import { embeddingCollector } from './collectors/embedding.ts';
 import { linearCollector } from './collectors/linear.ts';
 
 export type CollectorOptions = {
@@ -23,7 +24,12 @@ export interface Collector {
 }
 
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
-export const defaultCollectors: readonly Collector[] = [attentionCollector, conv2dCollector, linearCollector];
+export const defaultCollectors: readonly Collector[] = [
+  attentionCollector,
+  conv2dCollector,
+  embeddingCollector,
+  linearCollector,
+];
 
 /**
  * All blocks of a model, asking the collectors module by module from the root down. Throws a TypeError that names collector and

@@ -10,8 +10,10 @@
 import { ShapeError, type Tensor, where } from '@otimes/core';
 import { held, readsLater } from '@otimes/core/extend';
 import type { Canonical, Sharing } from './block.ts';
+import { indexCounts } from './one-hot.ts';
 import type { Side } from './side.ts';
-import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
+import { type Basis, squaresOf, squaresWithin, sumOf } from './squares.ts';
+import { type Examples, either, plus, Sums } from './sums.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
@@ -22,7 +24,7 @@ export type LossReduction = 'mean' | 'sum';
  */
 export type Sample = Pick<Canonical, 'a' | 'gramA' | 'inputs'> & { readonly gs: readonly Tensor[] };
 
-/** A [dIn, dIn] and G [dOut, dOut], packed as their sides say; one that is left at the identity has its mean eigenvalue alone, rank 0. */
+/** A [dIn, dIn] and G [dOut, dOut], packed as their sides say. */
 export type Factors = {
   readonly A: Tensor;
   readonly G: Tensor;
@@ -50,54 +52,6 @@ type StatisticsOptions = {
  * counts as, where it is not the layer's first axis: the rows of the model's output, for 'sampled' and 'ggn'.
  */
 export type Use = { readonly pass: number; readonly call: number; readonly examples?: number | undefined };
-
-/** The examples of one call of the model in one pass. */
-type Examples = {
-  /** The layer's first axis. */
-  readonly batch: number;
-  readonly samples: Kept[];
-  /** 'reduce': sums over the positions, and how many there were. */
-  open: { readonly a: Tensor; readonly gs: readonly Tensor[]; positions: number } | null;
-};
-
-/** Sums over one backward pass, or several. */
-class Sums {
-  batch = 0;
-  /** Whether a gradient came to any use. */
-  isReached = false;
-  rows = 0;
-  A: Tensor | null = null;
-  G: Tensor | null = null;
-  expandedG: Tensor | null = null;
-  /** Whether G of 'reduce' vanished in all of them. On a device that is read with await `remains` says the opposite. */
-  vanished = true;
-  remains: Tensor | null = null;
-  /** By call of the model. */
-  readonly calls = new Map<number, Examples>();
-  /** Kept samples of the calls that are closed, and none that is empty. */
-  samples: (readonly Kept[])[] = [];
-  /** Σ_b (UGᵀ D_b UA)² of samples that are not kept any more. */
-  squares: Squares | null = null;
-  last: Examples | null = null;
-
-  /** Gives all of it back. */
-  release(): void {
-    const calls = [...this.calls.values()];
-    const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
-    const open = calls.flatMap(one => one.open ?? []);
-    for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
-    for (const x of [this.A, this.G, this.expandedG, this.remains, this.squares?.sum]) x?.storage.release();
-  }
-
-  /** Puts the samples' squares in a basis in the place of the samples. */
-  reduce(basis: Basis): void {
-    if (this.samples.length === 0) return;
-    for (const uses of this.samples)
-      this.squares = { basis, sum: plus(this.squares && squaresWithin(this.squares, basis), squaresOf(uses, basis)) };
-    for (const { a, gs } of this.samples.flat()) for (const x of [a, ...gs]) x.storage.release();
-    this.samples = [];
-  }
-}
 
 /**
  * Sums over the backward passes of one step; a pass that threw is forgotten. Passes are micro-batches of one batch: the
@@ -218,8 +172,8 @@ export class Statistics {
     const examples = sums.last!;
     if (keeps) {
       const copy = (x: Tensor) => held(x.clone());
-      const { x, unfold } = sample.inputs ?? { x: sample.a, unfold: null };
-      examples.samples.push({ a: copy(x), unfold, gs: sample.gs.map(copy), basis: null });
+      const { x, unfold, areIndices } = sample.inputs ?? { x: sample.a, unfold: null };
+      examples.samples.push({ a: copy(x), unfold, areIndices, gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
     if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
@@ -303,8 +257,10 @@ export class Statistics {
     for (const g of gs) sums.G = plus(sums.G, this.#o.sideG.gram(g));
   }
 
-  #addReduced(sums: Sums, examples: Examples, { a, gs }: Sample): void {
-    const [sumA, sumGs] = [held(a.sum(1)), gs.map(g => held(g.sum(1)))];
+  #addReduced(sums: Sums, examples: Examples, sample: Sample): void {
+    const { gs } = sample;
+    const [sumA, sumGs] = [held(this.#sumOfInputs(sample)), gs.map(g => held(g.sum(1)))];
+    const positions = gs[0]!.shape[1]!;
     // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
     for (const [i, g] of gs.entries()) {
       const [whole, left] = [g.square().sum(), sumGs[i]!.square().sum()];
@@ -318,12 +274,18 @@ export class Statistics {
       else if (size > 0) sums.expandedG = plus(sums.expandedG, this.#o.sideG.gram(g));
     }
     const { open } = examples;
-    if (open === null) examples.open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
+    if (open === null) examples.open = { a: sumA, gs: sumGs, positions };
     else {
       open.a.addScaled_(sumA, 1);
       for (const [i, s] of sumGs.entries()) open.gs[i]!.addScaled_(s, 1);
-      open.positions += a.shape[1]!;
+      open.positions += positions;
     }
+  }
+
+  /** Σ_t a_bt, [batch, dIn] */
+  #sumOfInputs({ inputs, gs, ...sample }: Sample): Tensor {
+    if (inputs?.areIndices) return indexCounts(inputs.x, this.#o.sideA.n, gs[0]!.dtype);
+    return sample.a.sum(1);
   }
 
   /** No further positions come for these examples. */
@@ -394,7 +356,3 @@ function checkedGram(label: string, { shape, structure, n }: Side, A: Tensor): T
       `'${structure}', got [${A.shape}]`,
   );
 }
-
-const either = (before: Tensor | null, now: Tensor): Tensor => held(before === null ? now : before.logicalOr(now));
-
-const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? held(term) : sum.addScaled_(term, 1));

@@ -31,6 +31,7 @@ export { checkClaims, type Description, type Descriptions } from './claims.ts';
 export { type Collector, type CollectorOptions, collectBlocks, defaultCollectors } from './collector.ts';
 export { attentionCollector } from './collectors/attention.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
+export { embeddingCollector } from './collectors/embedding.ts';
 export { linearCollector } from './collectors/linear.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';

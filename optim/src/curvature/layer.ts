@@ -42,7 +42,7 @@ export class LayerCurvature {
   /** What is assumed of the factors. */
   readonly sideA: Side;
   readonly sideG: Side;
-  /** Running averages of the factors, packed as the sides say; of a side at the identity its mean eigenvalue. */
+  /** Running averages of the factors, packed as the sides say. */
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** Whether G is that of 'expand' because that of 'reduce' vanished; as in `Factors`. */
@@ -68,11 +68,14 @@ export class LayerCurvature {
   readonly #resident: ResidentWeight | null;
 
   constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity, sides }: LayerOptions = {}) {
-    const side = (n: number) => (n > maxFactorDim ? Side.identity(n) : Side.exact(n));
+    const side = (name: 'A' | 'G', n: number) => {
+      if (block.oneHot === name) return Side.diagonal(n);
+      return n > maxFactorDim ? Side.identity(n) : Side.exact(n);
+    };
     this.block = block;
     this.sharing = sharing;
-    this.sideA = sides?.A ?? side(block.dIn);
-    this.sideG = sides?.G ?? side(block.dOut);
+    this.sideA = sides?.A ?? side('A', block.dIn);
+    this.sideG = sides?.G ?? side('G', block.dOut);
     const { layer } = block;
     this.#resident = layer !== undefined && isTurnable(layer, this.sideA) ? new ResidentWeight(layer) : null;
   }
@@ -303,8 +306,8 @@ export class LayerCurvature {
     this.G = read('G', shapeG);
     // A basis whose values have to be awaited has a host.
     const home = readsLater(parameter) ? 'cpu' : device;
-    const side = (name: 'A' | 'G', { n, isIdentity, shape }: Side): Decomposition => ({
-      U: isIdentity ? null : read(`U${name}`, shape, undefined, home),
+    const side = (name: 'A' | 'G', { n, turns, shape }: Side): Decomposition => ({
+      U: !turns ? null : read(`U${name}`, shape, undefined, home),
       s: read(`s${name}`, [n], 0, home),
       n: read(`n${name}`, [n], 0, home),
     });

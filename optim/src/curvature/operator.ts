@@ -22,7 +22,7 @@ import {
   readsLater,
 } from '@otimes/core/extend';
 import { NotPositiveDefiniteError } from '@otimes/linalg';
-import { defaultEigensolver, type Eigensolver, Kfe, outer } from './basis.ts';
+import { defaultEigensolver, type Eigensolver, Kfe, outer, sidesOf } from './basis.ts';
 import { decomposed } from './decompose/here.ts';
 import {
   checkEigenvalues,
@@ -58,6 +58,7 @@ import {
   type SolveOptions,
 } from './operator-options.ts';
 import { inOwnScope } from './own-scope.ts';
+import type { Side } from './side.ts';
 
 const NAME = 'KroneckerOperator';
 const KEY = Symbol(NAME);
@@ -257,13 +258,10 @@ export class KroneckerOperator {
   toString(): string {
     const { dtype, device } = this.#like;
     const factors = this.#factors;
-    const [atA, atG] =
-      factors === null
-        ? [this.#kfe!.UA === null, this.#kfe!.UG === null]
-        : [factors.A.rank === 0, factors.G.rank === 0];
-    const side = (name: string, n: number, atIdentity: boolean) =>
-      `${name} [${n}, ${n}]${atIdentity ? ' at the identity' : ''}`;
-    const sides = `${side('A', this.dIn, atA)} ⊗ ${side('G', this.dOut, atG)}`;
+    const { A, G } = factors === null ? this.#kfe!.sides : sidesOf(factors.A, factors.G, [this.dOut, this.dIn]);
+    const side = (name: string, { n, isIdentity, turns }: Side) =>
+      `${name} [${n}, ${n}]${isIdentity ? ' at the identity' : turns ? '' : ' diagonal'}`;
+    const sides = `${side('A', A)} ⊗ ${side('G', G)}`;
     const on = device === 'cpu' ? '' : ` on '${device}'`;
     return `${NAME}(${sides}, ${dtype}${on}${this.#own === null ? '' : ', eigenvalues of its own'})`;
   }

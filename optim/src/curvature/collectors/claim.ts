@@ -3,7 +3,12 @@
 import { type AnyModule, isLayer, type Layers } from '@otimes/nn';
 
 /** What blocks read of a layer. */
-const MEMBERS = { Linear: ['weight', 'bias'], Conv2d: ['weight', 'bias'], MultiHeadAttention: ['q', 'k', 'v', 'o'] };
+const MEMBERS = {
+  Embedding: ['weight'],
+  Linear: ['weight', 'bias'],
+  Conv2d: ['weight', 'bias'],
+  MultiHeadAttention: ['q', 'k', 'v', 'o'],
+};
 
 /**
  * Whether a module is that layer of the library or extends it. Throws a TypeError for a class that has taken the layer's

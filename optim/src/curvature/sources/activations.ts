@@ -87,7 +87,7 @@ export function capture(
     const { sink, call, input, output } = passage;
     const { block } = sink.layer;
     const use = { pass, call: call?.number ?? 0, examples };
-    const batch = batchOf(input);
+    const batch = batchOf(input, block);
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
@@ -118,7 +118,11 @@ export function capture(
     const sampled = needs.includes('samples');
     if (sampled && loss === 'crossEntropy') checkClasses(output, gradient);
     const before = rng.getState();
-    const seedOptions = { reduction: lossReduction, rng, apart: seen.some(({ input }) => batchOf(input) < rows) };
+    const seedOptions = {
+      reduction: lossReduction,
+      rng,
+      apart: seen.some(({ input, sink }) => batchOf(input, sink.layer.block) < rows),
+    };
     const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), seedOptions) : [];
     const drawn = String(rng.getState());
     // A pass that throws has drawn nothing, unless others have drawn since.
@@ -144,7 +148,7 @@ export function capture(
       if (!output.requiresGrad) return;
       const { need } = sink;
       if (need === 'nothing') return;
-      const batch = batchOf(input);
+      const batch = batchOf(input, block);
       axes.saw(sink, batch);
       const call = calls.at(-1) ?? null;
       call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
@@ -188,8 +192,9 @@ export function capture(
   };
 }
 
-/** A layer's first axis; a vector is a batch of one. */
-const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!);
+/** A layer's first axis; one position alone, such as a vector, is a batch of one. */
+const batchOf = (input: Tensor, { inputAxes = 1 }: LayerBlock): number =>
+  input.rank <= inputAxes ? 1 : input.shape[0]!;
 
 /** `a`, what it is made of, and `gramA` of a dtype, each when it is asked for. */
 function lazily(
@@ -200,6 +205,6 @@ function lazily(
   return {
     a: () => canonical.a.astype(dtype),
     gramA: gramA && (side => gramA(side).astype(dtype)),
-    inputs: inputs && { x: inputs.x, unfold: x => inputs.unfold(x).astype(dtype) },
+    inputs: inputs && { ...inputs, unfold: x => inputs.unfold(x).astype(dtype) },
   };
 }
