@@ -257,6 +257,7 @@ const optimizer = (Class: new (...args: never[]) => unknown, options: () => obje
 const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
 const kronecker = [
   'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector conv2dCollector embeddingCollector linearCollector',
+  'tiedCollector',
   // `test/doors-optim.test.ts` has Muon.
   'defaultCollectors exampleSquares factors Muon',
 ]

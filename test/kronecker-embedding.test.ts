@@ -7,7 +7,7 @@ import { EKFAC, KFAC, type KroneckerOptions, type KroneckerPreconditioner, STEVE
 import { CurvatureEstimate, collectBlocks, defaultCollectors, Side } from '@otimes/optim/curvature';
 import fc from 'fast-check';
 import t from 'tap';
-import { indexCounts, indexGram, indexRows, indexSquares } from '../optim/src/curvature/one-hot.ts';
+import { indexGram, indexRows, indexSquares } from '../optim/src/curvature/one-hot.ts';
 import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
 import { bitsOf } from './helpers/family.ts';
@@ -99,15 +99,19 @@ for (const name of Object.keys(make)) {
         mustAgree(run(PLAIN[name]!, o, positions), runDense(PLAIN[name]!, o, positions), `${positions} positions`);
   });
 
-  law(t, `${name}: and with its defaults that of one with a diagonal A, whatever the sharing and the Fisher`, () => {
-    const diagonal = { overrides: { embed: { structure: { A: 'diagonal' as const } } } };
-    for (const sharing of ['expand', 'reduce'] as const)
-      for (const fisher of ['empirical', 'sampled', 'ggn'] as const)
-        for (const positions of [null, 4]) {
-          const o: KroneckerOptions = { sharing, fisher, loss: 'crossEntropy' };
-          mustAgree(run(make[name]!, o, positions), runDense(make[name]!, { ...o, ...diagonal }, positions), fisher);
-        }
-  });
+  law(
+    t,
+    `${name}: and with its defaults that of one with a diagonal A that expands, whatever the sharing and the Fisher`,
+    () => {
+      const diagonal = { overrides: { embed: { structure: { A: 'diagonal' as const }, sharing: 'expand' as const } } };
+      for (const sharing of ['expand', 'reduce'] as const)
+        for (const fisher of ['empirical', 'sampled', 'ggn'] as const)
+          for (const positions of [null, 4]) {
+            const o: KroneckerOptions = { sharing, fisher, loss: 'crossEntropy' };
+            mustAgree(run(make[name]!, o, positions), runDense(make[name]!, { ...o, ...diagonal }, positions), fisher);
+          }
+    },
+  );
 }
 
 t.test('vectors as indices', t => {
@@ -118,7 +122,7 @@ t.test('vectors as indices', t => {
     seed: fc.integer({ min: 1, max: 1e6 }),
   });
 
-  law(t, 'sums, counts and squares are those of the vectors, where n stands for one of zeros', () =>
+  law(t, 'sums and squares are those of the vectors, where n stands for one of zeros', () =>
     property(drawn, ({ batch, shared, n, seed }) => {
       const rng = new Generator(seed);
       const at = randint(0, n + 1, [batch, shared], { rng });
@@ -128,21 +132,18 @@ t.test('vectors as indices', t => {
       const indices = at.dataSync();
       for (let k = 0; k < at.size; k++)
         for (let i = 0; i < n; i++) assert.equal(rows.dataSync()[k * n + i], Number(indices[k] === i));
-      mustBeClose(indexCounts(at, n, dtype), rows.sum(1), close);
       mustBeClose(indexGram(at, n, dtype), rows.square().sum([0, 1]), close);
       mustBeClose(indexSquares(at, g, n), g.transpose(1, 2).matmul(rows).square().sum(0), close);
     }),
   );
 
-  law(t, 'A is what each structure makes of the vectors, and the exact one is diagonal', () => {
+  law(t, 'A is what a diagonal makes of the vectors', () => {
     const model = new Sequential(new Embedding(COUNT, DIM, { dtype }));
     const [block] = collectBlocks('test', model, defaultCollectors, { sharing: undefined });
     const x = randint(0, COUNT, [3, 5], { rng: new Generator(1) });
     const { a, gramA } = block!.canonical(x, randn([3, 5, DIM], { dtype }));
-    for (const side of [Side.exact(COUNT), Side.diagonal(COUNT), Side.identity(COUNT), Side.blocks(COUNT, 3)])
-      mustBeClose(gramA!(side), side.gram(a), { rtol: 1e-12, atol: 1e-12 });
-    const exact = gramA!(Side.exact(COUNT));
-    assert.equal(exact.square().sum().item(), gramA!(Side.diagonal(COUNT)).square().sum().item());
+    const side = Side.diagonal(COUNT);
+    mustBeClose(gramA!(side), side.gram(a), { rtol: 1e-12, atol: 1e-12 });
   });
 
   t.end();

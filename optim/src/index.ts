@@ -21,6 +21,7 @@ export { attentionCollector } from './curvature/collectors/attention.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
 export { embeddingCollector } from './curvature/collectors/embedding.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
+export { tiedCollector } from './curvature/collectors/tied.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
 export { alone, type Communicator } from './curvature/communicator.ts';
 export { type SubspaceOptions, subspaceIteration } from './curvature/decompose/subspace.ts';

@@ -201,12 +201,9 @@ export class Kfe {
 /** Of a side that nobody says anything of. */
 const sideOf = ({ U, s }: Decomposition): Side => (U === null ? Side.identity(s.size) : Side.exact(s.size));
 
-/** Of factors that are matrices, diagonals [n] or mean eigenvalues; [dOut, dIn]. */
+/** Of factors that are matrices or mean eigenvalues; [dOut, dIn]. */
 export function sidesOf(A: Tensor, G: Tensor, [dOut, dIn]: readonly [number, number]): Sides {
-  const side = (factor: Tensor, n: number) => {
-    if (factor.rank === 0) return Side.identity(n);
-    return String(factor.shape) === String([n]) ? Side.diagonal(n) : Side.exact(n);
-  };
+  const side = (factor: Tensor, n: number) => (factor.rank === 0 ? Side.identity(n) : Side.exact(n));
   return { A: side(A, dIn), G: side(G, dOut) };
 }
 

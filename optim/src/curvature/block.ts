@@ -81,8 +81,19 @@ export type ConvolutionLayer = {
 /** A layer that can be computed in another basis. */
 export type TurnableLayer = AffineLayer | ConvolutionLayer;
 
+/** A module that multiplies by the matrix of a block. */
+export interface BlockUse {
+  /** The module whose input and output gradient are collected. */
+  readonly tap: AnyModule;
+  /** Whether the tap's input is of indices, one a position, and not of vectors. Default false. */
+  readonly takesIndices?: boolean | undefined;
+
+  /** The tap's input and output gradient in canonical form. Scales nothing. */
+  canonical(input: Tensor, gy: Tensor): Canonical;
+}
+
 /** The weight matrix of a layer whose inputs and output gradients are collected. What a collector hands over. */
-export interface LayerBlock extends MatrixBlock {
+export interface LayerBlock extends MatrixBlock, BlockUse {
   /** Name of the collector that made it. */
   readonly collector: string;
   readonly sharing: Sharing;
@@ -90,19 +101,19 @@ export interface LayerBlock extends MatrixBlock {
   readonly taps?: number | undefined;
   /** Whether the last coordinate of `a` is the homogeneous 1. Default false. */
   readonly hasBias?: boolean | undefined;
-  /** The module whose input and output gradient are collected. */
-  readonly tap: AnyModule;
+  /**
+   * Other modules with the same matrix, which use it in another way: with inputs of another size and meaning, so that their second moments are
+   * those of a product of their own. D is the sum over all uses, of which none may be missing.
+   */
+  readonly further?: readonly BlockUse[] | undefined;
 
-  /** The side whose vectors are one-hot or 0: its factor is diagonal, whatever structure is asked for but the identity. */
+  /** The side whose vectors are one-hot or 0: its factor is diagonal, whatever structure is asked for. */
   readonly oneHot?: 'A' | 'G' | undefined;
-  /** How many axes of the tap's input are those of one position: 1, of a vector, or 0, of an index. Default 1. */
-  readonly inputAxes?: number | undefined;
+  /** Whether the tap's input is of indices, one a position, and not of vectors. Default false. */
+  readonly takesIndices?: boolean | undefined;
 
   /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
   readonly layer?: TurnableLayer | undefined;
-
-  /** The tap's input and output gradient in canonical form. Scales nothing. */
-  canonical(input: Tensor, gy: Tensor): Canonical;
 }
 
 /** An older name of `LayerBlock`. */

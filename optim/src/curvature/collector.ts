@@ -7,10 +7,13 @@ import { attentionCollector } from './collectors/attention.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
 import { embeddingCollector } from './collectors/embedding.ts';
 import { linearCollector } from './collectors/linear.ts';
+import { tiedCollector } from './collectors/tied.ts';
 
 export type CollectorOptions = {
   /** What the user asked for; undefined leaves it to the collector. */
   readonly sharing: Sharing | undefined;
+  /** The model, in which modules may share weights. */
+  readonly model?: AnyModule | undefined;
 };
 
 /** Turns modules into blocks. A new kind of layer is one collector and its name in a list. */
@@ -26,6 +29,7 @@ export interface Collector {
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
 export const defaultCollectors: readonly Collector[] = [
   attentionCollector,
+  tiedCollector,
   conv2dCollector,
   embeddingCollector,
   linearCollector,
@@ -47,7 +51,7 @@ export function collectBlocks(
   for (const [path, module] of model.namedModules()) {
     if (owned.some(owner => owner === '' || path.startsWith(`${owner}.`))) continue;
     for (const collector of collectors) {
-      const answer = collector.collect(module, path, options);
+      const answer = collector.collect(module, path, { ...options, model });
       if (answer === null) continue;
       check(collector, path, answer);
       owned.push(path);

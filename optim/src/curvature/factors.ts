@@ -10,10 +10,10 @@
 import { ShapeError, type Tensor, where } from '@otimes/core';
 import { held, readsLater } from '@otimes/core/extend';
 import type { Canonical, Sharing } from './block.ts';
-import { indexCounts } from './one-hot.ts';
 import type { Side } from './side.ts';
 import { type Basis, squaresOf, squaresWithin, sumOf } from './squares.ts';
 import { type Examples, either, plus, Sums } from './sums.ts';
+import { packUses } from './uses.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
@@ -45,13 +45,20 @@ type StatisticsOptions = {
   readonly sideA: Side;
   readonly sideG: Side;
   readonly wantsFactors: boolean;
+  /** Whether there are further uses, whose factors are packed beside the others. Default false. */
+  readonly hasFurther?: boolean;
 };
 
 /**
- * One use of a layer: in which backward pass, and in which call of the model (0 outside of any). `examples` is what that call
+ * One use of a layer, by its tap or a further one: in which backward pass, and in which call of the model (0 outside of any). `examples` is what that call
  * counts as, where it is not the layer's first axis: the rows of the model's output, for 'sampled' and 'ggn'.
  */
-export type Use = { readonly pass: number; readonly call: number; readonly examples?: number | undefined };
+export type Use = {
+  readonly pass: number;
+  readonly call: number;
+  readonly examples?: number | undefined;
+  readonly isFurther?: boolean;
+};
 
 /**
  * Sums over the backward passes of one step; a pass that threw is forgotten. Passes are micro-batches of one batch: the
@@ -92,7 +99,7 @@ export class Statistics {
 
   /** What A is a mean over: examples, times their positions for 'expand'. */
   get rows(): number {
-    return this.#done?.rows ?? 0;
+    return this.#done?.rows || (this.#done?.further?.rows ?? 0);
   }
 
   /** Whether G of 'reduce' vanished in all passes, and whether there is one of 'expand' to take its place. */
@@ -176,7 +183,10 @@ export class Statistics {
       examples.samples.push({ a: copy(x), unfold, areIndices, gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
-    if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
+    if (use.isFurther) {
+      sums.further ??= new Sums();
+      this.#addExpanded(sums.further, sample, label);
+    } else if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
     else this.#addExpanded(sums, sample, label);
   }
 
@@ -218,6 +228,8 @@ export class Statistics {
   }
 
   #merge(into: Sums, sums: Sums): void {
+    if (into.further !== null && sums.further !== null) this.#merge(into.further, sums.further);
+    else into.further ??= sums.further;
     into.batch += sums.batch;
     into.isReached ||= sums.isReached;
     into.rows += sums.rows;
@@ -257,10 +269,8 @@ export class Statistics {
     for (const g of gs) sums.G = plus(sums.G, this.#o.sideG.gram(g));
   }
 
-  #addReduced(sums: Sums, examples: Examples, sample: Sample): void {
-    const { gs } = sample;
-    const [sumA, sumGs] = [held(this.#sumOfInputs(sample)), gs.map(g => held(g.sum(1)))];
-    const positions = gs[0]!.shape[1]!;
+  #addReduced(sums: Sums, examples: Examples, { a, gs }: Sample): void {
+    const [sumA, sumGs] = [held(a.sum(1)), gs.map(g => held(g.sum(1)))];
     // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
     for (const [i, g] of gs.entries()) {
       const [whole, left] = [g.square().sum(), sumGs[i]!.square().sum()];
@@ -274,18 +284,12 @@ export class Statistics {
       else if (size > 0) sums.expandedG = plus(sums.expandedG, this.#o.sideG.gram(g));
     }
     const { open } = examples;
-    if (open === null) examples.open = { a: sumA, gs: sumGs, positions };
+    if (open === null) examples.open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
     else {
       open.a.addScaled_(sumA, 1);
       for (const [i, s] of sumGs.entries()) open.gs[i]!.addScaled_(s, 1);
-      open.positions += positions;
+      open.positions += a.shape[1]!;
     }
-  }
-
-  /** Σ_t a_bt, [batch, dIn] */
-  #sumOfInputs({ inputs, gs, ...sample }: Sample): Tensor {
-    if (inputs?.areIndices) return indexCounts(inputs.x, this.#o.sideA.n, gs[0]!.dtype);
-    return sample.a.sum(1);
   }
 
   /** No further positions come for these examples. */
@@ -299,13 +303,19 @@ export class Statistics {
   }
 
   /**
-   * The factors of all passes together; `scale` is that of `gradientScale`. Null where none were collected.
+   * The factors of all passes together, of further uses packed beside them; `scale` is that of `gradientScale`. Null where none were collected.
    *
    * @param expands whether G of 'expand' stands in the place of that of 'reduce', where other processes have a say; by default
    * what these passes tell
    */
   factors(scale: number, expands: boolean | null = null): Factors | null {
-    const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = this.#done ?? {};
+    const own = this.#found(this.#done, scale, expands);
+    if (!this.#o.hasFurther) return own;
+    return packUses(own, this.#found(this.#done?.further ?? null, scale, false));
+  }
+
+  #found(sums: Sums | null, scale: number, expands: boolean | null): Factors | null {
+    const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = sums ?? {};
     if (A === null || G === null) return null;
     const found = (G: Tensor, expandedG: boolean | Tensor): Factors => ({
       A: A.mul(1 / rows),

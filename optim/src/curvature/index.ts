@@ -19,6 +19,7 @@ export {
 } from './basis.ts';
 export type {
   AffineLayer,
+  BlockUse,
   Canonical,
   ConvolutionLayer,
   KroneckerBlock,
@@ -33,6 +34,7 @@ export { attentionCollector } from './collectors/attention.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
 export { embeddingCollector } from './collectors/embedding.ts';
 export { linearCollector } from './collectors/linear.ts';
+export { tiedCollector } from './collectors/tied.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
 export { Decomposer } from './decompose/here.ts';

@@ -17,6 +17,7 @@ import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
 import { normOf, remembered, replaced, type Scalar } from './scalar.ts';
 import { Side } from './side.ts';
 import { savedSides, sidesDiffer } from './structure.ts';
+import { joinUses } from './uses.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -73,7 +74,8 @@ export class LayerCurvature {
       return n > maxFactorDim ? Side.identity(n) : Side.exact(n);
     };
     this.block = block;
-    this.sharing = sharing;
+    // A mean of one-hot vectors is none.
+    this.sharing = block.oneHot === 'A' ? 'expand' : sharing;
     this.sideA = sides?.A ?? side('A', block.dIn);
     this.sideG = sides?.G ?? side('G', block.dOut);
     const { layer } = block;
@@ -111,9 +113,15 @@ export class LayerCurvature {
     this.kfe?.keep();
   }
 
+  /** The factors of all uses, of those that statistics have, in their memory. */
+  joined(batch: Factors): Factors {
+    return this.block.further === undefined ? batch : joinUses(batch, this.sides);
+  }
+
   /** The running averages as they will be with these factors in them, in the memory of these; `alpha` of the old ones stays. */
-  blended(fresh: Factors, alpha: number): Factors {
+  blended(batch: Factors, alpha: number): Factors {
     const { A, G } = this;
+    const fresh = this.joined(batch);
     if (A === null || G === null || alpha === 0) return fresh;
     fresh.A.addScaled_(A, alpha, 1 - alpha);
     fresh.G.addScaled_(G, alpha, 1 - alpha);

@@ -3,7 +3,7 @@
  * Nothing here is of n · n numbers, or of n numbers a position.
  */
 
-import { arange, type DType, notDifferentiable, ones, type Tensor } from '@otimes/core';
+import { type DType, notDifferentiable, oneHot, ones, type Tensor } from '@otimes/core';
 import { defineBuiltIn } from '@otimes/core/extend';
 
 /** `indexAdd` with indices that were checked: x's slices along axis 0, each added to the one of `count` that its index names. */
@@ -15,28 +15,11 @@ const indexAdd = defineBuiltIn<number>({
 });
 
 /** The vectors, [batch, shared, n]. */
-export function indexRows(at: Tensor, n: number, dtype: DType): Tensor {
-  return at
-    .unsqueeze(2)
-    .eq(arange(0, n, 1, { dtype: 'int32', device: at.device }))
-    .astype(dtype);
-}
+export const indexRows = (at: Tensor, n: number, dtype: DType): Tensor => oneHot(at, n + 1, { dtype }).narrow(2, 0, n);
 
 /** Σ of all vectors, and of their outer products the diagonal: how often each index is there, [n]. */
 export function indexGram(at: Tensor, n: number, dtype: DType): Tensor {
   return added(ones([at.size], { dtype, device: at.device }), at, n);
-}
-
-/** Σ over the positions of each example, [batch, n]. */
-export function indexCounts(at: Tensor, n: number, dtype: DType): Tensor {
-  const [batch] = at.shape as [number];
-  const { device } = at;
-  const first = arange(0, batch, 1, { dtype: 'int32', device }).mul(n + 1);
-  const counts = indexAdd(
-    [ones([at.size], { dtype, device }), at.add(first.unsqueeze(1)).reshape([-1])],
-    batch * (n + 1),
-  );
-  return counts.reshape([batch, n + 1]).narrow(1, 0, n);
 }
 
 /**

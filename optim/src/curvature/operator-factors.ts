@@ -3,10 +3,18 @@
 import { eye, noGrad, type Tensor, tensor, unscoped, where } from '@otimes/core';
 import { precisely } from '@otimes/core/extend';
 import { inverse } from '@otimes/linalg';
-import { diagonal } from './basis.ts';
+import { diagonal, type Sides } from './basis.ts';
+import { Side } from './side.ts';
 
 /** A [dIn, dIn] and G [dOut, dOut], symmetric; [dIn] or [dOut] of a diagonal one; of rank 0 the mean eigenvalue of a side at the identity. */
 export type OperatorFactors = { readonly A: Tensor; readonly G: Tensor };
+
+/** Of factors that are matrices, diagonals [n] or mean eigenvalues; [dOut, dIn]. */
+export function sidesOf({ A, G }: OperatorFactors, [dOut, dIn]: readonly [number, number]): Sides {
+  const side = ({ rank }: Tensor, n: number) =>
+    rank === 0 ? Side.identity(n) : rank === 1 ? Side.diagonal(n) : Side.exact(n);
+  return { A: side(A, dIn), G: side(G, dOut) };
+}
 
 /** π√λ for A and √λ/π for G, of the mean eigenvalues of both; π is 1 where a factor is 0. */
 export function splitOf(meanA: Tensor, meanG: Tensor, damping: number): [Tensor, Tensor] {

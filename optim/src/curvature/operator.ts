@@ -22,7 +22,7 @@ import {
   readsLater,
 } from '@otimes/core/extend';
 import { NotPositiveDefiniteError } from '@otimes/linalg';
-import { defaultEigensolver, type Eigensolver, Kfe, outer, sidesOf } from './basis.ts';
+import { defaultEigensolver, type Eigensolver, Kfe, outer } from './basis.ts';
 import { decomposed } from './decompose/here.ts';
 import {
   checkEigenvalues,
@@ -44,6 +44,7 @@ import {
   inverseOf,
   lasting,
   type OperatorFactors,
+  sidesOf,
   splitOf,
   traceOf,
 } from './operator-factors.ts';
@@ -258,7 +259,7 @@ export class KroneckerOperator {
   toString(): string {
     const { dtype, device } = this.#like;
     const factors = this.#factors;
-    const { A, G } = factors === null ? this.#kfe!.sides : sidesOf(factors.A, factors.G, [this.dOut, this.dIn]);
+    const { A, G } = factors === null ? this.#kfe!.sides : sidesOf(factors, [this.dOut, this.dIn]);
     const side = (name: string, { n, isIdentity, turns }: Side) =>
       `${name} [${n}, ${n}]${isIdentity ? ' at the identity' : turns ? '' : ' diagonal'}`;
     const sides = `${side('A', A)} ⊗ ${side('G', G)}`;
@@ -353,7 +354,8 @@ export class KroneckerOperator {
 
   #decomposed(op: string, factors: OperatorFactors): Kfe {
     if (readsLater(this.#like)) checkFactorValues(op, factors);
-    const task = { ...factors, sizes: [this.dOut, this.dIn], label: LABEL } as const;
+    const sizes = [this.dOut, this.dIn] as const;
+    const task = { ...factors, sizes, sides: sidesOf(factors, sizes), label: LABEL };
     const check = (found: ReturnType<Eigensolver>, what: string) => checkSemidefinite(op, what, found);
     return scope(() => decomposed(op, task, matrix => this.#solve(matrix), check));
   }

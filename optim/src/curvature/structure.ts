@@ -17,7 +17,7 @@ export type StructureOptions = {
    * What is assumed of the factors, so that large ones are cheap: 'exact' (nothing), 'taps', 'channels', 'blocks', 'diagonal', 'identity' (see
    * `Structure`), or `{ A, G }`. Default 'auto': exact where all factors of a refresh are decomposed within `refreshBudget`, and else
    * what `describe()` and a line on the console say. A side without taps (of a linear layer, a 1 × 1 convolution, G) takes 'taps' and
-   * 'channels' for 'auto'. The side of an embedding's indices is 'diagonal' unless it is at the identity.
+   * 'channels' for 'auto'. The side of an embedding's indices is 'diagonal' whatever is said.
    */
   structure?: StructureOption;
   /** Coordinates of a block of 'blocks', at most; whole channels of a convolution, at least one. Default 512. */
@@ -96,7 +96,7 @@ function draft(name: 'A' | 'G', of: Wanted): Draft {
   const choice = taps === 1 && (own === 'taps' || own === 'channels') ? 'auto' : own;
   const made = (side: Side): Draft => ({ name, of, isAuto: false, side });
   // Of one-hot vectors that is exact, and it is no matrix that could be too large.
-  if (block.oneHot === name && choice !== 'identity') return made(Side.diagonal(n));
+  if (block.oneHot === name) return made(Side.diagonal(n));
   if (n > maxFactorDim || choice === 'identity') return made(Side.identity(n));
   if (choice === 'diagonal') return made(Side.diagonal(n));
   if (choice === 'blocks') return made(Side.blocks(n, blockDim, { taps, bias }));

@@ -32,6 +32,8 @@ export class Sums {
   /** Σ_b (UGᵀ D_b UA)² of samples that are not kept any more. */
   squares: Squares | null = null;
   last: Examples | null = null;
+  /** Of `further` uses: rows, A and G. */
+  further: Sums | null = null;
 
   /** Gives all of it back. */
   release(): void {
@@ -39,6 +41,7 @@ export class Sums {
     const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
     const open = calls.flatMap(one => one.open ?? []);
     for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
+    this.further?.release();
     for (const x of [this.A, this.G, this.expandedG, this.remains, this.squares?.sum]) x?.storage.release();
   }
 

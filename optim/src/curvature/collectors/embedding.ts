@@ -5,98 +5,81 @@
 
 import { type Tensor, where } from '@otimes/core';
 import { borrowGrad } from '@otimes/core/extend';
-import type { Embedding, Parameter } from '@otimes/nn';
-import type { Canonical, LayerBlock, Sharing } from '../block.ts';
+import type { Embedding } from '@otimes/nn';
+import type { LayerBlock } from '../block.ts';
 import type { Collector } from '../collector.ts';
 import { indexGram, indexRows } from '../one-hot.ts';
-import type { Side } from '../side.ts';
 import { computesAs } from './claim.ts';
+import { linearRows } from './linear.ts';
 
 /**
- * Claims every Embedding whose weight requires a gradient; `sharing` defaults to 'expand'. A class that extends Embedding and has a
+ * Claims every Embedding whose weight requires a gradient. Its positions are shared by 'expand' whatever is asked for: a mean of one-hot vectors
+ * is none. A class that extends Embedding and has a
  * `forward` of its own is not claimed.
  */
 export const embeddingCollector: Collector = {
   name: 'embedding',
-  collect(module, path, { sharing = 'expand' }) {
+  collect(module, path) {
     if (!computesAs(module, 'Embedding')) return null;
-    return module.weight.requiresGrad ? [new EmbeddingBlock(module, path, sharing)] : [];
+    return module.weight.requiresGrad ? [blockOf(module, path)] : [];
   },
 };
 
 /** Of the gradient [dim, count], the transposed one of the table. */
-class EmbeddingBlock implements LayerBlock {
-  readonly collector = 'embedding';
-  readonly oneHot = 'A';
-  readonly inputAxes = 0;
-  readonly path: string;
-  readonly sharing: Sharing;
-  readonly tap: Embedding;
-  readonly parameters: readonly Parameter[];
-  readonly dOut: number;
-  readonly dIn: number;
+function blockOf(tap: Embedding, path: string): LayerBlock {
+  const { weight } = tap;
+  const [dIn, dOut] = weight.shape as [number, number];
+  return {
+    collector: 'embedding',
+    path,
+    sharing: 'expand',
+    tap,
+    parameters: [weight],
+    dOut,
+    dIn,
+    oneHot: 'A',
+    takesIndices: true,
+    canonical(input, gy) {
+      const { at, g, share, rows } = lookup(tap, input, gy);
+      return {
+        get a() {
+          return rows(at);
+        },
+        inputs: { x: at, unfold: rows, areIndices: true },
+        gramA: () => indexGram(at, dIn, g.dtype).div(share),
+        g,
+      };
+    },
+    gradient: () => borrowGrad(weight)?.transpose() ?? null,
+    add: (update, scale) => void weight.addScaled_(update.transpose(), scale),
+  };
+}
 
-  constructor(module: Embedding, path: string, sharing: Sharing) {
-    this.path = path;
-    this.sharing = sharing;
-    this.tap = module;
-    this.parameters = [module.weight];
-    [this.dIn, this.dOut] = module.weight.shape as [number, number];
-  }
+/** What a lookup of indices comes to, as one-hot vectors: `at`, int32 [batch, shared], and g [batch, shared, dim]. */
+export type Lookup = {
+  /** `count` where there is padding, which stands for no row, and no gradient comes there. */
+  readonly at: Tensor;
+  readonly g: Tensor;
+  /** The share of positions without padding, by which a mean over all is to be divided to be one over those. */
+  readonly share: Tensor | 1;
+  readonly rows: (at: Tensor) => Tensor;
+};
 
-  canonical(input: Tensor, gy: Tensor): Canonical {
-    const { dIn: count, dOut: dim, tap } = this;
-    const { dtype } = tap.weight;
-    const batch = input.rank === 0 ? 1 : input.shape[0]!;
-    const shared = input.shape.slice(1).reduce((product, n) => product * n, 1);
-    const { at, g, share } = withoutPadding(
-      input.reshape([batch, shared]),
-      gy.reshape([batch, shared, dim]).astype(dtype),
-      count,
-      paddingOf(tap),
-    );
-    const rows = (x: Tensor) => indexRows(x, count, dtype);
-    return {
-      get a() {
-        return rows(at);
-      },
-      inputs: { x: at, unfold: rows, areIndices: true },
-      gramA: side => gram(side, at, g, share),
-      g,
-    };
-  }
-
-  gradient(): Tensor | null {
-    return borrowGrad(this.tap.weight)?.transpose() ?? null;
-  }
-
-  add(update: Tensor, scale: number): void {
-    this.tap.weight.addScaled_(update.transpose(), scale);
-  }
+export function lookup(module: Embedding, input: Tensor, gy: Tensor): Lookup {
+  const { dtype, shape } = module.weight;
+  const [count] = shape as [number];
+  const { a, g } = linearRows(input.unsqueeze(-1), gy.astype(dtype));
+  const at = a.squeeze(2);
+  const rows = (x: Tensor) => indexRows(x, count, dtype);
+  const padding = paddingOf(module);
+  if (padding === null) return { at, g, share: 1, rows };
+  const isRow = at.ne(padding);
+  const real = isRow.astype(dtype);
+  // Of padding alone the mean is 0, whatever it is divided by.
+  const share = real.mean().maximum(1 / at.size);
+  return { at: where(isRow, at, count).astype('int32'), g: g.mul(real.unsqueeze(2)), share, rows };
 }
 
 /** The index of the row that is not trained, of an Embedding that has one. */
 const paddingOf = (module: Embedding & { readonly paddingIdx?: number | null }): number | null =>
   module.paddingIdx ?? null;
-
-/**
- * Indices where padding is `count`, which stands for no row, and no gradient there; and what A, a mean over all positions, is to be multiplied by to
- * be one over the others.
- */
-function withoutPadding(at: Tensor, g: Tensor, count: number, padding: number | null) {
-  if (padding === null) return { at, g, share: null };
-  const isRow = at.ne(padding);
-  const real = isRow.astype(g.dtype);
-  return {
-    at: where(isRow, at, count).astype('int32'),
-    g: g.mul(real.unsqueeze(2)),
-    share: real.sum().maximum(1).reciprocal().mul(at.size),
-  };
-}
-
-/** `side.gram` of one-hot vectors, without making them unless the side wants a matrix. */
-function gram(side: Side, at: Tensor, { dtype }: Tensor, share: Tensor | null): Tensor {
-  const counts = indexGram(at, side.n, dtype);
-  const all = side.turns ? side.gram(indexRows(at, side.n, dtype)) : side.isIdentity ? counts.mean() : counts;
-  return share === null ? all : all.mul(share);
-}

@@ -3,7 +3,7 @@
 import { backwardPass, type DType, type Generator, grad, type Handle, isRecording, Tensor } from '@otimes/core';
 import { onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import type { Canonical, LayerBlock } from '../block.ts';
+import type { BlockUse, Canonical, LayerBlock } from '../block.ts';
 import { checkedCanonical } from '../block-check.ts';
 import type { LossReduction, Sample, Use } from '../factors.ts';
 import { inOwnScope } from '../own-scope.ts';
@@ -51,6 +51,7 @@ const BORROWS = { borrows: true };
 /** The input and output of a block in a forward pass, and the call of the model it belongs to. */
 type Passage = {
   readonly sink: LayerSink;
+  readonly of: BlockUse;
   readonly call: Call | null;
   readonly input: Tensor;
   readonly output: Tensor;
@@ -84,14 +85,14 @@ export function capture(
   const axes = new FirstAxes(sinks, fisher);
 
   const handOver = (passage: Passage, pass: number, gys: readonly Tensor[] | null, examples?: number) => {
-    const { sink, call, input, output } = passage;
+    const { sink, of, call, input, output } = passage;
     const { block } = sink.layer;
-    const use = { pass, call: call?.number ?? 0, examples };
-    const batch = batchOf(input, block);
+    const use = { pass, call: call?.number ?? 0, examples, isFurther: of !== block };
+    const batch = batchOf(input, of);
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
-    const canonical = gys.map(gy => checkedCanonical(block, block.canonical(input, gy)));
+    const canonical = gys.map(gy => checkedCanonical(block, of.canonical(input, gy)));
     const { a, gramA, inputs } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
@@ -121,7 +122,7 @@ export function capture(
     const seedOptions = {
       reduction: lossReduction,
       rng,
-      apart: seen.some(({ input, sink }) => batchOf(input, sink.layer.block) < rows),
+      apart: seen.some(({ input, of }) => batchOf(input, of) < rows),
     };
     const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), seedOptions) : [];
     const drawn = String(rng.getState());
@@ -138,31 +139,36 @@ export function capture(
     }
   };
 
-  const handles = sinks.map(sink => {
+  const handles = sinks.flatMap(sink => {
     const { block } = sink.layer;
-    return block.tap.onForward((_, inputs, output) => {
-      const [input] = inputs;
-      if (!isRecording()) return;
-      if (!(input instanceof Tensor) || !(output instanceof Tensor))
-        throw new TypeError(`${block.collector} collector: '${block.path}' must map one tensor to one tensor`);
-      if (!output.requiresGrad) return;
-      const { need } = sink;
-      if (need === 'nothing') return;
-      const batch = batchOf(input, block);
-      axes.saw(sink, batch);
-      const call = calls.at(-1) ?? null;
-      call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
-      const passage = { sink, call, input: input.detach(), output };
-      if (fisher !== 'empirical') {
-        // Outside of a call nobody would take them, and they hold a graph.
-        if (calls.length > 0) passages.push(passage);
-      } else
-        output.onGrad(gy => {
-          if (backwardPass() === 0) return;
-          reach(passage, backwardPass());
-          inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
-        }, BORROWS);
-    }, BORROWS);
+    const { further = [] } = block;
+    if (fisher === 'ggn' && further.length > 0)
+      throw new TypeError(`fisher 'ggn': the weight of '${block.path}' is an embedding's too: take 'sampled'`);
+    return [block, ...further].map(of =>
+      of.tap.onForward((_, inputs, output) => {
+        const [input] = inputs;
+        if (!isRecording()) return;
+        if (!(input instanceof Tensor) || !(output instanceof Tensor))
+          throw new TypeError(`${block.collector} collector: '${block.path}' must map one tensor to one tensor`);
+        if (!output.requiresGrad) return;
+        const { need } = sink;
+        if (need === 'nothing') return;
+        const batch = batchOf(input, of);
+        axes.saw(sink, batch);
+        const call = calls.at(-1) ?? null;
+        call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
+        const passage = { sink, of, call, input: input.detach(), output };
+        if (fisher !== 'empirical') {
+          // Outside of a call nobody would take them, and they hold a graph.
+          if (calls.length > 0) passages.push(passage);
+        } else
+          output.onGrad(gy => {
+            if (backwardPass() === 0) return;
+            reach(passage, backwardPass());
+            inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
+          }, BORROWS);
+      }, BORROWS),
+    );
   });
   handles.push(
     model.beforeForward(() => {
@@ -193,8 +199,8 @@ export function capture(
 }
 
 /** A layer's first axis; one position alone, such as a vector, is a batch of one. */
-const batchOf = (input: Tensor, { inputAxes = 1 }: LayerBlock): number =>
-  input.rank <= inputAxes ? 1 : input.shape[0]!;
+const batchOf = (input: Tensor, { takesIndices = false }: BlockUse): number =>
+  input.rank < (takesIndices ? 1 : 2) ? 1 : input.shape[0]!;
 
 /** `a`, what it is made of, and `gramA` of a dtype, each when it is asked for. */
 function lazily(
