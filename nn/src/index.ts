@@ -11,6 +11,7 @@ export * as init from './init.ts';
 export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
 export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
+export * as metrics from './metrics/index.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
 export { VisionTransformer, type VitOptions, vit, vitS16 } from './models/vit.ts';
