@@ -34,7 +34,7 @@ t.test('errors name operation, expectation and what came', async t => {
   t.throws(() => operator.solve(X, { lambda: 1 } as object), /KroneckerOperator.solve: there is no option 'lambda'/);
   t.throws(() => fromFactors({ A, G: tensor(1, { dtype }) }), {
     message:
-      'KroneckerOperator.fromFactors: expected factor G to be a square matrix, or the option sizes beside a mean, got []',
+      'KroneckerOperator.fromFactors: expected factor G to be a square matrix, a diagonal, or the option sizes beside a mean, got []',
   });
   t.throws(() => fromFactors({ A, G }, { sizes: [3, 5] }), {
     message: 'KroneckerOperator.fromFactors: expected factor A to be [5, 5], got [4,4]',
@@ -66,7 +66,7 @@ t.test('factors that make no operator are refused', t => {
     message: `${name}: expected factors on one device, got A on 'cpu' and G on 'reference'`,
   });
   t.throws(() => fromFactors({ A, G: zeros([0, 0], { dtype }) }), {
-    message: `${name}: expected factor G to be a square matrix, or the option sizes beside a mean, got [0,0], which is empty`,
+    message: `${name}: expected factor G to be a square matrix, a diagonal, or the option sizes beside a mean, got [0,0], which is empty`,
   });
   for (const bad of [-1, Number.NaN, Infinity]) {
     t.throws(() => fromFactors({ A: mean(bad), G }, o), {

@@ -23,7 +23,7 @@ const geometries = fc.record({
   dilation: pair(2),
   size: pair(9, 5),
   bias: fc.boolean(),
-  structure: fc.constantFrom<SideCase['structure']>('exact', 'taps', 'channels', 'blocks', 'identity'),
+  structure: fc.constantFrom<SideCase['structure']>('exact', 'taps', 'channels', 'blocks', 'diagonal', 'identity'),
   blockDim: upTo(30),
   dtype: fc.constantFrom('float32' as const, 'float64' as const),
   seed: upTo(1e6),
@@ -65,6 +65,7 @@ law(t, 'an empty batch adds nothing, in every structure', () => {
   for (const side of [
     Side.exact(19),
     Side.identity(19),
+    Side.diagonal(19),
     Side.channels(19, 9, { bias: true }),
     Side.blocks(19, 10, { taps: 9, bias: true }),
   ]) {

@@ -138,6 +138,20 @@ law(t, 'identity: exact where inputs are uncorrelated and of one size', () =>
   }),
 );
 
+law(t, 'diagonal: exact where inputs are uncorrelated, of whatever sizes', () =>
+  overSeeds(10, seed => {
+    const o: Random = { rng: new Generator(seed), dtype };
+    const scaled = eye(3, { dtype }).mul(randn([3, 1], o));
+    const { own, exact } = blocks(
+      netOf(o, false),
+      images(scaled, eye(4, { dtype }).mul(randn([4, 1], o))),
+      { structure: { A: 'diagonal' } },
+      seed,
+    );
+    mustBeClose(own, exact, close);
+  }),
+);
+
 law(t, '‖F − EKFAC‖ ≤ ‖F − KFAC‖ with every structure, in the basis that it allows', () =>
   overSeeds(10, seed => {
     const o: Random = { rng: new Generator(seed), dtype };

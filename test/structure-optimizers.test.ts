@@ -20,6 +20,8 @@ const STRUCTURES: Record<string, KroneckerOptions> = {
   channels: { structure: 'channels' },
   'taps, and blocks of G': { structure: { A: 'taps', G: 'blocks' }, blockDim: 2 },
   'blocks, and G at the identity': { structure: { A: 'blocks', G: 'identity' }, blockDim: 10 },
+  'A diagonal, and G exact': { structure: { A: 'diagonal', G: 'exact' } },
+  'both diagonal': { structure: 'diagonal' },
   'one of each': {
     overrides: {
       '0': { structure: 'taps' },

@@ -127,11 +127,11 @@ law(
 
 law(t, 'what a program says counts, and maxFactorDim before all of it', () =>
   property(sizes, all => {
-    for (const structure of ['exact', 'blocks', 'taps', 'channels', 'identity'] as const) {
+    for (const structure of ['exact', 'blocks', 'taps', 'channels', 'diagonal', 'identity'] as const) {
       const { sides, said } = chosen(wanted(all, structure, 40), 0);
       for (const [i, { A, G }] of sides.entries()) {
         const { taps } = all[i]!;
-        if (structure === 'exact' || structure === 'identity')
+        if (structure === 'exact' || structure === 'diagonal' || structure === 'identity')
           assert.deepEqual([A.structure, G.structure], [structure, structure]);
         else if (structure === 'blocks') assert.ok(A.n <= 40 || A.structure === 'blocks');
         else if (taps > 1) assert.equal(A.structure, structure);
@@ -217,7 +217,7 @@ for (const [name, make] of Object.entries({
 
   law(t, `${name}: options that are none are refused by name`, () => {
     const refused = (o: unknown, message: RegExp) => assert.throws(() => make(o as KroneckerOptions), { message });
-    const kinds = `one of 'auto', 'exact', 'taps', 'channels', 'blocks', 'identity', or \\{ A, G \\} of them`;
+    const kinds = `one of 'auto', 'exact', 'taps', 'channels', 'blocks', 'diagonal', 'identity', or \\{ A, G \\} of them`;
     refused({ structure: 'tap' }, new RegExp(`^${name}: expected structure to be ${kinds}, got 'tap'`));
     refused({ structure: { B: 'taps' } }, new RegExp(`^${name}: expected structure to be ${kinds}`));
     refused({ blockDim: 0.5 }, new RegExp(`^${name}: expected blockDim to be an integer ≥ 1, got 0.5`));

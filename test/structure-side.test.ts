@@ -31,11 +31,11 @@ law(t, 'segments cover the side in order, and the shape is that of all their mat
       assert.equal(start, at);
       at += size * taps;
     }
-    assert.equal(at, side.isIdentity ? 0 : sizeOf(of));
+    assert.equal(at, side.turns ? sizeOf(of) : 0);
     const length = side.orders.reduce((sum, n) => sum + n * n, 0);
     assert.equal(
       side.shape.reduce((a, b) => a * b, 1),
-      side.isIdentity ? 1 : length,
+      side.isIdentity ? 1 : side.turns ? length : side.n,
     );
     assert.equal(
       side.decompositionCost,
@@ -118,6 +118,7 @@ law(t, 'the factor of rows has the parts of the whole one: blocks of it, or part
       mustBeClose(F, diagonalOf(whole).mean(), tolerance(o.dtype));
       return;
     }
+    if (!side.turns) mustBeClose(F, diagonalOf(whole), tolerance(o.dtype));
     for (const [i, { U, V }] of side.parts(F).entries()) {
       const { start, size, taps } = side.segments[i]!;
       const own = whole
@@ -212,7 +213,7 @@ law(
   'the spectrum of the parts is that of the matrix: eigenvalues, their sum, and the diagonal in the basis where it counts',
   () =>
     sides((side, o, of) => {
-      if (side.isIdentity) return;
+      if (!side.turns) return;
       const F = factorOf(side, rowsOf(6, of, { ...o, dtype: 'float64' }));
       const U = basisOf(side, { ...o, dtype: 'float64' })!;
       const parts = side.matrices(F).map((one, i) => {

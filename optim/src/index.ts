@@ -24,8 +24,10 @@ export { convTransposeCollector } from './curvature/collectors/conv-transpose.ts
 export { conv1dCollector } from './curvature/collectors/conv1d.ts';
 export { conv2dCollector } from './curvature/collectors/conv2d.ts';
 export { conv3dCollector } from './curvature/collectors/conv3d.ts';
+export { embeddingCollector } from './curvature/collectors/embedding.ts';
 export { linearCollector } from './curvature/collectors/linear.ts';
 export { recurrentCollector } from './curvature/collectors/recurrent.ts';
+export { tiedCollector } from './curvature/collectors/tied.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './curvature/collectors/weight.ts';
 export { alone, type Communicator } from './curvature/communicator.ts';
 export { type SubspaceOptions, subspaceIteration } from './curvature/decompose/subspace.ts';

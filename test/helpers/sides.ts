@@ -10,7 +10,7 @@ export type SideCase = {
   channels: number;
   taps: number;
   bias: boolean;
-  structure: 'exact' | 'taps' | 'channels' | 'blocks' | 'identity';
+  structure: 'exact' | 'taps' | 'channels' | 'blocks' | 'diagonal' | 'identity';
   blockDim: number;
 };
 
@@ -18,7 +18,7 @@ export const sideCases = fc.record<SideCase>({
   channels: fc.integer({ min: 1, max: 7 }),
   taps: fc.constantFrom(1, 1, 2, 4, 6),
   bias: fc.boolean(),
-  structure: fc.constantFrom('exact', 'taps', 'channels', 'blocks', 'identity'),
+  structure: fc.constantFrom('exact', 'taps', 'channels', 'blocks', 'diagonal', 'identity'),
   blockDim: fc.integer({ min: 1, max: 12 }),
 });
 
@@ -29,6 +29,7 @@ export function sideOf(of: SideCase): Side {
   const { taps, bias, blockDim } = of;
   if (of.structure === 'exact') return Side.exact(n);
   if (of.structure === 'identity') return Side.identity(n);
+  if (of.structure === 'diagonal') return Side.diagonal(n);
   if (of.structure === 'blocks') return Side.blocks(n, blockDim, { taps, bias });
   return Side.channels(n, taps, { bias, turnsTaps: of.structure === 'taps' });
 }
@@ -45,9 +46,9 @@ export const orthogonal = (n: number, o: { rng: Generator; dtype?: DType }): Ten
   return tensor(vectors as never).astype(o.dtype ?? 'float32');
 };
 
-/** A packed basis of a side; null of an identity. */
+/** A packed basis of a side; null where nothing turns. */
 export const basisOf = (side: Side, o: { rng: Generator; dtype?: DType }): Tensor | null =>
-  side.isIdentity ? null : side.pack(side.orders.map(n => orthogonal(n, o)));
+  side.turns ? side.pack(side.orders.map(n => orthogonal(n, o))) : null;
 
 /** Of rows x [R, n] the packed mean. */
 export const factorOf = (side: Side, x: Tensor): Tensor => side.gram(x).mul(1 / (x.size / side.n));
@@ -58,13 +59,13 @@ export const factorOf = (side: Side, x: Tensor): Tensor => side.gram(x).mul(1 / 
  */
 export function dense(side: Side, M: Tensor | null, o: { factor?: boolean } = {}): Tensor {
   const { n } = side;
-  if (M === null || M.rank === 0) {
+  if (M === null || !side.turns) {
     const out = zeros([n, n], { dtype: M?.dtype ?? 'float64' });
     for (let i = 0; i < n; i++)
       out
         .narrow(0, i, 1)
         .narrow(1, i, 1)
-        .copy_(full([1, 1], M === null ? 1 : M.item(), { dtype: out.dtype }));
+        .copy_(full([1, 1], M === null ? 1 : Number(M.dataSync()[side.isIdentity ? 0 : i]), { dtype: out.dtype }));
     return out;
   }
   const values = new Float64Array(n * n);

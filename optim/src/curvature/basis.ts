@@ -156,7 +156,7 @@ export class Kfe {
     this.#nulls ??= {
       space:
         this.#host === null
-          ? NullSpace.of({ s: this.sA, n: this.nA }, { s: this.sG, n: this.nG })
+          ? NullSpace.of({ s: this.sA, n: this.nA }, { s: this.sG, n: this.nG }, this.sides)
           : (this.#host.nullSpace?.on(this.sA.device) ?? null),
     };
     return this.#nulls.space;
@@ -268,9 +268,9 @@ export function outer(x: Tensor, y: Tensor): Tensor {
   return x.unsqueeze(1).mul(y);
 }
 
-/** Of a side that is given by its mean eigenvalue alone: that stands for a multiple of the identity. */
-export function decomposeMean(mean: Tensor, size: number): Decomposition {
-  const s = mean.reshape([1]).expand([size]).clone();
+/** Of a side that does not turn: its mean eigenvalue stands for a multiple of the identity, or its diagonal for itself. */
+export function decomposeStill({ n: size, isIdentity }: Side, factor: Tensor): Decomposition {
+  const s = isIdentity ? factor.reshape([1]).expand([size]).clone() : factor.clamp(0);
   return { U: null, s, n: s };
 }
 
@@ -302,7 +302,7 @@ export function joined(side: Side, of: readonly Decomposition[]): Decomposition 
 function decompose(name: 'A' | 'G', factor: Tensor, solve: Eigensolver, side: Side): Decomposition {
   if (String(factor.shape) !== String(side.shape))
     throw new ShapeError(`Kfe.of: expected factor ${name} [${side.shape}], got [${factor.shape}]`);
-  if (side.isIdentity) return decomposeMean(factor, side.n);
+  if (!side.turns) return decomposeStill(side, factor);
   const one = (F: Tensor): Decomposition => {
     const n = F.shape[0]!;
     if (!isSolved(side, n)) return decomposeOne(F);
@@ -343,7 +343,7 @@ export function checkFactor(factor: Tensor, error: BadValue): void {
   checkFinite(diagonal(factor), (i, value) => error(i * down, value));
 }
 
-/** Of a matrix; a mean eigenvalue is its own. */
+/** Of a matrix; a diagonal or a mean eigenvalue is its own. */
 export function diagonal(factor: Tensor): Tensor {
-  return factor.rank === 0 ? factor : factor.reshape([-1]).slice([null, null, factor.shape[0]! + 1]);
+  return factor.rank < 2 ? factor : factor.reshape([-1]).slice([null, null, factor.shape[0]! + 1]);
 }

@@ -43,6 +43,9 @@ const MEMBERS: { readonly [K in keyof Required<LayerBlock>]: Kind } = {
   dIn: aCount,
   taps: left(aCount),
   hasBias: left(aBoolean),
+  further: left({ expected: 'a list of uses { tap, canonical }', is: v => Array.isArray(v) }),
+  oneHot: left(oneOf('A', 'G')),
+  takesIndices: left(aBoolean),
   layer: left({
     expected:
       'a layer { module, weight, bias }, of a convolution with its window { kernel, stride, padding, dilation }',
@@ -71,9 +74,10 @@ export function blockCheck(name: string, model: AnyModule): (by: Collector, path
     checkArgument(where, 'what collect() returns', answer, aList);
     for (const [i, block] of (answer as readonly unknown[]).entries()) {
       checkArgument(where, `block ${i}`, block, aBlock);
-      const { parameters, tap, path: own } = checkMembers(where, i, block as LayerBlock);
-      if (!modules.has(tap))
-        throw new Error(`${where}: the tap of block ${i}, ${received(tap)}, is no module of the model`);
+      const { parameters, tap, further = [], path: own } = checkMembers(where, i, block as LayerBlock);
+      for (const one of [tap, ...further.map(use => use.tap)])
+        if (!modules.has(one))
+          throw new Error(`${where}: the tap of block ${i}, ${received(one)}, is no module of the model`);
       const foreign = parameters.find(p => !trainable.has(p));
       if (foreign !== undefined)
         throw new Error(

@@ -30,6 +30,15 @@ export interface MatrixBlock {
 /** How the positions that share a weight enter the factors (Eschenhagen et al. 2023, §3). */
 export type Sharing = 'expand' | 'reduce';
 
+/** What inputs [batch, shared, dIn] are made of. */
+export type Inputs = {
+  /** [batch, …] */
+  readonly x: Tensor;
+  readonly unfold: (x: Tensor) => Tensor;
+  /** Whether x, int32 [batch, shared], has the places of ones in vectors that are 0 elsewhere, and dIn for no one. Default false. */
+  readonly areIndices?: boolean | undefined;
+};
+
 /**
  * The canonical form of a layer's statistics, after which there are no cases: inputs a [batch, shared, dIn] with the
  * homogeneous 1 last where the layer has a bias, and output gradients g [batch, shared, dOut]. Axis 0 is the batch.
@@ -46,7 +55,7 @@ export type Canonical = {
    * What `a` is made of by `unfold`, x [batch, …], where that is smaller: kept in the place of `a` for second moments of examples.
    * `unfold` takes some of the examples too.
    */
-  readonly inputs?: { readonly x: Tensor; readonly unfold: (x: Tensor) => Tensor } | undefined;
+  readonly inputs?: Inputs | undefined;
   /** How many of the positions of all examples count, where some are padding, at which a and g are 0. Default: all. */
   readonly rows?: number | undefined;
 };
@@ -74,8 +83,19 @@ export type ConvolutionLayer = {
 /** A layer that can be computed in another basis. */
 export type TurnableLayer = AffineLayer | ConvolutionLayer;
 
+/** A module that multiplies by the matrix of a block. */
+export interface BlockUse {
+  /** The module whose input and output gradient are collected. */
+  readonly tap: AnyModule;
+  /** Whether the tap's input is of indices, one a position, and not of vectors. Default false. */
+  readonly takesIndices?: boolean | undefined;
+
+  /** The tap's input and output gradient in canonical form. Scales nothing. */
+  canonical(input: Tensor, gy: Tensor): Canonical;
+}
+
 /** The weight matrix of a layer whose inputs and output gradients are collected. What a collector hands over. */
-export interface LayerBlock extends MatrixBlock {
+export interface LayerBlock extends MatrixBlock, BlockUse {
   /** Name of the collector that made it. */
   readonly collector: string;
   readonly sharing: Sharing;
@@ -83,14 +103,19 @@ export interface LayerBlock extends MatrixBlock {
   readonly taps?: number | undefined;
   /** Whether the last coordinate of `a` is the homogeneous 1. Default false. */
   readonly hasBias?: boolean | undefined;
-  /** The module whose input and output gradient are collected. */
-  readonly tap: AnyModule;
+  /**
+   * Other modules with the same matrix, which use it in another way: with inputs of another size and meaning, so that their second moments are
+   * those of a product of their own. D is the sum over all uses, of which none may be missing.
+   */
+  readonly further?: readonly BlockUse[] | undefined;
+
+  /** The side whose vectors are one-hot or 0: its factor is diagonal, whatever structure is asked for. */
+  readonly oneHot?: 'A' | 'G' | undefined;
+  /** Whether the tap's input is of indices, one a position, and not of vectors. Default false. */
+  readonly takesIndices?: boolean | undefined;
 
   /** Set by blocks that are such a layer: only they can leave the path of projected gradients. */
   readonly layer?: TurnableLayer | undefined;
-
-  /** The tap's input and output gradient in canonical form. Scales nothing. */
-  canonical(input: Tensor, gy: Tensor): Canonical;
 
   /**
    * In the place of a hook on the tap, for a weight whose products are neither its input nor its output: calls `see` in each forward pass

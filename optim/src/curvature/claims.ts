@@ -2,7 +2,7 @@
 
 import { inspect } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import type { MatrixBlock, Sharing } from './block.ts';
+import type { LayerBlock, MatrixBlock, Sharing } from './block.ts';
 import type { LayerCurvature } from './layer.ts';
 import type { Route } from './routes/route.ts';
 import type { Structure } from './side.ts';
@@ -96,16 +96,21 @@ function tableOf(rows: readonly Description[]): string {
     .join('\n');
 }
 
-/** Throws for a weight of a block that another layer uses too: its Fisher block is not a Kronecker product. */
-export function checkClaims(name: string, model: AnyModule, blocks: readonly MatrixBlock[]): void {
+/** Throws for a weight of a block that a layer uses of which the block knows nothing: its statistics would lack that. */
+export function checkClaims(
+  name: string,
+  model: AnyModule,
+  blocks: readonly (MatrixBlock & Pick<Partial<LayerBlock>, 'further'>)[],
+): void {
   const holders = new Map<Parameter, string[]>();
   for (const [path, module] of model.namedModules())
     for (const p of new Set(module.namedParameters({ recurse: false }).values()))
       holders.set(p, [...(holders.get(p) ?? []), path]);
-  for (const { parameters } of blocks)
+  for (const { parameters, further } of blocks)
     for (const p of parameters) {
       const paths = holders.get(p) ?? [];
-      if (paths.length <= 1) continue;
+      // Whoever knows of further uses has looked for all.
+      if (paths.length <= 1 || further !== undefined) continue;
       const skips = paths.filter(path => blocks.some(block => isAtOrBelow(block.path, path)));
       throw new Error(
         `${name}: ${paths.map(path => `'${path}'`).join(' and ')} share a weight. There is no block for such a one yet: ` +

@@ -8,12 +8,16 @@ import { convTransposeCollector } from './collectors/conv-transpose.ts';
 import { conv1dCollector } from './collectors/conv1d.ts';
 import { conv2dCollector } from './collectors/conv2d.ts';
 import { conv3dCollector } from './collectors/conv3d.ts';
+import { embeddingCollector } from './collectors/embedding.ts';
 import { linearCollector } from './collectors/linear.ts';
 import { recurrentCollector } from './collectors/recurrent.ts';
+import { tiedCollector } from './collectors/tied.ts';
 
 export type CollectorOptions = {
   /** What the user asked for; undefined leaves it to the collector. */
   readonly sharing: Sharing | undefined;
+  /** The model, in which modules may share weights. */
+  readonly model?: AnyModule | undefined;
 };
 
 /** Turns modules into blocks. A new kind of layer is one collector and its name in a list. */
@@ -29,11 +33,13 @@ export interface Collector {
 /** The collectors that are asked unless the option `collectors` names others, in this order. */
 export const defaultCollectors: readonly Collector[] = [
   attentionCollector,
+  tiedCollector,
   recurrentCollector,
   conv1dCollector,
   conv2dCollector,
   conv3dCollector,
   convTransposeCollector,
+  embeddingCollector,
   linearCollector,
 ];
 
@@ -53,7 +59,7 @@ export function collectBlocks(
   for (const [path, module] of model.namedModules()) {
     if (owned.some(owner => owner === '' || path.startsWith(`${owner}.`))) continue;
     for (const collector of collectors) {
-      const answer = collector.collect(module, path, options);
+      const answer = collector.collect(module, path, { ...options, model });
       if (answer === null) continue;
       check(collector, path, answer);
       owned.push(path);

@@ -145,7 +145,7 @@ export class CurvatureEstimate {
 
   /** Takes the factors of so many examples into the averages of a layer. */
   #average(layer: LayerCurvature, factors: Factors, batch: number): void {
-    if (readsLater(factors.A)) this.#averageLater(layer, factors, batch);
+    if (readsLater(factors.A)) this.#averageLater(layer, layer.joined(factors), batch);
     else {
       const before = Number(this.#examples.get(layer) ?? 0);
       layer.setFactors(layer.blended(factors, before / (before + batch)));

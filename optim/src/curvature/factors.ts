@@ -11,7 +11,9 @@ import { ShapeError, type Tensor, where } from '@otimes/core';
 import { held, readsLater } from '@otimes/core/extend';
 import type { Canonical, Sharing } from './block.ts';
 import type { Side } from './side.ts';
-import { type Basis, type Kept, type Squares, squaresOf, squaresWithin, sumOf } from './squares.ts';
+import { type Basis, squaresOf, squaresWithin, sumOf } from './squares.ts';
+import { type Examples, either, plus, Sums } from './sums.ts';
+import { packUses } from './uses.ts';
 
 /** Whether the user's loss is the mean over the batch or the sum. */
 export type LossReduction = 'mean' | 'sum';
@@ -22,7 +24,7 @@ export type LossReduction = 'mean' | 'sum';
  */
 export type Sample = Pick<Canonical, 'a' | 'gramA' | 'inputs' | 'rows'> & { readonly gs: readonly Tensor[] };
 
-/** A [dIn, dIn] and G [dOut, dOut], packed as their sides say; one that is left at the identity has its mean eigenvalue alone, rank 0. */
+/** A [dIn, dIn] and G [dOut, dOut], packed as their sides say. */
 export type Factors = {
   readonly A: Tensor;
   readonly G: Tensor;
@@ -43,61 +45,20 @@ type StatisticsOptions = {
   readonly sideA: Side;
   readonly sideG: Side;
   readonly wantsFactors: boolean;
+  /** Whether there are further uses, whose factors are packed beside the others. Default false. */
+  readonly hasFurther?: boolean;
 };
 
 /**
- * One use of a layer: in which backward pass, and in which call of the model (0 outside of any). `examples` is what that call
+ * One use of a layer, by its tap or a further one: in which backward pass, and in which call of the model (0 outside of any). `examples` is what that call
  * counts as, where it is not the layer's first axis: the rows of the model's output, for 'sampled' and 'ggn'.
  */
-export type Use = { readonly pass: number; readonly call: number; readonly examples?: number | undefined };
-
-/** The examples of one call of the model in one pass. */
-type Examples = {
-  /** The layer's first axis. */
-  readonly batch: number;
-  readonly samples: Kept[];
-  /** 'reduce': sums over the positions, and how many there were. */
-  open: { readonly a: Tensor; readonly gs: readonly Tensor[]; positions: number } | null;
+export type Use = {
+  readonly pass: number;
+  readonly call: number;
+  readonly examples?: number | undefined;
+  readonly isFurther?: boolean;
 };
-
-/** Sums over one backward pass, or several. */
-class Sums {
-  batch = 0;
-  /** Whether a gradient came to any use. */
-  isReached = false;
-  rows = 0;
-  A: Tensor | null = null;
-  G: Tensor | null = null;
-  expandedG: Tensor | null = null;
-  /** Whether G of 'reduce' vanished in all of them. On a device that is read with await `remains` says the opposite. */
-  vanished = true;
-  remains: Tensor | null = null;
-  /** By call of the model. */
-  readonly calls = new Map<number, Examples>();
-  /** Kept samples of the calls that are closed, and none that is empty. */
-  samples: (readonly Kept[])[] = [];
-  /** Σ_b (UGᵀ D_b UA)² of samples that are not kept any more. */
-  squares: Squares | null = null;
-  last: Examples | null = null;
-
-  /** Gives all of it back. */
-  release(): void {
-    const calls = [...this.calls.values()];
-    const samples = [...this.samples, ...calls.map(one => one.samples)].flat();
-    const open = calls.flatMap(one => one.open ?? []);
-    for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
-    for (const x of [this.A, this.G, this.expandedG, this.remains, this.squares?.sum]) x?.storage.release();
-  }
-
-  /** Puts the samples' squares in a basis in the place of the samples. */
-  reduce(basis: Basis): void {
-    if (this.samples.length === 0) return;
-    for (const uses of this.samples)
-      this.squares = { basis, sum: plus(this.squares && squaresWithin(this.squares, basis), squaresOf(uses, basis)) };
-    for (const { a, gs } of this.samples.flat()) for (const x of [a, ...gs]) x.storage.release();
-    this.samples = [];
-  }
-}
 
 /**
  * Sums over the backward passes of one step; a pass that threw is forgotten. Passes are micro-batches of one batch: the
@@ -138,7 +99,7 @@ export class Statistics {
 
   /** What A is a mean over: examples, times their positions for 'expand'. */
   get rows(): number {
-    return this.#done?.rows ?? 0;
+    return this.#done?.rows || (this.#done?.further?.rows ?? 0);
   }
 
   /** Whether G of 'reduce' vanished in all passes, and whether there is one of 'expand' to take its place. */
@@ -218,11 +179,14 @@ export class Statistics {
     const examples = sums.last!;
     if (keeps) {
       const copy = (x: Tensor) => held(x.clone());
-      const { x, unfold } = sample.inputs ?? { x: sample.a, unfold: null };
-      examples.samples.push({ a: copy(x), unfold, gs: sample.gs.map(copy), basis: null });
+      const { x, unfold, areIndices } = sample.inputs ?? { x: sample.a, unfold: null };
+      examples.samples.push({ a: copy(x), unfold, areIndices, gs: sample.gs.map(copy), basis: null });
     }
     if (!this.#o.wantsFactors) return;
-    if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
+    if (use.isFurther) {
+      sums.further ??= new Sums();
+      this.#addExpanded(sums.further, sample, label);
+    } else if (this.#o.sharing === 'reduce') this.#addReduced(sums, examples, sample);
     else this.#addExpanded(sums, sample, label);
   }
 
@@ -264,6 +228,8 @@ export class Statistics {
   }
 
   #merge(into: Sums, sums: Sums): void {
+    if (into.further !== null && sums.further !== null) this.#merge(into.further, sums.further);
+    else into.further ??= sums.further;
     into.batch += sums.batch;
     into.isReached ||= sums.isReached;
     into.rows += sums.rows;
@@ -337,13 +303,19 @@ export class Statistics {
   }
 
   /**
-   * The factors of all passes together; `scale` is that of `gradientScale`. Null where none were collected.
+   * The factors of all passes together, of further uses packed beside them; `scale` is that of `gradientScale`. Null where none were collected.
    *
    * @param expands whether G of 'expand' stands in the place of that of 'reduce', where other processes have a say; by default
    * what these passes tell
    */
   factors(scale: number, expands: boolean | null = null): Factors | null {
-    const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = this.#done ?? {};
+    const own = this.#found(this.#done, scale, expands);
+    if (!this.#o.hasFurther) return own;
+    return packUses(own, this.#found(this.#done?.further ?? null, scale, false));
+  }
+
+  #found(sums: Sums | null, scale: number, expands: boolean | null): Factors | null {
+    const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = sums ?? {};
     if (A === null || G === null) return null;
     const found = (G: Tensor, expandedG: boolean | Tensor): Factors => ({
       A: A.mul(1 / rows),
@@ -394,7 +366,3 @@ function checkedGram(label: string, { shape, structure, n }: Side, A: Tensor): T
       `'${structure}', got [${A.shape}]`,
   );
 }
-
-const either = (before: Tensor | null, now: Tensor): Tensor => held(before === null ? now : before.logicalOr(now));
-
-const plus = (sum: Tensor | null, term: Tensor): Tensor => (sum === null ? held(term) : sum.addScaled_(term, 1));

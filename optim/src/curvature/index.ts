@@ -19,6 +19,7 @@ export {
 } from './basis.ts';
 export type {
   AffineLayer,
+  BlockUse,
   Canonical,
   ConvolutionLayer,
   KroneckerBlock,
@@ -35,8 +36,10 @@ export { convTransposeCollector } from './collectors/conv-transpose.ts';
 export { conv1dCollector } from './collectors/conv1d.ts';
 export { conv2dCollector } from './collectors/conv2d.ts';
 export { conv3dCollector } from './collectors/conv3d.ts';
+export { embeddingCollector } from './collectors/embedding.ts';
 export { linearCollector } from './collectors/linear.ts';
 export { recurrentCollector } from './collectors/recurrent.ts';
+export { tiedCollector } from './collectors/tied.ts';
 export { WeightBlock, type WeightBlockOptions, type WeightLayer } from './collectors/weight.ts';
 export { alone, type Communicator, owner } from './communicator.ts';
 export { Decomposer } from './decompose/here.ts';

@@ -17,6 +17,7 @@ import { cheapestRoute, ROUTES, type Route } from './routes/route.ts';
 import { normOf, remembered, replaced, type Scalar } from './scalar.ts';
 import { Side } from './side.ts';
 import { savedSides, sidesDiffer } from './structure.ts';
+import { joinUses } from './uses.ts';
 
 export type LayerOptions = {
   /** Default: the block's own. */
@@ -42,7 +43,7 @@ export class LayerCurvature {
   /** What is assumed of the factors. */
   readonly sideA: Side;
   readonly sideG: Side;
-  /** Running averages of the factors, packed as the sides say; of a side at the identity its mean eigenvalue. */
+  /** Running averages of the factors, packed as the sides say. */
   A: Tensor | null = null;
   G: Tensor | null = null;
   /** Whether G is that of 'expand' because that of 'reduce' vanished; as in `Factors`. */
@@ -68,11 +69,15 @@ export class LayerCurvature {
   readonly #resident: ResidentWeight | null;
 
   constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity, sides }: LayerOptions = {}) {
-    const side = (n: number) => (n > maxFactorDim ? Side.identity(n) : Side.exact(n));
+    const side = (name: 'A' | 'G', n: number) => {
+      if (block.oneHot === name) return Side.diagonal(n);
+      return n > maxFactorDim ? Side.identity(n) : Side.exact(n);
+    };
     this.block = block;
-    this.sharing = sharing;
-    this.sideA = sides?.A ?? side(block.dIn);
-    this.sideG = sides?.G ?? side(block.dOut);
+    // A mean of one-hot vectors is none.
+    this.sharing = block.oneHot === 'A' ? 'expand' : sharing;
+    this.sideA = sides?.A ?? side('A', block.dIn);
+    this.sideG = sides?.G ?? side('G', block.dOut);
     const { layer } = block;
     this.#resident = layer !== undefined && isTurnable(layer, this.sideA) ? new ResidentWeight(layer) : null;
   }
@@ -108,9 +113,15 @@ export class LayerCurvature {
     this.kfe?.keep();
   }
 
+  /** The factors of all uses, of those that statistics have, in their memory. */
+  joined(batch: Factors): Factors {
+    return this.block.further === undefined ? batch : joinUses(batch, this.sides);
+  }
+
   /** The running averages as they will be with these factors in them, in the memory of these; `alpha` of the old ones stays. */
-  blended(fresh: Factors, alpha: number): Factors {
+  blended(batch: Factors, alpha: number): Factors {
     const { A, G } = this;
+    const fresh = this.joined(batch);
     if (A === null || G === null || alpha === 0) return fresh;
     fresh.A.addScaled_(A, alpha, 1 - alpha);
     fresh.G.addScaled_(G, alpha, 1 - alpha);
@@ -303,8 +314,8 @@ export class LayerCurvature {
     this.G = read('G', shapeG);
     // A basis whose values have to be awaited has a host.
     const home = readsLater(parameter) ? 'cpu' : device;
-    const side = (name: 'A' | 'G', { n, isIdentity, shape }: Side): Decomposition => ({
-      U: isIdentity ? null : read(`U${name}`, shape, undefined, home),
+    const side = (name: 'A' | 'G', { n, turns, shape }: Side): Decomposition => ({
+      U: !turns ? null : read(`U${name}`, shape, undefined, home),
       s: read(`s${name}`, [n], 0, home),
       n: read(`n${name}`, [n], 0, home),
     });

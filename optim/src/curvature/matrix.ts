@@ -37,14 +37,16 @@ export class WeightMatrix implements MatrixBlock {
 }
 
 /**
- * The weights of all layers that a collector knows. What no collector knows, embeddings say, and what has less than two axes is
- * none.
+ * The weights of all layers that a collector knows, but for tables that are looked up in by indices: their rows are no matrix's. What no
+ * collector knows and what has less than two axes is none.
  */
 export function weightMatrices(name: string, model: AnyModule, collectors: readonly Collector[]): WeightMatrix[] {
   const paths = new Map(Array.from(model.namedModules(), ([path, module]) => [module, path === '' ? '' : `${path}.`]));
   const found = new Map<Parameter, WeightMatrix>();
-  for (const { tap, path, collector, parameters } of collectBlocks(name, model, collectors, { sharing: undefined }))
-    for (const p of parameters) {
+  for (const { tap, path, collector, parameters, oneHot } of collectBlocks(name, model, collectors, {
+    sharing: undefined,
+  }))
+    for (const p of oneHot === undefined ? parameters : []) {
       // The groups of a convolution are blocks that share a weight, which is one matrix here.
       if (p.rank < 2 || found.has(p)) continue;
       const field = [...tap.namedParameters({ recurse: false })].find(([, value]) => value === p)?.[0];

@@ -10,15 +10,21 @@
 import { type DType, type Tensor, where } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { Scalar } from './scalar.ts';
-import type { Spectrum } from './side.ts';
+import type { Spectrum } from './spectrum.ts';
 
 /** Of n_j, in units of ε. Rounding left up to 17 of a factor of 785, and 0.6 √n of larger ones. */
 const NOISE = 30;
 /** Of the largest eigenvalue: what the decomposition itself, in float64, leaves. */
 const DECOMPOSED = 1e-14;
 
-/** The null directions of one side, as rows or columns: which they are, how many, and 1 / count in them, 0 elsewhere. */
-type Nulls = { readonly mask: Tensor; readonly count: Scalar; readonly share: Tensor };
+/**
+ * The null directions of one side, as rows or columns: which they are, how many, and 1 / count in them, 0 elsewhere. Where nothing turns
+ * they are coordinates that no choice has a part in, and share is null.
+ */
+type Nulls = { readonly mask: Tensor; readonly count: Scalar; readonly share: Tensor | null };
+
+/** Which sides turn. */
+type Turning = { readonly A: { readonly turns: boolean }; readonly G: { readonly turns: boolean } };
 
 /** What rounding may leave of one side's coordinates, as rows or columns; in `own` less than 0 where a direction is not null. */
 type Floor = { readonly all: Tensor; readonly own: Tensor };
@@ -32,16 +38,16 @@ export class NullSpace {
   readonly #floors: { readonly A: Floor; readonly G: Floor };
 
   /** Null where no direction is; where values are awaited nobody knows, and there is one, maybe of no direction. */
-  static of(A: Spectrum, G: Spectrum): NullSpace | null {
-    const [a, rows] = [nullSide(A), nullSide(G)];
+  static of(A: Spectrum, G: Spectrum, sides?: Turning): NullSpace | null {
+    const [a, rows] = [nullSide(A, sides?.A.turns ?? true), nullSide(G, sides?.G.turns ?? true)];
     if (a === null && rows === null) return null;
-    const g = rows && { ...rows, mask: rows.mask.unsqueeze(1), share: rows.share.unsqueeze(0) };
+    const g = rows && { ...rows, mask: rows.mask.unsqueeze(1), share: rows.share?.unsqueeze(0) ?? null };
     const floor = (all: Tensor, nulls: Nulls | null): Floor => {
       all.keep();
       return { all, own: nulls === null ? all : where(nulls.mask, all, -1).keep() };
     };
     const scale = NOISE * epsilon(A.s.dtype);
-    return new NullSpace(a && { ...a, share: a.share.unsqueeze(1) }, g, {
+    return new NullSpace(a && { ...a, share: a.share?.unsqueeze(1) ?? null }, g, {
       A: floor(A.n.sqrt(), a),
       G: floor(G.n.sqrt().mul(scale).unsqueeze(1), g),
     });
@@ -58,7 +64,7 @@ export class NullSpace {
   on(device: string): NullSpace {
     const there = (x: Tensor) => x.to(device).keep();
     const nulls = (one: Nulls | null): Nulls | null =>
-      one && { count: one.count, mask: there(one.mask), share: there(one.share) };
+      one && { count: one.count, mask: there(one.mask), share: one.share && there(one.share) };
     const floor = ({ all, own }: Floor): Floor => ({ all: there(all), own: there(own) });
     const { A, G } = this.#floors;
     return new NullSpace(nulls(this.#A), nulls(this.#G), { A: floor(A), G: floor(G) });
@@ -82,16 +88,16 @@ export class NullSpace {
   }
 
   /**
-   * X [dOut, dIn] with its mean over A's null directions in each of them, row by row, and over G's, column by column: what
+   * X [dOut, dIn] with its mean over A's null directions in each of them, row by row, and over G's, column by column, of sides that turn: what
    * remains depends on the null spaces, and not on the vectors that span them.
    */
   average(X: Tensor): Tensor {
     let out = X;
-    if (this.#A !== null) {
+    if (this.#A?.share) {
       const { mask, share } = this.#A;
       out = where(mask, out.matmul(share), out);
     }
-    if (this.#G !== null) {
+    if (this.#G?.share) {
       const { mask, share } = this.#G;
       out = where(mask, share.matmul(out), out);
     }
@@ -106,17 +112,22 @@ export const nullDirections = ({ s, n }: Spectrum): Tensor =>
 /** What rounding of a dtype may leave of a zero eigenvalue of a factor [n, n], relative to its n_j. */
 export const roundingOf = (dtype: DType, n: number): number => Math.max(NOISE, Math.sqrt(n)) * epsilon(dtype);
 
-function nullSide({ s, n }: Spectrum): Nulls | null {
+function nullSide({ s, n }: Spectrum, turns: boolean): Nulls | null {
   const mask = nullDirections({ s, n });
   const found = mask.astype('float32').sum();
   if (readsLater(found)) {
-    const share = mask.astype(s.dtype).div(found.maximum(1));
-    return { mask: mask.keep(), count: found.keep(), share: share.keep() };
+    const share = turns ? mask.astype(s.dtype).div(found.maximum(1)).keep() : null;
+    return { mask: mask.keep(), count: found.keep(), share };
   }
   const count = found.item();
   if (count === 0) return null;
-  const share = mask.astype(s.dtype).mul(1 / count);
-  return { mask: mask.keep(), count, share: share.keep() };
+  const share = turns
+    ? mask
+        .astype(s.dtype)
+        .mul(1 / count)
+        .keep()
+    : null;
+  return { mask: mask.keep(), count, share };
 }
 
 const epsilon = (dtype: DType): number => (dtype === 'float32' ? 2 ** -23 : 2 ** -52);

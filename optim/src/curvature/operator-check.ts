@@ -18,7 +18,7 @@ export const someFactors: Kind = {
 
 const isObject = (v: unknown): v is object => typeof v === 'object' && v !== null;
 
-/** [dOut, dIn] of factors. Throws unless both are square or means, of one floating dtype, on one device, and without a gradient. */
+/** [dOut, dIn] of factors. Throws unless both are square, diagonals or means, of one floating dtype, on one device, and without a gradient. */
 export function sizesOf(
   op: string,
   { A, G }: OperatorFactors,
@@ -28,12 +28,14 @@ export function sizesOf(
   return [sizeOf(op, 'G', G, given?.[0]), sizeOf(op, 'A', A, given?.[1])];
 }
 
-/** n of a factor [n, n], or of a mean eigenvalue the size that is given for it. Throws for another shape, and for sizes that differ. */
+/** n of a factor [n, n] or of a diagonal [n], or of a mean eigenvalue the size that is given for it. Throws for another shape, and for sizes that differ. */
 function sizeOf(op: string, side: 'A' | 'G', x: Tensor, given: number | undefined): number {
   const n = x.shape[0] ?? given;
-  const fits = n !== undefined && n > 0 && (x.rank === 0 || (x.rank === 2 && x.shape[1] === n && n === (given ?? n)));
+  const isSquare = x.rank === 1 || (x.rank === 2 && x.shape[1] === n);
+  const fits = n !== undefined && n > 0 && (x.rank === 0 || (isSquare && n === (given ?? n)));
   if (fits) return n;
-  const wanted = given === undefined ? 'a square matrix, or the option sizes beside a mean' : `[${given}, ${given}]`;
+  const wanted =
+    given === undefined ? 'a square matrix, a diagonal, or the option sizes beside a mean' : `[${given}, ${given}]`;
   const hint = n === 0 ? ', which is empty' : '';
   throw new ShapeError(`${op}: expected factor ${side} to be ${wanted}, got [${x.shape}]${hint}`);
 }
@@ -70,8 +72,17 @@ export function checkFactorValues(op: string, factors: OperatorFactors): void {
   for (const side of ['A', 'G'] as const) {
     const x = factors[side];
     if (x.rank === 0) checkRange(op, `factor ${side}, a mean eigenvalue,`, x.item(), 0, Infinity);
+    else if (x.rank === 1) checkDiagonal(op, side, x);
     else checkSymmetric(op, side, x);
   }
+}
+
+function checkDiagonal(op: string, side: 'A' | 'G', x: Tensor): void {
+  const k = x.dataSync().findIndex((value: number) => !(value >= 0 && value < Infinity));
+  if (k >= 0)
+    throw new RangeError(
+      `${op}: expected a diagonal factor ${side} of finite numbers ≥ 0, got ${x.dataSync()[k]} at [${k}]`,
+    );
 }
 
 function checkSymmetric(op: string, side: 'A' | 'G', x: Tensor): void {

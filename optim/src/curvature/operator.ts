@@ -44,6 +44,7 @@ import {
   inverseOf,
   lasting,
   type OperatorFactors,
+  sidesOf,
   splitOf,
   traceOf,
 } from './operator-factors.ts';
@@ -58,6 +59,7 @@ import {
   type SolveOptions,
 } from './operator-options.ts';
 import { inOwnScope } from './own-scope.ts';
+import type { Side } from './side.ts';
 
 const NAME = 'KroneckerOperator';
 const KEY = Symbol(NAME);
@@ -257,13 +259,10 @@ export class KroneckerOperator {
   toString(): string {
     const { dtype, device } = this.#like;
     const factors = this.#factors;
-    const [atA, atG] =
-      factors === null
-        ? [this.#kfe!.UA === null, this.#kfe!.UG === null]
-        : [factors.A.rank === 0, factors.G.rank === 0];
-    const side = (name: string, n: number, atIdentity: boolean) =>
-      `${name} [${n}, ${n}]${atIdentity ? ' at the identity' : ''}`;
-    const sides = `${side('A', this.dIn, atA)} ⊗ ${side('G', this.dOut, atG)}`;
+    const { A, G } = factors === null ? this.#kfe!.sides : sidesOf(factors, [this.dOut, this.dIn]);
+    const side = (name: string, { n, isIdentity, turns }: Side) =>
+      `${name} [${n}, ${n}]${isIdentity ? ' at the identity' : turns ? '' : ' diagonal'}`;
+    const sides = `${side('A', A)} ⊗ ${side('G', G)}`;
     const on = device === 'cpu' ? '' : ` on '${device}'`;
     return `${NAME}(${sides}, ${dtype}${on}${this.#own === null ? '' : ', eigenvalues of its own'})`;
   }
@@ -355,7 +354,8 @@ export class KroneckerOperator {
 
   #decomposed(op: string, factors: OperatorFactors): Kfe {
     if (readsLater(this.#like)) checkFactorValues(op, factors);
-    const task = { ...factors, sizes: [this.dOut, this.dIn], label: LABEL } as const;
+    const sizes = [this.dOut, this.dIn] as const;
+    const task = { ...factors, sizes, sides: sidesOf(factors, sizes), label: LABEL };
     const check = (found: ReturnType<Eigensolver>, what: string) => checkSemidefinite(op, what, found);
     return scope(() => decomposed(op, task, matrix => this.#solve(matrix), check));
   }

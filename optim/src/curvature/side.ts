@@ -8,8 +8,11 @@
  * does not have to know of any structure.
  */
 
-import { concat, gram, ShapeError, type Tensor, where } from '@otimes/core';
+import { concat, gram, ShapeError, type Tensor } from '@otimes/core';
 import { aBoolean, aCount, checkArgument, checkOptions, type OptionKinds } from '@otimes/core/extend';
+import { alike, product, type Spectrum, together } from './spectrum.ts';
+
+export type { Spectrum };
 
 /**
  * What is assumed of a factor [n, n].
@@ -18,9 +21,10 @@ import { aBoolean, aCount, checkArgument, checkOptions, type OptionKinds } from 
  * - taps: A ≈ A_c ⊗ A_t, a factor over the input channels of a convolution and one over the taps of its kernel; the bias by itself.
  * - channels: A ≈ A_c ⊗ 1, taps are uncorrelated and alike (Grosse & Martens 2016, §3.3, "spatially uncorrelated activations").
  * - blocks: block-diagonal over coordinates in their order, of a convolution whole channels.
+ * - diagonal: coordinates are uncorrelated; of one-hot inputs that is exact.
  * - identity: a multiple of the identity.
  */
-export type Structure = 'exact' | 'taps' | 'channels' | 'blocks' | 'identity';
+export type Structure = 'exact' | 'taps' | 'channels' | 'blocks' | 'diagonal' | 'identity';
 
 /**
  * size · taps coordinates from `start` on, in the order channel, tap. U [size, size] turns the channels, V [taps, taps] the taps,
@@ -36,9 +40,6 @@ export type Segment = {
 /** The matrices of a segment: U [size, size], and V [taps, taps] where taps turn. */
 export type Part = { readonly U: Tensor; readonly V: Tensor | null };
 
-/** Eigenvalues s [n] of a factor, and its diagonal in the basis, n_j = Σ_k U_kj² F_kk [n]. */
-export type Spectrum = { readonly s: Tensor; readonly n: Tensor };
-
 /** Of a convolution's inputs: how many taps a channel has, and whether a homogeneous 1 is the last coordinate. */
 export type SideSizes = { readonly taps?: number; readonly bias?: boolean };
 
@@ -52,9 +53,12 @@ export class Side {
   /** Coordinates. */
   readonly n: number;
   readonly structure: Structure;
-  /** They cover 0 … n − 1 in order. Of an identity there is none. */
+  /** They cover 0 … n − 1 in order. Where nothing turns there is none. */
   readonly segments: readonly Segment[];
-  /** Shape of a factor, basis or rotation: [] of an identity, whose factor is its mean eigenvalue, [n, n] of an exact one, else [length]. */
+  /**
+   * Shape of a factor, and of a basis or rotation where something turns: [] of an identity, whose factor is its mean eigenvalue, [n] of
+   * a diagonal, [n, n] of an exact one, else [length].
+   */
   readonly shape: readonly number[];
   readonly #runs: readonly Run[];
 
@@ -64,7 +68,8 @@ export class Side {
     this.segments = segments;
     this.#runs = runsOf(segments);
     const length = segments.reduce((sum, one) => sum + lengthOf(one), 0);
-    this.shape = structure === 'exact' ? [n, n] : structure === 'identity' ? [] : [length];
+    const shapes: { readonly [S in Structure]?: readonly number[] } = { exact: [n, n], diagonal: [n], identity: [] };
+    this.shape = shapes[structure] ?? [length];
   }
 
   static exact(n: number): Side {
@@ -75,6 +80,11 @@ export class Side {
   static identity(n: number): Side {
     checkArgument('Side.identity', 'n', n, aCount);
     return new Side(n, 'identity', []);
+  }
+
+  static diagonal(n: number): Side {
+    checkArgument('Side.diagonal', 'n', n, aCount);
+    return new Side(n, 'diagonal', []);
   }
 
   /**
@@ -121,6 +131,11 @@ export class Side {
 
   get isIdentity(): boolean {
     return this.structure === 'identity';
+  }
+
+  /** Whether there is a basis: not of an identity or a diagonal, whose coordinates are their own eigenvectors. */
+  get turns(): boolean {
+    return this.segments.length > 0;
   }
 
   /** n³ of all matrices. */
@@ -186,7 +201,7 @@ export class Side {
 
   // --- turning -----------------------------------------------------------------------------------------------------------
 
-  /** X U, for the rows of X [..., n]. A null U, of an identity, changes nothing: the result is X itself then. */
+  /** X U, for the rows of X [..., n]. A null U, where nothing turns, changes nothing: the result is X itself then. */
   turn(X: Tensor, U: Tensor | null): Tensor {
     return this.#rows(X, U, false);
   }
@@ -305,8 +320,8 @@ export class Side {
 
   /**
    * What rows x [..., n] add to the factor, before it is divided by their number R: Σ x xᵀ of each segment; with taps
-   * A_c = 1/k Σ_t x_t x_tᵀ over the channels and A_t = 1/C Σ_c x_c x_cᵀ over the taps, k and C of them; of an identity the mean
-   * eigenvalue. Sums, so that factors may be averaged: that A ≈ A_c ⊗ A_t · C k / tr A is for `spectrum`.
+   * A_c = 1/k Σ_t x_t x_tᵀ over the channels and A_t = 1/C Σ_c x_c x_cᵀ over the taps, k and C of them; of a diagonal Σ x∘x, of an
+   * identity the mean eigenvalue. Sums, so that factors may be averaged: that A ≈ A_c ⊗ A_t · C k / tr A is for `spectrum`.
    */
   gram(x: Tensor): Tensor {
     if (x.shape.at(-1) !== this.n) throw new ShapeError(`Side.gram: expected rows [..., ${this.n}], got [${x.shape}]`);
@@ -318,6 +333,7 @@ export class Side {
     if (this.isExact) return gram(x);
     const R = x.size / this.n;
     const rows = x.reshape([R, this.n]);
+    if (!this.turns) return rows.square().sum(0);
     return this.pack(
       this.segments.flatMap(({ start, size, taps, turnsTaps }) => {
         const own = rows.narrow(1, start, size * taps);
@@ -331,7 +347,7 @@ export class Side {
 
   /** The diagonal [n] of the factor that F stands for. */
   diagonal(F: Tensor): Tensor {
-    if (this.isIdentity) return F.reshape([1]).expand([this.n]);
+    if (!this.turns) return F.reshape([-1]).expand([this.n]);
     const diagonals = this.matrices(F).map(diagonalOf);
     return this.spectrum(diagonals.map(one => ({ s: one, n: one }))).s;
   }
@@ -342,25 +358,13 @@ export class Side {
    */
   spectrum(of: readonly Spectrum[]): Spectrum {
     if (this.isExact) return of[0]!;
-    const all: Spectrum[] = [];
     let i = 0;
-    for (const { taps, turnsTaps } of this.segments) {
-      const own = of[i++]!;
-      if (turnsTaps) all.push(product(own, of[i++]!));
-      else if (taps === 1) all.push(own);
-      else all.push({ s: repeated(own.s, taps), n: repeated(own.n, taps) });
-    }
-    if (all.length === 1) return all[0]!;
-    return {
-      s: concat(
-        all.map(({ s }) => s),
-        0,
-      ),
-      n: concat(
-        all.map(({ n }) => n),
-        0,
-      ),
-    };
+    return together(
+      this.segments.map(({ taps, turnsTaps }) => {
+        const own = of[i++]!;
+        return turnsTaps ? product(own, of[i++]!) : alike(own, taps);
+      }),
+    );
   }
 }
 
@@ -372,17 +376,6 @@ function channelsOf(op: string, n: number, taps: number, bias: boolean): number 
   if (channels >= 1 && Number.isInteger(channels)) return channels;
   const given = `${taps} taps each${bias ? ', and a bias' : ''}`;
   throw new RangeError(`${op}: expected n to count channels of ${given}, got ${n}`);
-}
-
-/** The elements of x, each so many times. */
-const repeated = (x: Tensor, times: number): Tensor => x.unsqueeze(1).expand([x.size, times]).reshape([-1]);
-
-/** Of F_c ⊗ F_t over the mean eigenvalue of F_t. */
-function product(c: Spectrum, t: Spectrum): Spectrum {
-  const mean = t.s.mean();
-  const weight = where(mean.gt(0), mean, 1);
-  const outer = (x: Tensor, y: Tensor) => x.unsqueeze(1).mul(y.div(weight)).reshape([-1]);
-  return { s: outer(c.s, t.s), n: outer(c.n, t.n).maximum(outer(c.n, t.s)).maximum(outer(c.s, t.n)) };
 }
 
 const lengthOf = ({ size, taps, turnsTaps }: Segment): number => size ** 2 + (turnsTaps ? taps ** 2 : 0);

@@ -2,13 +2,18 @@
 
 import { concat, scope, type Tensor } from '@otimes/core';
 import type { Sides } from './basis.ts';
+import { indexSquares } from './one-hot.ts';
 import type { Side } from './side.ts';
 
 /** Both sides of an eigenbasis, packed as `sides` say; null for an identity. */
 export type Basis = { readonly UA: Tensor | null; readonly UG: Tensor | null; readonly sides: Sides };
 
-/** What is kept of inputs [batch, shared, dIn]: those, or what `unfold` makes them of, where that is smaller. */
-export type KeptInputs = { readonly a: Tensor; readonly unfold: ((a: Tensor) => Tensor) | null };
+/** What is kept of inputs [batch, shared, dIn]: those, or what `unfold` makes them of, where that is smaller, indices say. */
+export type KeptInputs = {
+  readonly a: Tensor;
+  readonly unfold: ((a: Tensor) => Tensor) | null;
+  readonly areIndices?: boolean | undefined;
+};
 
 /** A sample that is kept: as it came, or turned into a basis already. */
 export type Kept = KeptInputs & { readonly gs: readonly Tensor[]; readonly basis: Basis | null };
@@ -23,13 +28,16 @@ export type Squares = { readonly sum: Tensor; readonly basis: Basis };
 export function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
   const { A, G } = basis.sides;
   const [batch] = uses[0]!.a.shape as [number];
-  const count = Math.max(1, Math.floor(ELEMENTS / (A.n * G.n)));
-  if (batch <= count) return scope(() => squaresOfSome(uses, basis));
+  const byIndex = !A.turns && uses.every(({ areIndices, basis }) => areIndices && basis === null);
+  const shared = byIndex ? uses.reduce((sum, { a }) => sum + a.shape[1]!, 0) : 0;
+  const count = Math.max(1, Math.floor(ELEMENTS / (byIndex ? shared * (shared + G.n) : A.n * G.n)));
+  const ofSome = byIndex ? squaresByIndex : squaresOfSome;
+  if (batch <= count) return scope(() => ofSome(uses, basis));
   let sum: Tensor | null = null;
   for (let i = 0; i < batch; i += count) {
     const some = (x: Tensor) => x.narrow(0, i, Math.min(count, batch - i));
     const part = scope(() =>
-      squaresOfSome(
+      ofSome(
         uses.map(use => ({ ...use, a: some(use.a), gs: use.gs.map(some) })),
         basis,
       ),
@@ -37,6 +45,12 @@ export function squaresOf(uses: readonly Kept[], basis: Basis): Tensor {
     sum = sum === null ? part : sum.addScaled_(part, 1);
   }
   return sum!;
+}
+
+/** Of one-hot inputs: an example's positions of one index are summed, and nothing of dIn columns an example is made. */
+function squaresByIndex(uses: readonly Kept[], { UG, sides: { A, G } }: Basis): Tensor {
+  const { a, gs } = joined(uses.map(use => ({ ...use, unfold: null })));
+  return sumOf(gs.map(g => indexSquares(a, G.turn(g, UG), A.n)));
 }
 
 function squaresOfSome(uses: readonly Kept[], basis: Basis): Tensor {

@@ -14,17 +14,17 @@ export type StructureOption = StructureChoice | { readonly A?: StructureChoice; 
 /** Of a block, or of all. */
 export type StructureOptions = {
   /**
-   * What is assumed of the factors, so that large ones are cheap: 'exact' (nothing), 'taps', 'channels', 'blocks', 'identity' (see
+   * What is assumed of the factors, so that large ones are cheap: 'exact' (nothing), 'taps', 'channels', 'blocks', 'diagonal', 'identity' (see
    * `Structure`), or `{ A, G }`. Default 'auto': exact where all factors of a refresh are decomposed within `refreshBudget`, and else
    * what `describe()` and a line on the console say. A side without taps (of a linear layer, a 1 × 1 convolution, G) takes 'taps' and
-   * 'channels' for 'auto'.
+   * 'channels' for 'auto'. The side of an embedding's indices is 'diagonal' whatever is said.
    */
   structure?: StructureOption;
   /** Coordinates of a block of 'blocks', at most; whole channels of a convolution, at least one. Default 512. */
   blockDim?: number;
 };
 
-const CHOICES = ['auto', 'exact', 'taps', 'channels', 'blocks', 'identity'] as const;
+const CHOICES = ['auto', 'exact', 'taps', 'channels', 'blocks', 'diagonal', 'identity'] as const;
 const aChoice = oneOf(...CHOICES);
 
 /** What the option `structure` must be. */
@@ -95,7 +95,10 @@ function draft(name: 'A' | 'G', of: Wanted): Draft {
   const own = typeof structure === 'string' ? structure : (structure[name] ?? 'auto');
   const choice = taps === 1 && (own === 'taps' || own === 'channels') ? 'auto' : own;
   const made = (side: Side): Draft => ({ name, of, isAuto: false, side });
+  // Of one-hot vectors that is exact, and it is no matrix that could be too large.
+  if (block.oneHot === name) return made(Side.diagonal(n));
   if (n > maxFactorDim || choice === 'identity') return made(Side.identity(n));
+  if (choice === 'diagonal') return made(Side.diagonal(n));
   if (choice === 'blocks') return made(Side.blocks(n, blockDim, { taps, bias }));
   if (choice === 'taps' || choice === 'channels')
     return made(Side.channels(n, taps, { bias, turnsTaps: choice === 'taps' }));
@@ -139,7 +142,8 @@ function noteOf(changed: readonly Draft[], exact: number, cost: number, budget: 
 
 // --- saved -----------------------------------------------------------------------------------------------------------------
 
-const STRUCTURES: readonly Structure[] = ['exact', 'taps', 'channels', 'blocks', 'identity'];
+/** In the order of their numbers in files. */
+const STRUCTURES: readonly Structure[] = ['exact', 'taps', 'channels', 'blocks', 'identity', 'diagonal'];
 
 /** Sides as numbers for a file: of A and of G the structure, and how many segments it has. */
 export const savedSides = ({ A, G }: Sides): number[] =>

@@ -10,7 +10,7 @@ import { type Tensor, zeros } from '@otimes/core';
 import { borrowGrad, held, nameOf, versionOf } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { ALIKE, alikeOf, checkAlike, type Facts, factsOf } from '../curvature/alike.ts';
-import { type Decomposition, decomposeMean, Kfe, type Sides } from '../curvature/basis.ts';
+import { type Decomposition, decomposeStill, Kfe, type Sides } from '../curvature/basis.ts';
 import { owner } from '../curvature/communicator.ts';
 import {
   agreed,
@@ -342,7 +342,7 @@ export class JointBatch {
 
 const tensorsOf = ({ UA, UG, sA, sG, nA, nG }: Kfe): Tensor[] => [UA, UG, sA, sG, nA, nG].filter(x => x !== null);
 
-/** What others need of a basis: a side at the identity they know from its factor. */
+/** What others need of a basis: a side that does not turn they know from its factor. */
 const sentOf = ({ UA, UG, sA, sG, nA, nG }: Kfe): Tensor[] => [
   ...(UA === null ? [] : [UA, sA, nA]),
   ...(UG === null ? [] : [UG, sG, nG]),
@@ -350,8 +350,9 @@ const sentOf = ({ UA, UG, sA, sG, nA, nG }: Kfe): Tensor[] => [
 
 /** Room for the basis of such factors. */
 function blankBasis(A: Tensor, G: Tensor, sides: Sides): Kfe {
-  const blankSide = (factor: Tensor, { n, isIdentity, shape }: Side): Decomposition => {
-    if (isIdentity) return decomposeMean(factor, n);
+  const blankSide = (factor: Tensor, side: Side): Decomposition => {
+    if (!side.turns) return decomposeStill(side, factor);
+    const { n, shape } = side;
     const { dtype, device } = factor;
     const blank = (shape: readonly number[]) => zeros(shape, { dtype, device });
     return { U: blank(shape), s: blank([n]), n: blank([n]) };

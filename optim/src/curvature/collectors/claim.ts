@@ -5,6 +5,7 @@ import { type AnyModule, isLayer, type Layers } from '@otimes/nn';
 /** What blocks read of a layer. */
 const RECURRENT = ['weightsOf', 'onProducts', 'hiddenSize'];
 const MEMBERS = {
+  Embedding: ['weight'],
   Linear: ['weight', 'bias'],
   Conv1d: ['weight', 'bias'],
   Conv2d: ['weight', 'bias'],

@@ -4,7 +4,7 @@
  * the gradient at one place is `g`, and the places share.
  */
 
-import { full, gram, scope, type Tensor, tensor } from '@otimes/core';
+import { concat, full, gram, scope, type Tensor, tensor } from '@otimes/core';
 import { type Conv2d, Module } from '@otimes/nn';
 import type { Canonical, ConvolutionLayer } from '../block.ts';
 import type { Collector } from '../collector.ts';
@@ -96,6 +96,11 @@ export class ConvolutionBlock extends WeightBlock<ConvolutionTap> {
     const [n, channels, ...sizes] = x.shape as [number, number, ...number[]];
     const weighted = this.#weighted(tap.padded(x));
     const bias = () => full([1, 1], rows, { dtype: x.dtype, device: x.device });
+    // The squares of a pixel are in as many patches as it is.
+    if (side.structure === 'diagonal') {
+      const squares = tap.unfold(x.square().sum(0).unsqueeze(0)).sum([0, 1]);
+      return hasBias ? concat([squares, bias().reshape([1])], 0) : squares;
+    }
     if (side.isIdentity) {
       const sum = weighted.square().sum();
       return (hasBias ? sum.add(rows) : sum).mul(1 / side.n);

@@ -37,13 +37,15 @@ class LinearBlock extends WeightBlock<Linear> {
   }
 
   override canonical(input: Tensor, gy: Tensor): Canonical {
-    // [dIn] alone is a batch of one; [batch, dIn] shares nothing; the axes between batch and features share.
-    const features = input.shape.at(-1)!;
-    const batch = input.rank === 1 ? 1 : input.shape[0]!;
-    const shared = input.shape.slice(1, -1).reduce((product, n) => product * n, 1);
-    return {
-      a: this.homogeneous(this.typed(input).reshape([batch, shared, features])),
-      g: gy.reshape([batch, shared, this.dOut]),
-    };
+    const { a, g } = linearRows(this.typed(input), gy);
+    return { a: this.homogeneous(a), g };
   }
+}
+
+/** [dIn] alone is a batch of one; [batch, dIn] shares nothing; the axes between batch and features share. */
+export function linearRows(input: Tensor, gy: Tensor): { readonly a: Tensor; readonly g: Tensor } {
+  const batch = input.rank === 1 ? 1 : input.shape[0]!;
+  const shared = input.shape.slice(1, -1).reduce((product, n) => product * n, 1);
+  const rows = (x: Tensor) => x.reshape([batch, shared, x.shape.at(-1)!]);
+  return { a: rows(input), g: rows(gy) };
 }

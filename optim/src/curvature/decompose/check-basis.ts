@@ -16,10 +16,10 @@ export function checkBasis(name: string, label: string, basis: Kfe, of: Sides): 
   noGrad(() =>
     scope(() => {
       for (const [side, U, s, packed] of sides) {
-        const { n, isIdentity, shape } = packed;
+        const { n, turns, shape } = packed;
         const where = `${name}: the decomposition of factor ${side} of ${label}`;
         const shapes = [[...s.shape], U === null ? null : [...U.shape]];
-        const expected = [[n], isIdentity ? null : shape];
+        const expected = [[n], turns ? shape : null];
         if (JSON.stringify(shapes) !== JSON.stringify(expected))
           throw new RangeError(`${where} has shapes ${JSON.stringify(shapes)}, expected ${JSON.stringify(expected)}`);
         if (!Number.isFinite(s.sum().item())) throw new RangeError(`${where} has eigenvalues that are not finite`);

@@ -5,8 +5,8 @@ import { checkFinite, dropPromise, peekData, readsLater, received } from '@otime
 import {
   type BasisTracker,
   type Decomposition,
-  decomposeMean,
   decomposeOne,
+  decomposeStill,
   diagonal,
   diagonalIn,
   isSolved,
@@ -45,7 +45,7 @@ export function followed(
 
 /** Of all matrices of a side, or of none. */
 function side(what: string, factor: Tensor, from: Decomposition | null, of: Side, tracker: BasisTracker): Followed {
-  if (of.isIdentity) return { ...decomposeMean(factor, of.n), holds: null };
+  if (!of.turns) return { ...decomposeStill(of, factor), holds: null };
   const starts = from === null ? null : of.matrices(from.U!);
   const next = of.matrices(factor).map((F, i) => {
     if (!isSolved(of, F.shape[0]!)) return { ...decomposeOne(F), holds: null };

@@ -178,12 +178,10 @@ function ordersOf(task: Task): number[] {
 function matricesOf(task: Task): NdArray[] {
   const sides = sidesOfTask(task);
   return (['A', 'G'] as const).flatMap(name =>
-    sides[name].isIdentity
-      ? []
-      : sides[name]
-          .matrices(task[name])
-          .filter(F => isSolved(sides[name], F.shape[0]!))
-          .map(F => lendNdarray(F.astype('float64'))),
+    sides[name]
+      .matrices(task[name])
+      .filter(F => isSolved(sides[name], F.shape[0]!))
+      .map(F => lendNdarray(F.astype('float64'))),
   );
 }
 

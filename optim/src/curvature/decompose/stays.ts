@@ -2,7 +2,7 @@
 
 import { noGrad, scope, type Tensor } from '@otimes/core';
 import { precisely } from '@otimes/core/extend';
-import { type Decomposition, decomposeMean, decomposition, diagonal, Kfe } from '../basis.ts';
+import { type Decomposition, decomposeStill, decomposition, diagonal, Kfe } from '../basis.ts';
 import type { Side } from '../side.ts';
 
 /**
@@ -22,7 +22,7 @@ export function stillDiagonal(kfe: Kfe, A: Tensor, G: Tensor, share: number): Kf
 }
 
 function along(side: Side, factor: Tensor, U: Tensor | null, share: number): Decomposition | null {
-  if (U === null) return decomposeMean(factor, side.n);
+  if (U === null) return decomposeStill(side, factor);
   const bases = side.parts(U);
   const found: Decomposition[] = [];
   let [all, rest] = [0, 0];

@@ -3,7 +3,7 @@
 import { type Tensor, tensor } from '@otimes/core';
 import { held, lendNdarray, peekData, readsLater } from '@otimes/core/extend';
 import { eighInBackground, type RealNdArray } from '@otimes/linalg';
-import { type Decomposition, decomposeMean, decomposeOne, decomposition, isSolved, joined, Kfe } from '../basis.ts';
+import { type Decomposition, decomposeOne, decomposeStill, decomposition, isSolved, joined, Kfe } from '../basis.ts';
 import type { RefreshJob } from '../refresh.ts';
 import type { Side } from '../side.ts';
 
@@ -98,9 +98,9 @@ const startNow: Start = (A, G, from, step) => {
 /** All matrices of a side, each a job of its own. */
 function startSide(factor: Tensor, U: Tensor | null, side: Side): SideJob {
   if (U === null) {
-    const mean = factor.clone().keep();
-    const now = () => ({ ...decomposeMean(mean, side.n), R: null });
-    return { factor: () => mean, ready: () => true, now, release() {} };
+    const still = factor.clone().keep();
+    const now = () => ({ ...decomposeStill(side, still), R: null });
+    return { factor: () => still, ready: () => true, now, release() {} };
   }
   const bases = side.matrices(U);
   const jobs = side.matrices(factor).map((F, i) => (isSolved(side, F.shape[0]!) ? start(F, bases[i]!) : trivial(F)));

@@ -77,7 +77,7 @@ export function weightPart(D: Tensor, { sides: { A, G }, UA, UG }: Frame, shape:
 /** Its last column, that of the bias. */
 export function biasPart(D: Tensor, { sides: { A, G }, UA, UG }: Frame): Tensor {
   return precisely(() => {
-    const rows = A.isIdentity
+    const rows = !A.turns
       ? D.narrow(1, A.n - 1, 1)
       : D.narrow(1, lastOf(A).start, lastOf(A).size).matmul(lastRow(A, UA!));
     return G.turnColumnsBack(rows, UG).reshape([-1]);

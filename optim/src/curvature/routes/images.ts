@@ -31,7 +31,7 @@ import type { RouteSizes } from './route.ts';
  * mixing their taps, and without the homogeneous 1, where there is one.
  */
 export function isTurnable({ bias, window }: TurnableLayer, A: Side): boolean {
-  if (window === undefined || A.isIdentity) return true;
+  if (window === undefined || !A.turns) return true;
   const channels = bias === null ? A.segments : A.segments.slice(0, -1);
   const last = A.segments.at(-1)!;
   const taps = window.kernel[0] * window.kernel[1];

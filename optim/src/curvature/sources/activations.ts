@@ -3,7 +3,7 @@
 import { backwardPass, type DType, type Generator, grad, type Handle, isRecording, Tensor } from '@otimes/core';
 import { aroundRecomputation, onBackwardEnd } from '@otimes/core/extend';
 import type { AnyModule } from '@otimes/nn';
-import type { Canonical, LayerBlock } from '../block.ts';
+import type { BlockUse, Canonical, LayerBlock } from '../block.ts';
 import { checkedCanonical } from '../block-check.ts';
 import type { LossReduction, Sample, Use } from '../factors.ts';
 import { inOwnScope } from '../own-scope.ts';
@@ -51,6 +51,7 @@ const BORROWS = { borrows: true };
 /** The input and output of a block in a forward pass, and the call of the model it belongs to. */
 type Passage = {
   readonly sink: LayerSink;
+  readonly of: BlockUse;
   readonly call: Call | null;
   readonly input: Tensor;
   readonly output: Tensor;
@@ -87,10 +88,10 @@ export function capture(
   let again = 0;
 
   const handOver = (passage: Passage, pass: number, gys: readonly Tensor[] | null, examples?: number) => {
-    const { sink, call, input, output } = passage;
+    const { sink, of, call, input, output } = passage;
     const { block } = sink.layer;
-    const use = { pass, call: call?.number ?? 0, examples };
-    const batch = batchOf(input);
+    const use = { pass, call: call?.number ?? 0, examples, isFurther: of !== block };
+    const batch = batchOf(input, of);
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
@@ -122,7 +123,11 @@ export function capture(
     const sampled = needs.includes('samples');
     if (sampled && loss === 'crossEntropy') checkClasses(output, gradient);
     const before = rng.getState();
-    const seedOptions = { reduction: lossReduction, rng, apart: seen.some(({ input }) => batchOf(input) < rows) };
+    const seedOptions = {
+      reduction: lossReduction,
+      rng,
+      apart: seen.some(({ input, of }) => batchOf(input, of) < rows),
+    };
     const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), seedOptions) : [];
     const drawn = String(rng.getState());
     // A pass that throws has drawn nothing, unless others have drawn since.
@@ -138,9 +143,12 @@ export function capture(
     }
   };
 
-  const handles = sinks.map(sink => {
+  const handles = sinks.flatMap(sink => {
     const { block } = sink.layer;
-    const see = (input: unknown, output: unknown, canonical?: (gy: Tensor) => Canonical) => {
+    const { further = [] } = block;
+    if (fisher === 'ggn' && further.length > 0)
+      throw new TypeError(`fisher 'ggn': the weight of '${block.path}' is an embedding's too: take 'sampled'`);
+    const see = (of: BlockUse, input: unknown, output: unknown, canonical?: (gy: Tensor) => Canonical) => {
       if (!isRecording()) return;
       if (!(input instanceof Tensor) || !(output instanceof Tensor))
         throw new TypeError(`${block.collector} collector: '${block.path}' must map one tensor to one tensor`);
@@ -152,12 +160,12 @@ export function capture(
           `fisher '${fisher}': '${block.path}' runs inside of checkpoint(…), and is not in the graph when gradients of drawn labels come ` +
             "to the model's output; take fisher: 'empirical', or checkpoint the call of the whole model, or not this layer",
         );
-      const batch = batchOf(input);
+      const batch = batchOf(input, of);
       if (again === 0) axes.saw(sink, batch);
       const call = calls.at(-1) ?? null;
       call?.batches.set(sink, !call.batches.has(sink) || call.batches.get(sink) === batch ? batch : null);
       const seen = input.detach();
-      const passage = { sink, call, input: seen, output, canonical: canonical ?? (gy => block.canonical(seen, gy)) };
+      const passage = { sink, of, call, input: seen, output, canonical: canonical ?? (gy => of.canonical(seen, gy)) };
       if (fisher !== 'empirical') {
         // Outside of a call nobody would take them, and they hold a graph.
         if (calls.length > 0) passages.push(passage);
@@ -168,7 +176,9 @@ export function capture(
           inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
         }, BORROWS);
     };
-    return block.listen?.(see) ?? block.tap.onForward((_, inputs, output) => see(inputs[0], output), BORROWS);
+    if (block.listen !== undefined)
+      return [block.listen((input, output, canonical) => see(block, input, output, canonical))];
+    return [block, ...further].map(of => of.tap.onForward((_, inputs, output) => see(of, inputs[0], output), BORROWS));
   });
   handles.push(
     model.beforeForward(() => {
@@ -213,8 +223,9 @@ export function capture(
   };
 }
 
-/** A layer's first axis; a vector is a batch of one. */
-const batchOf = (input: Tensor): number => (input.rank < 2 ? 1 : input.shape[0]!);
+/** A layer's first axis; one position alone, such as a vector, is a batch of one. */
+const batchOf = (input: Tensor, { takesIndices = false }: BlockUse): number =>
+  input.rank < (takesIndices ? 1 : 2) ? 1 : input.shape[0]!;
 
 /** `a`, what it is made of, and `gramA` of a dtype, each when it is asked for. */
 function lazily(
@@ -226,6 +237,6 @@ function lazily(
     a: () => canonical.a.astype(dtype),
     rows,
     gramA: gramA && (side => gramA(side).astype(dtype)),
-    inputs: inputs && { x: inputs.x, unfold: x => inputs.unfold(x).astype(dtype) },
+    inputs: inputs && { ...inputs, unfold: x => inputs.unfold(x).astype(dtype) },
   };
 }

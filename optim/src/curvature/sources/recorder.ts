@@ -114,6 +114,7 @@ export class Recorder<L extends LayerCurvature> implements LayerSink, TurnedSink
       sideA: layer.sideA,
       sideG: layer.sideG,
       wantsFactors: this.#demand.factors(layer),
+      hasFurther: layer.block.further !== undefined,
     });
     const { statistics } = layer;
     if (statistics.begins(use)) {
