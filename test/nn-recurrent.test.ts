@@ -199,6 +199,26 @@ for (const kind of KINDS) {
   });
 }
 
+law(t, 'what a layer makes on its way goes with its graph, and its results stay', () => {
+  for (const kind of KINDS) {
+    const layer = made(kind, { numLayers: 2, bidirectional: true });
+    const seen: Tensor[] = [];
+    const handle = layer.onProducts(({ products, states }) => void seen.push(products, states));
+    const results = runs(layer)(drawn(3, 2, 3), null);
+    assert.equal(seen.length, 8);
+    assert.ok(seen.every(x => !x.storage.released));
+    results
+      .map(y => y.square().sum())
+      .reduce((a, b) => a.add(b))
+      .backward();
+    assert.ok(seen.every(x => x.storage.released));
+    assert.ok(results.every(y => !y.storage.released));
+    handle.remove();
+    noGrad(() => runs(layer)(drawn(3, 2, 3), null));
+    assert.equal(seen.length, 8);
+  }
+});
+
 law(t, 'dropout acts between layers, in training alone', () => {
   const layer = made('LSTM', { numLayers: 2, dropout: 0.5 });
   const x = drawn(3, 2, 3);
