@@ -138,6 +138,8 @@ checkDoors(
         .map(name => [name, 'takes a message']),
     ),
     ...apartConv(convDoors.core),
+    packCheckpoint: 'in doors-metrics.test.ts',
+    unpackCheckpoint: 'in doors-metrics.test.ts',
     notDifferentiable: 'a constant',
     releaseBlas: recorded,
     useBlas: 'loads a native library: blas.test.ts',
