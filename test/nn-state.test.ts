@@ -15,6 +15,7 @@ import {
 } from '@otimes/core';
 import { DataLoader, normalize, TensorDataset } from '@otimes/data';
 import {
+  type AnyModule,
   BatchNorm2d,
   Conv2d,
   crossEntropy,
@@ -24,12 +25,12 @@ import {
   init,
   LayerNorm,
   Linear,
-  type Module,
   MultiHeadAttention,
   mlp,
   type Parameter,
   resnet18,
   Sequential,
+  Transformer,
   TransformerBlock,
   vit,
 } from '@otimes/nn';
@@ -268,7 +269,7 @@ law(t, "PyTorch's attention and encoder layer load: q, k and v are the thirds of
     /rows of q, k and v, \[3 dModel, dModel\], got float64\[7,2\]/,
   );
   assert.throws(
-    () => fromPyTorch({ q_proj_weight: draw(2, 2) }),
+    () => fromPyTorch({ bias_k: draw(1, 1, 2) }),
     /belongs to an attention that MultiHeadAttention cannot be/,
   );
 });
@@ -277,7 +278,7 @@ law(t, "PyTorch's attention and encoder layer load: q, k and v are the thirds of
 
 law(t, 'layers, models and initialisers are made on the device that is asked for, with the same numbers', () => {
   registerBackend(new ReferenceBackend('elsewhere'));
-  const made: Record<string, (o: { device?: string; rng: Generator }) => Module> = {
+  const made: Record<string, (o: { device?: string; rng: Generator }) => AnyModule> = {
     Linear: o => new Linear(3, 2, o),
     Conv2d: o => new Conv2d(3, 2, 3, o),
     Embedding: o => new Embedding(3, 2, o),
@@ -286,6 +287,9 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
     BatchNorm2d: o => new BatchNorm2d(3, o),
     MultiHeadAttention: o => new MultiHeadAttention(4, 2, o),
     TransformerBlock: o => new TransformerBlock(4, 2, { ...o, dropout: 0.1 }),
+    // With its encoder, decoder and their layers.
+    Transformer: o =>
+      new Transformer({ ...o, dModel: 4, nhead: 2, numEncoderLayers: 1, numDecoderLayers: 1, dimFeedforward: 3 }),
     mlp: o => mlp([3, 4, 2], { ...o, dropout: 0.1 }),
     resnet18: o => resnet18({ ...o, classes: 2, stem: 'cifar', width: 2 }),
     vit: o => vit({ ...o, imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 2 }),

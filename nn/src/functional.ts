@@ -17,6 +17,7 @@ import { aBoolean, aTensor, checkArgument } from '@otimes/core/extend';
 import { aProbability, PLACEMENT, requiredOptions } from './check.ts';
 
 export { attention, batchNorm, batchNormEval, groupNorm, layerNorm, linear } from '@otimes/core';
+export { rotaryEmbedding } from './attention/rotary.ts';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {

@@ -1,7 +1,26 @@
 /** @otimes/nn: modules, losses and initialisers. */
 
 export { type ActivationName, GELU, ReLU, Sigmoid, Tanh } from './activation.ts';
-export { type AttentionOptions, MultiHeadAttention } from './attention.ts';
+export {
+  type AttentionInputs,
+  type AttentionOptions,
+  MultiHeadAttention,
+  type NeedWeights,
+} from './attention/attention.ts';
+export { KVCache } from './attention/cache.ts';
+export type { AttendOptions } from './attention/masks.ts';
+export { PositionalEncoding } from './attention/positions.ts';
+export type { RotaryOptions } from './attention/rotary.ts';
+export { Transformer, type TransformerCall, type TransformerOptions } from './attention/transformer.ts';
+export { TransformerBlock, type TransformerBlockOptions } from './attention/transformer-block.ts';
+export { type DecoderCall, TransformerDecoder, TransformerDecoderLayer } from './attention/transformer-decoder.ts';
+export {
+  type EncoderCall,
+  type EncoderLayerCall,
+  TransformerEncoder,
+  TransformerEncoderLayer,
+  type TransformerLayerOptions,
+} from './attention/transformer-encoder.ts';
 export type { Placement } from './check.ts';
 export { Conv2d, type Conv2dOptions } from './conv.ts';
 export { Dropout } from './dropout.ts';
@@ -18,7 +37,6 @@ export { type AnyModule, type BeforeHook, type ForwardHook, Module } from './mod
 export { BatchNorm2d, GroupNorm, LayerNorm } from './norm.ts';
 export { Buffer, Parameter } from './parameter.ts';
 export { AvgPool2d, GlobalAvgPool2d, MaxPool2d } from './pool.ts';
-export { fromPyTorch } from './pytorch.ts';
+export { fromPyTorch, toPyTorch } from './pytorch.ts';
 export { Flatten, Sequential } from './sequential.ts';
 export { summary } from './summary.ts';
-export { TransformerBlock, type TransformerBlockOptions } from './transformer.ts';

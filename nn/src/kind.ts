@@ -32,10 +32,16 @@ const LAYERS: Record<keyof Layers, 1> = {
   MultiHeadAttention: 1,
   ReLU: 1,
   ResNet: 1,
+  PositionalEncoding: 1,
   Sequential: 1,
   Sigmoid: 1,
   Tanh: 1,
+  Transformer: 1,
   TransformerBlock: 1,
+  TransformerDecoder: 1,
+  TransformerDecoderLayer: 1,
+  TransformerEncoder: 1,
+  TransformerEncoderLayer: 1,
   VisionTransformer: 1,
 };
 

@@ -22,12 +22,18 @@ import {
   MultiHeadAttention,
   mlp,
   mseLoss,
+  PositionalEncoding,
   ReLU,
   ResNet,
   Sequential,
   Sigmoid,
   Tanh,
+  Transformer,
   TransformerBlock,
+  TransformerDecoder,
+  TransformerDecoderLayer,
+  TransformerEncoder,
+  TransformerEncoderLayer,
   VisionTransformer,
 } from '@otimes/nn';
 
@@ -44,6 +50,9 @@ const withMask = (at: At) => {
   const position = arange(0, 3, 1, { device: at.device });
   return [randn([2, 3, 4], at), position.unsqueeze(1).ge(position)];
 };
+/** Of a decoder: the target and what it attends to, the batch second. */
+const across = (at: At) => [randn([3, 2, 4], at), randn([5, 2, 4], at)];
+const small = { dimFeedforward: 6, dropout: 0.1 };
 const images = some(2, 2, 6, 6);
 const options = { imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 3, channels: 1 };
 
@@ -67,6 +76,34 @@ export const moduleCases: Record<string, ModuleCase> = {
   GroupNorm: { make: at => new GroupNorm(2, 4, at), inputs: some(3, 4, 2) },
   BatchNorm2d: { make: at => new BatchNorm2d(2, at), inputs: images },
   MultiHeadAttention: { make: at => new MultiHeadAttention(4, 2, { ...at, dropout: 0.1 }), inputs: withMask },
+  'MultiHeadAttention across': {
+    make: at => new MultiHeadAttention(4, 2, { ...at, kdim: 3, vdim: 5, rotary: true }),
+    inputs: at => [randn([2, 3, 4], at), randn([2, 5, 3], at), randn([2, 5, 5], at)],
+  },
+  PositionalEncoding: { make: at => new PositionalEncoding(4, at), inputs: some(3, 2, 4) },
+  TransformerEncoderLayer: {
+    make: at => new TransformerEncoderLayer(4, 2, { ...small, ...at }),
+    inputs: some(3, 2, 4),
+  },
+  'TransformerEncoderLayer, norm first': {
+    make: at =>
+      new TransformerEncoderLayer(4, 2, { ...small, ...at, normFirst: true, batchFirst: true, activation: 'gelu' }),
+    inputs: some(2, 3, 4),
+  },
+  TransformerDecoderLayer: { make: at => new TransformerDecoderLayer(4, 2, { ...small, ...at }), inputs: across },
+  TransformerEncoder: {
+    make: at => new TransformerEncoder(() => new TransformerEncoderLayer(4, 2, { ...small, ...at }), 2),
+    inputs: some(3, 2, 4),
+  },
+  TransformerDecoder: {
+    make: at =>
+      new TransformerDecoder(() => new TransformerDecoderLayer(4, 2, { ...small, ...at }), 1, new LayerNorm(4, at)),
+    inputs: across,
+  },
+  Transformer: {
+    make: at => new Transformer({ dModel: 4, nhead: 2, numEncoderLayers: 1, numDecoderLayers: 1, ...small, ...at }),
+    inputs: at => across(at).reverse(),
+  },
   TransformerBlock: { make: at => new TransformerBlock(4, 2, { ...at, dropout: 0.1 }), inputs: withMask },
   'TransformerBlock after the sum': {
     make: at => new TransformerBlock(4, 2, { ...at, preNorm: false, activation: 'relu' }),
