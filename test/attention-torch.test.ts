@@ -1,10 +1,13 @@
 // Attention and transformer layers = PyTorch: outputs, attention weights, gradients, and states there and back.
 
 import assert from 'node:assert/strict';
-import { type Nested, type Shape, type StateDict, type Tensor, tensor } from '@otimes/core';
+import { concat, type Nested, type Shape, type StateDict, type Tensor, tensor } from '@otimes/core';
 import {
   type AnyModule,
+  crossEntropy,
+  fromGpt2,
   fromPyTorch,
+  gpt,
   LayerNorm,
   MultiHeadAttention,
   Transformer,
@@ -31,7 +34,8 @@ type Case = {
   products: number[];
   weights?: Stored;
 };
-const cases = golden<Record<string, Case>>('torch-attention');
+type Gpt = { keys: Record<string, number[]>; tokens: number[][]; y: Stored; products: Record<string, number> };
+const torch = golden<{ layers: Record<string, Case>; gpt: Gpt }>('torch-attention');
 const float64 = { dtype: 'float64' } as const;
 
 /** Element j is sin(0.7 j + i): the numbers that torch-attention.py fills tensors with. */
@@ -92,7 +96,7 @@ function masksOf({ masks, args }: Case): Record<string, Tensor> {
   );
 }
 
-for (const [name, one] of Object.entries(cases))
+for (const [name, one] of Object.entries(torch.layers))
   law(t, `${name}: output, gradients and weights = PyTorch, from its state and with the names of its state`, () => {
     const model = made(one);
     const theirs: StateDict = {};
@@ -127,3 +131,51 @@ for (const [name, one] of Object.entries(cases))
     mustBeClose(same, y, near, 'y with weights');
     mustBeClose(weights, stored(one.weights), near, 'weights');
   });
+
+law(t, "gpt: logits and gradients = nanoGPT's, from its state, and from that with the matrices of GPT-2", () => {
+  const { keys, tokens, y, products } = torch.gpt;
+  const theirs: StateDict = {};
+  Object.entries(keys).forEach(([key, shape], i) => {
+    const isScale = key.includes('ln_') && key.endsWith('weight');
+    theirs[key] = wave(i, shape)
+      .mul(0.4)
+      .add(isScale ? 1 : 0);
+  });
+  // Tied: the last one that was written counts.
+  theirs['transformer.wte.weight'] = theirs['lm_head.weight']!;
+  const near = within(1e-12);
+  const model = gpt({ vocabSize: 7, blockSize: 5, nLayer: 2, nHead: 2, nEmbd: 4, ...float64 });
+  model.loadStateDict(fromGpt2(theirs));
+  const given = tensor(tokens, { dtype: 'int32' });
+  const logits = model.call(given);
+  mustBeClose(logits, stored(y), near);
+  const targets = tensor(
+    tokens.flat().map(i => (i + 1) % 7),
+    { dtype: 'int32' },
+  );
+  crossEntropy(logits.flatten(0, 1), targets).backward();
+  const gradients: StateDict = Object.fromEntries(
+    Array.from(model.namedParameters(), ([path, p]) => [path, p.grad!] as const),
+  );
+  const names = Object.keys(fromGpt2(theirs));
+  assert.deepEqual(Object.keys(gradients).sort(), names.filter(name => name !== 'head.weight').sort());
+  for (const [key, product] of Object.entries(products)) {
+    const ours = Object.keys(fromGpt2({ [key]: theirs[key]! }));
+    // q, k and v are thirds of one matrix: the wave goes through them.
+    const parts = ours
+      .filter(name => name !== 'head.weight' || ours.length === 1)
+      .map(name => gradients[name] ?? gradients['tokens.weight']!);
+    const whole = concat(parts);
+    mustBeClose(whole.mul(wave(0, whole.shape)).sum(), tensor(product, float64), near, key);
+  }
+  const huggingFace = Object.fromEntries(
+    Object.entries(theirs).flatMap(([key, x]) =>
+      key === 'lm_head.weight'
+        ? []
+        : [[key.replace('transformer.', ''), /c_\w+\.weight$/.test(key) ? x.transpose() : x]],
+    ),
+  );
+  const again = gpt({ vocabSize: 7, blockSize: 5, nLayer: 2, nHead: 2, nEmbd: 4, ...float64 });
+  again.loadStateDict(fromGpt2({ ...huggingFace, 'h.0.attn.bias': tensor([[[[true]]]]) }));
+  mustBeClose(again.call(given), logits, { rtol: 0, atol: 0 });
+});

@@ -1,6 +1,6 @@
 // Every public function, constructor and call of attention and of the layers of transformers, with wrong arguments: it works, or an
 // error of the library says what is wrong.
-import { Generator, ones, randn, type Tensor } from '@otimes/core';
+import { Generator, ones, randn, type Tensor, tensor } from '@otimes/core';
 import * as nn from '@otimes/nn';
 import t from 'tap';
 import { checkDoors, type Door } from './helpers/doors.ts';
@@ -36,7 +36,25 @@ const encoderLayer = () => new nn.TransformerEncoderLayer(2, 1, small);
 const decoderLayer = () => new nn.TransformerDecoderLayer(2, 1, small);
 const sizes = { dModel: 2, nhead: 1, numEncoderLayers: 1, numDecoderLayers: 1 };
 
+const gptOptions = () => ({
+  vocabSize: 5,
+  blockSize: 4,
+  nLayer: 1,
+  nHead: 1,
+  nEmbd: 2,
+  dropout: 0.1,
+  bias: true,
+  tieWeights: true,
+  gelu: 'tanh',
+  ...place(),
+});
+const language = () => new nn.GPT({ vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 1, nEmbd: 2 });
+const words = () => tensor([[1, 2, 3]], { dtype: 'int32' });
+
 const classes = {
+  GPT: made(nn.GPT, () => [gptOptions()], 'gpt', 'MultiHeadAttention'),
+  GPTBlock: made(nn.GPTBlock, () => [gptOptions()], 'Linear', 'LayerNorm', 'MultiHeadAttention'),
+
   KVCache: made(nn.KVCache, () => []),
   PositionalEncoding: made(nn.PositionalEncoding, () => [4, { dropout: 0.1, batchFirst: true, ...place() }]),
   TransformerEncoderLayer: made(
@@ -62,7 +80,9 @@ const classes = {
   ),
 };
 checkDoors(t, 'attention', Object.keys(classes), classes);
-checkDoors(t, 'attention', ['toPyTorch'], {
+checkDoors(t, 'attention', ['toPyTorch', 'fromGpt2', 'gpt'], {
+  fromGpt2: { call: nn.fromGpt2, args: () => [{ 'h.0.attn.c_attn.weight': x(6, 2), 'h.0.ln_1.bias': x(2) }] },
+  gpt: { call: nn.gpt, args: () => [gptOptions()], says: ['gpt', 'device', 'MultiHeadAttention'] },
   toPyTorch: { call: nn.toPyTorch, args: () => [new nn.MultiHeadAttention(2, 1).stateDict()] },
 });
 
@@ -116,6 +136,18 @@ const calls: Record<string, Door> = {
     ],
     'TransformerEncoder',
     'TransformerDecoder',
+    ...parts,
+  ),
+  'GPT.call': called(language, () => [words(), { caches: [new nn.KVCache()] }], 'gpt', 'embedding', 'requiresGrad'),
+  'GPT.generate': {
+    call: (...given) => Reflect.apply(nn.GPT.prototype.generate, language(), given),
+    args: () => [words(), 3, { temperature: 0.5, topK: 2, rng: new Generator(0) }],
+    says: ['generate', 'embedding'],
+  },
+  'GPTBlock.call': called(
+    () => new nn.GPTBlock({ vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 1, nEmbd: 2 }),
+    () => [x(1, 3, 2), masks()],
+    'layerNorm',
     ...parts,
   ),
   'PositionalEncoding.call': called(

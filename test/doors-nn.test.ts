@@ -115,8 +115,8 @@ const functions: Record<string, Door> = {
 /** In test/doors-attention.test.ts. */
 const attentions = Object.fromEntries(
   [
-    'KVCache PositionalEncoding Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder',
-    'TransformerEncoderLayer toPyTorch',
+    'GPT GPTBlock KVCache PositionalEncoding Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder',
+    'TransformerEncoderLayer fromGpt2 gpt toPyTorch',
   ]
     .join(' ')
     .split(' ')

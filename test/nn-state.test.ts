@@ -22,6 +22,7 @@ import {
   Embedding,
   fromPyTorch,
   GroupNorm,
+  gpt,
   init,
   LayerNorm,
   Linear,
@@ -290,6 +291,7 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
     // With its encoder, decoder and their layers.
     Transformer: o =>
       new Transformer({ ...o, dModel: 4, nhead: 2, numEncoderLayers: 1, numDecoderLayers: 1, dimFeedforward: 3 }),
+    gpt: o => gpt({ ...o, vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 2, nEmbd: 4 }),
     mlp: o => mlp([3, 4, 2], { ...o, dropout: 0.1 }),
     resnet18: o => resnet18({ ...o, classes: 2, stem: 'cifar', width: 2 }),
     vit: o => vit({ ...o, imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 2 }),

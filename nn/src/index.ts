@@ -30,6 +30,8 @@ export * as init from './init.ts';
 export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
 export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
+export { type GenerateOptions, GPT, GPTBlock, type GptOptions, gpt } from './models/gpt.ts';
+export { fromGpt2 } from './models/gpt-state.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
 export { BasicBlock, Bottleneck, ResNet, type ResNetOptions, resnet18, resnet50 } from './models/resnet.ts';
 export { VisionTransformer, type VitOptions, vit, vitS16 } from './models/vit.ts';

@@ -23,6 +23,8 @@ const LAYERS: Record<keyof Layers, 1> = {
   Embedding: 1,
   Flatten: 1,
   GELU: 1,
+  GPT: 1,
+  GPTBlock: 1,
   GlobalAvgPool2d: 1,
   GroupNorm: 1,
   LayerNorm: 1,

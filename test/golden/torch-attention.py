@@ -9,6 +9,7 @@ PyTorch gets them: true where attention is forbidden.
 """
 
 import json
+import math
 import pathlib
 
 import torch
@@ -92,4 +93,66 @@ cases = {
         "Transformer", [D, H, 1, 1, 5, 0.0], {}, [(S, B, D), (T, B, D)],
         {"tgt_mask": later, "src_key_padding_mask": padding, "memory_key_padding_mask": padding}),
 }
-pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+
+
+# --- nanoGPT's model, as far as its numbers go ---
+class Attention(nn.Module):
+    def __init__(self, d, heads):
+        super().__init__()
+        self.c_attn, self.c_proj, self.heads = nn.Linear(d, 3 * d), nn.Linear(d, d), heads
+
+    def forward(self, x):
+        b, t, d = x.shape
+        q, k, v = [p.view(b, t, self.heads, d // self.heads).transpose(1, 2) for p in self.c_attn(x).split(d, 2)]
+        scores = (q @ k.transpose(2, 3)) / math.sqrt(d // self.heads)
+        scores = scores.masked_fill(torch.ones(t, t).triu(1).bool(), -math.inf)
+        return self.c_proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, d))
+
+
+class Mlp(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.c_fc, self.c_proj = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(self, x):
+        return self.c_proj(nn.functional.gelu(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, d, heads):
+        super().__init__()
+        self.ln_1, self.attn, self.ln_2, self.mlp = nn.LayerNorm(d), Attention(d, heads), nn.LayerNorm(d), Mlp(d)
+
+    def forward(self, x):
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocab, block, layers, heads, d):
+        super().__init__()
+        self.transformer = nn.ModuleDict({
+            "wte": nn.Embedding(vocab, d), "wpe": nn.Embedding(block, d),
+            "h": nn.ModuleList([Block(d, heads) for _ in range(layers)]), "ln_f": nn.LayerNorm(d)})
+        self.lm_head = nn.Linear(d, vocab, bias=False)
+        self.transformer.wte.weight = self.lm_head.weight
+
+    def forward(self, idx):
+        t = self.transformer
+        x = t.wte(idx) + t.wpe(torch.arange(idx.shape[1]))
+        for block in t.h:
+            x = block(x)
+        return self.lm_head(t.ln_f(x))
+
+
+model = Gpt(7, 5, 2, 2, 4)
+for i, (key, value) in enumerate(model.state_dict().items()):
+    value.copy_(wave(i, value.shape) * 0.4 + (1 if "ln_" in key and key.endswith("weight") else 0))
+tokens = torch.tensor([[3, 0, 6, 6], [1, 5, 2, 4]])
+y = model(tokens)
+nn.functional.cross_entropy(y.reshape(-1, 7), (tokens.reshape(-1) + 1) % 7).backward()
+gpt = {
+    "keys": {k: list(v.shape) for k, v in model.state_dict().items()}, "tokens": tokens.tolist(), "y": stored(y.detach()),
+    "products": {k: float((p.grad * wave(0, p.shape)).sum()) for k, p in model.named_parameters()},
+}
+pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps({"layers": cases, "gpt": gpt}, separators=(",", ":")) + "\n")

@@ -15,6 +15,8 @@ import {
   Flatten,
   GELU,
   GlobalAvgPool2d,
+  GPT,
+  GPTBlock,
   GroupNorm,
   LayerNorm,
   Linear,
@@ -53,6 +55,7 @@ const withMask = (at: At) => {
 /** Of a decoder: the target and what it attends to, the batch second. */
 const across = (at: At) => [randn([3, 2, 4], at), randn([5, 2, 4], at)];
 const small = { dimFeedforward: 6, dropout: 0.1 };
+const language = { vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 2, nEmbd: 4 };
 const images = some(2, 2, 6, 6);
 const options = { imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 3, channels: 1 };
 
@@ -124,6 +127,15 @@ export const moduleCases: Record<string, ModuleCase> = {
     make: at => new ResNet(Bottleneck, [1, 1, 1, 1], { ...at, classes: 3, stem: 'imagenet', channels: 1, width: 2 }),
     inputs: some(2, 1, 33, 33),
   },
+  GPT: {
+    make: at => new GPT({ ...language, ...at, dropout: 0.1 }),
+    inputs: at => [integers(5, [2, 3], at)],
+  },
+  'GPT, its head not tied': {
+    make: at => new GPT({ ...language, ...at, tieWeights: false, bias: false }),
+    inputs: at => [integers(5, [2, 3], at)],
+  },
+  GPTBlock: { make: at => new GPTBlock({ ...language, ...at, gelu: 'tanh' }), inputs: some(2, 3, 4) },
   VisionTransformer: {
     make: at => new VisionTransformer({ ...options, ...at, dropout: 0.1 }),
     inputs: some(2, 1, 4, 4),
