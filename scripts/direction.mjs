@@ -55,6 +55,7 @@ const LAYERS = {
     ['autograd', 'lazy'],
     ['methods', 'methods-elementwise'],
     ['blas', 'create', 'random', 'safetensors', 'threads'],
+    ['checkpoint'],
     ['extend', 'index', 'node'],
   ],
 };

@@ -134,6 +134,7 @@ checkDoors(
     ...attentions,
     functional: 'below',
     init: 'below',
+    metrics: 'test/doors-metrics.test.ts has them',
   },
 );
 
@@ -275,17 +276,20 @@ const parameters = () => linear().parameters();
 const optimizer = (Class: new (...args: never[]) => unknown, options: () => object): Door =>
   made(Class, () => [parameters(), options()]);
 const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
-const kronecker = [
+const elsewhere = [
   'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector conv2dCollector linearCollector',
   // `test/doors-optim.test.ts` has Muon.
   'defaultCollectors exampleSquares factors Muon',
+  // And `test/doors-schedules.test.ts` these.
+  'Adadelta Adamax RAdam Lion Lamb ScheduleFreeAdamW LBFGS ExponentialMovingAverage ReduceLrOnPlateau exponentialLr multiStepLr',
+  'polynomialLr cosineRestartsLr oneCycleLr sequentialLr',
 ]
   .join(' ')
   .split(' ');
 checkDoors(
   t,
   'optim',
-  Object.keys(optim).filter(name => !kronecker.includes(name)),
+  Object.keys(optim).filter(name => !elsewhere.includes(name)),
   {
     Adam: optimizer(optim.Adam, adam),
     AdamW: optimizer(optim.AdamW, adam),

@@ -1,6 +1,6 @@
 /** The tasks in otimes. Bundled before it runs, as a user's build would do, and without tsx. */
 
-import { Generator, setThreads, type Tensor, tensor } from '@otimes/core';
+import { concat, Generator, grad, setThreads, type Tensor, tensor } from '@otimes/core';
 import { cholesky, eigh, inverse, qr } from '@otimes/linalg';
 import {
   type AnyModule,
@@ -200,6 +200,33 @@ export const tasks = {
       return second;
     };
     return { run, check };
+  },
+
+  /** Burgers' equation by a network of x and t in float64 (Raissi et al. 2019): a loss of derivatives, which is differentiated again. */
+  pinn({ sizes, points }: { sizes: number[]; points: number }): Task {
+    const model = mlp(sizes, { activation: 'tanh', dtype: 'float64', rng: new Generator(0) });
+    setWeights(model);
+    const optimizer = adam(model);
+    const column = (n: number, seed: number) => of([n, 1], seed).astype('float64');
+    const [x, t] = [column(points, 1), column(points, 2)];
+    for (const one of [x, t]) one.requiresGrad = true;
+    const n = points / 8;
+    const [edge, values] = [concat([column(n, 3), column(n, 4)], 1), column(n, 5)];
+    const run = () => {
+      optimizer.zeroGrad();
+      const u = model.call(concat([x, t], 1));
+      const [ux, ut] = grad(u.sum(), [x, t], { createGraph: true });
+      const [uxx] = grad(ux.sum(), [x], { createGraph: true });
+      const rest = ut.add(u.mul(ux)).sub(uxx.mul(0.01 / Math.PI));
+      const loss = rest
+        .square()
+        .mean()
+        .add(mseLoss(model.call(edge), values));
+      loss.backward();
+      optimizer.step();
+      return loss.item();
+    };
+    return { run };
   },
 
   eigh({ n }: { n: number }): Task {

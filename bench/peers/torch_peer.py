@@ -256,4 +256,31 @@ def large(network):
     return run, units, check
 
 
-TASKS = dict(sgemm=sgemm, add=add, mlp=mlp, tiny=tiny, transformer=transformer, cnn=cnn, large=large)
+def pinn(sizes, points):
+    model = layers(sizes, nn.Tanh).double()
+    with torch.no_grad():
+        set_weights(model)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def column(n, seed):
+        return of((n, 1), seed).double()
+
+    x, t = column(points, 1).requires_grad_(), column(points, 2).requires_grad_()
+    n = points // 8
+    edge, values = torch.cat([column(n, 3), column(n, 4)], 1), column(n, 5)
+
+    def run():
+        optimizer.zero_grad()
+        u = model(torch.cat([x, t], 1))
+        ux, ut = torch.autograd.grad(u.sum(), [x, t], create_graph=True)
+        (uxx,) = torch.autograd.grad(ux.sum(), [x], create_graph=True)
+        rest = ut + u * ux - uxx * (0.01 / math.pi)
+        loss = rest.square().mean() + F.mse_loss(model(edge), values)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return run, 1
+
+
+TASKS = dict(sgemm=sgemm, add=add, mlp=mlp, tiny=tiny, transformer=transformer, cnn=cnn, large=large, pinn=pinn)

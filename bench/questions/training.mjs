@@ -26,4 +26,10 @@ export async function* rows({ compare }) {
     values: await compare('tiny', { sizes: [2, 16, 1], batch: 4 }, ['tfjs-wasm', 'jax-js', 'PyTorch']),
     targets: { PyTorch: 20 },
   };
+  yield {
+    question: "PINN of Burgers' equation, 2-32-32-32-1, 1,024 points, float64",
+    unit: 'ms',
+    values: await compare('pinn', { sizes: [2, 32, 32, 32, 1], points: 1024 }, ['PyTorch']),
+    targets: { PyTorch: 0.8 },
+  };
 }

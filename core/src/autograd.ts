@@ -13,7 +13,7 @@ import { sumTo } from './ops/reduce.ts';
 import { clone } from './ops/view.ts';
 import { asPass, outsidePass } from './pass.ts';
 import { sameShape } from './shape.ts';
-import { leave, type Storage, tracking, unscoped } from './storage.ts';
+import { inScope, leave, type Storage, tracking, unscoped } from './storage.ts';
 import { aTensor, checkSameDevice, checkTensors, someTensors, type Tensor } from './tensor.ts';
 import { noteGradient } from './untrained.ts';
 
@@ -142,10 +142,19 @@ class Walk {
     return true;
   }
 
-  /** Forgets the gradients that nobody has taken, and leaves what a recorded walk made to the scope around it. */
-  end(): void {
+  /**
+   * Forgets the gradients that nobody has taken. What a recorded walk made, only the graphs of its results need: it goes with them, or in
+   * a scope with that.
+   */
+  end(results: Iterable<Tensor>): void {
     for (const { storage } of this.#gradients.values()) storage.uses--;
-    for (const storage of this.#made) this.release(storage);
+    const own = this.#made.filter(({ holder }) => holder === this);
+    const memory = { storages: own, owners: 0 };
+    if (!inScope()) for (const { node } of results) node?.share(memory);
+    for (const storage of own) {
+      if (memory.owners > 0) storage.holder = memory;
+      else this.release(storage);
+    }
   }
 
   #drop(storage: Storage): void {
@@ -167,6 +176,7 @@ function propagate(
   nodes: readonly Node[],
   wants: (x: Tensor) => boolean,
   arrive: (x: Tensor, gx: Tensor, own: boolean) => void,
+  results: () => Iterable<Tensor>,
 ): void {
   const walk = new Walk(!isRecording());
   const leaves: Tensor[] = y.node === null ? [y] : [];
@@ -212,7 +222,7 @@ function propagate(
     }
     for (const leaf of leaves) deliver(leaf, walk.take(leaf)!);
   } finally {
-    walk.end();
+    walk.end(results());
   }
 }
 
@@ -229,13 +239,20 @@ function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
   const nodes = reachable(y);
   const leaves: Tensor[] = [];
   const gradients: Tensor[] = [];
-  propagate(y, start, nodes, isLeaf, (x, gx, own) => {
-    // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
-    const before = x.borrowGrad();
-    leaves.push(x);
-    gradients.push(before !== null ? add(before, gx) : own && gx.isContiguous ? gx : clone(gx));
-    if (before !== null && own && gx.storage.uses === 0) gx.storage.release();
-  });
+  propagate(
+    y,
+    start,
+    nodes,
+    isLeaf,
+    (x, gx, own) => {
+      // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
+      const before = x.borrowGrad();
+      leaves.push(x);
+      gradients.push(before !== null ? add(before, gx) : own && gx.isContiguous ? gx : clone(gx));
+      if (before !== null && own && gx.storage.uses === 0) gx.storage.release();
+    },
+    () => [],
+  );
   // Nothing from here on can fail: all gradients arrive or none.
   for (let i = 0; i < leaves.length; i++) {
     leaves[i]!.receiveGrad(gradients[i]!);
@@ -289,6 +306,7 @@ export function grad(y: Tensor, xs: readonly Tensor[], o: GradOptions = {}): (Te
       x => targets.has(x),
       // Each is the caller's alone, to write to.
       (x, gx, own) => found.set(x, own && gx.isContiguous ? gx : clone(gx)),
+      () => found.values(),
     );
     return xs.map((x, i) => {
       const gx = found.get(x) ?? null;

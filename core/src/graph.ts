@@ -15,6 +15,9 @@ export interface Differentiable<A> {
   backward(gy: Tensor, node: Node<A>): readonly (Tensor | null)[];
 }
 
+/** Memory whose holder it is, of several nodes. */
+export type SharedMemory = { readonly storages: readonly Storage[]; owners: number };
+
 let counter = 0;
 let searches = 0;
 
@@ -29,6 +32,8 @@ export class Node<A = unknown> {
   survives = false;
   /** Memory that goes with this node: what was made before its result and nobody else sees. */
   #adopted: readonly Storage[] | null = null;
+  /** The same of several nodes: it goes with the last of them. */
+  #shared: SharedMemory[] | null = null;
   #inputs: readonly Tensor[] | null;
   #output: Tensor | null;
   readonly #versions: number[];
@@ -91,6 +96,12 @@ export class Node<A = unknown> {
     this.#adopted = this.#adopted === null ? storages : [...this.#adopted, ...storages];
   }
 
+  /** The same for memory of several nodes. */
+  share(memory: SharedMemory): void {
+    memory.owners++;
+    this.#shared = [...(this.#shared ?? []), memory];
+  }
+
   /** For consoles. */
   [inspect](): string {
     return `Node ${this.op.name}${this.freed ? ', freed' : ''}`;
@@ -100,6 +111,8 @@ export class Node<A = unknown> {
   free(): void {
     if (this.#adopted !== null) releaseInside(this, this.#adopted);
     this.#adopted = null;
+    for (const memory of this.#shared ?? []) if (--memory.owners === 0) releaseInside(memory, memory.storages);
+    this.#shared = null;
     this.#inputs = null;
     this.#output = null;
   }

@@ -26,6 +26,15 @@ export { ReferenceBackend } from './backends/reference/index.ts';
 export { getBackend, registerBackend } from './backends/registry.ts';
 export { type BlasInfo, type BlasOptions, releaseBlas, useBlas } from './blas.ts';
 export { arange, eye, full, ones, type TensorData, type TensorOptions, tensor, zeros } from './create.ts';
+export {
+  type CheckpointPart,
+  type CheckpointParts,
+  type CheckpointValue,
+  type CheckpointValues,
+  packCheckpoint,
+  type Stateful,
+  unpackCheckpoint,
+} from './checkpoint.ts';
 export type { Region } from './device.ts';
 export { type DType, promote, type TypedArray } from './dtype.ts';
 export {

@@ -1,4 +1,4 @@
-/** Safetensors files on disk, for Node; `safetensors.ts` has the format. Files are held in memory whole, up to 2 GiB. */
+/** Safetensors files and checkpoints on disk, for Node; `safetensors.ts` and `checkpoint.ts` have the formats. Files are held in memory whole, up to 2 GiB. */
 
 import { randomUUID } from 'node:crypto';
 import {
@@ -14,6 +14,8 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { aString, checkArgument } from './check.ts';
+import { type CheckpointParts, type CheckpointValues, packCheckpoint, unpackCheckpoint } from './checkpoint.ts';
 import { FormatError } from './errors.ts';
 import { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors } from './safetensors.ts';
 
@@ -24,7 +26,11 @@ import { loadSafetensors, type StateDict, safetensorsMetadata, saveSafetensors }
  * `save(path, await readStateDict(tensors))`.
  */
 export function save(path: string, tensors: StateDict, metadata?: Record<string, string>): void {
-  const bytes = saveSafetensors(tensors, metadata);
+  write(path, saveSafetensors(tensors, metadata));
+}
+
+/** Puts the bytes in the place of the file, whole or not at all. */
+function write(path: string, bytes: Uint8Array): void {
   const temporary = `${path}.${hostname()}-${process.pid}-${randomUUID()}.tmp`;
   try {
     clearTemporaries(path);
@@ -81,11 +87,42 @@ export function loadMetadata(path: string): Record<string, string> {
   return naming(path, () => safetensorsMetadata(readFileSync(path)));
 }
 
+/**
+ * Writes a checkpoint: all that a training run needs to go on bit for bit, in one file that is replaced as `save` does. The states are
+ * those at the call, with that of the default generator.
+ *
+ * @param parts by name: `{ model, optimizer, schedule, loader, generators: [rng], epoch }`; see `packCheckpoint`
+ */
+export async function saveCheckpoint(path: string, parts: CheckpointParts): Promise<void> {
+  checkArgument('saveCheckpoint', 'path', path, aString);
+  write(path, await packCheckpoint(parts));
+}
+
+/**
+ * Takes over a checkpoint into the parts that are given by the names under which they were saved, all or nothing; see
+ * `unpackCheckpoint`.
+ *
+ * @returns the plain values and tensors of the file: `const { epoch } = await loadCheckpoint(path, { model, optimizer })`
+ * @throws FormatError with the path if the file is no checkpoint
+ */
+export async function loadCheckpoint(path: string, parts?: CheckpointParts): Promise<CheckpointValues> {
+  checkArgument('loadCheckpoint', 'path', path, aString);
+  const bytes = readFileSync(path);
+  try {
+    return await unpackCheckpoint(bytes, parts);
+  } catch (error) {
+    throw withPath(path, error);
+  }
+}
+
+function withPath(path: string, error: unknown): unknown {
+  return error instanceof FormatError ? new FormatError(`${path}: ${error.message}`, { cause: error }) : error;
+}
+
 function naming<T>(path: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    throw new FormatError(`${path}: ${error.message}`, { cause: error });
+    throw withPath(path, error);
   }
 }

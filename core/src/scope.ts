@@ -93,9 +93,9 @@ export function owningIntermediates(run: () => Tensor, owns: () => boolean = () 
   return result;
 }
 
-/** Releases what a node that is freed was the holder of. */
-export function releaseInside(node: Node, storages: readonly Storage[]): void {
-  for (const storage of storages) if (storage.holder === node) storage.release(INSIDE);
+/** Releases what a node that is freed, or several of them, was the holder of. */
+export function releaseInside(holder: object, storages: readonly Storage[]): void {
+  for (const storage of storages) if (storage.holder === holder) storage.release(INSIDE);
 }
 
 /**

@@ -11,6 +11,7 @@
  * | null          | nobody: the collector finds it          | what is made outside of scopes, or left there       | any but a Scope           |
  * | an open Scope | at its end, unless the tensor leaves it | what is made inside                                 | the scope around it, any  |
  * | a graph Node  | when backward frees the node            | what built-in layers make between input and result  | PROGRAM, a text           |
+ * | several Nodes | when backward has freed all of them     | what rules make in `grad(…, { createGraph: true })` | PROGRAM, a text           |
  * | a Walk        | when no gradient on its way lies there  | what gradient rules make                            | null or a Scope, any      |
  * | LIBRARY       | the part of the library that `held` it  | what outlives scopes and passes, until then         | PROGRAM, a text           |
  * | PROGRAM       | nobody: the collector finds it          | what `keep` was called for, or an ndarray sees      | nothing                   |

@@ -30,6 +30,7 @@ export * as init from './init.ts';
 export { isLayer, type Layers } from './kind.ts';
 export { Linear } from './linear.ts';
 export { bceWithLogits, crossEntropy, mseLoss, type Reduction } from './loss.ts';
+export * as metrics from './metrics/index.ts';
 export { type GenerateOptions, GPT, GPTBlock, type GptOptions, gpt } from './models/gpt.ts';
 export { fromGpt2 } from './models/gpt-state.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';

@@ -1,7 +1,9 @@
 /** @otimes/optim: first-order optimizers, and KFAC, EKFAC and STEVE on one Kronecker-factored base. */
 
+export { Adadelta, type AdadeltaOptions } from './adadelta.ts';
 export { Adagrad, type AdagradOptions } from './adagrad.ts';
 export { Adam, type AdamOptions, AdamW } from './adam.ts';
+export { Adamax, type AdamaxOptions } from './adamax.ts';
 export { type AverageOptions, averageGradients } from './average.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export { type BasisTracker, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
@@ -31,6 +33,7 @@ export type { Structure } from './curvature/side.ts';
 export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export type { StructureChoice, StructureOption, StructureOptions } from './curvature/structure.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
+export { type EmaOptions, ExponentialMovingAverage } from './ema.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
 export { type AdaptiveDampingOptions, adaptiveDamping, type DampingControl } from './kronecker/adaptive.ts';
 export { KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
@@ -42,6 +45,9 @@ export { AdamRule, type AdamRuleOptions } from './kronecker/rules/adam.ts';
 export { type DampedOptions, DampedRule } from './kronecker/rules/damped.ts';
 export { type MeasuredOptions, MeasuredRule } from './kronecker/rules/measured.ts';
 export { type BlockOptions, BlockState } from './kronecker/state.ts';
+export { Lamb, type LambOptions } from './lamb.ts';
+export { type Closure, LBFGS, type LBFGSOptions } from './lbfgs.ts';
+export { Lion, type LionOptions } from './lion.ts';
 export {
   type Direction,
   MATRIX_OPTIONS,
@@ -53,8 +59,25 @@ export {
 export { Muon, type MuonOptions } from './muon.ts';
 export { NAdam, type NAdamOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
+export { type PlateauOptions, ReduceLrOnPlateau } from './plateau.ts';
+export { RAdam, type RAdamOptions } from './radam.ts';
 export { RMSprop, type RMSpropOptions } from './rmsprop.ts';
 export { GradScaler, type GradScalerOptions } from './scaler.ts';
-export { constantLr, cosineLr, type LrRule, Schedule, stepLr, warmupLr } from './schedule.ts';
+export {
+  constantLr,
+  cosineLr,
+  cosineRestartsLr,
+  exponentialLr,
+  type LrRule,
+  multiStepLr,
+  type OneCycleOptions,
+  oneCycleLr,
+  polynomialLr,
+  Schedule,
+  sequentialLr,
+  stepLr,
+  warmupLr,
+} from './schedule.ts';
+export { ScheduleFreeAdamW, type ScheduleFreeOptions } from './schedule-free.ts';
 export { SGD, type SGDOptions } from './sgd.ts';
 export { STEVE, type STEVEOptions } from './steve.ts';

@@ -239,6 +239,12 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     }
   }
 
+  /** Calls `see` with each parameter, what is remembered of it, and its options. */
+  protected eachState(see: (p: Tensor, state: ParameterState, options: O) => void): void {
+    let i = 0;
+    for (const { parameters, options } of this.#groups) for (const p of parameters) see(p, this.#states[i++]!, options);
+  }
+
   /** Throws for what the program's own `update` of a parameter returned. */
   #checkNothing(i: number, p: Tensor, returned: unknown): void {
     if (returned === undefined) return;

@@ -2,14 +2,17 @@
 
 import type { StateDict } from '@otimes/core';
 import {
+  aBoolean,
   aCount,
   aFunction,
   aNumber,
   checkArgument,
   checkOptions,
+  checkRange,
   inspect,
   isPlainObject,
   type Kind,
+  oneOf,
   received,
 } from '@otimes/core/extend';
 import type { Optimizer } from './optimizer.ts';
@@ -18,7 +21,7 @@ import { StateReader, scalar } from './state-dict.ts';
 /** The rate at step `t` = 0, 1, …, from the rate `base` that the optimizer was made with. */
 export type LrRule = (t: number, base: number) => number;
 
-const hasLr: Kind = {
+export const hasLr: Kind = {
   expected: 'an optimizer, with a rate lr',
   is: v => typeof v === 'object' && v !== null && 'lr' in v && typeof v.lr === 'number',
 };
@@ -62,6 +65,143 @@ export function warmupLr(o: { steps?: number; startFactor?: number; after?: LrRu
     throw new RangeError(`warmupLr: expected startFactor in [0, 1], got ${startFactor}`);
   return (t, base) => (t < steps ? base * (startFactor + ((1 - startFactor) * t) / steps) : after(t - steps, base));
 }
+
+/** The rate times `gamma` after every step, as torch's ExponentialLR. */
+export function exponentialLr(o: { gamma: number }): LrRule {
+  checkArgument('exponentialLr', 'options', o, someOptions);
+  checkOptions('exponentialLr', o, { gamma: aNumber });
+  const { gamma } = o;
+  checkRange('exponentialLr', 'gamma', gamma, 0, Infinity);
+  return (t, base) => base * gamma ** t;
+}
+
+/** The rate times `gamma` (default 0.1) at each of the steps `milestones`, which ascend, as torch's MultiStepLR. */
+export function multiStepLr(o: { milestones: readonly number[]; gamma?: number }): LrRule {
+  checkArgument('multiStepLr', 'options', o, someOptions);
+  checkOptions('multiStepLr', o, { milestones: someSteps, gamma: aNumber });
+  checkArgument('multiStepLr', 'milestones', o.milestones, someSteps);
+  const { milestones, gamma = 0.1 } = { ...o, milestones: [...o.milestones] };
+  return (t, base) => base * gamma ** milestones.filter(step => step <= t).length;
+}
+
+const someSteps: Kind = {
+  expected: 'steps that ascend, such as [30, 80]',
+  is: v => Array.isArray(v) && v.every((n, i) => Number.isInteger(n) && n >= 0 && (i === 0 || v[i - 1] <= n)),
+};
+
+/** base · (1 − t / steps)^power, and 0 from there on, as torch's PolynomialLR; `power` defaults to 1, `steps` to 5. */
+export function polynomialLr(o: { steps?: number; power?: number } = {}): LrRule {
+  checkOptions('polynomialLr', o, { steps: aCount, power: aNumber });
+  const { steps = 5, power = 1 } = o;
+  checkRange('polynomialLr', 'power', power, 0, Infinity);
+  return (t, base) => (t >= steps ? 0 : base * (1 - t / steps) ** power);
+}
+
+/**
+ * Half a cosine from the rate down to `etaMin` (default 0) over `t0` steps, then from the rate again over `t0 · tMult` steps, and so on
+ * (SGDR; Loshchilov & Hutter 2017, equation 5), as torch's CosineAnnealingWarmRestarts. `tMult` is an integer ≥ 1, by default 1.
+ */
+export function cosineRestartsLr(o: { t0: number; tMult?: number; etaMin?: number }): LrRule {
+  checkArgument('cosineRestartsLr', 'options', o, someOptions);
+  checkOptions('cosineRestartsLr', o, { t0: aCount, tMult: aCount, etaMin: aNumber });
+  const { t0, tMult = 1, etaMin = 0 } = o;
+  checkArgument('cosineRestartsLr', 't0', t0, aCount);
+  return (t, base) => {
+    let [start, length] = [0, t0];
+    if (tMult === 1) start = Math.floor(t / t0) * t0;
+    else
+      while (t >= start + length) {
+        start += length;
+        length *= tMult;
+      }
+    return etaMin + ((base - etaMin) * (1 + Math.cos((Math.PI * (t - start)) / length))) / 2;
+  };
+}
+
+/** Options of `oneCycleLr`. */
+export type OneCycleOptions = {
+  /** The highest rate. */
+  maxLr: number;
+  /** The steps of the whole cycle. */
+  totalSteps: number;
+  /** The part of it in which the rate rises; default 0.3. */
+  pctStart?: number;
+  /** Along half a cosine (default) or a straight line. */
+  annealStrategy?: 'cos' | 'linear';
+  /** The first rate is maxLr over this; default 25. */
+  divFactor?: number;
+  /** The last rate is the first one over this; default 1e4. */
+  finalDivFactor?: number;
+  /** Falls to the first rate as fast as it rose, and then to the last one; default false. */
+  threePhase?: boolean;
+};
+
+/**
+ * From maxLr / divFactor up to maxLr and down to nearly 0 in one cycle (Smith & Topin 2018), as torch's OneCycleLR. The rate of the
+ * optimizer does not matter. Momentum is not cycled. A RangeError beyond `totalSteps`.
+ */
+export function oneCycleLr(o: OneCycleOptions): LrRule {
+  checkArgument('oneCycleLr', 'options', o, someOptions);
+  checkOptions<OneCycleOptions>('oneCycleLr', o, {
+    maxLr: aNumber,
+    totalSteps: aCount,
+    pctStart: aNumber,
+    annealStrategy: oneOf('cos', 'linear'),
+    divFactor: aNumber,
+    finalDivFactor: aNumber,
+    threePhase: aBoolean,
+  });
+  const { maxLr, totalSteps, pctStart = 0.3, annealStrategy = 'cos', divFactor = 25, finalDivFactor = 1e4 } = o;
+  checkRange('oneCycleLr', 'maxLr', maxLr, 0, Infinity);
+  checkArgument('oneCycleLr', 'totalSteps', totalSteps, aCount);
+  if (!(pctStart >= 0 && pctStart <= 1))
+    throw new RangeError(`oneCycleLr: expected pctStart in [0, 1], got ${pctStart}`);
+  for (const [name, value] of Object.entries({ divFactor, finalDivFactor }))
+    if (!(value > 0)) throw new RangeError(`oneCycleLr: expected ${name} above 0, got ${value}`);
+  const first = maxLr / divFactor;
+  const [top, last] = [pctStart * totalSteps - 1, totalSteps - 1];
+  const falls = [{ end: last, to: first / finalDivFactor }];
+  if (o.threePhase) falls.unshift({ end: 2 * pctStart * totalSteps - 2, to: first });
+  const phases = [{ end: top, to: maxLr }, ...falls];
+  const curve = annealStrategy === 'cos' ? (s: number) => (1 - Math.cos(Math.PI * s)) / 2 : (s: number) => s;
+  return t => {
+    if (t > totalSteps) throw new RangeError(`oneCycleLr: step ${t} is beyond the ${totalSteps} of the cycle`);
+    let [start, from] = [0, first];
+    for (const { end, to } of phases) {
+      if (t <= end || end === last) return from + (to - from) * curve((t - start) / (end - start));
+      [start, from] = [end, to];
+    }
+    return from;
+  };
+}
+
+/**
+ * Rules one after the other: each for its `steps`, counted from 0, the last one for ever. A part of PyTorch's SequentialLR; `warmupLr`
+ * is the usual first one.
+ */
+export function sequentialLr(rules: readonly { rule: LrRule; steps?: number }[]): LrRule {
+  checkArgument('sequentialLr', 'rules', rules, someRules);
+  const parts = rules.map(({ rule, steps = Infinity }) => ({ rule, steps }));
+  return (t, base) => {
+    let from = 0;
+    for (const { rule, steps } of parts.slice(0, -1)) {
+      if (t < from + steps) return rule(t - from, base);
+      from += steps;
+    }
+    return parts.at(-1)!.rule(t - from, base);
+  };
+}
+
+const someRules: Kind = {
+  expected: 'a list of { rule, steps }, of which the last one may leave out steps',
+  is: v =>
+    Array.isArray(v) &&
+    v.length > 0 &&
+    v.every((one, i) => {
+      if (!isPlainObject(one) || typeof one.rule !== 'function') return false;
+      return (i === v.length - 1 && one.steps === undefined) || (Number.isInteger(one.steps) && Number(one.steps) > 0);
+    }),
+};
 
 /** Sets `optimizer.lr` by a rule: at once for step 0, then once a `step()`, which is called after the optimizer's. */
 export class Schedule {

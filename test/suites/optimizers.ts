@@ -14,7 +14,24 @@ import {
 } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import { crossEntropy, Linear, type Module, Sequential, Tanh } from '@otimes/nn';
-import { Adagrad, Adam, AdamW, EKFAC, KFAC, NAdam, type Optimizer, RMSprop, SGD, STEVE } from '@otimes/optim';
+import {
+  Adadelta,
+  Adagrad,
+  Adam,
+  Adamax,
+  AdamW,
+  EKFAC,
+  KFAC,
+  Lamb,
+  Lion,
+  NAdam,
+  type Optimizer,
+  RAdam,
+  RMSprop,
+  ScheduleFreeAdamW,
+  SGD,
+  STEVE,
+} from '@otimes/optim';
 import type { Test } from 'tap';
 import { floatOf } from '../helpers/devices.ts';
 import { law } from '../helpers/law.ts';
@@ -31,6 +48,12 @@ export const firstOrder: readonly OptimizerCase[] = [
   { name: 'Adam amsgrad', make: m => new Adam(m.parameters(), { lr: 0.05, amsgrad: true }) },
   { name: 'AdamW', make: m => new AdamW(m.parameters(), { lr: 0.05 }) },
   { name: 'NAdam', make: m => new NAdam(m.parameters(), { lr: 0.05 }) },
+  { name: 'Adadelta', make: m => new Adadelta(m.parameters(), { lr: 10 }) },
+  { name: 'Adamax', make: m => new Adamax(m.parameters(), { lr: 0.05 }) },
+  { name: 'RAdam', make: m => new RAdam(m.parameters(), { lr: 0.05, betas: [0.9, 0.9] }) },
+  { name: 'Lion', make: m => new Lion(m.parameters(), { lr: 0.02, weightDecay: 0.1 }) },
+  { name: 'Lamb', make: m => new Lamb(m.parameters(), { lr: 0.05 }) },
+  { name: 'ScheduleFreeAdamW', make: m => new ScheduleFreeAdamW(m.parameters(), { lr: 0.05, weightDecay: 0.1 }) },
 ];
 
 export const kronecker: readonly OptimizerCase[] = [
