@@ -58,7 +58,11 @@ const layers: Record<string, Door> = {
   LayerNorm: made(nn.LayerNorm, () => [[2, 3], { eps: 1e-5, bias: true, ...place() }]),
   GroupNorm: made(nn.GroupNorm, () => [2, 4, { eps: 1e-5, ...place() }]),
   BatchNorm2d: made(nn.BatchNorm2d, () => [4, { eps: 1e-5, momentum: 0.1, ...place() }]),
-  MultiHeadAttention: made(nn.MultiHeadAttention, () => [4, 2, { bias: true, dropout: 0.1, ...place() }]),
+  MultiHeadAttention: made(nn.MultiHeadAttention, () => [
+    4,
+    2,
+    { bias: true, dropout: 0.1, kdim: 3, vdim: 5, rotary: true, ...place() },
+  ]),
   TransformerBlock: made(
     nn.TransformerBlock,
     () => [4, 2, { mlpRatio: 2, dropout: 0.1, preNorm: true, activation: 'relu', ...place() }],
@@ -158,6 +162,17 @@ const functions: Record<string, Door> = {
   Buffer: made(nn.Buffer, () => [x(2)]),
 };
 
+/** In test/doors-attention.test.ts. */
+const attentions = Object.fromEntries(
+  [
+    'GPT GPTBlock KVCache PositionalEncoding Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder',
+    'TransformerEncoderLayer fromGpt2 gpt toPyTorch',
+  ]
+    .join(' ')
+    .split(' ')
+    .map(name => [name, 'in test/doors-attention.test.ts']),
+);
+
 checkDoors(
   t,
   'nn',
@@ -167,6 +182,7 @@ checkDoors(
     ...apartConv(convDoors.nn),
     Module: 'abstract; its methods are below',
     vitS16: 'vit with other defaults, which takes seconds',
+    ...attentions,
     functional: 'below',
     init: 'below',
     metrics: 'test/doors-metrics.test.ts has them',
@@ -188,6 +204,10 @@ checkDoors(
       says: ['attentionWeights', 'attention', 'matmul', 'where', 'softmax', 'transpose'],
     },
     embedding: { call: nn.functional.embedding, args: () => [labels(), x(3, 2), { paddingIdx: 1 }] },
+    rotaryEmbedding: {
+      call: nn.functional.rotaryEmbedding,
+      args: () => [x(3, 2), { base: 100, interleaved: true, offset: 2 }],
+    },
   },
   {
     ...apartConv(convDoors.functional),

@@ -10,6 +10,8 @@ import { join, resolve } from 'node:path';
 import { tensor } from '@otimes/core';
 import fc from 'fast-check';
 import t from 'tap';
+import { parseOptions as parseTextOptions } from '../examples/char-transformer/options.ts';
+import { decode, encode, TEXT } from '../examples/char-transformer/text.ts';
 import { parseOptions } from '../examples/digits/options.ts';
 import { drawDigit, kroneckerProduct, sideBySide } from '../examples/digits/preview.ts';
 import { misses, table, verdict } from '../examples/digits/report.ts';
@@ -284,3 +286,34 @@ law(
     assert.match(stdout, /^ {3}k {3}j {2}-i {2}-1$/m);
   },
 );
+
+law(t, 'char-transformer: STEVE learns the poem to its target, and the model goes on by itself', async () => {
+  const { code, stdout, stderr } = await program('char-transformer', '--steps', '120', '--target', '1.9');
+  assert.equal(stderr, '');
+  assert.equal(code, 0);
+  assert.ok(!stdout.includes('\x1b'));
+  assert.match(stdout, /^Jabberwocky: 935 characters, 45 different ones\.$/m);
+  assert.match(stdout, /^STEVE with lr 0\.01, 120 steps of 16 × 64 characters\.$/m);
+  assert.match(stdout, /^step 120 {3}loss [01]\.\d{3} {3}\d+\.\d s$/m);
+  const said = stdout.slice(stdout.indexOf("'Twas "));
+  assert.equal([...said.trimEnd()].length > 250, true, said);
+});
+
+law(t, 'char-transformer: a missed target is exit code 1, and a wrong option is named with exit code 2', async () => {
+  const missed = await program('char-transformer', '--optimizer', 'adam', '--steps', '5', '--prompt', 'He ');
+  assert.equal(missed.code, 1);
+  assert.match(missed.stdout, /^Adam with lr 0\.005, 5 steps/m);
+  assert.match(missed.stdout, /^He /m);
+  assert.match(missed.stderr, /^char-transformer: the loss did not reach 0\.2, but \d\.\d{3}\n$/);
+  for (const [args, message] of [
+    [['--optimizer', 'sgd'], /--optimizer: expected adam or steve, got 'sgd'/],
+    [['--steps', '0'], /--steps: expected a whole number of 1 or more, got '0'/],
+    [['--prompt', 'X'], /--prompt: the text has no 'X'/],
+    [['--temperature', 'hot'], /--temperature: expected a number of 0 or more, got 'hot'/],
+  ] as const)
+    assert.throws(() => parseTextOptions(args), message);
+  const wrong = await program('char-transformer', '--step', '3');
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /--step[\s\S]*Usage: npm run demo:text/);
+  assert.equal(decode(encode(TEXT)), TEXT);
+});

@@ -236,7 +236,7 @@ law(t, 'calls and constructors say what was meant', () => {
   const attention = new MultiHeadAttention(2, 1);
   from(
     () => Reflect.apply(attention.call, attention, [x(1, 1, 2), undefined, 3]),
-    /MultiHeadAttention: expected 2 inputs, got 3/,
+    /MultiHeadAttention: expected key and value to be tensors, got undefined and 3/,
   );
   Reflect.set(
     attention,

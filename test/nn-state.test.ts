@@ -32,6 +32,7 @@ import {
   GRU,
   GRUCell,
   GroupNorm,
+  gpt,
   InstanceNorm1d,
   InstanceNorm2d,
   InstanceNorm3d,
@@ -50,6 +51,7 @@ import {
   RNNCell,
   resnet18,
   Sequential,
+  Transformer,
   TransformerBlock,
   vit,
 } from '@otimes/nn';
@@ -288,7 +290,7 @@ law(t, "PyTorch's attention and encoder layer load: q, k and v are the thirds of
     /rows of q, k and v, \[3 dModel, dModel\], got float64\[7,2\]/,
   );
   assert.throws(
-    () => fromPyTorch({ q_proj_weight: draw(2, 2) }),
+    () => fromPyTorch({ bias_k: draw(1, 1, 2) }),
     /belongs to an attention that MultiHeadAttention cannot be/,
   );
 });
@@ -326,6 +328,10 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
     LSTMCell: o => new LSTMCell(3, 2, o),
     GRUCell: o => new GRUCell(3, 2, o),
     lstmLanguageModel: o => lstmLanguageModel({ ...o, vocabulary: 4, dim: 2, hidden: 3, layers: 1 }),
+    // With its encoder, decoder and their layers.
+    Transformer: o =>
+      new Transformer({ ...o, dModel: 4, nhead: 2, numEncoderLayers: 1, numDecoderLayers: 1, dimFeedforward: 3 }),
+    gpt: o => gpt({ ...o, vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 2, nEmbd: 4 }),
     mlp: o => mlp([3, 4, 2], { ...o, dropout: 0.1 }),
     resnet18: o => resnet18({ ...o, classes: 2, stem: 'cifar', width: 2 }),
     vit: o => vit({ ...o, imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 2 }),

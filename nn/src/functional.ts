@@ -71,6 +71,7 @@ export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?
   if (o !== undefined) checkArgument('conv1d', 'options', o, requiredOptions);
   return convolution1d(x, weight, { ...o, bias });
 }
+export { rotaryEmbedding } from './attention/rotary.ts';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {

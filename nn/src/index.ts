@@ -20,7 +20,26 @@ export {
   Softplus,
   Softsign,
 } from './activations/more.ts';
-export { type AttentionOptions, MultiHeadAttention } from './attention.ts';
+export {
+  type AttentionInputs,
+  type AttentionOptions,
+  MultiHeadAttention,
+  type NeedWeights,
+} from './attention/attention.ts';
+export { KVCache } from './attention/cache.ts';
+export type { AttendOptions } from './attention/masks.ts';
+export { PositionalEncoding } from './attention/positions.ts';
+export type { RotaryOptions } from './attention/rotary.ts';
+export { Transformer, type TransformerCall, type TransformerOptions } from './attention/transformer.ts';
+export { TransformerBlock, type TransformerBlockOptions } from './attention/transformer-block.ts';
+export { type DecoderCall, TransformerDecoder, TransformerDecoderLayer } from './attention/transformer-decoder.ts';
+export {
+  type EncoderCall,
+  type EncoderLayerCall,
+  TransformerEncoder,
+  TransformerEncoderLayer,
+  type TransformerLayerOptions,
+} from './attention/transformer-encoder.ts';
 export { Bilinear } from './bilinear.ts';
 export { AlphaDropout, Dropout1d, Dropout2d, Dropout3d } from './channel-dropout.ts';
 export type { Placement } from './check.ts';
@@ -54,6 +73,8 @@ export { cosineEmbeddingLoss, tripletMarginLoss } from './losses/metric.ts';
 export type { Reduction } from './losses/reduction.ts';
 export { huberLoss, l1Loss, mseLoss, smoothL1Loss } from './losses/regression.ts';
 export * as metrics from './metrics/index.ts';
+export { type GenerateOptions, GPT, GPTBlock, type GptOptions, gpt } from './models/gpt.ts';
+export { fromGpt2 } from './models/gpt-state.ts';
 export { LSTMLanguageModel, type LSTMLanguageModelOptions, lstmLanguageModel } from './models/lstm-language-model.ts';
 export { MLP, type MlpOptions, mlp } from './models/mlp.ts';
 export { MobileNetV1, type MobileNetV1Options, mobileNetV1 } from './models/mobilenet.ts';
@@ -90,9 +111,8 @@ export {
 export { Buffer, Parameter } from './parameter.ts';
 export { AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d } from './pooling/adaptive.ts';
 export { AvgPool1d, AvgPool2d, AvgPool3d, GlobalAvgPool2d, MaxPool1d, MaxPool2d, MaxPool3d } from './pooling/pool.ts';
-export { fromPyTorch } from './pytorch.ts';
+export { fromPyTorch, toPyTorch } from './pytorch.ts';
 export { GRUCell, LSTMCell, type RecurrentCellOptions, RNNCell } from './recurrent/cells.ts';
 export { GRU, LSTM, type LSTMState, type RecurrentLayerOptions, RNN } from './recurrent/layers.ts';
 export type { Products, ProductsHook } from './recurrent/products.ts';
 export { summary } from './summary.ts';
-export { TransformerBlock, type TransformerBlockOptions } from './transformer.ts';

@@ -14,6 +14,8 @@ import {
   Flatten,
   GELU,
   GlobalAvgPool2d,
+  GPT,
+  GPTBlock,
   GRU,
   GRUCell,
   GroupNorm,
@@ -25,6 +27,7 @@ import {
   MaxPool2d,
   MultiHeadAttention,
   mlp,
+  PositionalEncoding,
   ReLU,
   ResNet,
   RNN,
@@ -32,7 +35,12 @@ import {
   Sequential,
   Sigmoid,
   Tanh,
+  Transformer,
   TransformerBlock,
+  TransformerDecoder,
+  TransformerDecoderLayer,
+  TransformerEncoder,
+  TransformerEncoderLayer,
   VisionTransformer,
 } from '@otimes/nn';
 import { convModuleCases } from './modulesConv.ts';
@@ -50,6 +58,10 @@ const withMask = (at: At) => {
   const position = arange(0, 3, 1, { device: at.device });
   return [randn([2, 3, 4], at), position.unsqueeze(1).ge(position)];
 };
+/** Of a decoder: the target and what it attends to, the batch second. */
+const across = (at: At) => [randn([3, 2, 4], at), randn([5, 2, 4], at)];
+const small = { dimFeedforward: 6, dropout: 0.1 };
+const language = { vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 2, nEmbd: 4 };
 const images = some(2, 2, 6, 6);
 const options = { imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 3, channels: 1 };
 
@@ -87,6 +99,34 @@ export const moduleCases: Record<string, ModuleCase> = {
     make: at => lstmLanguageModel({ ...at, vocabulary: 5, dim: 3, hidden: 3, layers: 1, dropout: 0.1 }),
     inputs: at => [integers(5, [2, 3], at)],
   },
+  'MultiHeadAttention across': {
+    make: at => new MultiHeadAttention(4, 2, { ...at, kdim: 3, vdim: 5, rotary: true }),
+    inputs: at => [randn([2, 3, 4], at), randn([2, 5, 3], at), randn([2, 5, 5], at)],
+  },
+  PositionalEncoding: { make: at => new PositionalEncoding(4, at), inputs: some(3, 2, 4) },
+  TransformerEncoderLayer: {
+    make: at => new TransformerEncoderLayer(4, 2, { ...small, ...at }),
+    inputs: some(3, 2, 4),
+  },
+  'TransformerEncoderLayer, norm first': {
+    make: at =>
+      new TransformerEncoderLayer(4, 2, { ...small, ...at, normFirst: true, batchFirst: true, activation: 'gelu' }),
+    inputs: some(2, 3, 4),
+  },
+  TransformerDecoderLayer: { make: at => new TransformerDecoderLayer(4, 2, { ...small, ...at }), inputs: across },
+  TransformerEncoder: {
+    make: at => new TransformerEncoder(() => new TransformerEncoderLayer(4, 2, { ...small, ...at }), 2),
+    inputs: some(3, 2, 4),
+  },
+  TransformerDecoder: {
+    make: at =>
+      new TransformerDecoder(() => new TransformerDecoderLayer(4, 2, { ...small, ...at }), 1, new LayerNorm(4, at)),
+    inputs: across,
+  },
+  Transformer: {
+    make: at => new Transformer({ dModel: 4, nhead: 2, numEncoderLayers: 1, numDecoderLayers: 1, ...small, ...at }),
+    inputs: at => across(at).reverse(),
+  },
   TransformerBlock: { make: at => new TransformerBlock(4, 2, { ...at, dropout: 0.1 }), inputs: withMask },
   'TransformerBlock after the sum': {
     make: at => new TransformerBlock(4, 2, { ...at, preNorm: false, activation: 'relu' }),
@@ -107,6 +147,15 @@ export const moduleCases: Record<string, ModuleCase> = {
     make: at => new ResNet(Bottleneck, [1, 1, 1, 1], { ...at, classes: 3, stem: 'imagenet', channels: 1, width: 2 }),
     inputs: some(2, 1, 33, 33),
   },
+  GPT: {
+    make: at => new GPT({ ...language, ...at, dropout: 0.1 }),
+    inputs: at => [integers(5, [2, 3], at)],
+  },
+  'GPT, its head not tied': {
+    make: at => new GPT({ ...language, ...at, tieWeights: false, bias: false }),
+    inputs: at => [integers(5, [2, 3], at)],
+  },
+  GPTBlock: { make: at => new GPTBlock({ ...language, ...at, gelu: 'tanh' }), inputs: some(2, 3, 4) },
   VisionTransformer: {
     make: at => new VisionTransformer({ ...options, ...at, dropout: 0.1 }),
     inputs: some(2, 1, 4, 4),

@@ -2,6 +2,7 @@
 
 import { concat, describe, type Pair, pairOf, ShapeError, type Tensor, zeros } from '@otimes/core';
 import { aNumber, checkArgument, checkOptions } from '@otimes/core/extend';
+import { TransformerBlock } from '../attention/transformer-block.ts';
 import { insides } from '../calls.ts';
 import {
   aProbability,
@@ -19,7 +20,6 @@ import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { LayerNorm } from '../normalization/layer.ts';
 import { Parameter } from '../parameter.ts';
-import { TransformerBlock } from '../transformer.ts';
 
 export type VitOptions = Placement & {
   /** Pixels, a number or [rows, columns]; a multiple of `patch`. */

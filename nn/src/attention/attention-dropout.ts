@@ -1,9 +1,9 @@
 /** The dropout inside of attention, which knows whether anybody would miss its call. */
 
 import type { Handle } from '@otimes/core';
-import { running } from './calls.ts';
-import { Dropout } from './dropout.ts';
-import type { Module } from './module.ts';
+import { running } from '../calls.ts';
+import { Dropout } from '../dropout.ts';
+import type { Module } from '../module.ts';
 
 /**
  * Whether a call of a layer returns its input and nobody sees it, so that attention may leave the call, and the weights themselves, out.

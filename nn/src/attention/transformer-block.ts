@@ -1,15 +1,16 @@
 /** The block that transformers are stacks of. */
 
-import type { Tensor } from '@otimes/core';
+import { Tensor } from '@otimes/core';
 import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
-import { type ActivationName, activationClass } from './activations/basic.ts';
+import { type ActivationName, activationClass } from '../activations/basic.ts';
+import { insides } from '../calls.ts';
+import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from '../check.ts';
+import { Dropout } from '../dropout.ts';
+import { Linear } from '../linear.ts';
+import { Module } from '../module.ts';
+import { LayerNorm } from '../normalization/layer.ts';
 import { MultiHeadAttention } from './attention.ts';
-import { insides } from './calls.ts';
-import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from './check.ts';
-import { Dropout } from './dropout.ts';
-import { Linear } from './linear.ts';
-import { Module } from './module.ts';
-import { LayerNorm } from './normalization/layer.ts';
+import { ATTEND, type AttendOptions } from './masks.ts';
 
 export type TransformerBlockOptions = Placement & {
   /** Hidden features of the multilayer perceptron as a multiple of dModel; default 4. */
@@ -28,7 +29,7 @@ const OPTIONS = { mlpRatio: aNumber, dropout: aProbability, preNorm: aBoolean, a
  * x [B, T, dModel] ← x + attention(norm1(x)), then x + linear2(activation(linear1(norm2(x)))). Names and order are those
  * of PyTorch's `TransformerEncoderLayer`, except `attention` (its `self_attn` keeps q, k and v in one matrix).
  */
-export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
+export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor | AttendOptions]> {
   static readonly builtIn: string = 'TransformerBlock';
   readonly attention: MultiHeadAttention;
   readonly linear1: Linear;
@@ -56,12 +57,13 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor]> {
     this.dropout = new Dropout(dropout, at);
   }
 
-  /** @param mask see `MultiHeadAttention` */
-  override forward(x: Tensor, mask?: Tensor): Tensor {
+  /** @param mask or options such as `{ causal: true }`: see `MultiHeadAttention` */
+  override forward(x: Tensor, mask?: Tensor | AttendOptions): Tensor {
+    if (!(mask instanceof Tensor)) checkOptions('TransformerBlock', mask, ATTEND);
     return insides(this, () => this.#forward(x, mask));
   }
 
-  #forward(x: Tensor, mask?: Tensor): Tensor {
+  #forward(x: Tensor, mask?: Tensor | AttendOptions): Tensor {
     const attend = (t: Tensor) => this.dropout.call(this.attention.call(t, mask));
     const feedForward = (t: Tensor) => {
       const hidden = this.dropout.call(this.activation.call(this.linear1.call(t)));
