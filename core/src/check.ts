@@ -103,6 +103,22 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 }
 
 export const aNumber: Kind = { expected: 'a number', is: v => typeof v === 'number' };
+export const aPositive: Kind = {
+  expected: 'a finite number above 0',
+  is: v => typeof v === 'number' && v > 0 && v < Infinity,
+  error: RangeError,
+};
+/** What is added to a denominator, say. */
+export const anEps: Kind = {
+  expected: 'a number ≥ 0',
+  is: v => typeof v === 'number' && v >= 0 && v < Infinity,
+  error: RangeError,
+};
+export const aNormOrder: Kind = {
+  expected: 'a number above 0, or Infinity',
+  is: v => typeof v === 'number' && v > 0,
+  error: RangeError,
+};
 export const anInteger: Kind = { expected: 'an integer', is: v => Number.isInteger(v) };
 export const aCount: Kind = {
   expected: 'an integer ≥ 1',
