@@ -105,6 +105,22 @@ law(t, 'schedules: bad options are refused', () => {
   assert.throws(() => warmupLr({ startFactor: 2 }), /expected startFactor in \[0, 1\], got 2/);
 });
 
+law(t, 'a phase of a cycle that has no length is at its end: a warmup of one step begins at the top', () => {
+  const curve = (o: object) => {
+    const rule = oneCycleLr({ maxLr: 1, totalSteps: 10, annealStrategy: 'linear', finalDivFactor: 1, ...o });
+    return Array.from({ length: 11 }, (_, t) => rule(t, 5));
+  };
+  const falling = Array.from({ length: 11 }, (_, t) => 1 - (t / 9) * (1 - 1 / 25));
+  mustBeClose(curve({ pctStart: 0.1 }), falling, { rtol: 1e-12 });
+  mustBeClose(
+    curve({ pctStart: 1 }),
+    Array.from({ length: 11 }, (_, t) => (t < 10 ? (1 + (t / 9) * 24) / 25 : 1 / 25)),
+    { rtol: 1e-12 },
+  );
+  const rates = [0, 1].map(t => oneCycleLr({ maxLr: 1, totalSteps: 2, pctStart: 0.5, finalDivFactor: 1 })(t, 5));
+  mustBeClose(rates, [1, 1 / 25], { rtol: 1e-12 });
+});
+
 law(t, 'rules one after the other: each counts from 0, the last one goes on', () => {
   const rule = sequentialLr([
     { rule: warmupLr({ steps: 2, startFactor: 0.5 }), steps: 2 },
