@@ -114,7 +114,7 @@ law(t, 'a phase of a cycle that has no length is at its end: a warmup of one ste
   mustBeClose(curve({ pctStart: 0.1 }), falling, { rtol: 1e-12 });
   mustBeClose(
     curve({ pctStart: 1 }),
-    Array.from({ length: 11 }, (_, t) => (t < 10 ? (1 + (t / 9) * 24) / 25 : 1 / 25)),
+    Array.from({ length: 11 }, (_, t) => (1 + (Math.min(t, 9) / 9) * 24) / 25),
     { rtol: 1e-12 },
   );
   const rates = [0, 1].map(t => oneCycleLr({ maxLr: 1, totalSteps: 2, pctStart: 0.5, finalDivFactor: 1 })(t, 5));
