@@ -28,6 +28,13 @@ class Lookup extends Module {
   }
 }
 
+/** In which lookups of an index are none. */
+const padded = (paddingIdx: number | null): Lookup => {
+  const model = new Lookup();
+  Object.assign(model.embed, { paddingIdx });
+  return model;
+};
+
 /** The same out of a linear layer on one-hot vectors. */
 class Dense extends Module {
   readonly embed = new Linear(COUNT, DIM, { dtype, bias: false });
@@ -165,13 +172,50 @@ law(t, 'padding counts no position: A is the mean over the others, and neither f
   const [block] = collectBlocks('test', new Sequential(embedding), defaultCollectors, { sharing: undefined });
   const x = tensor([0, 2, 1, 0, 2, 2], { shape: [2, 3], dtype: 'int32' });
   const gy = randn([2, 3, 2], { dtype, rng: new Generator(3) });
-  const { a, g, gramA } = block!.canonical(x, gy);
+  const { a, g, gramA, rows } = block!.canonical(x, gy);
   mustBeClose(a.sum([0, 1]), [2, 1, 0, 0]);
-  // Statistics divide by 6 positions, of which 3 are real.
-  mustBeClose(gramA!(Side.diagonal(4)).mul(1 / 6), [2 / 3, 1 / 3, 0, 0]);
+  mustBeClose(gramA!(Side.diagonal(4)), [2, 1, 0, 0]);
+  assert.equal((rows as Tensor).item(), 3);
   const real = x.ne(2).astype(dtype).unsqueeze(2);
   mustBeClose(g, gy.mul(real));
 });
+
+for (const device of DEVICES)
+  law(
+    t,
+    `parts of a batch with padding of its own share each make the factors of the whole, on '${device}'`,
+    async () => {
+      const x = tensor([2, 2, 2, 0, 1, 2, 0, 3, 0, 5, 1, 1], { shape: [4, 3], dtype: 'int32' });
+      const y = tensor([0, 1, 2, 1], { dtype: 'int32' });
+      const factorsOf = async (parts: readonly (readonly [number, number])[]) => {
+        const model = padded(2).to(device) as Lookup;
+        const estimate = new CurvatureEstimate(model);
+        for (const [from, count] of parts)
+          crossEntropy(model.call(x.narrow(0, from, count).to(device)), y.narrow(0, from, count).to(device), {
+            reduction: 'sum',
+          })
+            .mul(1 / 4)
+            .backward();
+        await estimate.add();
+        const { A, G } = estimate.factors('embed');
+        return [await A.cpu(), await G.cpu()] as const;
+      };
+      const [whole, apart] = [
+        await factorsOf([[0, 4]]),
+        await factorsOf([
+          [0, 1],
+          [1, 1],
+          [2, 2],
+        ]),
+      ];
+      mustBeClose(
+        whole[0],
+        [0, 1, 2, 3, 4, 5, 6].map(i => [3, 3, 0, 1, 0, 1, 0][i]! / 8),
+        { rtol: 1e-12, atol: 1e-14 },
+      );
+      for (const i of [0, 1] as const) mustBeClose(apart[i], whole[i], { rtol: 1e-12, atol: 1e-14 });
+    },
+  );
 
 for (const device of DEVICES)
   law(t, `steps on '${device}' are those on 'cpu'`, async () => {
@@ -214,11 +258,17 @@ law(t, 'saved, loaded and gone on is the run without a break, bit for bit; in th
     }
 });
 
-law(t, 'two processes are one on the whole batch', async () => {
-  for (const [name, of] of Object.entries(make)) {
+law(t, 'two processes are one on the whole batch, with padding too', async () => {
+  for (const [name, of, padding] of Object.entries(make).flatMap(
+    ([name, of]) =>
+      [
+        [name, of, null],
+        [name, of, 1],
+      ] as const,
+  )) {
     const ranks = new RanksRun(
       2,
-      () => new Lookup(),
+      () => padded(padding),
       (model, communicator) => of(model, { refreshEvery: 3, communicator }),
     );
     for (const { x, y } of batches(4)) {
@@ -226,7 +276,8 @@ law(t, 'two processes are one on the whole batch', async () => {
       const errors = await ranks.step((model, rank) => crossEntropy(model.call(xs[rank]!), ys[rank]!).backward());
       assert.deepEqual(errors, []);
     }
-    const expected = run(of, {}, 4).embed.weight.detach();
+    const whole = padded(padding);
+    const expected = train(whole, of(whole, { refreshEvery: 3 }), 4).embed.weight.detach();
     for (const { model } of ranks.processes)
       mustBeClose((model as Lookup).embed.weight.detach(), expected, { rtol: 1e-8, atol: 1e-9 }, name);
   }

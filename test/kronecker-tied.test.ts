@@ -241,11 +241,17 @@ law(t, 'saved, loaded and gone on is the run without a break, bit for bit; in th
     }
 });
 
-law(t, 'two processes are one on the whole batch', async () => {
-  for (const [name, of] of Object.entries(make)) {
+law(t, 'two processes are one on the whole batch, with padding too', async () => {
+  for (const [name, of, padding] of Object.entries(make).flatMap(
+    ([name, of]) =>
+      [
+        [name, of, null],
+        [name, of, 1],
+      ] as const,
+  )) {
     const ranks = new RanksRun(
       2,
-      () => new Language(),
+      () => padded(new Language(), padding),
       (model, communicator) => of(model, { refreshEvery: 3, communicator }),
     );
     for (const { x, y } of data) {
@@ -253,8 +259,10 @@ law(t, 'two processes are one on the whole batch', async () => {
       const errors = await ranks.step((model, rank) => lossOf(model, { x: xs[rank]!, y: ys[rank]! }).backward());
       assert.deepEqual(errors, []);
     }
+    const whole = padded(new Language(), padding);
+    train(whole, of(whole, { refreshEvery: 3 }));
     for (const { model } of ranks.processes)
-      mustBeClose((model as Language).embed.weight.detach(), run(of).embed.weight.detach(), close, name);
+      mustBeClose((model as Language).embed.weight.detach(), whole.embed.weight.detach(), close, name);
   }
 });
 

@@ -1,7 +1,7 @@
 /** Lion, LAMB and schedule-free AdamW by plain loops, and averages of weights. */
 
 import assert from 'node:assert/strict';
-import { Generator, ones, packCheckpoint, type Tensor, tensor, unpackCheckpoint, zeros } from '@otimes/core';
+import { Generator, noGrad, ones, packCheckpoint, type Tensor, tensor, unpackCheckpoint, zeros } from '@otimes/core';
 import { Linear, Sequential, Tanh } from '@otimes/nn';
 import { ExponentialMovingAverage, Lamb, Lion, type Optimizer, ScheduleFreeAdamW, SGD, STEVE } from '@otimes/optim';
 import t from 'tap';
@@ -29,6 +29,15 @@ function stepped(p: Tensor, optimizer: Optimizer, g: readonly number[]): void {
 }
 
 const init = [0.5, -1, 2, 0];
+
+law(t, 'the first update copies the weights, whatever was there when the average was made', () => {
+  const p = tensor([NaN, Infinity, 1], { requiresGrad: true });
+  const ema = new ExponentialMovingAverage([p], { warmup: true });
+  noGrad(() => p.copy_(tensor([1, 2, 3])));
+  ema.update();
+  ema.copyTo();
+  mustBeClose(p.detach(), [1, 2, 3]);
+});
 
 law(t, 'Lion: the sign of β₁ m + (1−β₁) g, and weights that decay', () => {
   const [lr, b1, b2, decay] = [0.1, 0.8, 0.95, 0.2];

@@ -107,6 +107,23 @@ law(
   },
 );
 
+law(t, 'a step makes its first iteration whatever maxEval is: at first lr · min(1, 1 / Σ|g|) down the gradient', () => {
+  for (const options of [{ maxIter: 1 }, { maxEval: 1 }, { maxEval: 1, lineSearch: 'strongWolfe' }] as LBFGSOptions[]) {
+    const x = tensor([3, -1, 4], { dtype: 'float64', requiresGrad: true });
+    const optimizer = new LBFGS([x], { ...options, lr: 0.5 });
+    optimizer.step(() => {
+      optimizer.zeroGrad();
+      const loss = x.square().sum().mul(0.5);
+      loss.backward();
+      return loss;
+    });
+    if (options.lineSearch === undefined)
+      mustBeClose(x.detach(), tensor([3, -1, 4], { dtype: 'float64' }).mul(1 - 0.5 / 8), { rtol: 1e-14 });
+    else assert.ok(x.detach().square().sum().item() < 26);
+    assert.ok(optimizer.evaluations <= (options.lineSearch === undefined ? 2 : 26));
+  }
+});
+
 law(t, 'save, load, go on = the uninterrupted run, bit for bit', async () => {
   for (const options of [
     { maxIter: 3, lineSearch: 'strongWolfe' },

@@ -105,6 +105,32 @@ law(t, 'schedules: bad options are refused', () => {
   assert.throws(() => warmupLr({ startFactor: 2 }), /expected startFactor in \[0, 1\], got 2/);
 });
 
+law(t, 'a phase of a cycle that has no length is at its end: a warmup of one step begins at the top', () => {
+  const curve = (o: object) => {
+    const rule = oneCycleLr({ maxLr: 1, totalSteps: 10, annealStrategy: 'linear', finalDivFactor: 1, ...o });
+    return Array.from({ length: 11 }, (_, t) => rule(t, 5));
+  };
+  const falling = Array.from({ length: 11 }, (_, t) => 1 - (Math.min(t, 9) / 9) * (1 - 1 / 25));
+  mustBeClose(curve({ pctStart: 0.1 }), falling, { rtol: 1e-12 });
+  mustBeClose(
+    curve({ pctStart: 1 }),
+    Array.from({ length: 11 }, (_, t) => (1 + (Math.min(t, 9) / 9) * 24) / 25),
+    { rtol: 1e-12 },
+  );
+  const rates = [0, 1].map(t => oneCycleLr({ maxLr: 1, totalSteps: 2, pctStart: 0.5, finalDivFactor: 1 })(t, 5));
+  mustBeClose(rates, [1, 1 / 25], { rtol: 1e-12 });
+});
+
+law(t, 'a step of the schedule after each of the optimizer ends at the least rate of the cycle', () => {
+  for (const annealStrategy of ['cos', 'linear'] as const)
+    for (const threePhase of [false, true]) {
+      const optimizer = new SGD([parameter([1])], { lr: 1 });
+      const schedule = new Schedule(optimizer, oneCycleLr({ maxLr: 1, totalSteps: 20, annealStrategy, threePhase }));
+      for (let i = 0; i < 20; i++) schedule.step();
+      mustBeClose([optimizer.lr], [1 / 25 / 1e4], { rtol: 1e-9 });
+    }
+});
+
 law(t, 'rules one after the other: each counts from 0, the last one goes on', () => {
   const rule = sequentialLr([
     { rule: warmupLr({ steps: 2, startFactor: 0.5 }), steps: 2 },

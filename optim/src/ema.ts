@@ -65,8 +65,11 @@ export class ExponentialMovingAverage {
     if (this.#isShown)
       throw new Error('ExponentialMovingAverage: update() within use(), where the model has the averages');
     const t = this.#updates;
-    const decay = t === 0 ? 0 : this.#warmup ? Math.min(this.#decay, (1 + t) / (10 + t)) : this.#decay;
-    this.#eachPair((p, average) => average.addScaled_(p.detach(), 1 - decay, decay));
+    const decay = this.#warmup ? Math.min(this.#decay, (1 + t) / (10 + t)) : this.#decay;
+    // Copied, and not added to 0 times what may not be finite.
+    this.#eachPair((p, average) =>
+      t === 0 ? average.copy_(p.detach()) : average.addScaled_(p.detach(), 1 - decay, decay),
+    );
     this.#updates = t + 1;
     // After a check that failed nothing of this was written.
     onFailure(this.#parameters[0]!, () => {

@@ -38,7 +38,7 @@ export type LBFGSOptions = {
   lr?: number;
   /** Iterations of a `step`; default 20. */
   maxIter?: number;
-  /** Evaluations of the closure in a `step`, after which no iteration begins; default 1.25 maxIter. */
+  /** Evaluations of the closure in a `step`, after which no second iteration begins; default 1.25 maxIter. */
   maxEval?: number;
   /** A `step` ends where no element of the gradient is larger; default 1e-7. */
   toleranceGrad?: number;
@@ -183,7 +183,7 @@ export class LBFGS {
     const first = loss;
     if (!Number.isFinite(loss)) throw new Error(`LBFGS: expected a finite loss at the first weights, got ${loss}`);
     let largest = yield* most(gradient);
-    for (let i = 1; i <= maxIter && evaluations < maxEval && !(largest <= toleranceGrad); i++) {
+    for (let i = 1; i <= maxIter && (i === 1 || evaluations < maxEval) && !(largest <= toleranceGrad); i++) {
       const { d, ...memory } = yield* this.#direction(state, gradient);
       const sum = state.last === null ? yield computed(() => gradient.abs().sum()) : 1;
       let t = (state.last === null ? Math.min(1, 1 / sum) : 1) * this.#lr;

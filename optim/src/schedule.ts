@@ -167,8 +167,12 @@ export function oneCycleLr(o: OneCycleOptions): LrRule {
   return t => {
     if (t > totalSteps) throw new RangeError(`oneCycleLr: step ${t} is beyond the ${totalSteps} of the cycle`);
     let [start, from] = [0, first];
-    for (const { end, to } of phases) {
-      if (t <= end || end === last) return from + (to - from) * curve((t - start) / (end - start));
+    // After the last step the rate stays; by the curve it would be below 0, or rise again.
+    const at = Math.min(t, last);
+    for (const [i, { end, to }] of phases.entries()) {
+      // A phase of no length, the warmup of a tenth of 10 steps say, is at its end.
+      if (at <= end || i === phases.length - 1)
+        return end === start ? to : from + (to - from) * curve((at - start) / (end - start));
       [start, from] = [end, to];
     }
     return from;

@@ -56,8 +56,11 @@ export type Canonical = {
    * `unfold` takes some of the examples too.
    */
   readonly inputs?: Inputs | undefined;
-  /** How many of the positions of all examples count, where some are padding, at which a and g are 0. Default: all. */
-  readonly rows?: number | undefined;
+  /**
+   * How many of the positions of all examples count, where some are padding, at which a and g are 0: a number, or a scalar where it stands in
+   * values of the device. Default: all.
+   */
+  readonly rows?: number | Tensor | undefined;
 };
 
 /** A layer y = x Wᵀ + b of which the whole weight and bias are trained, so that it can be computed in another basis. */

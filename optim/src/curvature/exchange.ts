@@ -236,11 +236,11 @@ export function agreed(flags: readonly number[], differing: (has: number, lacks:
 }
 
 /** Examples and rows of a layer, and whether G of 'reduce' vanished, as `countsOf` lists them for one process. */
-export const COUNTS = 4;
+export const COUNTS = 5;
 
 /** `COUNTS` numbers of one process's statistics. */
-export function countsOf({ ownBatch, rows, vanishing: { vanished, expands } }: Statistics): readonly number[] {
-  return [ownBatch, rows, Number(vanished), Number(expands)];
+export function countsOf({ ownBatch, rows, furtherRows, vanishing }: Statistics): readonly number[] {
+  return [ownBatch, rows, Number(vanishing.vanished), Number(vanishing.expands), furtherRows];
 }
 
 /** What several processes know of a layer together. */
@@ -249,6 +249,7 @@ export class Whole {
   readonly batches: readonly number[];
   readonly batch: number;
   readonly #rows: number;
+  readonly #furtherRows: number;
   readonly #expands: boolean;
 
   /** @param first the column with which the layer's `countsOf` begin */
@@ -256,13 +257,20 @@ export class Whole {
     this.batches = column(table, first);
     this.batch = total(this.batches);
     this.#rows = total(column(table, first + 1));
+    this.#furtherRows = total(column(table, first + 4));
     this.#expands = column(table, first + 2).every(Boolean) && column(table, first + 3).some(Boolean);
   }
 
   /** What this process adds to the factors of all, which are the sums; held. `scale` is that of its gradients. */
   factors(own: Statistics, scale: number): Factors {
     const { A, G, expandedG } = own.factors(scale, this.#expands)!;
-    held(A.scale_(own.rows / this.#rows));
+    const share = (rows: number, all: number) => rows / Math.max(1, all);
+    if (own.hasFurther) {
+      const n = A.size / 2;
+      A.narrow(0, 0, n).scale_(share(own.rows, this.#rows));
+      A.narrow(0, n, n).scale_(share(own.furtherRows, this.#furtherRows));
+    } else A.scale_(share(own.rows, this.#rows));
+    held(A);
     held(G.scale_(own.ownBatch / this.batch));
     return { A, G, expandedG };
   }

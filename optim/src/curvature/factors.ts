@@ -99,7 +99,17 @@ export class Statistics {
 
   /** What A is a mean over: examples, times their positions for 'expand'. */
   get rows(): number {
-    return this.#done?.rows || (this.#done?.further?.rows ?? 0);
+    return countedIn(this.#done) || this.furtherRows;
+  }
+
+  /** The same of further uses. */
+  get furtherRows(): number {
+    return countedIn(this.#done?.further ?? null);
+  }
+
+  /** Whether factors of further uses are packed beside the own ones. */
+  get hasFurther(): boolean {
+    return this.#o.hasFurther === true;
   }
 
   /** Whether G of 'reduce' vanished in all passes, and whether there is one of 'expand' to take its place. */
@@ -241,7 +251,7 @@ export class Statistics {
       into.squares = { basis, sum: plus(into.squares && squaresWithin(into.squares, basis), sum) };
       if (into.squares.sum !== sum) sum.storage.release();
     }
-    for (const name of ['A', 'G', 'expandedG'] as const) {
+    for (const name of ['A', 'G', 'expandedG', 'padding'] as const) {
       const term = sums[name];
       if (term === null) continue;
       if (into[name] === null) into[name] = term;
@@ -265,7 +275,8 @@ export class Statistics {
     const { sideA } = this.#o;
     const A = gramA === undefined ? sideA.gram(sample.a) : checkedGram(label, sideA, gramA(sideA));
     sums.A = plus(sums.A, A);
-    sums.rows += rows ?? batch * shared;
+    if (typeof rows === 'object') sums.padding = plus(sums.padding, rows.neg().add(batch * shared));
+    sums.rows += typeof rows === 'number' ? rows : batch * shared;
     for (const g of gs) sums.G = plus(sums.G, this.#o.sideG.gram(g));
   }
 
@@ -315,10 +326,19 @@ export class Statistics {
   }
 
   #found(sums: Sums | null, scale: number, expands: boolean | null): Factors | null {
-    const { A = null, G = null, expandedG = null, vanished = false, remains = null, rows = 0 } = sums ?? {};
+    const {
+      A = null,
+      G = null,
+      expandedG = null,
+      vanished = false,
+      remains = null,
+      padding = null,
+      rows = 0,
+    } = sums ?? {};
     if (A === null || G === null) return null;
     const found = (G: Tensor, expandedG: boolean | Tensor): Factors => ({
-      A: A.mul(1 / rows),
+      // Of padding alone A is 0, whatever it is divided by.
+      A: padding === null ? A.mul(1 / Math.max(1, rows)) : A.div(padding.neg().add(rows).maximum(1)),
       G: G.mul(scale ** 2 / this.ownBatch),
       expandedG,
     });
@@ -357,6 +377,10 @@ export function meanGradient(D: Tensor, batch: number, reduction: LossReduction)
 export function batchSquares(projected: Tensor, batch: number): Tensor {
   return projected.square().mul(batch);
 }
+
+/** Positions that are no padding; with such that a device has counted that must be one that is read at once. */
+const countedIn = (sums: Sums | null): number =>
+  sums === null ? 0 : sums.rows - (sums.padding === null || readsLater(sums.padding) ? 0 : sums.padding.item());
 
 /** What a collector's `gramA` returned. */
 function checkedGram(label: string, { shape, structure, n }: Side, A: Tensor): Tensor {

@@ -19,6 +19,8 @@ export class Sums {
   /** Whether a gradient came to any use. */
   isReached = false;
   rows = 0;
+  /** How many of these are padding, where only values of the device tell. */
+  padding: Tensor | null = null;
   A: Tensor | null = null;
   G: Tensor | null = null;
   expandedG: Tensor | null = null;
@@ -42,7 +44,8 @@ export class Sums {
     const open = calls.flatMap(one => one.open ?? []);
     for (const { a, gs } of [...samples, ...open]) for (const x of [a, ...gs]) x.storage.release();
     this.further?.release();
-    for (const x of [this.A, this.G, this.expandedG, this.remains, this.squares?.sum]) x?.storage.release();
+    for (const x of [this.A, this.G, this.expandedG, this.padding, this.remains, this.squares?.sum])
+      x?.storage.release();
   }
 
   /** Puts the samples' squares in a basis in the place of the samples. */

@@ -40,13 +40,14 @@ function blockOf(tap: Embedding, path: string): LayerBlock {
     oneHot: 'A',
     takesIndices: true,
     canonical(input, gy) {
-      const { at, g, share, rows } = lookup(tap, input, gy);
+      const { at, g, real, rows } = lookup(tap, input, gy);
       return {
         get a() {
           return rows(at);
         },
         inputs: { x: at, unfold: rows, areIndices: true },
-        gramA: () => indexGram(at, dIn, g.dtype).div(share),
+        gramA: () => indexGram(at, dIn, g.dtype),
+        rows: real,
         g,
       };
     },
@@ -60,8 +61,8 @@ export type Lookup = {
   /** `count` where there is padding, which stands for no row, and no gradient comes there. */
   readonly at: Tensor;
   readonly g: Tensor;
-  /** The share of positions without padding, by which a mean over all is to be divided to be one over those. */
-  readonly share: Tensor | 1;
+  /** How many positions are no padding, where some may be. */
+  readonly real: Tensor | undefined;
   readonly rows: (at: Tensor) => Tensor;
 };
 
@@ -72,12 +73,10 @@ export function lookup(module: Embedding, input: Tensor, gy: Tensor): Lookup {
   const at = a.squeeze(2);
   const rows = (x: Tensor) => indexRows(x, count, dtype);
   const padding = paddingOf(module);
-  if (padding === null) return { at, g, share: 1, rows };
+  if (padding === null) return { at, g, real: undefined, rows };
   const isRow = at.ne(padding);
   const real = isRow.astype(dtype);
-  // Of padding alone the mean is 0, whatever it is divided by.
-  const share = real.mean().maximum(1 / at.size);
-  return { at: where(isRow, at, count).astype('int32'), g: g.mul(real.unsqueeze(2)), share, rows };
+  return { at: where(isRow, at, count).astype('int32'), g: g.mul(real.unsqueeze(2)), real: real.sum(), rows };
 }
 
 /** The index of the row that is not trained, of an Embedding that has one. */

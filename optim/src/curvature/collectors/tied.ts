@@ -45,9 +45,9 @@ function blockOf(tap: Linear, tables: readonly Embedding[], path: string, sharin
       tap: table,
       takesIndices: true,
       canonical(input, gy) {
-        const { at, g, share, rows } = lookup(table, input, gy);
+        const { at, g, real, rows } = lookup(table, input, gy);
         // One-hot vectors are as large as the gradient of the logits, which is there too.
-        return { a: g, g: rows(at), gramA: side => side.gram(g).div(share) };
+        return { a: g, g: rows(at), gramA: side => side.gram(g), rows: real };
       },
     })),
     gradient: () => borrowGrad(weight),
