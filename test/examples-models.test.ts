@@ -98,7 +98,7 @@ law(t, "pinn: Adam and then L-BFGS solve Burgers' equation to 1 %, and so does S
   const error = /^Reached: relative L2 error ([\d.e-]+),/m;
   const two = await program('pinn', '--steps 200 --iterations 200 --target 0.01');
   assert.ok(reached(two, error) <= 0.01);
-  const steve = await program('pinn', '--optimizer STEVE --lr 0.02 --steps 300 --target 0.05');
+  const steve = await program('pinn', '--optimizer STEVE --steps 300 --target 0.05');
   assert.ok(reached(steve, error) <= 0.05);
 });
 

@@ -22,7 +22,7 @@ import {
   ReLU,
   Sequential,
 } from '@otimes/nn';
-import { Adadelta, Schedule, STEVE, stepLr } from '@otimes/optim';
+import { Adadelta, Schedule, stepLr } from '@otimes/optim';
 import { loadDigits } from '../digits/load.ts';
 import { command, dim, say } from '../shared/command.ts';
 import { percent } from '../shared/run.ts';
@@ -51,16 +51,16 @@ await command(
   {
     name: 'mnist-cnn',
     about: "The network of PyTorch's MNIST example on 10,000 digits.",
-    optimizers: { Adadelta: 1, STEVE: 0.003 },
+    optimizers: { Adadelta: 1 },
     settings: {
-      epochs: { value: 2, about: 'passes over the training set', least: 1 },
+      epochs: { value: 3, about: 'passes over the training set', least: 1 },
       samples: { value: 8000, about: 'images to learn from, 8000 at most', least: BATCH },
       every: { value: 25, about: 'steps between two lines, and two checkpoints', least: 1 },
-      target: { value: 0.97, about: 'accuracy on the test set', fraction: true },
+      target: { value: 0.975, about: 'accuracy on the test set', fraction: true },
     },
     texts: { checkpoint: 'file to save the run in, and to go on from if it is there' },
   },
-  async ({ optimizer: name, lr, epochs, samples, every, seed, target, checkpoint: path }) => {
+  async ({ lr, epochs, samples, every, seed, target, checkpoint: path }) => {
     const { train, test } = loadDigits();
     const images = (set: Tensor) => normalize(set.unsqueeze(1), 0.1307, 0.3081);
     const learn = new TensorDataset(images(train.images.narrow(0, 0, samples)), train.labels.narrow(0, 0, samples));
@@ -69,7 +69,7 @@ await command(
     const rng = new Generator(seed);
     const model = network(rng);
     const loader = new DataLoader(learn, { batchSize: BATCH, shuffle: true, rng });
-    const optimizer = name === 'STEVE' ? new STEVE(model, { lr }) : new Adadelta(model.parameters(), { lr });
+    const optimizer = new Adadelta(model.parameters(), { lr });
     const schedule = new Schedule(optimizer, stepLr({ stepSize: loader.length, gamma: 0.7 }));
     const run = { model, loader, optimizer, schedule };
 
