@@ -278,6 +278,10 @@ law(t, 'wrong calls say what was expected', () => {
     [() => new Accuracy().update(ones([3, 2]), y), /the classes on axis 1, for labels int32\[2\], got float32\[3,2\]/],
     [() => new Accuracy({ topk: 2 } as never), /there is no option 'topk'.*did you mean 'topK'/],
     [() => new ConfusionMatrix({} as never), /expected classes to be an integer ≥ 1, got undefined/],
+    [
+      () => new ConfusionMatrix(10 as never),
+      /expected options to be an object of options, got 10; write \{ classes: 10 \}$/,
+    ],
     [() => new Precision({ classes: 3, average: 'binary' }), /expected classes 2 for average 'binary', got 3/],
     [() => new F1Score({ classes: 3, threshold: 0 }), /expected classes 2 with a threshold.* got 3; of several labels/],
     [() => new Precision({ classes: 2, average: 'mean' as never }), /expected average to be 'macro' or/],

@@ -1,7 +1,7 @@
 /** Metrics of classes: accuracy, the confusion matrix, precision, recall, F1, perplexity. */
 
 import { arange, checkIndex, oneHot, type Tensor, where } from '@otimes/core';
-import { aCount, anInteger, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
+import { aCount, anInteger, checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { requiredOptions } from '../check.ts';
 import { CLASS_OPTIONS, type ClassOptions, countedLabels, predictedClasses, scoreRows } from './check.ts';
 import { Metric } from './metric.ts';
@@ -63,6 +63,10 @@ const indices = (rows: Tensor): Tensor => arange(0, rows.shape[1]!, 1, { dtype: 
 /** `classes`: how many there are, 2 with a `threshold`. */
 export type CountOptions = ClassOptions & { classes: number };
 
+const countOptions: Kind = {
+  ...requiredOptions,
+  hint: v => (typeof v === 'number' ? `write { classes: ${v} }` : ''),
+};
 const COUNT_OPTIONS = { ...CLASS_OPTIONS, classes: aCount };
 
 /** Predictions and labels as one-hot rows [positions, classes] of `dtype`; zeros where a position does not count. */
@@ -77,7 +81,7 @@ function oneHots(op: string, o: CountOptions, predictions: Tensor, labels: Tenso
 }
 
 function checkCountOptions(name: string, o: CountOptions): void {
-  checkArgument(name, 'options', o, requiredOptions);
+  checkArgument(name, 'options', o, countOptions);
   checkOptions(name, o, COUNT_OPTIONS);
   checkArgument(name, 'classes', o.classes, aCount);
   if (o.threshold !== undefined && o.classes !== 2)
@@ -134,7 +138,7 @@ abstract class ClassRatio<A extends Average> extends Metric<Averaged<A>> {
 
   constructor(name: string, o: CountOptions & { average?: A }) {
     super();
-    checkArgument(name, 'options', o, requiredOptions);
+    checkArgument(name, 'options', o, countOptions);
     const { average = 'macro', ...rest } = o;
     checkArgument(name, 'average', average, oneOf('macro', 'weighted', 'micro', 'binary', 'none'));
     checkCountOptions(name, rest);
