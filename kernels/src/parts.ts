@@ -4,6 +4,7 @@
  */
 
 import { attention as packedAttention } from './generated/attention.gen.ts';
+import { depthwise as packedDepthwise } from './generated/depthwise.gen.ts';
 import { images as packedImages } from './generated/images.gen.ts';
 import { math as packedMath } from './generated/math.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
@@ -12,6 +13,7 @@ import { recurrent as packedRecurrent } from './generated/recurrent.gen.ts';
 import { resample as packedResample } from './generated/resample.gen.ts';
 import type {
   AttentionExports,
+  DepthwiseExports,
   ImagesExports,
   MathExports,
   NormalizeExports,
@@ -24,6 +26,7 @@ import type { Packed } from './packed.ts';
 /** What each module exports. */
 export type PartExports = {
   readonly images: ImagesExports;
+  readonly depthwise: DepthwiseExports;
   readonly normalize: NormalizeExports;
   readonly attention: AttentionExports;
   readonly resample: ResampleExports;
@@ -39,6 +42,8 @@ export type Part<Name extends keyof PartExports = keyof PartExports> = {
 
 /** Convolution, patches and pooling. */
 export const images: Part<'images'> = { name: 'images', packed: packedImages };
+/** Convolutions in which each channel has kernels of its own. */
+export const depthwise: Part<'depthwise'> = { name: 'depthwise', packed: packedDepthwise };
 /** Layer and batch normalisation. */
 export const normalize: Part<'normalize'> = { name: 'normalize', packed: packedNormalize };
 /** Attention of several heads. */

@@ -53,6 +53,8 @@ export const OTHERS: Plans = [
   ['maxPoolGrad', { arity: 14, ns: 0.3, work: [0, 1, 2], axes: [{ at: 0, moves: [[11, -1, 3, 4], [12, 4, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
   ['avgPool', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 1, 2], [13, -1, 3, 4]]}], again: { written: [13]}}],
   ['avgPoolGrad', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
+  ['depthwiseForward', { arity: 23, ns: 0.03, work: [0, 1, 4, 7, 8, 5, 6], sized: true, axes: [{ at: 22, moves: [], from: 21, set: [22, 1]}], own: [19, 20], whole: 22, again: { written: [18]}}],
+  ['depthwiseInputGrad depthwiseWeightGrad', { arity: 22, ns: 0.03, work: [0, 1, 4, 7, 8, 5, 6], sized: true, axes: [{ at: 21, moves: [], from: 20, set: [21, 1]}], own: [18, 19], whole: 21, again: { written: [17]}}],
   ['layerNorm', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [6, -1, 1], [7, 8], [8, 8]]}], again: { written: [6, 7, 8]}}],
   ['layerNormBackward', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, -1, 1], [6, 8], [7, 8], [8, -1, 1]]}], again: { written: [8]}}],
   ['layerNormWeights', { arity: 10, ns: 0.9, work: [0, 1], axes: [{ at: 1, moves: [[2, -1], [3, -1], [7, -1], [8, -1]], unit: 64, set: [9, 1]}], whole: 9, again: { written: [7, 8]}}],

@@ -696,6 +696,27 @@ export type ImagesExports = {
   readonly avgPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
 };
 
+/** What the module depthwise exports: byte addresses, lengths in elements, nothing checked. */
+export type DepthwiseExports = {
+  /** Bytes of `work` that a call below needs, and each piece of it, for elements of `size` bytes: of the forward one if `kind` is 0, of
+   * the gradient by x if 1, by the weights if 2. A plane and its results, and `each` planes of the results for the gradient by x. */
+  readonly depthwiseScratch: (kind: number, size: number, n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number) => number;
+  /** out ← bias + each plane of x ∗ its own `each` kernels, of the channels from … to − 1, or all where `to` is 0. Sums run in T, and
+   * the zeros around a plane are multiplied as by convForward. */
+  readonly depthwiseForward_f32: (n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, x: number, weights: number, bias: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+  /** out ← bias + each plane of x ∗ its own `each` kernels, of the channels from … to − 1, or all where `to` is 0. Sums run in T, and
+   * the zeros around a plane are multiplied as by convForward. */
+  readonly depthwiseForward_f64: (n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, x: number, weights: number, bias: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+  /** out ← the gradient by x; the same. */
+  readonly depthwiseInputGrad_f32: (n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, gy: number, weights: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+  /** out ← the gradient by x; the same. */
+  readonly depthwiseInputGrad_f64: (n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, gy: number, weights: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+  /** out ← the gradient by the weights; the same. */
+  readonly depthwiseWeightGrad_f32: (n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, x: number, gy: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+  /** out ← the gradient by the weights; the same. */
+  readonly depthwiseWeightGrad_f64: (n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, x: number, gy: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+};
+
 /** What the module normalize exports: byte addresses, lengths in elements, nothing checked. */
 export type NormalizeExports = {
   /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */
