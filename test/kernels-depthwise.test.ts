@@ -80,7 +80,7 @@ function computed(bench: Bench, p: Problem, kind: Kind, cuts: readonly number[] 
   const { operands, size } = caseOf(p, kind);
   return bench.with(p.seed % 4, () => {
     const addresses = operands.map(values => bench.put(p.type, values));
-    if (kind === 0 && !p.bias) addresses.push(0);
+    if (addresses.length === 2) addresses.push(0);
     const out = bench.room(p.type, size);
     const bytes = bench.call.depthwiseScratch(kind, BYTES[p.type], ...sizesOf(p, 1));
     assert.equal(bytes % 16, 0);
@@ -88,7 +88,7 @@ function computed(bench: Bench, p: Problem, kind: Kind, cuts: readonly number[] 
     for (const [i, from] of [0, ...cuts].entries()) {
       bench.view('f64', work, bytes / 8).fill(Number.NaN);
       const to = cuts.length === 0 ? 0 : (cuts[i] ?? p.c);
-      bench.call[`depthwise${KINDS[kind]}_${p.type}`]!(...sizesOf(p, 1), ...addresses, out, work, bytes, from, to);
+      bench.call[`depthwise_${p.type}`]!(kind, ...sizesOf(p, 1), ...addresses, out, work, bytes, from, to);
     }
     return bench.read(p.type, out, size);
   });
@@ -116,7 +116,7 @@ for (const kind of [0, 1, 2] as const) {
     },
   );
 
-  lawOfBoth(`depthwise${KINDS[kind]} has the same bits in pieces`, bench => {
+  lawOfBoth(`depthwise, ${KINDS[kind]}: it has the same bits in pieces`, bench => {
     const cut = ([p, at]: [Problem, number]) => {
       const where = at % p.c;
       if (where > 0) assert.deepEqual(computed(bench, p, kind, [where]), computed(bench, p, kind));
@@ -142,9 +142,9 @@ for (const variant of variants())
       const addresses = operands.map((values, i) =>
         last(p.type, values, i === which ? end : elsewhere[i]! + values.length * BYTES[p.type]),
       );
-      if (kind === 0 && !p.bias) addresses.push(0);
+      if (addresses.length === 2) addresses.push(0);
       const bytes = exports.depthwiseScratch!(kind, BYTES[p.type], ...sizesOf(p, 1));
-      exports[`depthwise${KINDS[kind]}_${p.type}`]!(...sizesOf(p, 1), ...addresses, out, work, bytes, 0, 0);
+      exports[`depthwise_${p.type}`]!(kind, ...sizesOf(p, 1), ...addresses, out, work, bytes, 0, 0);
     };
     for (const kind of [0, 1, 2] as const)
       for (const which of [0, 1] as const) property(random, p => holds(p, kind, which), 40);

@@ -1,10 +1,7 @@
-/** Writes the exports of the module `depthwise`: the functions of planes.ts, once for each type. */
+/** Writes the exports of the module `depthwise`: the function of planes.ts, once for each type. */
 import { instances } from './elementwise.mjs';
-
-const NAMES = ['depthwiseForward', 'depthwiseInputGrad', 'depthwiseWeightGrad'];
 
 /** The source of generated/depthwise.ts. */
 export function depthwise() {
-  const table = Object.fromEntries(NAMES.map(name => [name, ['f32', 'f64']]));
-  return [`import { ${NAMES.join(', ')} } from '../planes';`, ...instances('planes', table)].join('\n');
+  return ["import { depthwise } from '../planes';", ...instances('planes', { depthwise: ['f32', 'f64'] })].join('\n');
 }

@@ -2,29 +2,29 @@
 // out with zeros around it and, where the kernel moves by s columns, its columns 0, s, 2 s, … side by side, then 1, s + 1, …. So what
 // a tap multiplies is a plane of the output's form, a fixed distance from that of any other tap, and vectors are loaded as they lie.
 // The gradient by the planes is such a convolution for each of the sy · sx kinds of pixels, which see different taps.
-import { bytesOf } from './elementwise-lanes';
-import { lanes, madd, splatAt, zero } from './vector';
+import { dots, SUMS, sums, TAP, total } from './planes-sums';
 
-/** Bytes of an entry of the table of taps: distance and where its weight lies, in bytes; then the weight in all lanes. */
-const TAP: usize = 32;
-/** Bytes of the sums of nine taps. */
-const SUMS: usize = 144;
 const FORWARD: i32 = 0;
 const INPUT: i32 = 1;
-const WEIGHT: i32 = 2;
 
-// The call that runs, as `plan` sets it: planes x [images, channels, rows, cols], weights [channels, each, kRows, kCols], results
+// The call that runs, as `plan` sets it: log2 of an element's bytes, planes x [images, channels, rows, cols], weights [channels, each, kRows, kCols], results
 // [images, channels, each, outRows, outCols].
+let log: i32 = 0;
 let images: i32 = 0;
 let channels: i32 = 0;
 let rows: i32 = 0;
 let cols: i32 = 0;
 let each: i32 = 0;
 let taps: i32 = 0;
+let kCols: i32 = 0;
 let outRows: i32 = 0;
 let outCols: i32 = 0;
 let strideY: i32 = 0;
 let strideX: i32 = 0;
+let padY: i32 = 0;
+let padX: i32 = 0;
+let dilationY: i32 = 0;
+let dilationX: i32 = 0;
 // Of a plane as it is laid out: where it begins, how many columns are apart, lines, elements of each part of a line, bytes.
 let top: i32 = 0;
 let left: i32 = 0;
@@ -44,27 +44,44 @@ let placesEnd: usize = 0;
 let laid: usize = 0;
 let results: usize = 0;
 
+/** Bytes of n elements, and elements of a vector. Only sums know the type; all else moves elements. */
+// @ts-ignore: decorator
+@inline
+function bytesOf(n: i32): usize {
+  return <usize>(n << log);
+}
+// @ts-ignore: decorator
+@inline
+function lanesOf(): i32 {
+  return 16 >> log;
+}
+
 function up(n: usize): usize {
   return (n + 15) & ~15;
 }
 
 /** Sets what is above, and returns the bytes of `work`. */
 function plan(
-  kind: i32, size: i32, n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32,
+  kind: i32, bits: i32, n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32,
   sy: i32, sx: i32, py: i32, px: i32, dy: i32, dx: i32, work: usize,
 ): i32 {
+  log = bits;
   images = n;
   channels = c;
   rows = h;
   cols = w;
   each = m;
   taps = kh * kw;
+  kCols = kw;
   outRows = ho;
   outCols = wo;
   strideY = sy;
   strideX = sx;
+  padY = py;
+  padX = px;
+  dilationY = dy;
+  dilationX = dx;
   const back = kind == INPUT;
-  const perVector = 16 / size;
   if (back) {
     top = max(0, ((kh - 1) * dy - py + sy - 1) / sy);
     left = max(0, ((kw - 1) * dx - px + sx - 1) / sx);
@@ -82,62 +99,67 @@ function plan(
     lines = (ho - 1) * sy + (kh - 1) * dy + 1;
     length = wo + ((kw - 1) * dx) / sx + 4;
   }
-  inPlace = wide >= perVector && (!back || (sy == 1 && sx == 1));
-  plane = up(<usize>(lines * apart * length * size));
+  inPlace = wide >= lanesOf() && (!back || (sy == 1 && sx == 1));
+  plane = up(bytesOf(lines * apart * length));
   counts = work + SUMS;
   table = counts + up(<usize>(sy * sx) << 2);
   places = table + <usize>(each * taps + 8) * TAP;
-  const vectors = high * ((wide + perVector - 1) / perVector);
+  const vectors = high * ((wide + lanesOf() - 1) / lanesOf());
   laid = up(places + (<usize>((vectors + 7) & ~7) << 3));
   results = laid + (back ? <usize>each : 1) * plane;
-  const line = max(perVector, wide);
-  return <i32>(results + up(<usize>(high * (line + 4) * size)) - work);
+  const line = max(lanesOf(), wide);
+  return <i32>(results + up(bytesOf(high * line + 4)) - work);
 }
 
 export function depthwiseScratch(
   kind: i32, size: i32, n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32,
   sy: i32, sx: i32, py: i32, px: i32, dy: i32, dx: i32,
 ): i32 {
-  return plan(kind, size, n, c, h, w, m, kh, kw, ho, wo, sy, sx, py, px, dy, dx, 0);
+  return plan(kind, size == 4 ? 2 : 3, n, c, h, w, m, kh, kw, ho, wo, sy, sx, py, px, dy, dx, 0);
 }
 
-/** to ← `count` elements from p. */
+/** to ← so many bytes from p. */
+function copy(bytes: usize, p: usize, to: usize): void {
+  const end = bytes - 16;
+  if (bytes < 16) for (let at: usize = 0; at < bytes; at += 4) store<i32>(to + at, load<i32>(p + at));
+  else {
+    for (let at: usize = 0; at < end; at += 16) v128.store(to + at, v128.load(p + at));
+    v128.store(to + end, v128.load(p + end));
+  }
+}
+
+/** to ← the element at p. */
 // @ts-ignore: decorator
 @inline
-function copy<T>(count: i32, p: usize, to: usize): void {
-  if (count < lanes<T>()) {
-    for (; count > 0; count--, p += sizeof<T>(), to += sizeof<T>()) store<T>(to, load<T>(p));
-    return;
-  }
-  const end = bytesOf<T>(count) - 16;
-  for (let at: usize = 0; at < end; at += 16) v128.store(to + at, v128.load(p + at));
-  v128.store(to + end, v128.load(p + end));
+function move(p: usize, to: usize): void {
+  if (log == 2) store<i32>(to, load<i32>(p));
+  else store<i64>(to, load<i64>(p));
 }
 
 /** Lays the plane [h, w] at p out at `to`, where there are zeros around it already. */
-function lay<T>(p: usize, h: i32, w: i32, to: usize): void {
+function lay(p: usize, h: i32, w: i32, to: usize): void {
   const s = apart;
-  const part = bytesOf<T>(length);
+  const part = bytesOf(length);
   const a = max(0, -left);
   const b = min(w, s * length - left);
   const start = s == 1 ? a + left : (a + left) / s;
   const first = a + left - start * s;
   for (let y = max(0, -top), end = min(h, lines - top); y < end; y++) {
     const line = to + <usize>((y + top) * s) * part;
-    let from = p + bytesOf<T>(y * w + a);
+    let from = p + bytesOf(y * w + a);
     let x = a;
     let phase = first;
-    let q = line + <usize>phase * part + bytesOf<T>(start);
+    let q = line + <usize>phase * part + bytesOf(start);
     if (s == 1) {
-      copy<T>(b - a, from, q);
+      copy(bytesOf(b - a), from, q);
       continue;
     }
     if (s == 2) {
-      let other = phase == 0 ? q + part : q - part + sizeof<T>();
-      for (; x + 2 * lanes<T>() <= b; x += 2 * lanes<T>(), from += 32, q += 16, other += 16) {
+      let other = phase == 0 ? q + part : q - part + bytesOf(1);
+      for (; x + 2 * lanesOf() <= b; x += 2 * lanesOf(), from += 32, q += 16, other += 16) {
         const v = v128.load(from);
         const u = v128.load(from, 16);
-        if (sizeof<T>() == 4) {
+        if (log == 2) {
           v128.store(q, v128.shuffle<f32>(v, u, 0, 2, 4, 6));
           v128.store(other, v128.shuffle<f32>(v, u, 1, 3, 5, 7));
         } else {
@@ -146,12 +168,12 @@ function lay<T>(p: usize, h: i32, w: i32, to: usize): void {
         }
       }
     }
-    for (; x < b; x++, from += sizeof<T>()) {
-      store<T>(q, load<T>(from));
+    for (; x < b; x++, from += bytesOf(1)) {
+      move(from, q);
       q += part;
       if (++phase < s) continue;
       phase = 0;
-      q = q - <usize>s * part + sizeof<T>();
+      q = q - <usize>s * part + bytesOf(1);
     }
   }
 }
@@ -163,43 +185,48 @@ function tap(at: i32, distance: usize, weight: usize): void {
   store<i32>(entry, <i32>weight, 4);
 }
 
+/** The element at p in all lanes. */
+function splat(p: usize): v128 {
+  return log == 2 ? v128.load32_splat(p) : v128.load64_splat(p);
+}
+
 /** The weights at w in all lanes, in the table. */
-function spread<T>(w: usize, count: i32): void {
-  for (let entry = table; count > 0; count--, entry += TAP) v128.store(entry, splatAt<T>(w + load<i32>(entry, 4)), 16);
+function spread(w: usize, count: i32): void {
+  for (let entry = table; count > 0; count--, entry += TAP) v128.store(entry, splat(w + load<i32>(entry, 4)), 16);
 }
 
 /** Distances of the taps of a convolution of the planes. */
-function tapsAhead<T>(kw: i32, dy: i32, dx: i32): void {
+function tapsAhead(): void {
   for (let t = 0; t < taps; t++) {
-    const x = (t % kw) * dx;
-    const y = (t / kw) * dy;
-    tap(t, bytesOf<T>((y * apart + (x % apart)) * length + x / apart), bytesOf<T>(t));
+    const x = (t % kCols) * dilationX;
+    const y = (t / kCols) * dilationY;
+    tap(t, bytesOf((y * apart + (x % apart)) * length + x / apart), bytesOf(t));
   }
   store<i32>(counts, taps);
 }
 
 /** The same for the gradient by the planes: the taps that pixels of each kind see, and how many. */
-function tapsBack<T>(kw: i32, py: i32, px: i32, dy: i32, dx: i32): void {
+function tapsBack(): void {
   let at = 0;
   for (let kind = 0; kind < strideY * strideX; kind++) {
     const before = at;
     for (let j = 0; j < each; j++)
       for (let t = 0; t < taps; t++) {
-        const y = top * strideY + kind / strideX + py - (t / kw) * dy;
-        const x = left * strideX + (kind % strideX) + px - (t % kw) * dx;
+        const y = top * strideY + kind / strideX + padY - (t / kCols) * dilationY;
+        const x = left * strideX + (kind % strideX) + padX - (t % kCols) * dilationX;
         if (y % strideY != 0 || x % strideX != 0) continue;
-        tap(at++, <usize>j * plane + bytesOf<T>((y / strideY) * length + x / strideX), bytesOf<T>(j * taps + t));
+        tap(at++, <usize>j * plane + bytesOf((y / strideY) * length + x / strideX), bytesOf(j * taps + t));
       }
     store<i32>(counts + (<usize>kind << 2), at - before);
   }
 }
 
 /** Where the vectors of results lie, and what the tap at distance 0 reads for them; as often as makes eights. */
-function place<T>(step: usize, line: usize): void {
+function place(step: usize, line: usize): void {
   let at = places;
   for (let i = 0; i < high; i++)
-    for (let j = 0; j < wide; j += lanes<T>(), at += 8) {
-      const x = bytesOf<T>(max(0, min(j, wide - lanes<T>())));
+    for (let j = 0; j < wide; j += lanesOf(), at += 8) {
+      const x = bytesOf(max(0, min(j, wide - lanesOf())));
       store<i32>(at, <i32>(<usize>i * step + x));
       store<i32>(at, <i32>(<usize>i * line + x), 4);
     }
@@ -207,207 +234,123 @@ function place<T>(step: usize, line: usize): void {
   placesEnd = at;
 }
 
-/** The vectors of results at `out` ← `start` and the sums over `count` taps of the table. */
-function sums<T>(first: usize, count: i32, start: v128, out: usize): void {
-  const end = first + <usize>count * TAP;
-  const from = laid;
-  for (let at = places, last = placesEnd; at < last; at += 64) {
-    const p0 = from + load<i32>(at);
-    const p1 = from + load<i32>(at, 8);
-    const p2 = from + load<i32>(at, 16);
-    const p3 = from + load<i32>(at, 24);
-    const p4 = from + load<i32>(at, 32);
-    const p5 = from + load<i32>(at, 40);
-    const p6 = from + load<i32>(at, 48);
-    const p7 = from + load<i32>(at, 56);
-    let s0 = start;
-    let s1 = start;
-    let s2 = start;
-    let s3 = start;
-    let s4 = start;
-    let s5 = start;
-    let s6 = start;
-    let s7 = start;
-    for (let entry = first; entry < end; entry += TAP) {
-      const d = <usize>load<i32>(entry);
-      const w = v128.load(entry, 16);
-      s0 = madd<T>(w, v128.load(p0 + d), s0);
-      s1 = madd<T>(w, v128.load(p1 + d), s1);
-      s2 = madd<T>(w, v128.load(p2 + d), s2);
-      s3 = madd<T>(w, v128.load(p3 + d), s3);
-      s4 = madd<T>(w, v128.load(p4 + d), s4);
-      s5 = madd<T>(w, v128.load(p5 + d), s5);
-      s6 = madd<T>(w, v128.load(p6 + d), s6);
-      s7 = madd<T>(w, v128.load(p7 + d), s7);
-    }
-    v128.store(out + load<i32>(at, 4), s0);
-    v128.store(out + load<i32>(at, 12), s1);
-    v128.store(out + load<i32>(at, 20), s2);
-    v128.store(out + load<i32>(at, 28), s3);
-    v128.store(out + load<i32>(at, 36), s4);
-    v128.store(out + load<i32>(at, 44), s5);
-    v128.store(out + load<i32>(at, 52), s6);
-    v128.store(out + load<i32>(at, 60), s7);
-  }
-}
-
 /** Every `strideY`-th row and `strideX`-th column of the plane [h, w] at `to` ← the results, each line of `line` bytes. */
-function scatter<T>(line: usize, to: usize, h: i32, w: i32, sy: i32, sx: i32, y: i32, x: i32): void {
+function scatter(line: usize, to: usize, h: i32, w: i32, sy: i32, sx: i32, y: i32, x: i32): void {
   let from = results;
-  const step = bytesOf<T>(sx);
+  const step = bytesOf(sx);
   for (; y < h; y += sy, from += line) {
-    const end = to + bytesOf<T>((y + 1) * w);
-    for (let q = to + bytesOf<T>(y * w + x), p = from; q < end; q += step, p += sizeof<T>()) store<T>(q, load<T>(p));
+    const end = to + bytesOf((y + 1) * w);
+    for (let q = to + bytesOf(y * w + x), p = from; q < end; q += step, p += bytesOf(1)) move(p, q);
   }
 }
 
-/** out [images, channels, each, outRows, outCols] ← the convolution and `bias`, if there is one, of the channels from … to − 1. */
-export function depthwiseForward<T>(
-  n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32, py: i32, px: i32,
-  dy: i32, dx: i32, x: usize, weights: usize, bias: usize, out: usize, work: usize, bytes: i32, from: i32, to: i32,
+/** Results of one plane, or one kind of its pixels: sums over `count` taps from `first` on, to `to` [h, w]. */
+function resultsOf(
+  first: usize, count: i32, start: v128, to: usize, h: i32, w: i32, sy: i32, sx: i32, y: i32, x: i32,
 ): void {
-  plan(FORWARD, sizeof<T>(), n, c, h, w, m, kh, kw, ho, wo, sy, sx, py, px, dy, dx, work);
-  const line = bytesOf<T>(max(wide, lanes<T>()));
-  tapsAhead<T>(kw, dy, dx);
-  place<T>(bytesOf<T>(sy * apart * length), line);
+  const out = inPlace ? to : results;
+  if (log == 2) sums<f32>(first, count, start, laid, places, placesEnd, out);
+  else sums<f64>(first, count, start, laid, places, placesEnd, out);
+  if (!inPlace) scatter(bytesOf(max(wide, lanesOf())), to, h, w, sy, sx, y, x);
+}
+
+/** out [images, channels, each, outRows, outCols] ← the convolution and `bias`, if there is one, of the channels from … end − 1. */
+function forward(x: usize, weights: usize, bias: usize, out: usize, from: i32, end: i32): void {
+  const size = outRows * outCols;
+  tapsAhead();
+  place(bytesOf(strideY * apart * length), bytesOf(max(wide, lanesOf())));
   memory.fill(laid, 0, plane);
-  const end = to > 0 ? to : c;
   for (let channel = from; channel < end; channel++)
-    for (let image = 0; image < n; image++) {
-      const at = image * c + channel;
-      lay<T>(x + bytesOf<T>(at * h * w), h, w, laid);
-      for (let j = 0; j < m; j++) {
-        const own = channel * m + j;
-        if (m > 1 || image == 0) spread<T>(weights + bytesOf<T>(own * taps), taps);
-        const y = out + bytesOf<T>((at * m + j) * ho * wo);
-        sums<T>(table, taps, bias != 0 ? splatAt<T>(bias + bytesOf<T>(own)) : zero<T>(), inPlace ? y : results);
-        if (!inPlace) scatter<T>(line, y, ho, wo, 1, 1, 0, 0);
+    for (let image = 0; image < images; image++) {
+      const at = image * channels + channel;
+      lay(x + bytesOf(at * rows * cols), rows, cols, laid);
+      for (let j = 0; j < each; j++) {
+        const own = channel * each + j;
+        if (each > 1 || image == 0) spread(weights + bytesOf(own * taps), taps);
+        const start = bias != 0 ? splat(bias + bytesOf(own)) : i32x4.splat(0);
+        resultsOf(table, taps, start, out + bytesOf((at * each + j) * size), outRows, outCols, 1, 1, 0, 0);
       }
     }
 }
 
-/** out [images, channels, rows, cols] ← the gradient by the planes, of the channels from … to − 1. */
-export function depthwiseInputGrad<T>(
-  n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32, py: i32, px: i32,
-  dy: i32, dx: i32, gy: usize, weights: usize, out: usize, work: usize, bytes: i32, from: i32, to: i32,
-): void {
-  plan(INPUT, sizeof<T>(), n, c, h, w, m, kh, kw, ho, wo, sy, sx, py, px, dy, dx, work);
-  const line = bytesOf<T>(max(wide, lanes<T>()));
-  tapsBack<T>(kw, py, px, dy, dx);
-  place<T>(bytesOf<T>(length), line);
-  memory.fill(laid, 0, <usize>m * plane);
-  const end = to > 0 ? to : c;
+/** out [images, channels, rows, cols] ← the gradient by the planes, of the channels from … end − 1. */
+function inputGrad(gy: usize, weights: usize, out: usize, from: i32, end: i32): void {
+  const size = outRows * outCols;
+  tapsBack();
+  place(bytesOf(length), bytesOf(max(wide, lanesOf())));
+  memory.fill(laid, 0, <usize>each * plane);
   for (let channel = from; channel < end; channel++) {
-    spread<T>(weights + bytesOf<T>(channel * m * taps), m * taps);
-    for (let image = 0; image < n; image++) {
-      const at = image * c + channel;
-      for (let j = 0; j < m; j++)
-        lay<T>(gy + bytesOf<T>((at * m + j) * ho * wo), ho, wo, laid + <usize>j * plane);
-      const planes = out + bytesOf<T>(at * h * w);
+    spread(weights + bytesOf(channel * each * taps), each * taps);
+    for (let image = 0; image < images; image++) {
+      const at = image * channels + channel;
+      for (let j = 0; j < each; j++)
+        lay(gy + bytesOf((at * each + j) * size), outRows, outCols, laid + <usize>j * plane);
       let first = table;
-      for (let kind = 0; kind < sy * sx; kind++) {
-        const count = load<i32>(counts + (<usize>kind << 2));
-        sums<T>(first, count, zero<T>(), inPlace ? planes : results);
-        if (!inPlace) scatter<T>(line, planes, h, w, sy, sx, kind / sx, kind % sx);
-        first += <usize>count * TAP;
-      }
+      const planes = out + bytesOf(at * rows * cols);
+      for (let y = 0, kind = counts; y < strideY; y++)
+        for (let x = 0; x < strideX; x++, kind += 4) {
+          const count = load<i32>(kind);
+          resultsOf(first, count, i32x4.splat(0), planes, rows, cols, strideY, strideX, y, x);
+          first += <usize>count * TAP;
+        }
     }
   }
 }
 
-/** The sums at `work` of nine taps from `entry` on += products of `vectors` vectors of each row at g, and what the taps read at p. */
-function dots<T>(entry: usize, p: usize, step: usize, g: usize, line: usize, vectors: i32, mask: v128, work: usize): void {
-  const d0 = <usize>load<i32>(entry);
-  const d1 = <usize>load<i32>(entry, 32);
-  const d2 = <usize>load<i32>(entry, 64);
-  const d3 = <usize>load<i32>(entry, 96);
-  const d4 = <usize>load<i32>(entry, 128);
-  const d5 = <usize>load<i32>(entry, 160);
-  const d6 = <usize>load<i32>(entry, 192);
-  const d7 = <usize>load<i32>(entry, 224);
-  const d8 = <usize>load<i32>(entry, 256);
-  let s0 = v128.load(work);
-  let s1 = v128.load(work, 16);
-  let s2 = v128.load(work, 32);
-  let s3 = v128.load(work, 48);
-  let s4 = v128.load(work, 64);
-  let s5 = v128.load(work, 80);
-  let s6 = v128.load(work, 96);
-  let s7 = v128.load(work, 112);
-  let s8 = v128.load(work, 128);
-  for (let i = 0; i < outRows; i++, p += step, g += line)
-    for (let q = p, r = g, end = g + (<usize>vectors << 4); r < end; q += 16, r += 16) {
-      const v = v128.and(v128.load(r), mask);
-      s0 = madd<T>(v, v128.and(v128.load(q + d0), mask), s0);
-      s1 = madd<T>(v, v128.and(v128.load(q + d1), mask), s1);
-      s2 = madd<T>(v, v128.and(v128.load(q + d2), mask), s2);
-      s3 = madd<T>(v, v128.and(v128.load(q + d3), mask), s3);
-      s4 = madd<T>(v, v128.and(v128.load(q + d4), mask), s4);
-      s5 = madd<T>(v, v128.and(v128.load(q + d5), mask), s5);
-      s6 = madd<T>(v, v128.and(v128.load(q + d6), mask), s6);
-      s7 = madd<T>(v, v128.and(v128.load(q + d7), mask), s7);
-      s8 = madd<T>(v, v128.and(v128.load(q + d8), mask), s8);
-    }
-  v128.store(work, s0);
-  v128.store(work, s1, 16);
-  v128.store(work, s2, 32);
-  v128.store(work, s3, 48);
-  v128.store(work, s4, 64);
-  v128.store(work, s5, 80);
-  v128.store(work, s6, 96);
-  v128.store(work, s7, 112);
-  v128.store(work, s8, 128);
-}
-
-/** out [channels, each, kRows, kCols] ← the gradient by the weights, of the channels from … to − 1. */
-export function depthwiseWeightGrad<T>(
-  n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32, py: i32, px: i32,
-  dy: i32, dx: i32, x: usize, gy: usize, out: usize, work: usize, bytes: i32, from: i32, to: i32,
-): void {
-  plan(WEIGHT, sizeof<T>(), n, c, h, w, m, kh, kw, ho, wo, sy, sx, py, px, dy, dx, work);
-  tapsAhead<T>(kw, dy, dx);
+/** out [channels, each, kRows, kCols] ← the gradient by the weights, of the channels from … end − 1. */
+function weightGrad(x: usize, gy: usize, out: usize, work: usize, from: i32, end: i32): void {
+  tapsAhead();
   for (let t = taps; t < taps + 8; t++) tap(t, 0, 0);
   memory.fill(laid, 0, plane);
-  const step = bytesOf<T>(sy * apart * length);
-  const whole = wo / lanes<T>();
+  const step = bytesOf(strideY * apart * length);
+  const whole = outCols / lanesOf();
   // The last vector of a row ends with it, and of its lanes the first ones were in the vector before; or it is alone and too long.
-  const rest = wo - whole * lanes<T>();
-  for (let k = 0; k < 16 / <i32>sizeof<T>(); k++)
-    store<T>(results + bytesOf<T>(k), reinterpretOnes<T>(whole > 0 ? k >= lanes<T>() - rest : k < rest));
-  const mask = v128.load(results);
-  const end = to > 0 ? to : c;
+  const rest = outCols - whole * lanesOf();
+  const set = bytesOf(rest);
+  memory.fill(work, whole > 0 ? 0 : 255, 16);
+  if (whole > 0) memory.fill(work + 16 - set, 255, set);
+  else memory.fill(work + set, 0, 16 - set);
+  const mask = v128.load(work);
+  const row = bytesOf(outCols);
   for (let channel = from; channel < end; channel++)
-    for (let j = 0; j < m; j++)
+    for (let j = 0; j < each; j++)
       for (let t = 0; t < taps; t += 9) {
+        const entry = table + <usize>t * TAP;
         memory.fill(work, 0, SUMS);
-        for (let image = 0; image < n; image++) {
-          const at = image * c + channel;
-          if (n > 1 || (j == 0 && t == 0)) lay<T>(x + bytesOf<T>(at * h * w), h, w, laid);
-          let g = gy + bytesOf<T>((at * m + j) * ho * wo);
-          const entry = table + <usize>t * TAP;
-          let line = bytesOf<T>(wo);
-          let tail = whole > 0 ? line - 16 : 0;
-          if (whole > 0) dots<T>(entry, laid, step, g, line, whole, i32x4.splat(-1), work);
-          else {
-            for (let i = 0; i < ho; i++) copy<T>(wo, g + <usize>i * line, results + (<usize>i << 4));
-            g = results;
-            line = 16;
+        for (let image = 0; image < images; image++) {
+          const at = image * channels + channel;
+          if (images > 1 || (j == 0 && t == 0)) lay(x + bytesOf(at * rows * cols), rows, cols, laid);
+          let g = gy + bytesOf((at * each + j) * outRows * outCols);
+          if (whole > 0) {
+            products(entry, laid, step, g, row, whole, i32x4.splat(-1), work);
+            if (rest > 0) products(entry, laid + row - 16, step, g + row - 16, row, 1, mask, work);
+            continue;
           }
-          if (rest > 0) dots<T>(entry, laid + tail, step, g + tail, line, 1, mask, work);
+          for (let i = 0; i < outRows; i++, g += row) copy(row, g, results + (<usize>i << 4));
+          products(entry, laid, step, results, 16, 1, mask, work);
         }
         for (let k = 0; k < min(9, taps - t); k++) {
-          const s = work + (<usize>k << 4);
-          let sum = load<T>(s);
-          for (let lane = 1; lane < lanes<T>(); lane++) sum += load<T>(s + bytesOf<T>(lane));
-          store<T>(out + bytesOf<T>((channel * m + j) * taps + t + k), sum);
+          const sum = work + (<usize>k << 4);
+          const to = out + bytesOf((channel * each + j) * taps + t + k);
+          if (log == 2) store<f32>(to, total<f32>(sum));
+          else store<f64>(to, total<f64>(sum));
         }
       }
 }
 
-/** All bits set, or none. */
-// @ts-ignore: decorator
-@inline
-function reinterpretOnes<T>(set: bool): T {
-  if (sizeof<T>() == 4) return <T>reinterpret<f32>(set ? -1 : 0);
-  return <T>reinterpret<f64>(set ? <i64>-1 : <i64>0);
+function products(entry: usize, p: usize, step: usize, g: usize, line: usize, vectors: i32, mask: v128, work: usize): void {
+  if (log == 2) dots<f32>(entry, p, step, g, line, outRows, vectors, mask, work);
+  else dots<f64>(entry, p, step, g, line, outRows, vectors, mask, work);
+}
+
+/** The convolution of the planes a and the kernels b; the gradient by the planes from that of results a, or by the kernels from b. */
+export function depthwise<T>(
+  kind: i32, n: i32, c: i32, h: i32, w: i32, m: i32, kh: i32, kw: i32, ho: i32, wo: i32, sy: i32, sx: i32, py: i32, px: i32,
+  dy: i32, dx: i32, a: usize, b: usize, bias: usize, out: usize, work: usize, bytes: i32, from: i32, to: i32,
+): void {
+  plan(kind, alignof<T>(), n, c, h, w, m, kh, kw, ho, wo, sy, sx, py, px, dy, dx, work);
+  const end = to > 0 ? to : c;
+  if (kind == FORWARD) forward(a, b, bias, out, from, end);
+  else if (kind == INPUT) inputGrad(a, b, out, from, end);
+  else weightGrad(a, b, out, work, from, end);
 }

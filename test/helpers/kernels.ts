@@ -60,7 +60,7 @@ const FILES = {
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex maxPoolGrad avgPool avgPoolGrad'.split(
     ' ',
   ),
-  depthwise: 'depthwiseForward depthwiseInputGrad depthwiseWeightGrad depthwiseScratch'.split(' '),
+  depthwise: ['depthwise', 'depthwiseScratch'],
   winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
   attention: ['attention', 'attentionBackward'],
   resample: ['resample', 'resampleBackward'],
