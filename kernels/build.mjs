@@ -30,10 +30,18 @@ const here = dirname(fileURLToPath(import.meta.url));
 const MODULES = {
   kernels: 'index.ts',
   ...Object.fromEntries(
-    ['images', 'normalize', 'attention', 'resample', 'math', 'order', 'recurrent', 'eigen', 'factorise'].map(name => [
-      name,
-      `${name}.ts`,
-    ]),
+    [
+      'images',
+      'depthwise',
+      'normalize',
+      'attention',
+      'resample',
+      'math',
+      'order',
+      'recurrent',
+      'eigen',
+      'factorise',
+    ].map(name => [name, `${name}.ts`]),
   ),
 };
 

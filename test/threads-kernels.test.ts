@@ -3,6 +3,7 @@
 import {
   attention,
   createKernels,
+  depthwise,
   type Element,
   images,
   type Kernels,
@@ -128,6 +129,15 @@ const winograd =
     const operands = [b.float(0), b.float(1), ...(kind === 0 ? [flags[2] ? b.float(2) : 0] : []), b.out()];
     return [...sizes, ...operands, b.work, bytes, exports.winogradUnits(kind, ...sizes)];
   };
+const planes: Call = (b, draw, [type]) => {
+  const [n, channels, h, w, outputs, ...rest] = geometry(draw) as [number, number, number, number, number];
+  const kind = [0, 1, 2][draw.n % 3]!;
+  const sizes = [n, channels, h, w, Math.ceil(outputs / channels), ...rest.slice(0, -1)];
+  const bytes = (b.kernels.load(depthwise).depthwiseScratch as Planes)(kind, type === 'f32' ? 4 : 8, ...sizes);
+  const bias = draw.flags[5] ? b.float(2) : 0;
+  return [kind, ...sizes, b.float(0), b.float(1), bias, b.out(), b.work, bytes];
+};
+type Planes = (...x: number[]) => number;
 const windows = ({ d: [n = 0, h = 0], flags }: Draw) => {
   const [k, s, p] = [flags[1] ? 3 : 2, flags[2] ? 2 : 1, flags[3] ? 1 : 0];
   const [rows, cols] = [(h % 8) + 3, 9];
@@ -274,6 +284,7 @@ const CALLS: Record<string, Call> = {
   ],
   ...Object.fromEntries('indexSelect indexAdd gather scatterAdd'.split(' ').map(name => [name, indexed])),
   ...Object.fromEntries('convForward convInputGrad convWeightGrad'.split(' ').map(name => [name, conv])),
+  depthwise: planes,
   winogradForward: winograd(0),
   winogradInputGrad: winograd(1),
   winogradWeightGrad: winograd(2),
@@ -301,6 +312,7 @@ for (const [i, variant] of variants().entries())
       t.equal(threads.count, n);
       const bench = new Bench(kernels);
       kernels.load(images);
+      kernels.load(depthwise);
       kernels.load(attention);
       kernels.load(math);
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];

@@ -3,6 +3,7 @@
 // biome-ignore-all assist/source/organizeImports: a bundle begins with the packed modules, see core/src/index.ts
 export {
   attention,
+  depthwise,
   images,
   math,
   normalize,

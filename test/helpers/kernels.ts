@@ -8,6 +8,7 @@ import { type DType, ReferenceBackend } from '@otimes/core';
 import {
   attention,
   createKernels,
+  depthwise,
   type Element,
   type Exports,
   type Float,
@@ -59,6 +60,7 @@ const FILES = {
   conv: 'convForward convInputGrad convWeightGrad convScratch unfold fold patchGram maxPoolIndex maxPoolGrad avgPool avgPoolGrad'.split(
     ' ',
   ),
+  depthwise: ['depthwise', 'depthwiseScratch'],
   winograd: 'winogradForward winogradInputGrad winogradWeightGrad winogradScratch winogradUnits'.split(' '),
   attention: ['attention', 'attentionBackward'],
   resample: ['resample', 'resampleBackward'],
@@ -74,6 +76,7 @@ const familyOf = (name: string): string => name.split('_')[0]!;
 export class Bench {
   readonly call: Exports &
     PartExports['images'] &
+    PartExports['depthwise'] &
     PartExports['normalize'] &
     PartExports['attention'] &
     PartExports['resample'] &
@@ -90,7 +93,7 @@ export class Bench {
 
   constructor(variant: Variant) {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 26 } })!;
-    for (const part of [images, normalize, attention, resample, recurrent]) kernels.load(part);
+    for (const part of [images, depthwise, normalize, attention, resample, recurrent]) kernels.load(part);
     this.#memory = kernels.memory;
     this.scratch = kernels.scratch;
     this.#start = kernels.heap.pool.alloc(2 ** 25);

@@ -57,6 +57,9 @@ export const imagesPlans: Plans = [
   ['avgPool', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 1, 2], [13, -1, 3, 4]]}], again: { written: [13]}}],
   ['avgPoolGrad', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
 ];
+export const depthwisePlans: Plans = [
+  ['depthwise', { arity: 24, ns: 0.03, work: [1, 2, 5, 8, 9, 6, 7], sized: true, axes: [{ at: 23, moves: [], from: 22, set: [23, 2]}], own: [20, 21], whole: 23, again: { written: []}}],
+];
 export const normalizePlans: Plans = [
   ['layerNorm', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [6, -1, 1], [7, 8], [8, 8]]}], again: { written: [6, 7, 8]}}],
   ['layerNormBackward', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, -1, 1], [6, 8], [7, 8], [8, -1, 1]]}], again: { written: [8]}}],

@@ -696,6 +696,21 @@ export type ImagesExports = {
   readonly avgPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
 };
 
+/** What the module depthwise exports: byte addresses, lengths in elements, nothing checked. */
+export type DepthwiseExports = {
+  /** Bytes of `work` that a call needs, and each piece of it, for elements of `size` bytes: a plane and its results, and for the gradient
+   * by x `each` planes of results. */
+  readonly depthwiseScratch: (kind: number, size: number, n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number) => number;
+  /** Convolution of each plane of x with its own kernels, of the channels from … to − 1, or all where `to` is 0. `kind` 0: out ← bias + x ∗
+   * weights, of a = x and b = weights. 1: out ← the gradient by x, of a = gy and b = weights. 2: out ← the gradient by the weights, of
+   * a = x and b = gy. Sums run in T, and the zeros around a plane are multiplied as by convForward. */
+  readonly depthwise_f32: (kind: number, n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, a: number, b: number, bias: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+  /** Convolution of each plane of x with its own kernels, of the channels from … to − 1, or all where `to` is 0. `kind` 0: out ← bias + x ∗
+   * weights, of a = x and b = weights. 1: out ← the gradient by x, of a = gy and b = weights. 2: out ← the gradient by the weights, of
+   * a = x and b = gy. Sums run in T, and the zeros around a plane are multiplied as by convForward. */
+  readonly depthwise_f64: (kind: number, n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number, a: number, b: number, bias: number, out: number, work: number, bytes: number, from?: number, to?: number) => void;
+};
+
 /** What the module normalize exports: byte addresses, lengths in elements, nothing checked. */
 export type NormalizeExports = {
   /** out ← x̂ · w + b in each row, x̂ = (x − mean) / √(variance + ε); mean and variance (with 1/cols) are written. */

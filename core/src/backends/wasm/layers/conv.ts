@@ -13,6 +13,7 @@ import { contextIn, type WasmBackend } from '../index.ts';
 import { assign, fill, rowMajor } from '../memory.ts';
 import { gram } from '../product.ts';
 import { addressOf, inMemory } from '../region.ts';
+import { depthwise } from './depthwise.ts';
 import { kernelsOf } from './load.ts';
 import { winograd } from './winograd.ts';
 
@@ -35,6 +36,7 @@ export function convForward(
   const sizes = convSizes(x.shape, w.shape, out.shape, geometry);
   const plain = bias === null ? null : rowMajor(c, bias);
   if (winograd(c, 'forward', sizes, images, weights, plain, out)) return;
+  if (depthwise(c, 0, sizes, images, weights, plain, out)) return;
   run(...sizes, addressOf(images), addressOf(weights), addressOf(out), c.kernels.scratch);
   if (bias !== null) binary(c, 'add', out, perChannel(bias), out);
 }
@@ -46,6 +48,7 @@ export function convInputGrad(this: WasmBackend, gy: Operand, w: Operand, out: O
   const [grads, weights] = [rowMajor(c, gy), rowMajor(c, w)];
   const sizes = convSizes(out.shape, w.shape, gy.shape, geometry);
   if (winograd(c, 'inputGrad', sizes, grads, weights, null, out)) return;
+  if (depthwise(c, 1, sizes, grads, weights, null, out)) return;
   run(...sizes, addressOf(grads), addressOf(weights), addressOf(out), c.kernels.scratch);
 }
 
@@ -56,6 +59,7 @@ export function convWeightGrad(this: WasmBackend, x: Operand, gy: Operand, out: 
   const [images, grads] = [rowMajor(c, x), rowMajor(c, gy)];
   const sizes = convSizes(x.shape, out.shape, gy.shape, geometry);
   if (winograd(c, 'weightGrad', sizes, images, grads, null, out)) return;
+  if (depthwise(c, 2, sizes, images, grads, null, out)) return;
   run(...sizes, addressOf(images), addressOf(grads), addressOf(out), c.kernels.scratch);
 }
 

@@ -1,0 +1,3 @@
+// Everything the module `depthwise` exports.
+export { depthwiseScratch } from './planes';
+export * from './generated/depthwise';
