@@ -2,7 +2,17 @@
 
 import assert from 'node:assert/strict';
 import { concat, Generator, oneHot, randint, randn, type Tensor, tensor, where } from '@otimes/core';
-import { crossEntropy, Embedding, Linear, Module, Sequential, Tanh } from '@otimes/nn';
+import {
+  Conv2d,
+  crossEntropy,
+  Embedding,
+  Flatten,
+  Linear,
+  Module,
+  MultiHeadAttention,
+  Sequential,
+  Tanh,
+} from '@otimes/nn';
 import { EKFAC, KFAC, type KroneckerOptions, STEVE } from '@otimes/optim';
 import { CurvatureEstimate, type CurvatureOptions } from '@otimes/optim/curvature';
 import t from 'tap';
@@ -213,6 +223,37 @@ for (const [title, { shaped, lossOf }] of Object.entries(SHAPES))
       }
     });
   }
+
+/** Examples [B, 2, 3, 3], as images or as nine tokens of two features, to one row each. */
+const images = randn([N, 2, 3, 3], o(11));
+const MODELS: Record<string, { make: () => Module<[Tensor], Tensor>; paths: readonly string[] }> = {
+  'a convolution': {
+    make: () => new Sequential(new Conv2d(2, 4, 2, o(1)), new Tanh(), new Flatten(), new Linear(16, C, o(2))),
+    paths: ['0', '3'],
+  },
+  'attention, which reduces': {
+    make: () => new Pooled(),
+    paths: ['attention.q', 'attention.v', 'attention.o', 'head'],
+  },
+};
+class Pooled extends Module<[x: Tensor], Tensor> {
+  readonly attention = new MultiHeadAttention(2, 1, o(1));
+  readonly head = new Linear(2, C, o(2));
+  override forward(x: Tensor): Tensor {
+    return this.head.call(this.attention.call(x.flatten(2).transpose(1, 2)).mean(1));
+  }
+}
+for (const [title, { make, paths }] of Object.entries(MODELS))
+  law(t, `${title}: examples whose labels are ignored are none`, () => {
+    for (const fisher of FISHERS) {
+      const all = factorsOf(make(), images, z => crossEntropy(z, padded, IGNORE), { fisher });
+      const some = factorsOf(make(), images.indexSelect(0, kept), z => crossEntropy(z, y.indexSelect(0, kept)), {
+        fisher,
+      });
+      for (const path of paths)
+        for (const side of SIDES) mustBeClose(all.factors(path)[side], some.factors(path)[side], CLOSE, path + side);
+    }
+  });
 
 law(t, 'rows to which a gradient of another loss comes count, though their labels are ignored', () => {
   const model = mlp();
