@@ -52,7 +52,7 @@ const LAYERS = {
     ['backends'],
     ['op'],
     ['ops'],
-    ['autograd', 'lazy'],
+    ['autograd', 'lazy', 'loss-rows'],
     ['methods', 'methods-elementwise'],
     ['blas', 'create', 'like', 'random', 'safetensors', 'sampling', 'threads'],
     ['checkpoint', 'transforms'],

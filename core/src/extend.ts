@@ -36,6 +36,7 @@ export {
 } from './check.ts';
 export { type BadValue, int32Error, powerError, readError } from './errors.ts';
 export { isExposed, type LazyOptions, lazyTensor, makeLazy, materialize, originOf, versionOf } from './lazy.ts';
+export { type LossWatcher, lossWatchers } from './loss-rows.ts';
 export { defineOp as defineBuiltIn } from './op.ts';
 export { restoreInto, unscale } from './ops/inplace.ts';
 export { onBackwardEnd } from './pass.ts';

@@ -11,7 +11,7 @@ import {
   type Tensor,
   where,
 } from '@otimes/core';
-import { aNumber, anInteger, aTensor } from '@otimes/core/extend';
+import { aNumber, anInteger, aTensor, lossWatchers } from '@otimes/core/extend';
 import { checkLoss, REDUCTION, type Reduction, reduce } from './reduction.ts';
 
 export type ClassLossOptions = {
@@ -49,17 +49,20 @@ export function crossEntropy(
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new RangeError(`crossEntropy: expected 0 ≤ labelSmoothing ≤ 1, got ${labelSmoothing}`);
   const isPlain = labelSmoothing === 0 && (weight ?? ignoreIndex) === undefined && reduction !== 'none';
-  return owningIntermediates(() =>
-    isPlain && logits.rank === 2 && targets.rank === 1
-      ? labelCrossEntropy(
+  return owningIntermediates(() => {
+    const logP = isPlain && logits.rank === 2 && targets.rank === 1 ? undefined : logits.logSoftmax(1);
+    const loss = logP
+      ? logits.rank === targets.rank
+        ? probabilityLoss(logP, targets, o)
+        : labelLoss('crossEntropy', logP, targets, o)
+      : labelCrossEntropy(
           logits.dtype.startsWith('float') ? logits : logits.astype('float32'),
           targets,
           reduction === 'mean' ? 1 / targets.size : 1,
-        )
-      : logits.rank === targets.rank
-        ? probabilityLoss(logits.logSoftmax(1), targets, o)
-        : labelLoss('crossEntropy', logits.logSoftmax(1), targets, o),
-  );
+        );
+    lossWatchers.get(logits.storage)?.(logits, loss, o, isPlain ? undefined : logP);
+    return loss;
+  });
 }
 
 /**

@@ -280,7 +280,7 @@ export class Statistics {
     for (const g of gs) sums.G = plus(sums.G, this.#o.sideG.gram(g));
   }
 
-  #addReduced(sums: Sums, examples: Examples, { a, gs }: Sample): void {
+  #addReduced(sums: Sums, examples: Examples, { a, gs, rows }: Sample): void {
     const [sumA, sumGs] = [held(a.sum(1)), gs.map(g => held(g.sum(1)))];
     // Positions whose gradients cancel: their G of 'expand' is kept in case there is nothing else.
     for (const [i, g] of gs.entries()) {
@@ -295,8 +295,10 @@ export class Statistics {
       else if (size > 0) sums.expandedG = plus(sums.expandedG, this.#o.sideG.gram(g));
     }
     const { open } = examples;
-    if (open === null) examples.open = { a: sumA, gs: sumGs, positions: a.shape[1]! };
-    else {
+    if (open === null) {
+      const [batch, positions] = a.shape as [number, number];
+      examples.open = { a: sumA, gs: sumGs, positions, examples: rows === undefined ? batch : rows / positions };
+    } else {
       open.a.addScaled_(sumA, 1);
       for (const [i, s] of sumGs.entries()) open.gs[i]!.addScaled_(s, 1);
       open.positions += a.shape[1]!;
@@ -309,7 +311,7 @@ export class Statistics {
     if (open === null) return;
     const { a, gs, positions } = open;
     sums.A = plus(sums.A, this.#o.sideA.gram(a.mul(1 / positions)));
-    if (positions > 0) sums.rows += a.shape[0]!;
+    if (positions > 0) sums.rows += open.examples;
     for (const s of gs) sums.G = plus(sums.G, this.#o.sideG.gram(s));
   }
 

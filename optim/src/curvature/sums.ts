@@ -9,8 +9,8 @@ export type Examples = {
   /** The layer's first axis. */
   readonly batch: number;
   readonly samples: Kept[];
-  /** 'reduce': sums over the positions, and how many there were. */
-  open: { readonly a: Tensor; readonly gs: readonly Tensor[]; positions: number } | null;
+  /** 'reduce': sums over the positions, how many there were, and how many examples count. */
+  open: { readonly a: Tensor; readonly gs: readonly Tensor[]; positions: number; readonly examples: number } | null;
 };
 
 /** Sums over one backward pass, or several. */

@@ -7,8 +7,10 @@ import type { BlockUse, Canonical, LayerBlock } from '../block.ts';
 import { checkedCanonical } from '../block-check.ts';
 import type { LossReduction, Sample, Use } from '../factors.ts';
 import { inOwnScope } from '../own-scope.ts';
+import { withoutIgnored } from './counted.ts';
 import { FirstAxes } from './first-axes.ts';
 import { checkClasses, type FisherKind, type FisherLoss, fisherGradients, rowsOf } from './fisher.ts';
+import { type CountedRows, countedAt, countedExamples, LossRows } from './loss-rows.ts';
 
 /** Which gradients `capture` hands on. */
 export type CaptureOptions = {
@@ -59,15 +61,27 @@ type Passage = {
 };
 
 /** A call of the model: the examples of its blocks, null where uses in it differ, and the last pass that reached it. */
-type Call = { readonly number: number; readonly batches: Map<LayerSink, number | null>; pass: number };
+type Call = {
+  readonly number: number;
+  readonly batches: Map<LayerSink, number | null>;
+  pass: number;
+  /** What the losses count of its output. */
+  rows: LossRows | null;
+  output: Tensor['storage'] | null;
+};
 
 /** Lets all blocks of a call know that a pass has reached it. */
-function reach({ call, sink }: Passage, pass: number): void {
+function reach({ call, sink }: Passage, pass: number, counted: CountedRows | null): void {
   if (call === null || call.pass === pass) return;
   call.pass = pass;
   for (const [other, batch] of call.batches)
-    if (batch !== null && other !== sink) other.expect?.({ pass, call: call.number }, batch);
+    if (batch !== null && other !== sink)
+      other.expect?.({ pass, call: call.number, examples: examplesOf(counted, batch) }, batch);
 }
+
+/** How many examples of a layer's first axis the losses count; undefined for all. */
+const examplesOf = (counted: CountedRows | null, batch: number): number | undefined =>
+  counted === null ? undefined : countedExamples(counted, batch)?.reduce((sum, one) => sum + one, 0);
 
 /**
  * Registers the hooks of sinks, `Recorder`s say, on a model; the handle removes them. They keep nothing that the graph does not hold anyway; forward passes under noGrad, those that no
@@ -87,35 +101,43 @@ export function capture(
   // Calls that a checkpoint computes parts of again.
   let again = 0;
 
-  const handOver = (passage: Passage, pass: number, gys: readonly Tensor[] | null, examples?: number) => {
+  const handOver = (
+    passage: Passage,
+    pass: number,
+    gys: readonly Tensor[] | null,
+    counted: CountedRows | null,
+    rows?: number,
+  ) => {
     const { sink, of, call, input, output } = passage;
     const { block } = sink.layer;
-    const use = { pass, call: call?.number ?? 0, examples, isFurther: of !== block };
     const batch = batchOf(input, of);
+    const isFurther = of !== block;
+    const use = { pass, call: call?.number ?? 0, examples: rows ?? examplesOf(counted, batch), isFurther };
     if (gys === null) return sink.record(use, batch, null, output);
     // Everything that is kept of a block has the dtype of its weight, whatever the layer computed in.
     const { dtype } = block.parameters[0]!;
-    const canonical = gys.map(gy => checkedCanonical(block, passage.canonical(gy)));
-    const { a, gramA, inputs, rows } = lazily(canonical[0]!, dtype);
+    const all = gys.map(gy => checkedCanonical(block, passage.canonical(gy)));
+    const counts = counted && countedAt(counted, all[0]!.g.shape[0]!, all[0]!.g.shape[1]!);
+    const canonical = counts === null ? all : withoutIgnored(all, counts, { block, isFurther });
+    const { a, ...others } = lazily(canonical[0]!, dtype);
     const sample = {
       // Some have it only when asked.
       get a() {
         return a();
       },
-      gramA,
-      inputs,
-      rows,
+      ...others,
       gs: canonical.map(({ g }) => g.astype(dtype)),
     };
     sink.record(use, batch, sample, output);
   };
   /** Propagates the Fisher's own gradients from the model's output to the blocks that it depends on. */
-  const estimate = (seen: readonly Passage[], output: Tensor, gradient: Tensor) => {
+  const estimate = (seen: readonly Passage[], output: Tensor, gradient: Tensor, of: LossRows | null) => {
     if (fisher === 'empirical' || loss === undefined) return;
-    const rows = rowsOf(loss, output);
-    if (output.size === 0) {
+    const counted = loss === 'crossEntropy' ? (of?.found(backwardPass(), gradient) ?? null) : null;
+    const rows = counted?.count ?? rowsOf(loss, output);
+    if (output.size === 0 || rows === 0) {
       // Of an empty batch there is nothing to draw from; that it was there is counted.
-      for (const passage of seen) handOver(passage, backwardPass(), null, rows);
+      for (const passage of seen) handOver(passage, backwardPass(), null, null, rows);
       return;
     }
     const needs = seen.map(({ sink }) => sink.need);
@@ -126,7 +148,8 @@ export function capture(
     const seedOptions = {
       reduction: lossReduction,
       rng,
-      apart: seen.some(({ input, of }) => batchOf(input, of) < rows),
+      apart: seen.some(({ input, of }) => batchOf(input, of) < rowsOf(loss, output)),
+      counted,
     };
     const seeds = sampled ? fisherGradients(fisher, loss, output.detach(), seedOptions) : [];
     const drawn = String(rng.getState());
@@ -138,9 +161,24 @@ export function capture(
     const pass = backwardPass();
     for (const [i, passage] of seen.entries()) {
       const gys = passes.flatMap(gradients => gradients[i] ?? []);
-      if (needs[i] === 'batch') handOver(passage, pass, null, rows);
-      else if (needs[i] === 'samples' && gys.length > 0) handOver(passage, pass, gys, rows);
+      if (needs[i] === 'batch') handOver(passage, pass, null, null, rows);
+      else if (needs[i] === 'samples' && gys.length > 0) handOver(passage, pass, gys, counted, rows);
     }
+  };
+
+  /** Lets the losses of what a call returns tell which of its rows count: of one tensor, alone or in a list. */
+  const watched = (call: Call, returned: unknown): LossRows | null => {
+    const outputs = [returned].flat().filter(x => x instanceof Tensor);
+    const [output] = outputs;
+    if (!isRecording() || call.batches.size === 0 || outputs.length !== 1 || !output?.requiresGrad) return null;
+    const rows = new LossRows(output, fisher, lossReduction);
+    call.rows = rows;
+    call.output = output.storage;
+    if (fisher === 'empirical')
+      output.onGrad(gy => {
+        if (backwardPass() !== 0) inOwnScope(() => void rows.found(backwardPass(), gy));
+      }, BORROWS);
+    return rows;
   };
 
   const handles = sinks.flatMap(sink => {
@@ -171,9 +209,13 @@ export function capture(
         if (calls.length > 0) passages.push(passage);
       } else
         output.onGrad(gy => {
-          if (backwardPass() === 0) return;
-          reach(passage, backwardPass());
-          inOwnScope(() => handOver(passage, backwardPass(), need === 'samples' ? [gy] : null));
+          const pass = backwardPass();
+          if (pass === 0) return;
+          inOwnScope(() => {
+            const counted = call?.rows?.found(pass, output.storage === call.output ? gy : null) ?? null;
+            reach(passage, pass, counted);
+            handOver(passage, pass, need === 'samples' ? [gy] : null, counted);
+          });
         }, BORROWS);
     };
     if (block.listen !== undefined)
@@ -182,14 +224,15 @@ export function capture(
   });
   handles.push(
     model.beforeForward(() => {
-      calls.push({ number: ++called, batches: new Map(), pass: 0 });
+      calls.push({ number: ++called, batches: new Map(), pass: 0, rows: null, output: null });
       // What layers that were called on their own left behind is no part of the pass that begins.
       passages = [];
       axes.begins();
     }, BORROWS),
     model.onForward((_, __, output) => {
-      calls.pop();
+      const call = calls.pop();
       axes.ends(output);
+      const rows = call === undefined ? null : watched(call, output);
       const seen = passages;
       passages = [];
       if (fisher === 'empirical' || !isRecording() || seen.length === 0) return;
@@ -197,7 +240,7 @@ export function capture(
         throw new TypeError(`fisher '${fisher}': the model must return one tensor that depends on its parameters`);
       // The user's backward arrives here before it enters the model, so the graph below is still whole.
       output.onGrad(gy => {
-        if (backwardPass() !== 0) inOwnScope(() => estimate(seen, output, gy));
+        if (backwardPass() !== 0) inOwnScope(() => estimate(seen, output, gy, rows));
       }, BORROWS);
     }, BORROWS),
   );

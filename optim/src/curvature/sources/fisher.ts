@@ -10,6 +10,7 @@
 import { arange, describe, type Generator, oneHot, randn, ShapeError, type Tensor, tensor, zeros } from '@otimes/core';
 import { checkFinite, readsLater } from '@otimes/core/extend';
 import type { LossReduction } from '../factors.ts';
+import { type CountedRows, rootWeights } from './loss-rows.ts';
 
 export type FisherKind = 'empirical' | 'sampled' | 'ggn';
 
@@ -27,6 +28,8 @@ type SeedOptions = {
    * a layer would add up: with signs their mixed products are 0 in expectation. A row alone gives the same bits either way.
    */
   readonly apart: boolean;
+  /** Where they differ: what rows of the output count, for cross-entropy. For those that do not, nothing is drawn. */
+  readonly counted: CountedRows | null;
 };
 
 /** How many rows an output has. */
@@ -43,14 +46,17 @@ export function fisherGradients(
   kind: 'sampled' | 'ggn',
   loss: FisherLoss,
   z: Tensor,
-  { reduction, rng, apart }: SeedOptions,
+  { reduction, rng, apart, counted }: SeedOptions,
 ): Tensor[] {
-  const signed = (columns: Tensor[]) => (apart ? columns.map(column => column.mul(signs(column, rng))) : columns);
+  const drawn = drawing(rng, counted);
+  const signed = (columns: Tensor[]) => (apart ? columns.map(column => column.mul(signs(column, drawn))) : columns);
   switch (loss) {
     case 'crossEntropy': {
       const p = probabilities(z);
-      const seeds = kind === 'ggn' ? signed(softmaxColumns(p)) : [sampledSoftmax(p, rng)];
-      return seeds.map(seed => likeLogits(seed, z));
+      const seeds = kind === 'ggn' ? signed(softmaxColumns(p)) : [sampledSoftmax(p, drawn)];
+      if (counted === null) return seeds.map(seed => likeLogits(seed, z));
+      const roots = rootWeights(counted, z);
+      return seeds.map(seed => likeLogits(seed, z).mul(roots));
     }
     case 'mse':
       return kind === 'ggn' ? signed(gaussianColumns(z, reduction)) : [sampledGaussian(z, reduction, rng)];
@@ -59,9 +65,17 @@ export function fisherGradients(
   }
 }
 
+/** A uniform number for each row; 0 for one that counts for nothing. */
+type Draws = (rows: number) => Float64Array;
+
+const drawing =
+  (rng: Generator, counted: CountedRows | null): Draws =>
+  rows =>
+    Float64Array.from({ length: rows }, (_, row) => (counted === null || counted.weights[row] ? rng.uniform() : 0));
+
 /** ±1 for each row, [rows, 1, …]. */
-function signs({ shape, dtype, device }: Tensor, rng: Generator): Tensor {
-  const values = Float64Array.from({ length: shape[0]! }, () => (rng.uniform() < 0.5 ? -1 : 1));
+function signs({ shape, dtype, device }: Tensor, drawn: Draws): Tensor {
+  const values = drawn(shape[0]!).map(one => (one < 0.5 ? -1 : 1));
   return tensor(values, { shape: shape.map((n, i) => (i === 0 ? n : 1)) })
     .astype(dtype)
     .to(device);
@@ -117,13 +131,14 @@ function softmaxColumns(p: Tensor): Tensor[] {
 }
 
 /** p − e_y with y drawn from p. */
-function sampledSoftmax(p: Tensor, rng: Generator): Tensor {
+function sampledSoftmax(p: Tensor, drawn: Draws): Tensor {
   const [batch, classes] = p.shape as [number, number];
-  if (readsLater(p)) return p.sub(drawnOnDevice(p, rng));
+  const draws = drawn(batch);
+  if (readsLater(p)) return p.sub(drawnOnDevice(p, draws));
   const values = p.dataSync();
   const labels = new Int32Array(batch);
   for (let b = 0; b < batch; b++) {
-    let left = rng.uniform();
+    let left = draws[b]!;
     let c = 0;
     // The last class takes what rounding leaves over.
     while (c < classes - 1 && left >= values[b * classes + c]!) left -= values[b * classes + c++]!;
@@ -133,12 +148,10 @@ function sampledSoftmax(p: Tensor, rng: Generator): Tensor {
 }
 
 /** The same e_y, up to rounding, found where p is: y is the number of sums Σ_{c ≤ k} p_c that the uniform number has passed. */
-function drawnOnDevice(p: Tensor, rng: Generator): Tensor {
+function drawnOnDevice(p: Tensor, draws: Float64Array): Tensor {
   const { dtype, device } = p;
   const [batch, classes] = p.shape as [number, number];
-  const uniform = tensor(Float64Array.from({ length: batch }, () => rng.uniform()))
-    .astype(dtype)
-    .to(device);
+  const uniform = tensor(draws).astype(dtype).to(device);
   let sums = p;
   for (let by = 1; by < classes; by *= 2) {
     const shifted = sums.narrow(1, 0, classes - by).pad([
