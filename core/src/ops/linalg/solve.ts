@@ -11,7 +11,7 @@ import { lt, mul, neg, sub, where } from '../elementwise.ts';
 import { matmul } from '../matmul.ts';
 import { sum } from '../reduce.ts';
 import { narrow } from '../slice.ts';
-import { squeeze, unsqueeze } from '../view.ts';
+import { clone, squeeze, unsqueeze } from '../view.ts';
 import {
   batchOf,
   checkMatrices,
@@ -297,7 +297,7 @@ export function matrixPower(a: Tensor, n: number): Tensor {
     if (rest % 2 === 1) result = result === null ? square : matmul(result, square);
     if (rest > 1) square = matmul(square, square);
   }
-  if (result !== null) return result;
+  if (result !== null) return result === a ? clone(a) : result;
   const one = identity(order);
   // Of a all the same, with derivatives 0, so that a program need not tell this power from others.
   return where(
