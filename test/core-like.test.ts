@@ -107,3 +107,18 @@ law(t, 'a grid has each vector along its own axis, as views through which gradie
   assert.deepEqual(g!.toArray(), [3, 3]);
   assert.throws(() => meshgrid([ones([2, 2])]), /^ShapeError: meshgrid: expected vectors, got float32\[2,2\]/);
 });
+
+law(t, 'linspace has its ends where they are infinite, and what lies between where their distance is no float', () => {
+  const between = (start: number, end: number, steps: number) =>
+    linspace(start, end, steps, { dtype: 'float64' }).toArray();
+  assert.deepEqual(between(-1e308, 1e308, 3), [-1e308, 0, 1e308]);
+  assert.deepEqual(between(-1e308, 1e308, 5), [-1e308, -5e307, 0, 5e307, 1e308]);
+  for (const [start, end] of [
+    [0, Infinity],
+    [-Infinity, 1],
+    [Infinity, -Infinity],
+  ] as const) {
+    const x = between(start, end, 4) as number[];
+    assert.deepEqual([x[0], x[3]], [start, end]);
+  }
+});

@@ -1,7 +1,7 @@
 /** How long the memory of gradients lives that are differentiated again. */
 
 import assert from 'node:assert/strict';
-import { getBackend, grad, scope, type Tensor, tensor, type WasmBackend } from '@otimes/core';
+import { defineOp, getBackend, grad, scope, type Tensor, tensor, type WasmBackend } from '@otimes/core';
 import t from 'tap';
 import { withoutEarlyRelease } from '../core/src/storage.ts';
 import { law } from './helpers/law.ts';
@@ -88,3 +88,35 @@ law(t, 'inside a scope it goes with the scope, and returned gradients keep what 
   plain.square().sum().backward();
   assert.deepEqual(inScope, w.grad!.toArray());
 });
+
+law(
+  t,
+  'what a hook or a rule of the program saw can be differentiated after a result is gone whose graph it is no part of',
+  () => {
+    const stop = (see: (g: Tensor) => void) =>
+      defineOp<null>({
+        name: 'stop',
+        shape: ([x]) => x!,
+        forward: (backend, [x], out) => backend.copy(x!, out),
+        backward(gy, node) {
+          see(gy);
+          return [node.input(0).square()];
+        },
+      });
+    for (const byHook of [true, false]) {
+      const [x, w] = [leaf([0.3, -0.2, 0.9]), leaf([0.7])];
+      const seen: Tensor[] = [];
+      if (byHook)
+        x.onGrad(g => {
+          seen.push(g);
+          return x.square();
+        });
+      const start = byHook ? x : stop(g => void seen.push(g))([x], null);
+      const [gx] = grad(start.mul(w).sin().mul(w).exp().sum(), [x], record);
+      const byW = () => grad(seen[0]!.square().sum(), [w])[0].item();
+      const before = byW();
+      gx.sum().backward();
+      assert.equal(byW(), before);
+    }
+  },
+);

@@ -225,6 +225,19 @@ law(t, "values and gradients are PyTorch's", () => {
   }
 });
 
+law(t, 'the power 0 is the identity whatever the matrix holds, and its derivatives are 0', () => {
+  const a = tensor(
+    [
+      [1, Number.NaN],
+      [Infinity, 0],
+    ],
+    { dtype: 'float64', requiresGrad: true },
+  );
+  const y = linalg.matrixPower(a, 0);
+  assert.deepEqual(y.toArray(), eye(2).toArray());
+  assert.deepEqual(grad(y.sum(), [a])[0].toArray(), zeros([2, 2]).toArray());
+});
+
 law(t, 'a singular matrix is named in its batch, by inv, solve, solveTriangular and the gradient of slogdet', () => {
   const a = tensor([
     [

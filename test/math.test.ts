@@ -30,6 +30,7 @@ import {
   tan,
   tensor,
   zeros,
+  zerosLike,
 } from '@otimes/core';
 import t from 'tap';
 import { Dozen } from './helpers/dozen.ts';
@@ -116,6 +117,16 @@ for (const device of DEVICES) {
         const close = Math.abs(actual - expected) <= (dtype === 'float32' ? 4e-7 : 1e-15);
         assert.ok(Object.is(actual, expected) || (expected !== 0 && close), `atan2(${pairs[i]}) is ${actual}`);
       });
+    }
+  });
+
+  law(t, `${device}: derivatives of atan2 are 0 infinitely far away, of all orders`, () => {
+    for (const dtype of FLOATS) {
+      const leaf = (values: number[]) => tensor(values, { dtype, device, requiresGrad: true });
+      const [y, x] = [leaf([1, -2, Infinity, Infinity]), leaf([Infinity, -Infinity, 3, -Infinity])];
+      const first = grad(atan2(y, x).sum(), [y, x], { createGraph: true });
+      const second = grad(first[0].add(first[1]).sum(), [y, x]);
+      for (const g of [...first, ...second]) assert.ok(equal(g, zerosLike(g)), `${g}`);
     }
   });
 

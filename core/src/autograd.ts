@@ -83,6 +83,8 @@ class Walk {
   #spent: Storage[] = [];
   /** What a recorded walk made: its graph needs all of it. */
   readonly #made: Storage[] = [];
+  /** Where the graphs of gradients end that the program saw on the way. */
+  readonly #shown: Node[] = [];
 
   /** @param frees whether memory is freed on the way; not while the walk itself is recorded */
   constructor(frees: boolean) {
@@ -130,6 +132,11 @@ class Walk {
     if (!storage.kept) storage.holder = this;
   }
 
+  /** The program sees this gradient, and may differentiate it whatever becomes of the results. */
+  show({ node }: Tensor): void {
+    if (node !== null) this.#shown.push(node);
+  }
+
   /** Whether somebody besides the gradient that was just taken has this memory, or may have it. */
   shares(storage: Storage): boolean {
     return storage.uses > 0 || storage.holder !== this;
@@ -143,14 +150,15 @@ class Walk {
   }
 
   /**
-   * Forgets the gradients that nobody has taken. What a recorded walk made, only the graphs of its results need: it goes with them, or in
-   * a scope with that.
+   * Forgets the gradients that nobody has taken. What a recorded walk made, only the graphs of its results need, and of what it showed: it
+   * goes with the last of them, or in a scope with that.
    */
   end(results: Iterable<Tensor>): void {
     for (const { storage } of this.#gradients.values()) storage.uses--;
     const own = this.#made.filter(({ holder }) => holder === this);
     const memory = { storages: own, owners: 0 };
     if (!inScope()) for (const { node } of results) node?.share(memory);
+    if (memory.owners > 0) for (const node of this.#shown) node.share(memory);
     for (const storage of own) {
       if (memory.owners > 0) storage.holder = memory;
       else this.release(storage);
@@ -193,6 +201,7 @@ function propagate(
       if (!x.gradHooksBorrow) {
         if (walk.shares(complete.storage) || !complete.isContiguous) gx = clone(complete);
         else walk.release(complete.storage);
+        walk.show(gx);
       }
       gx = x.runGradHooks(gx);
     }
@@ -225,6 +234,7 @@ function propagate(
       else {
         // A rule from outside may keep what it sees.
         walk.release(gout.storage);
+        walk.show(gout);
         deal(node, gout);
       }
     }

@@ -68,10 +68,13 @@ function spaced(
   if (!isFloat(dtype))
     throw new DTypeError(`${op}: expected a floating dtype, got ${dtype}; astype converts the result`);
   const data = allocateArray(dtype, count);
-  const step = (end - start) / Math.max(1, count - 1);
-  // From the nearer end, so that the result is symmetric.
+  const last = Math.max(1, count - 1);
+  const whole = end - start;
+  const step = Math.abs(whole) === Infinity ? end / last - start / last : whole / last;
+  // From the nearer end, so that the result is symmetric. 0 · ∞ is no number.
+  const from = (first: number, i: number, by: number) => (i === 0 ? first : first + i * by);
   for (let i = 0; i < count; i++)
-    data[i] = f(i < count / 2 || count === 1 ? start + i * step : end - (count - 1 - i) * step);
+    data[i] = f(i < count / 2 || count === 1 ? from(start, i, step) : from(end, count - 1 - i, -step));
   return fromArray(data, [count], o);
 }
 

@@ -82,12 +82,16 @@ const atan2Op: Op<null> = defineOp<null>({
     if (backend.atan2 !== undefined) backend.atan2(y!, x!, out);
     else composeInto(backend, out, () => angle(cast(y!, out.dtype), cast(x!, out.dtype)));
   },
-  // x / (x² + y²) and −y / (x² + y²), of numbers relative to the larger one, whose squares are in range.
+  // x / (x² + y²) and −y / (x² + y²), of numbers relative to the larger one, whose squares are in range; 0 infinitely far away.
   backward(gy, node) {
     const [y, x] = [node.input(0), node.input(1)];
-    const unit = noGrad(() => maximum(abs(x), abs(y)));
-    const [v, u] = [div(y, unit), div(x, unit)];
-    const g = div(gy, mul(add(square(u), square(v)), unit));
+    const { far, unit } = noGrad(() => {
+      const larger = maximum(abs(x), abs(y));
+      const far = eq(larger, Infinity);
+      return { far, unit: where(far, 1, larger) };
+    });
+    const [v, u] = [div(where(far, 0, y), unit), div(where(far, 1, x), unit)];
+    const g = div(where(far, 0, gy), mul(add(square(u), square(v)), unit));
     return [node.needs(0) ? mul(g, u) : null, node.needs(1) ? neg(mul(g, v)) : null];
   },
 });

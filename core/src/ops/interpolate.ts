@@ -12,7 +12,7 @@ import { defineOp, type Op } from '../op.ts';
 import { owningIntermediates } from '../scope.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import { sub } from './elementwise.ts';
-import { reshape } from './view.ts';
+import { clone, reshape } from './view.ts';
 
 bring<Required<Pick<DeviceKernels, 'resample' | 'resampleGrad'>>>(reference, wasm);
 
@@ -177,12 +177,13 @@ export function interpolate(x: Tensor, o: InterpolateOptions): Tensor {
   if ([...counts, ...x.shape.slice(2)].includes(0))
     throw new ShapeError(`interpolate: expected lengths ≥ 1, got ${describe(x)} to [${counts.join(',')}]`);
   // The last axis first: enlarged, it has the fewest elements then.
-  return owningIntermediates(() =>
-    counts.reduceRight((y, count, i) => {
+  return owningIntermediates(() => {
+    const result = counts.reduceRight((y, count, i) => {
       const factor = scale?.[i] ?? null;
       // By a factor such as 1.1 the nearest places move even where the length stays, as they do in PyTorch.
       if (count === y.shape[i + 2] && (linear || factor === null || factor === 1)) return y;
       return resample([y], tapsOf(y, i + 2, count, factor, { linear, alignCorners }));
-    }, x),
-  );
+    }, x);
+    return result === x ? clone(x) : result;
+  });
 }

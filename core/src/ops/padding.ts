@@ -7,6 +7,7 @@ import { defineOp, type Op } from '../op.ts';
 import { owningIntermediates } from '../scope.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import { pad as padConstant } from './slice.ts';
+import { clone } from './view.ts';
 
 /** What stands beyond the ends: see `pad`. */
 export type PadMode = 'constant' | 'reflect' | 'replicate' | 'circular';
@@ -120,5 +121,5 @@ export function pad(x: Tensor, pads: readonly (readonly [number, number])[], o: 
     return widest === 0 ? [] : [{ axis, before, after, mode }];
   });
   // The last axis first, while the others are short.
-  return all.length === 0 ? x : owningIntermediates(() => all.reduceRight((y, ends) => padAxis([y], ends), x));
+  return all.length === 0 ? clone(x) : owningIntermediates(() => all.reduceRight((y, ends) => padAxis([y], ends), x));
 }

@@ -8,7 +8,7 @@ import { checkTensors, isTensor, type Tensor } from '../tensor.ts';
 import { readsLater } from '../values.ts';
 import { indexSelect } from './select.ts';
 import { concat, narrow, slice } from './slice.ts';
-import { expand, flatten, permute, reshape, squeeze, transpose, unsqueeze } from './view.ts';
+import { clone, expand, flatten, permute, reshape, squeeze, transpose, unsqueeze } from './view.ts';
 
 const lengths: Kind = {
   expected: 'a length, an integer ≥ 1, or an array of lengths',
@@ -93,6 +93,7 @@ export function roll(x: Tensor, shifts: number | readonly number[], axes?: numbe
   const along = typeof axes === 'number' ? [axes] : axes;
   if (along.length !== by.length)
     throw new ShapeError(`roll: expected a shift for each axis, got [${by.join(',')}] and axes [${along.join(',')}]`);
+  if (along.length === 0) return clone(x);
   return along.reduce((y, axis, i) => rolled(y, by[i]!, normalizeAxis('roll', axis, x.rank)), x);
 }
 
@@ -109,7 +110,7 @@ const repetitions: Kind = {
 
 /**
  * `x` side by side with itself, `repeats[i]` times along axis i, as `torch.tile` and `np.tile`: the shorter of shape and repeats gets
- * leading ones. A copy, but for axes of length 1.
+ * leading ones. A copy; a view where no axis longer than 1 is repeated.
  */
 export function tile(x: Tensor, repeats: readonly number[]): Tensor {
   checkTensors('tile', x);
@@ -142,7 +143,7 @@ const counts: Kind = {
 
 /**
  * Each slice along `axis` several times in a row: all of them `repeats` times, or slice i `repeats[i]` times. Without `axis` the
- * elements in row-major order.
+ * elements in row-major order. A copy; a view where strides can say it, as for one time.
  *
  * @throws TypeError for a tensor of counts on a device that is read with await; `await counts.data()` is an array of them
  */

@@ -3,7 +3,7 @@
 import { type Lu, lu, luSolve, NdView, substituteTriangle, svd } from '@otimes/linalg';
 import { aBoolean, anInteger, checkArgument, checkOptions } from '../../check.ts';
 import { describe, ShapeError } from '../../errors.ts';
-import { arrayLike } from '../../fill.ts';
+import { arrayLike, fullLike } from '../../fill.ts';
 import { defineOp, type Op } from '../../op.ts';
 import { sameShape } from '../../shape.ts';
 import { aTensor, type Tensor } from '../../tensor.ts';
@@ -11,7 +11,7 @@ import { lt, mul, neg, sub, where } from '../elementwise.ts';
 import { matmul } from '../matmul.ts';
 import { sum } from '../reduce.ts';
 import { narrow } from '../slice.ts';
-import { expand, squeeze, unsqueeze } from '../view.ts';
+import { clone, squeeze, unsqueeze } from '../view.ts';
 import {
   batchOf,
   checkMatrices,
@@ -297,7 +297,12 @@ export function matrixPower(a: Tensor, n: number): Tensor {
     if (rest % 2 === 1) result = result === null ? square : matmul(result, square);
     if (rest > 1) square = matmul(square, square);
   }
-  if (result !== null) return result;
+  if (result !== null) return result === a ? clone(a) : result;
   const one = identity(order);
-  return expand(arrayLike(a, a.dtype === 'float64' ? one : new Float32Array(one), [order, order]), a.shape);
+  // Of a all the same, with derivatives 0, so that a program need not tell this power from others.
+  return where(
+    fullLike(op, a, 1, [], 'bool'),
+    arrayLike(a, a.dtype === 'float64' ? one : new Float32Array(one), [order, order]),
+    a,
+  );
 }
