@@ -20,6 +20,14 @@ for (let i = 0; i < 100; i++) {
 }`;
 export const STEVE = ADAM.replaceAll('Adam', 'STEVE').replace('model.parameters()', 'model');
 
+/** Words in the code of operations, layers and optimizers that neither of these programs calls. */
+export const ELSEWHERE = [
+  ...['conv1d', 'conv3d', 'convTranspose', 'winograd', 'maxPool1d', 'interpolate', 'attention'],
+  ...['cumprod', 'logsumexp', 'silu', 'softplus', 'argsort', 'topk', 'scatterMax', 'nonzero', 'unique', 'multinomial'],
+  ...['bernoulli', 'lstm', 'ctcLoss', 'cdist', 'einsum', 'tril', 'cholesky', 'svd', 'jacobian', 'safetensors'],
+  ...['LSTM', 'Conv1d', 'ConvTranspose', 'RMSNorm', 'BatchNorm', 'Embedding', 'PReLU', 'LBFGS', 'Lion'],
+];
+
 /** The package for the GPU, of which everything is used. */
 export const GPU = "export * from '@otimes/gpu';";
 

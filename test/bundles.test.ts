@@ -8,13 +8,14 @@ import { law } from './helpers/law.ts';
  * Limits in kB (1000 bytes): what was reached. They are lowered with what becomes smaller; whoever raises one says in
  * docs/decisions/ what the bytes are for.
  */
-const LIMITS = { ADAM: 67, STEVE: 130.8 };
+const LIMITS = { ADAM: 67, STEVE: 133.7 };
 
 /** Of @otimes/gpu alone, without the packages that it imports and without gpu.js; and of what gpu.js is for it. */
 const GPU_LIMIT = 60;
 const GPUJS_LIMIT = 64;
 
 type Bundle = Record<keyof typeof LIMITS | 'GPU', string> & {
+  ELSEWHERE: readonly string[];
   bundledSize(program: string, external?: readonly string[]): Promise<number>;
   bundled(program: string): Promise<string>;
 };
@@ -34,6 +35,17 @@ law(t, `the device 'gpu' is at most ${GPU_LIMIT} kB, and gpu.js's compiler adds 
   console.log(`@otimes/gpu: ${alone.toFixed(1)} kB, and ${compiler.toFixed(1)} kB of gpu.js`);
   assert.ok(alone <= GPU_LIMIT, `${alone} kB, limit ${GPU_LIMIT}`);
   assert.ok(compiler <= GPUJS_LIMIT, `${compiler} kB of gpu.js, limit ${GPUJS_LIMIT}`);
+});
+
+law(t, 'a program has the code of no operation, layer or optimizer that it does not call', async () => {
+  const adam = await bundle.bundled(bundle.ADAM);
+  assert.deepEqual(
+    bundle.ELSEWHERE.filter(word => adam.includes(word)),
+    [],
+  );
+  const others = "export { cumprod, lstm } from '@otimes/core'; export { ConvTranspose2d, ctcLoss } from '@otimes/nn';";
+  const found = await bundle.bundled(others);
+  for (const word of ['cumprod', 'lstm', 'ConvTranspose', 'ctcLoss']) assert.ok(found.includes(word), word);
 });
 
 /** What a bundled program exports. */

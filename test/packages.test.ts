@@ -18,7 +18,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
 import { law } from './helpers/law.ts';
@@ -233,6 +233,36 @@ async function bundle(bundler: string, out: string): Promise<string> {
   writeFileSync(join(out, 'index.html'), sources['index.html']!);
   return 'worker.js';
 }
+
+for (const bundler of ['rollup', 'vite'])
+  withBundlers(
+    `${bundler}: a program has the code of no operation, layer or optimizer that it does not call`,
+    async t => {
+      const { ADAM, ELSEWHERE }: { ADAM: string; ELSEWHERE: readonly string[] } = await import(
+        new URL('../bench/bundle.mjs', import.meta.url).href
+      );
+      const wordsOf = async (name: string, program: string) => {
+        const [from, to] = [join(home, name), join(folder, `${bundler}-${name}`)];
+        mkdirSync(from, { recursive: true });
+        for (const file of ['page.js', 'worker.js']) writeFileSync(join(from, file), program);
+        writeFileSync(join(from, 'index.html'), '<script type="module" src="./page.js"></script>');
+        await run(process.execPath, [join(root, 'test/bundlers/build.mjs'), bundler, from, to], home);
+        const scripts = readdirSync(to, { recursive: true, encoding: 'utf8' }).filter(path => path.endsWith('.js'));
+        // Rollup leaves comments, which may speak of anything.
+        const texts = scripts.map(path => transform(readFileSync(join(to, path), 'utf8'), { minify: true }));
+        const text = (await Promise.all(texts)).map(({ code }) => code).join('');
+        return ELSEWHERE.filter(word => text.includes(word));
+      };
+      assert.deepEqual(await wordsOf('adam', ADAM), []);
+      const others = "import { cumprod, lstm } from '@otimes/core'; console.log(cumprod, lstm);";
+      const found = await wordsOf('others', others);
+      assert.deepEqual(
+        ['cumprod', 'lstm', 'silu', 'topk'].filter(word => found.includes(word)),
+        ['cumprod', 'lstm'],
+      );
+      t.pass('holds');
+    },
+  );
 
 for (const bundler of ['esbuild', 'rollup', 'webpack-development', 'webpack-production', 'vite']) {
   const out = join(folder, bundler);

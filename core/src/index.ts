@@ -62,18 +62,17 @@ export {
 export { Tensor } from './methods.ts';
 export { type ComputeSpec, defineCustomOp as defineOp, notDifferentiable, type Op, type ViewSpec } from './op.ts';
 export { elu, leakyRelu, logSigmoid, mish, selu, silu, softplus } from './ops/activations.ts';
+export { atan2, remainder } from './ops/angles.ts';
 export { attention } from './ops/attention.ts';
 export {
   allClose,
   allCloseAsync,
-  atan2,
   type Closeness,
   equal,
   equalAsync,
   isClose,
   isInf,
   maskedFill,
-  remainder,
 } from './ops/compare.ts';
 export { type ConvOptions, conv2d, fold, patchGram, unfold } from './ops/conv.ts';
 export { type Conv1dOptions, type ConvTranspose1dOptions, conv1d, convTranspose1d } from './ops/conv1d.ts';

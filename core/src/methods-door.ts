@@ -4,17 +4,8 @@
  */
 
 import { elu, leakyRelu, logSigmoid, mish, selu, silu, softplus } from './ops/activations.ts';
-import {
-  allClose,
-  allCloseAsync,
-  atan2,
-  equal,
-  equalAsync,
-  isClose,
-  isInf,
-  maskedFill,
-  remainder,
-} from './ops/compare.ts';
+import { atan2, remainder } from './ops/angles.ts';
+import { allClose, allCloseAsync, equal, equalAsync, isClose, isInf, maskedFill } from './ops/compare.ts';
 import { conv2d } from './ops/conv.ts';
 import { convTranspose2d } from './ops/conv-transpose.ts';
 import { conv1d, convTranspose1d } from './ops/conv1d.ts';

@@ -1,18 +1,18 @@
 /** Records of functions of one element that come with their operations, and what they are where a device has no kernel for them. */
 
-import type { Backend, DeviceKernels, MathGradKernel, MathKernel } from '../backends/backend.ts';
+import type { DeviceKernels, MathGradKernel, MathKernel } from '../backends/backend.ts';
 import { bring } from '../backends/bring.ts';
 import * as reference from '../backends/reference/layers/math.ts';
 import * as wasm from '../backends/wasm/layers/math.ts';
 import { toFloat } from '../dtype.ts';
-import { type Node, noGrad } from '../graph.ts';
+import type { Node } from '../graph.ts';
 import { defineOp, type Op } from '../op.ts';
-import { scope } from '../scope.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
+import { composeInto } from './compose.ts';
 import { mul } from './elementwise.ts';
 
-bring<Required<Pick<DeviceKernels, 'math' | 'mathGrad' | 'atan2' | 'remainder'>>>(reference, wasm);
+bring<Required<Pick<DeviceKernels, 'math' | 'mathGrad'>>>(reference, wasm);
 
 /** The parameters of a function; 0 where it has none. */
 export type Parameters = { readonly p: number; readonly q: number };
@@ -20,13 +20,6 @@ export const NONE: Parameters = { p: 0, q: 0 };
 
 /** A function of one tensor by tensor operations. */
 export type Composition = (x: Tensor, parameters: Parameters) => Tensor;
-
-/** out ← what `compose` gives: unrecorded, and what it makes goes back. For devices without a kernel. */
-export function composeInto(backend: Backend, out: Tensor, compose: () => Tensor): void {
-  scope(() => {
-    backend.copy(noGrad(compose), out);
-  });
-}
 
 /** f by the kernel of that name, or by `compose`; its gradient in tensor operations. */
 export function defineMath(
