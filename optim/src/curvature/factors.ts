@@ -297,7 +297,7 @@ export class Statistics {
     const { open } = examples;
     if (open === null) {
       const [batch, positions] = a.shape as [number, number];
-      examples.open = { a: sumA, gs: sumGs, positions, examples: rows === undefined ? batch : rows / positions };
+      examples.open = { a: sumA, gs: sumGs, positions, examples: typeof rows === 'number' ? rows / positions : batch };
     } else {
       open.a.addScaled_(sumA, 1);
       for (const [i, s] of sumGs.entries()) open.gs[i]!.addScaled_(s, 1);

@@ -58,5 +58,6 @@ export function withoutIgnored(
 function rowsOf({ a, rows }: Canonical, stays: Uint8Array): number {
   if (rows === undefined) return stays.reduce((sum, one) => sum + one, 0);
   const sizes: ArrayLike<number> = a.abs().max(2).dataSync();
-  return stays.reduce((left, one, i) => left - Number(one === 0 && sizes[i] !== 0), rows);
+  const all = typeof rows === 'number' ? rows : rows.item();
+  return stays.reduce((left, one, i) => left - Number(one === 0 && sizes[i] !== 0), all);
 }
