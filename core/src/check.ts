@@ -53,7 +53,8 @@ function refusal(op: string, name: string, value: unknown, { expected, hint, err
 function unknownOption(op: string, name: string, known: readonly string[]): TypeError {
   const plain = (text: string) => text.toLowerCase().replaceAll('_', '');
   const [wanted, all] = [plain(name), known.map(plain)];
-  const near = known[all.findIndex(one => one.startsWith(wanted) || wanted.startsWith(one))];
+  const exact = all.indexOf(wanted);
+  const near = known[exact < 0 ? all.findIndex(one => one.startsWith(wanted) || wanted.startsWith(one)) : exact];
   return new TypeError(
     `${op}: there is no option '${name}', only ${known.join(', ') || 'no options at all'}` +
       (near === undefined ? '' : `; did you mean '${near}'?`),
@@ -120,6 +121,8 @@ export const aNormOrder: Kind = {
   error: RangeError,
 };
 export const anInteger: Kind = { expected: 'an integer', is: v => Number.isInteger(v) };
+/** Of the one that options come behind. */
+export const anAxis: Kind = { ...anInteger, hint: v => (isPlainObject(v) ? 'options come after it' : '') };
 export const aCount: Kind = {
   expected: 'an integer ≥ 1',
   is: v => Number.isInteger(v) && Number(v) >= 1,

@@ -72,8 +72,8 @@ export function glu(x: Tensor, dim = -1): Tensor {
   checkArgument('glu', 'dim', dim, anInteger);
   const axis = dim < 0 ? dim + x.rank : dim;
   const length = x.shape[axis];
-  if (length === undefined || length % 2 !== 0)
-    throw new ShapeError(`glu: expected an even length along axis ${dim}, got ${describe(x)}`);
+  if (length === undefined) throw new ShapeError(`glu: axis ${dim} is out of range for a tensor of rank ${x.rank}`);
+  if (length % 2 !== 0) throw new ShapeError(`glu: expected an even length along axis ${dim}, got ${describe(x)}`);
   return made('glu', x, z => {
     const half = length / 2;
     return z.narrow(axis, 0, half).mul(z.narrow(axis, half, half).sigmoid());
