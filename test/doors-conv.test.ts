@@ -42,7 +42,6 @@ checkDoors(t, 'core, convolutions', convDoors.core, {
   },
 });
 
-const small = () => ({ alpha: 0.05, numClasses: 2, channels: 1, ...place() });
 const norm = () => ({ eps: 1e-5, momentum: 0.1, affine: true, trackRunningStats: true, ...place() });
 const layer = () => ({ ...window, bias: true, init, ...place() });
 checkDoors(t, 'nn, convolutions', convDoors.nn, {
@@ -75,8 +74,6 @@ checkDoors(t, 'nn, convolutions', convDoors.nn, {
   PixelShuffle: made(nn.PixelShuffle, 2),
   PixelUnshuffle: made(nn.PixelUnshuffle, 2),
   Unfold: made(nn.Unfold, 2, { dilation: 1, padding: 0, stride: 1 }),
-  MobileNetV1: { ...made(nn.MobileNetV1, small()), says: ['mobileNetV1', 'device'] },
-  mobileNetV1: { ...door(nn.mobileNetV1, small()), says: ['mobileNetV1', 'device'] },
   Upsample: made(nn.Upsample, { scaleFactor: 2, mode: 'nearest', alignCorners: false }),
   ConvTranspose1d: made(nn.ConvTranspose1d, 2, 4, 3, { ...layer(), stride: 2, outputPadding: 1 }),
   ConvTranspose2d: made(nn.ConvTranspose2d, 2, 4, 3, { ...layer(), stride: 2, outputPadding: 1 }),

@@ -182,6 +182,8 @@ checkDoors(
     ...apartConv(convDoors.nn),
     Module: 'abstract; its methods are below',
     vitS16: 'vit with other defaults, which takes seconds',
+    MobileNetV1: 'as large by default: test/nn-convs.test.ts has what it refuses',
+    mobileNetV1: 'the same',
     ...attentions,
     functional: 'below',
     init: 'below',

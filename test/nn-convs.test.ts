@@ -1,7 +1,7 @@
 // Convolutions along one to three axes, transposed ones, and the layers that go with them: PyTorch's numbers, and laws.
 
 import assert from 'node:assert/strict';
-import { noGrad, type Shape, type Tensor, tensor } from '@otimes/core';
+import { noGrad, ones, type Shape, type Tensor, tensor } from '@otimes/core';
 import * as nn from '@otimes/nn';
 import {
   BatchNorm1d,
@@ -274,6 +274,21 @@ for (const [name, call, message] of refused)
   law(t, `${name} is refused, with the reason`, () => {
     assert.throws(call, message);
   });
+
+law(t, 'mobileNetV1 refuses options that are none', () => {
+  const refused: [unknown, RegExp][] = [
+    ['text', /^TypeError: mobileNetV1: expected options such as/],
+    [{ width: 1 }, /there is no option 'width'/],
+    [{ alpha: 0 }, /^RangeError: mobileNetV1: expected alpha to be a finite number > 0, got 0/],
+    [{ alpha: ones([1]) }, /expected alpha to be a finite number > 0, got float32\[1\]/],
+    [{ alpha: 0.05, numClasses: 0 }, /^RangeError: mobileNetV1: expected numClasses to be an integer ≥ 1, got 0/],
+    [{ alpha: 0.05, channels: 1.5 }, /expected channels to be an integer ≥ 1, got 1.5/],
+    [{ alpha: 0.05, rng: 3 }, /mobileNetV1: expected rng to be a Generator, got 3/],
+  ];
+  for (const [options, message] of refused)
+    for (const make of [nn.mobileNetV1, (o: never) => new nn.MobileNetV1(o)])
+      assert.throws(() => make(options as never), message);
+});
 
 law(t, 'mobileNetV1 has the layers of table 1: 4 231 976 parameters, widths by alpha, and keys by layer', () => {
   const count = (model: Module) => model.parameters().reduce((sum, p) => sum + p.size, 0);

@@ -11,7 +11,7 @@ export const convDoors = {
     'Conv1d Conv3d ConvTranspose1d ConvTranspose2d AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d ' +
       'AvgPool1d AvgPool3d MaxPool1d MaxPool3d BatchNorm1d BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d ' +
       'CircularPad1d CircularPad2d ConstantPad1d ConstantPad2d ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d ZeroPad1d ZeroPad2d ' +
-      'Fold PixelShuffle PixelUnshuffle Unfold Upsample MobileNetV1 mobileNetV1',
+      'Fold PixelShuffle PixelUnshuffle Unfold Upsample',
   ),
   functional: names('conv1d conv3d convTranspose1d convTranspose2d'),
 };
