@@ -30,18 +30,10 @@ const here = dirname(fileURLToPath(import.meta.url));
 const MODULES = {
   kernels: 'index.ts',
   ...Object.fromEntries(
-    [
-      'images',
-      'depthwise',
-      'normalize',
-      'attention',
-      'resample',
-      'math',
-      'order',
-      'recurrent',
-      'eigen',
-      'factorise',
-    ].map(name => [name, `${name}.ts`]),
+    ['images', 'normalize', 'attention', 'resample', 'math', 'order', 'recurrent', 'eigen', 'factorise'].map(name => [
+      name,
+      `${name}.ts`,
+    ]),
   ),
 };
 

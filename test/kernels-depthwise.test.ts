@@ -2,7 +2,7 @@
 // guards and memory to work in that is no larger than it is said to be and holds what it likes.
 
 import assert from 'node:assert/strict';
-import { createKernels, depthwise, type Float, variants } from '@otimes/kernels';
+import { createKernels, type Float, images, variants } from '@otimes/kernels';
 import fc from 'fast-check';
 import t from 'tap';
 import { type Bench, BYTES, EPS, FLOATS, lawsOfBoth, make, type Values } from './helpers/kernels.ts';
@@ -128,7 +128,7 @@ for (const kind of [0, 1, 2] as const) {
 for (const variant of variants())
   law(t, `${variant}: kernels of single planes read nothing beyond operands that end where the memory ends`, () => {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 24 } })!;
-    const exports = kernels.load(depthwise) as unknown as Record<string, (...x: number[]) => number>;
+    const exports = kernels.load(images) as unknown as Record<string, (...x: number[]) => number>;
     const [work, out] = [2 ** 20, 2 ** 19].map(bytes => kernels.heap.pool.alloc(bytes)) as [number, number];
     const elsewhere = [0, 1, 2].map(() => kernels.heap.pool.alloc(2 ** 19));
     const last = (type: Float, values: Values, end: number) => {

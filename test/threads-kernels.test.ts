@@ -3,7 +3,6 @@
 import {
   attention,
   createKernels,
-  depthwise,
   type Element,
   images,
   type Kernels,
@@ -133,7 +132,7 @@ const planes: Call = (b, draw, [type]) => {
   const [n, channels, h, w, outputs, ...rest] = geometry(draw) as [number, number, number, number, number];
   const kind = [0, 1, 2][draw.n % 3]!;
   const sizes = [n, channels, h, w, Math.ceil(outputs / channels), ...rest.slice(0, -1)];
-  const bytes = (b.kernels.load(depthwise).depthwiseScratch as Planes)(kind, type === 'f32' ? 4 : 8, ...sizes);
+  const bytes = (b.kernels.load(images).depthwiseScratch as Planes)(kind, type === 'f32' ? 4 : 8, ...sizes);
   const bias = draw.flags[5] ? b.float(2) : 0;
   return [kind, ...sizes, b.float(0), b.float(1), bias, b.out(), b.work, bytes];
 };
@@ -312,7 +311,6 @@ for (const [i, variant] of variants().entries())
       t.equal(threads.count, n);
       const bench = new Bench(kernels);
       kernels.load(images);
-      kernels.load(depthwise);
       kernels.load(attention);
       kernels.load(math);
       const names = Object.keys(kernels.exports) as (keyof typeof kernels.exports)[];

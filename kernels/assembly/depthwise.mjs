@@ -1,4 +1,4 @@
-/** Writes the exports of the module `depthwise`: the function of planes.ts, once for each type. */
+/** Writes the exports of the kernels for single planes: the function of planes.ts, once for each type. */
 import { instances } from './elementwise.mjs';
 
 /** The source of generated/depthwise.ts. */

@@ -3,7 +3,6 @@
 // biome-ignore-all assist/source/organizeImports: a bundle begins with the packed modules, see core/src/index.ts
 export {
   attention,
-  depthwise,
   images,
   math,
   normalize,

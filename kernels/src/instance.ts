@@ -56,7 +56,6 @@ export type Layer = (typeof LAYERS)[number];
 export type Loaded = Exports &
   Partial<
     PartExports['images'] &
-      PartExports['depthwise'] &
       PartExports['normalize'] &
       PartExports['attention'] &
       PartExports['resample'] &

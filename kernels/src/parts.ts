@@ -4,7 +4,6 @@
  */
 
 import { attention as packedAttention } from './generated/attention.gen.ts';
-import { depthwise as packedDepthwise } from './generated/depthwise.gen.ts';
 import { images as packedImages } from './generated/images.gen.ts';
 import { math as packedMath } from './generated/math.gen.ts';
 import { normalize as packedNormalize } from './generated/normalize.gen.ts';
@@ -23,7 +22,6 @@ import { recurrent as packedRecurrent } from './generated/recurrent.gen.ts';
 import { resample as packedResample } from './generated/resample.gen.ts';
 import type {
   AttentionExports,
-  DepthwiseExports,
   ImagesExports,
   MathExports,
   NormalizeExports,
@@ -37,7 +35,6 @@ import type { Plans } from './threads/plan.ts';
 /** What each module exports. */
 export type PartExports = {
   readonly images: ImagesExports;
-  readonly depthwise: DepthwiseExports;
   readonly normalize: NormalizeExports;
   readonly attention: AttentionExports;
   readonly resample: ResampleExports;
@@ -55,8 +52,6 @@ export type Part<Name extends keyof PartExports = keyof PartExports> = {
 
 /** Convolution, patches and pooling. */
 export const images: Part<'images'> = { name: 'images', packed: packedImages, plans: imagesPlans };
-/** Convolutions in which each channel has kernels of its own. */
-export const depthwise: Part<'depthwise'> = { name: 'depthwise', packed: packedDepthwise, plans: depthwisePlans };
 /** Layer and batch normalisation. */
 export const normalize: Part<'normalize'> = { name: 'normalize', packed: packedNormalize, plans: normalizePlans };
 /** Attention of several heads. */

@@ -8,7 +8,6 @@ import { type DType, ReferenceBackend } from '@otimes/core';
 import {
   attention,
   createKernels,
-  depthwise,
   type Element,
   type Exports,
   type Float,
@@ -76,7 +75,6 @@ const familyOf = (name: string): string => name.split('_')[0]!;
 export class Bench {
   readonly call: Exports &
     PartExports['images'] &
-    PartExports['depthwise'] &
     PartExports['normalize'] &
     PartExports['attention'] &
     PartExports['resample'] &
@@ -93,7 +91,7 @@ export class Bench {
 
   constructor(variant: Variant) {
     const kernels = createKernels({ variant, memory: { initial: 2 ** 26 } })!;
-    for (const part of [images, depthwise, normalize, attention, resample, recurrent]) kernels.load(part);
+    for (const part of [images, normalize, attention, resample, recurrent]) kernels.load(part);
     this.#memory = kernels.memory;
     this.scratch = kernels.scratch;
     this.#start = kernels.heap.pool.alloc(2 ** 25);

@@ -56,8 +56,6 @@ export const imagesPlans: Plans = [
   ['maxPoolGrad', { arity: 14, ns: 0.3, work: [0, 1, 2], axes: [{ at: 0, moves: [[11, -1, 3, 4], [12, 4, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
   ['avgPool', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 1, 2], [13, -1, 3, 4]]}], again: { written: [13]}}],
   ['avgPoolGrad', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
-];
-export const depthwisePlans: Plans = [
   ['depthwise', { arity: 24, ns: 0.03, work: [1, 2, 5, 8, 9, 6, 7], sized: true, axes: [{ at: 23, moves: [], from: 22, set: [23, 2]}], own: [20, 21], whole: 23, again: { written: []}}],
 ];
 export const normalizePlans: Plans = [

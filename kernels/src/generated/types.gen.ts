@@ -694,10 +694,6 @@ export type ImagesExports = {
   readonly avgPoolGrad_f32: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
   /** out ← the transpose of avgPool. */
   readonly avgPoolGrad_f64: (planes: number, h: number, w: number, ho: number, wo: number, kh: number, kw: number, sy: number, sx: number, py: number, px: number, padded: number, gy: number, out: number) => void;
-};
-
-/** What the module depthwise exports: byte addresses, lengths in elements, nothing checked. */
-export type DepthwiseExports = {
   /** Bytes of `work` that a call needs, and each piece of it, for elements of `size` bytes: a plane and its results, and for the gradient
    * by x `each` planes of results. */
   readonly depthwiseScratch: (kind: number, size: number, n: number, c: number, h: number, w: number, each: number, kh: number, kw: number, ho: number, wo: number, sy: number, sx: number, py: number, px: number, dy: number, dx: number) => number;

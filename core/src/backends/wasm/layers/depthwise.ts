@@ -1,6 +1,6 @@
 /** Convolutions in which each channel has kernels of its own, on the `wasm` backend. */
 
-import { depthwise as module } from '@otimes/kernels';
+import { images } from '@otimes/kernels';
 import { bytesPerElement } from '../../../dtype.ts';
 import type { Operand } from '../../backend.ts';
 import { type Context, empty } from '../context.ts';
@@ -8,7 +8,7 @@ import { addressOf } from '../region.ts';
 import { kernelsOf } from './load.ts';
 import type { ConvSizes } from './winograd.ts';
 
-const kernels = kernelsOf(module, ['depthwise']);
+const kernels = kernelsOf(images, ['depthwise']);
 
 /** Kernels of a channel beyond which its products have rows enough. */
 const MOST = 8;
@@ -30,7 +30,7 @@ export function depthwise(
   const [kh, kw, ho, wo, sy, sx, py, px, dy, dx, groups] = rest;
   if (groups !== channels || channels < 2 || each > MOST) return false;
   const sizes = [n, channels, h, w, each, kh, kw, ho, wo, sy, sx, py, px, dy, dx] as const;
-  const bytes = c.kernels.load(module).depthwiseScratch(kind, bytesPerElement(dtype), ...sizes);
+  const bytes = c.kernels.load(images).depthwiseScratch(kind, bytesPerElement(dtype), ...sizes);
   // Each thread that shares the call has its own.
   const work = empty(c, { dtype: 'int32', shape: [(bytes / 4) * (c.kernels.threads ?? 1)] });
   const [pa, pb, pc, po, pw] = [a, b, bias, out, work].map(x => (x ? addressOf(x) : 0)) as Five;

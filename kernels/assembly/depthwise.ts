@@ -1,3 +1,0 @@
-// Everything the module `depthwise` exports.
-export { depthwiseScratch } from './planes';
-export * from './generated/depthwise';
