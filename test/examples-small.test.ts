@@ -77,7 +77,7 @@ law(t, 'a missed target is exit code 1, a wrong option is named with exit code 2
 
 law(t, 'command: defaults, whole numbers and fractions, the least, the optimizer in any case', async () => {
   const settings = {
-    epochs: { value: 3, about: 'passes', least: 1 },
+    epochs: { value: 3, about: 'passes', least: 1, most: 9 },
     target: { value: 0.5, about: 'a', fraction: true },
   };
   const command = { name: 'x', about: 'y', optimizers: { Adam: 0.1, STEVE: 0.2 }, settings };
@@ -89,10 +89,13 @@ law(t, 'command: defaults, whole numbers and fractions, the least, the optimizer
   assert.equal(parse(command, ['--help']), null);
   for (const [args, message] of [
     [['--optimizer', 'sgd'], /^--optimizer: expected Adam or STEVE, got 'sgd'$/],
-    [['--epochs', '0'], /^--epochs: expected a whole number of 1 or more, got '0'$/],
-    [['--epochs', '1.5'], /whole number of 1 or more, got '1\.5'$/],
+    [['--epochs', '0'], /^--epochs: expected a whole number of 1 … 9, got '0'$/],
+    [['--epochs', '10'], /got '10'$/],
+    [['--epochs', '1.5'], /whole number of 1 … 9, got '1\.5'$/],
     [['--target', '-1'], /target/],
     [['--target=-1'], /^--target: expected a number of 0 or more, got '-1'$/],
+    [['--seed', 'x'], /^--seed: expected a whole number of 0 or more, got 'x'$/],
+    [['--target', 'Infinity'], /got 'Infinity'$/],
     [['--lr='], /^--lr: expected a number of 0 or more, got ''$/],
     [['x'], /'x'/],
   ] as const)

@@ -3,11 +3,12 @@
 import { parseArgs } from 'node:util';
 import { isLive, styles } from './terminal.ts';
 
-/** A number that the command line can set: its default, what it is, the least that it may be (default 0), and whether it may be no whole one. */
+/** A number that the command line can set: its default, what it is, the least (default 0) and the most that it may be, and whether it may be no whole one. */
 export type Setting = {
   readonly value: number;
   readonly about: string;
   readonly least?: number;
+  readonly most?: number;
   readonly fraction?: boolean;
 };
 
@@ -91,13 +92,14 @@ export function parse<Name extends string, Numbers extends string, Texts extends
 const rate = (value: number): Setting => ({ value, about: 'learning rate', fraction: true });
 const SEED: Setting = { value: 0, about: 'of all random numbers' };
 
-function numberOf(flag: string, { value, least = 0, fraction = false }: Setting, given: unknown): number {
+function numberOf(flag: string, { value, least = 0, most, fraction = false }: Setting, given: unknown): number {
   if (given === undefined) return value;
   const number = String(given).trim() === '' ? Number.NaN : Number(given);
-  if (!(number >= least && number < Infinity) || !(fraction || Number.isInteger(number)))
-    throw new RangeError(
-      `--${flag}: expected a ${fraction ? 'number' : 'whole number'} of ${least} or more, got '${given}'`,
-    );
+  const fits = number >= least && number <= (most ?? Number.MAX_VALUE) && (fraction || Number.isInteger(number));
+  if (!fits) {
+    const range = most === undefined ? `${least} or more` : `${least} … ${most}`;
+    throw new RangeError(`--${flag}: expected a ${fraction ? 'number' : 'whole number'} of ${range}, got '${given}'`);
+  }
   return number;
 }
 
