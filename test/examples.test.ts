@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { tensor } from '@otimes/core';
 import fc from 'fast-check';
 import t from 'tap';
@@ -19,8 +19,8 @@ import { parameterCount } from '../examples/digits/train.ts';
 import { chart } from '../examples/shared/chart.ts';
 import { percent, type Run, reached } from '../examples/shared/run.ts';
 import { isLive, styles } from '../examples/shared/terminal.ts';
+import { type Outcome, program } from './helpers/example.ts';
 import { law } from './helpers/law.ts';
-import { startNode } from './helpers/program.ts';
 
 const COLORS = ['#111111', '#225588', '#338833', '#cc5500'];
 
@@ -216,21 +216,7 @@ law(t, 'options: what is wrong is named', async () => {
     assert.throws(() => parseOptions(args, names), message);
 });
 
-type Outcome = { code: number | null; stdout: string; stderr: string };
-
 const demo = (...args: string[]): Promise<Outcome> => program('digits', ...args);
-
-function program(example: string, ...args: string[]): Promise<Outcome> {
-  const node = ['--conditions=@otimes/source', '--import', 'tsx', resolve(`examples/${example}/main.ts`), ...args];
-  return new Promise((done, failed) => {
-    const child = startNode(node);
-    const outcome: Outcome = { code: null, stdout: '', stderr: '' };
-    child.stdout.on('data', chunk => (outcome.stdout += chunk));
-    child.stderr.on('data', chunk => (outcome.stderr += chunk));
-    child.on('error', failed);
-    child.on('close', code => done({ ...outcome, code }));
-  });
-}
 
 const folder = mkdtempSync(join(tmpdir(), 'otimes-demo-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
