@@ -3,29 +3,13 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import t from 'tap';
 import { hasFallen, push, type State } from '../examples/actor-critic/cart-pole.ts';
+import { type Outcome, program, programUntil } from './helpers/example.ts';
 import { law } from './helpers/law.ts';
-import { startNode } from './helpers/program.ts';
 
-type Outcome = { code: number | null; stdout: string; stderr: string };
-
-/** Runs an example to its end, or until `isEnough` of what it has printed: then it is killed. */
-function program(example: string, args: string, isEnough = (_: string): boolean => false): Promise<Outcome> {
-  const main = resolve(`examples/${example}/main.ts`);
-  const child = startNode(['--conditions=@otimes/source', '--import', 'tsx', main, ...args.split(' ')]);
-  const outcome: Outcome = { code: null, stdout: '', stderr: '' };
-  return new Promise((done, failed) => {
-    child.stdout.on('data', chunk => {
-      outcome.stdout += chunk;
-      if (isEnough(outcome.stdout)) child.kill('SIGKILL');
-    });
-    child.stderr.on('data', chunk => (outcome.stderr += chunk));
-    child.on('error', failed);
-    child.on('close', code => done({ ...outcome, code }));
-  });
-}
+const run = (example: string, args: string): Promise<Outcome> => program(example, ...args.split(' '));
 
 /** The number that a program says it has reached, once it has ended well. */
 function reached({ code, stdout, stderr }: Outcome, what: RegExp): number {
@@ -38,12 +22,12 @@ function reached({ code, stdout, stderr }: Outcome, what: RegExp): number {
 }
 
 law(t, 'siamese: triplets teach a network to verify digits that it has not seen', async () => {
-  const outcome = await program('siamese', '--steps 60 --target 0.85');
+  const outcome = await run('siamese', '--steps 60 --target 0.85');
   assert.ok(reached(outcome, /^Reached: ([\d.]+) % of 2000 pairs/m) >= 85);
 });
 
 law(t, 'actor-critic: the pole stays up for 150 steps, the mean of 50 episodes', async () => {
-  const outcome = await program('actor-critic', '--target 150 --episodes 400');
+  const outcome = await run('actor-critic', '--target 150 --episodes 400');
   assert.ok(reached(outcome, /^Reached: ([\d.]+) steps/m) >= 150);
 });
 
@@ -66,12 +50,11 @@ law(t, 'mnist-cnn: a run that was killed goes on with the numbers that it would 
   t.teardown(() => rmSync(folder, { recursive: true }));
   const args = '--samples 640 --epochs 2 --every 3 --target 0.7';
   const path = join(folder, 'run.checkpoint');
-  const killed = await program('mnist-cnn', `${args} --checkpoint ${path}`, text => /^step {2}9\/20/m.test(text));
+  const killed = await programUntil('mnist-cnn', `${args} --checkpoint ${path}`.split(' '), text =>
+    /^step {2}9\/20/m.test(text),
+  );
   assert.ok(killed.code === null && existsSync(path), 'killed in the first epoch');
-  const [resumed, whole] = [
-    await program('mnist-cnn', `${args} --checkpoint ${path}`),
-    await program('mnist-cnn', args),
-  ];
+  const [resumed, whole] = [await run('mnist-cnn', `${args} --checkpoint ${path}`), await run('mnist-cnn', args)];
   const again = /^goes on after step (\d+) of /.exec(resumed.stdout);
   assert.ok(again !== null && Number(again[1]) >= 6 && Number(again[1]) < 20, resumed.stdout);
   // All but the seconds: the losses since, the confusion matrix, the accuracy.
@@ -85,7 +68,7 @@ law(
   t,
   'fine-tuning: weights of PyTorch read their digits, and learn others, with a frozen body and better as a whole',
   async () => {
-    const outcome = await program('fine-tuning', '--images 100 --headEpochs 3 --epochs 4 --target 0.7');
+    const outcome = await run('fine-tuning', '--images 100 --head 3 --epochs 4 --target 0.7');
     assert.ok(reached(outcome, /^PyTorch's weights read ([\d.]+) % of the digits 0 … 4 right\.$/m) >= 97);
     const whole = reached(outcome, /^Reached: ([\d.]+) % of \d+ digits/m);
     const frozen = reached(outcome, /, ([\d.]+) % with the frozen body/);
@@ -96,17 +79,17 @@ law(
 
 law(t, "pinn: Adam and then L-BFGS solve Burgers' equation to 1 %, and so does STEVE to 5 %", async () => {
   const error = /^Reached: relative L2 error ([\d.e-]+),/m;
-  const two = await program('pinn', '--steps 200 --iterations 200 --target 0.01');
+  const two = await run('pinn', '--steps 200 --iterations 200 --target 0.01');
   assert.ok(reached(two, error) <= 0.01);
-  const steve = await program('pinn', '--optimizer STEVE --steps 300 --target 0.05');
+  const steve = await run('pinn', '--optimizer STEVE --steps 300 --target 0.05');
   assert.ok(reached(steve, error) <= 0.05);
 });
 
 law(t, 'examples: a missed target is exit code 1, and a wrong option is named with exit code 2', async () => {
-  const missed = await program('pinn', '--steps 2 --iterations 0');
+  const missed = await run('pinn', '--steps 2 --iterations 0');
   assert.equal(missed.code, 1);
   assert.match(missed.stderr, /^pinn: /);
-  const wrong = await program('pinn', '--step 3');
+  const wrong = await run('pinn', '--step 3');
   assert.equal(wrong.code, 2);
   assert.match(wrong.stderr, /--step[\s\S]*Usage: npm run example pinn/);
   assert.equal(wrong.stdout, '');

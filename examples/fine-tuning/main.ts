@@ -62,12 +62,12 @@ await command(
     optimizers: { AdamW: 0.003 },
     settings: {
       images: { value: 300, about: 'of each digit to learn from', least: 1 },
-      headEpochs: { value: 8, about: 'with the body frozen', least: 1 },
-      epochs: { value: 12, about: 'after that', least: 1 },
+      head: { value: 8, about: 'epochs with the body frozen', least: 1 },
+      epochs: { value: 12, about: 'of the whole model after that', least: 1 },
       target: { value: 0.88, about: 'accuracy on the digits 5 … 9 of the test set', fraction: true },
     },
   },
-  async ({ lr, images, headEpochs, epochs, seed, target }) => {
+  async ({ lr, images, head: headEpochs, epochs, seed, target }) => {
     const digits = loadDigits();
     const rng = new Generator(seed);
     const model = new Net(rng);
