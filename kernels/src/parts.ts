@@ -10,7 +10,6 @@ import { normalize as packedNormalize } from './generated/normalize.gen.ts';
 import { order as packedOrder } from './generated/order.gen.ts';
 import {
   attentionPlans,
-  depthwisePlans,
   imagesPlans,
   mathPlans,
   normalizePlans,
