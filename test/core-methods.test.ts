@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import * as core from '@otimes/core';
-import { ones, Tensor } from '@otimes/core';
+import { Generator, ones, Tensor } from '@otimes/core';
+import { isPlainObject } from '@otimes/core/extend';
 import t from 'tap';
 import ts from 'typescript';
+import { mathDoors } from './helpers/doors-math.ts';
 import { shapeDoors } from './helpers/doors-shape.ts';
 import { law } from './helpers/law.ts';
 import { root } from './helpers/packages.ts';
@@ -17,7 +19,7 @@ const added = Object.getOwnPropertyNames(prototype).filter(name => !before.has(n
 
 /** Functions of a tensor that are no methods, by the reason. */
 const APART: Readonly<Record<string, string>> = {
-  'attention avgPool2d batchNorm batchNormEval conv2d fold globalAvgPool2d gram groupNorm layerNorm linear maxPool2d patchGram unfold':
+  'attention batchNorm batchNormEval fold gram groupNorm gru layerNorm linear lstm patchGram rnn unfold':
     'parts of layers, which programs call as modules',
   'labelCrossEntropy squaredError': 'parts of losses',
   'adamMoments adamStep sgdStep': 'parts of optimizers, in place',
@@ -27,10 +29,31 @@ const APART: Readonly<Record<string, string>> = {
   'describe grad': 'say or do something with a tensor, and make no tensor of it',
 };
 
+const [line, images, volumes] = [ones([2, 4, 6]), ones([2, 4, 5, 6]), ones([1, 4, 3, 4, 5])];
+
 /** Examples, with a tensor as the first argument. */
-const examples: Readonly<Record<string, readonly unknown[]>> = {
-  ...Object.fromEntries(Object.entries(shapeDoors).map(([name, door]) => [name, door.args()])),
-  oneHot: [ones([2, 3], { dtype: 'int32' }), 2],
+const examples: Readonly<Record<string, () => readonly unknown[]>> = {
+  ...Object.fromEntries(Object.entries({ ...shapeDoors, ...mathDoors }).map(([name, door]) => [name, door.args])),
+  bernoulli: () => [ones([2, 3]).mul(0.5), { rng: new Generator(1) }],
+  multinomial: () => [ones([5]), 2, { rng: new Generator(1) }],
+  multinomialAsync: () => [ones([5]), 2, { rng: new Generator(1) }],
+  oneHot: () => [ones([2, 3], { dtype: 'int32' }), 2],
+  conv1d: () => [line, ones([2, 4, 3]), { padding: 1 }],
+  conv2d: () => [images, ones([2, 4, 3, 3]), { padding: 1 }],
+  conv3d: () => [volumes, ones([2, 4, 3, 3, 3]), { padding: 1 }],
+  convTranspose1d: () => [line, ones([4, 2, 3]), { stride: 2 }],
+  convTranspose2d: () => [images, ones([4, 2, 3, 3]), { stride: 2 }],
+  avgPool1d: () => [line, 2, { stride: 1 }],
+  avgPool2d: () => [images, 2, { stride: 1 }],
+  avgPool3d: () => [volumes, 2, { stride: 1 }],
+  maxPool1d: () => [line, 2, { stride: 1 }],
+  maxPool2d: () => [images, 2, { stride: 1 }],
+  maxPool3d: () => [volumes, 2, { stride: 1 }],
+  globalAvgPool2d: () => [images],
+  adaptiveAvgPool1d: () => [line, 4],
+  adaptiveAvgPool2d: () => [images, [3, null]],
+  adaptiveMaxPool1d: () => [line, 4],
+  adaptiveMaxPool2d: () => [images, [3, 4]],
 };
 
 /** Tensors as their layout and elements, in arrays or alone. */
@@ -39,17 +62,20 @@ const seen = (value: unknown): unknown =>
     ? { dtype: value.dtype, strides: value.strides, offset: value.offset, values: value.toArray() }
     : Array.isArray(value)
       ? value.map(seen)
-      : value;
+      : isPlainObject(value)
+        ? Object.fromEntries(Object.entries(value).map(([name, one]) => [name, seen(one)]))
+        : value;
 
 for (const name of added)
-  law(t, `x.${name}(…) is ${name}(x, …)`, () => {
-    const [x, ...rest] = examples[name] ?? [];
-    assert.ok(x instanceof Tensor, 'has an example with a tensor');
+  law(t, `x.${name}(…) is ${name}(x, …)`, async () => {
     const call: unknown = Reflect.get(core, name);
     assert.ok(typeof call === 'function');
+    // Made twice, as a generator goes on with each draw.
+    const [[x, ...rest], again] = [0, 1].map(() => examples[name]?.() ?? []) as [unknown[], unknown[]];
+    assert.ok(x instanceof Tensor, 'has an example with a tensor');
     const method: unknown = Reflect.get(x, name);
     assert.ok(typeof method === 'function');
-    assert.deepEqual(seen(Reflect.apply(method, x, rest)), seen(Reflect.apply(call, undefined, [x, ...rest])));
+    assert.deepEqual(seen(await Reflect.apply(method, x, rest)), seen(await Reflect.apply(call, undefined, again)));
   });
 
 law(t, 'methods are not enumerable, and those that a tensor has stay what they are', () => {

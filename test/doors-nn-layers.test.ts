@@ -108,7 +108,7 @@ const functions: Record<string, Door> = {
   celu: { call: F.celu, args: () => [x(2), 1] },
   cosineSimilarity: {
     call: F.cosineSimilarity,
-    args: () => [x(2, 3), x(2, 3), { dim: 1, eps: 1e-8 }],
+    args: () => [x(2, 3), x(2, 3), 1, { eps: 1e-8 }],
     says: ['cosineSimilarity', 'sum', 'mul'],
   },
   dropout1d: { call: F.dropout1d, args: () => [x(2, 3, 1), 0.5, true, new Generator(0)] },

@@ -283,6 +283,7 @@ law(t, 'wrong calls say what was expected', () => {
       /expected options to be an object of options, got 10; write \{ classes: 10 \}$/,
     ],
     [() => new Precision({ classes: 3, average: 'binary' }), /expected classes 2 for average 'binary', got 3/],
+    [() => new F1Score({ classes: 3, threshold: 0 }), /expected classes 2 with a threshold.* got 3; of several labels/],
     [() => new Precision({ classes: 2, average: 'mean' as never }), /expected average to be 'macro' or/],
     [() => new R2Score().update(ones([2]), ones([3])), /R2Score: expected targets like float32\[2\], got float32\[3\]/],
     [() => new Mean().update('1' as never), /Mean: expected value to be a number or a tensor, got '1'/],

@@ -79,7 +79,7 @@ const computes: Record<string, Computes> = {
   bilinear: [({ a, b, weight, bias }) => F.bilinear(a!, b!, weight!, bias!)],
   cosineSimilarity: [({ a, b }) => F.cosineSimilarity(a!, b!), ({ a, b }) => new nn.CosineSimilarity().call(a!, b!)],
   'cosineSimilarity, axis 0': [
-    ({ a, b }) => F.cosineSimilarity(a!, b!, { dim: 0 }),
+    ({ a, b }) => F.cosineSimilarity(a!, b!, 0),
     ({ a, b }) => new nn.CosineSimilarity({ dim: 0 }).call(a!, b!),
   ],
   rmsNorm: [({ x, weight }) => F.rmsNorm(x!, [4], weight!)],

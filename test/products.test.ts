@@ -145,3 +145,23 @@ for (const device of ['cpu', 'reference', 'composed']) {
     assert.equal(std(made([1, 2, 3], 'int32')).dtype, 'float32');
   });
 }
+
+law(t, 'std is in range wherever it is itself, and so is its gradient', () => {
+  const near = (actual: number, expected: number) =>
+    assert.ok(Math.abs(actual / expected - 1) < 1e-6, `${actual}, expected ${expected}`);
+  const cases: [number[], number][] = [
+    [[1e20, 1], 1e20 * Math.SQRT1_2],
+    [[1e-25, 3e-25], 2e-25 * Math.SQRT1_2],
+    [[3e38, -3e38], 3e38 * Math.SQRT2],
+  ];
+  for (const [values, expected] of cases) {
+    const x = tensor(values, { requiresGrad: true });
+    const y = std(x.mul(1));
+    if (expected < 3.4e38) near(y.item(), expected);
+    std(x).backward();
+    const g = x.grad!.toArray() as number[];
+    if (expected < 3.4e38) near(Math.abs(g[0]!), Math.SQRT1_2);
+  }
+  assert.deepEqual(std(tensor([2, 2, 2])).item(), 0);
+  assert.ok(Number.isNaN(std(tensor([1])).item()) && Number.isNaN(std(zeros([0])).item()));
+});

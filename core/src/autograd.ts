@@ -166,12 +166,13 @@ class Walk {
 const PASSED = 'when the backward pass ended that it was a gradient in; a hook (onGrad) may keep it';
 
 /** The walk that is running, for rules that tell one from another. */
-export let walking: object | null = null;
+export let walking: Walk | null = null;
 
 /**
  * Propagates the gradient of `y` (`gy`, or 1 for a scalar) through `nodes` (outputs first) and calls `arrive` for every
  * tensor on the way that `wants` names, with its complete gradient and whether nobody else has that memory. Hooks have run
- * on it by then, on a copy where they could reach the memory of other gradients. At `stops` every summand arrives by itself, without hooks.
+ * on it by then, on a copy where they could reach the memory of other gradients. `results` is asked for in the end. What `stop` takes, a
+ * summand of the gradient of `x`, goes no further.
  */
 function propagate(
   y: Tensor,
@@ -179,14 +180,12 @@ function propagate(
   nodes: readonly Node[],
   wants: (x: Tensor) => boolean,
   arrive: (x: Tensor, gx: Tensor, own: boolean) => void,
-  results: () => Iterable<Tensor>,
-  stops?: ReadonlySet<Tensor>,
+  results?: () => Iterable<Tensor>,
+  stop?: (x: Tensor, summand: Tensor) => boolean,
 ): void {
   const walk = new Walk(!isRecording());
   const around = walking;
   walking = walk;
-  /** Of summands at stops. */
-  const arrived: Storage[] = [];
   const leaves: Tensor[] = y.node === null ? [y] : [];
   const deliver = (x: Tensor, complete: Tensor): Tensor => {
     let gx = complete;
@@ -206,13 +205,7 @@ function propagate(
     for (let i = 0; i < inputs.length; i++) {
       const [x, gx] = [inputs[i]!, gradients[i]];
       if (gx === null || gx === undefined || !x.requiresGrad) continue;
-      if (stops?.has(x)) {
-        const summand = cast(sumTo(gx, x.shape), x.dtype);
-        summand.storage.uses++;
-        arrived.push(summand.storage);
-        arrive(x, summand, false);
-        continue;
-      }
+      if (stop?.(x, gx)) continue;
       // `grad` visits only part of the graph: the gradients of other leaves would stay incomplete.
       if (x.node === null && !wants(x)) continue;
       const first = walk.accumulate(x.node ?? x, cast(sumTo(gx, x.shape), x.dtype));
@@ -237,11 +230,7 @@ function propagate(
     }
     for (const leaf of leaves) deliver(leaf, walk.take(leaf)!);
   } finally {
-    for (const storage of arrived) {
-      storage.uses--;
-      walk.release(storage);
-    }
-    walk.end(results());
+    walk.end(results?.() ?? []);
     walking = around;
   }
 }
@@ -259,20 +248,13 @@ function accumulateGradients(y: Tensor, gy: Tensor | undefined): void {
   const nodes = reachable(y);
   const leaves: Tensor[] = [];
   const gradients: Tensor[] = [];
-  propagate(
-    y,
-    start,
-    nodes,
-    isLeaf,
-    (x, gx, own) => {
-      // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
-      const before = x.borrowGrad();
-      leaves.push(x);
-      gradients.push(before !== null ? add(before, gx) : own && gx.isContiguous ? gx : clone(gx));
-      if (before !== null && own && gx.storage.uses === 0) gx.storage.release();
-    },
-    () => [],
-  );
+  propagate(y, start, nodes, isLeaf, (x, gx, own) => {
+    // A leaf's gradient shares memory with nobody: not with another leaf (the operands of a sum would), nor a hook.
+    const before = x.borrowGrad();
+    leaves.push(x);
+    gradients.push(before !== null ? add(before, gx) : own && gx.isContiguous ? gx : clone(gx));
+    if (before !== null && own && gx.storage.uses === 0) gx.storage.release();
+  });
   // Nothing from here on can fail: all gradients arrive or none.
   for (let i = 0; i < leaves.length; i++) {
     leaves[i]!.receiveGrad(gradients[i]!);
@@ -296,8 +278,22 @@ export function gradientsUpTo(
   check: (x: Tensor) => void,
 ): Map<Tensor, Tensor[]> {
   const summands = new Map<Tensor, Tensor[]>();
-  const arrive = (x: Tensor, gx: Tensor) => {
-    summands.set(x, [...(summands.get(x) ?? []), gx]);
+  /** Held until the walk ends. */
+  const arrived: Storage[] = [];
+  const stop = (x: Tensor, gx: Tensor): boolean => {
+    if (!stops.has(x)) return false;
+    const summand = cast(sumTo(gx, x.shape), x.dtype);
+    summand.storage.uses++;
+    arrived.push(summand.storage);
+    summands.set(x, [...(summands.get(x) ?? []), summand]);
+    return true;
+  };
+  const leaveAll = () => {
+    for (const storage of arrived) {
+      storage.uses--;
+      walking!.release(storage);
+    }
+    return [];
   };
   if (outputs.length === 0) return summands;
   const [first] = outputs[0]!;
@@ -319,9 +315,9 @@ export function gradientsUpTo(
       undefined,
       nodes,
       () => false,
-      arrive,
-      () => [],
-      stops,
+      () => {},
+      leaveAll,
+      stop,
     );
     if (!createGraph) for (const node of nodes) node.free();
   });

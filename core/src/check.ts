@@ -53,7 +53,8 @@ function refusal(op: string, name: string, value: unknown, { expected, hint, err
 function unknownOption(op: string, name: string, known: readonly string[]): TypeError {
   const plain = (text: string) => text.toLowerCase().replaceAll('_', '');
   const [wanted, all] = [plain(name), known.map(plain)];
-  const near = known[all.findIndex(one => one.startsWith(wanted) || wanted.startsWith(one))];
+  const exact = all.indexOf(wanted);
+  const near = known[exact < 0 ? all.findIndex(one => one.startsWith(wanted) || wanted.startsWith(one)) : exact];
   return new TypeError(
     `${op}: there is no option '${name}', only ${known.join(', ') || 'no options at all'}` +
       (near === undefined ? '' : `; did you mean '${near}'?`),
@@ -103,7 +104,25 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 }
 
 export const aNumber: Kind = { expected: 'a number', is: v => typeof v === 'number' };
+export const aPositive: Kind = {
+  expected: 'a finite number above 0',
+  is: v => typeof v === 'number' && v > 0 && v < Infinity,
+  error: RangeError,
+};
+/** What is added to a denominator, say. */
+export const anEps: Kind = {
+  expected: 'a number ≥ 0',
+  is: v => typeof v === 'number' && v >= 0 && v < Infinity,
+  error: RangeError,
+};
+export const aNormOrder: Kind = {
+  expected: 'a number above 0, or Infinity',
+  is: v => typeof v === 'number' && v > 0,
+  error: RangeError,
+};
 export const anInteger: Kind = { expected: 'an integer', is: v => Number.isInteger(v) };
+/** Of the one that options come behind. */
+export const anAxis: Kind = { ...anInteger, hint: v => (isPlainObject(v) ? 'options come after it' : '') };
 export const aCount: Kind = {
   expected: 'an integer ≥ 1',
   is: v => Number.isInteger(v) && Number(v) >= 1,

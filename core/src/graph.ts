@@ -21,6 +21,9 @@ export type SharedMemory = { readonly storages: readonly Storage[]; owners: numb
 let counter = 0;
 let searches = 0;
 
+/** The order of the last node that was made. */
+export const newestOrder = (): number => counter - 1;
+
 /** One recorded operation. Inputs precede outputs, so descending `order` is a topological order of the backward pass. */
 export class Node<A = unknown> {
   readonly op: Differentiable<A>;
@@ -54,11 +57,6 @@ export class Node<A = unknown> {
   /** A number for a walk over the graph, to mark the nodes it has met; nothing else may walk until it is done. */
   static newSearch(): number {
     return ++searches;
-  }
-
-  /** The order of the last node that was made. */
-  static get newest(): number {
-    return counter - 1;
   }
 
   /** The inputs, for shapes and for walking the graph. A rule that needs their values asks `input(i)`. */

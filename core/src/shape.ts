@@ -1,6 +1,6 @@
 /** Shapes, strides and axes. Strides and offsets count elements, not bytes. */
 
-import { anInteger, aShape, checkArgument, received, axes as someAxes } from './check.ts';
+import { anAxis, aShape, checkArgument, received, axes as someAxes } from './check.ts';
 import { ShapeError } from './errors.ts';
 
 export type Shape = readonly number[];
@@ -92,7 +92,7 @@ export function broadcastStrides(op: string, x: Layout, to: Shape): readonly num
 
 /** An axis as 0 … rank−1; negative ones count from the end. */
 export function normalizeAxis(op: string, axis: number, rank: number): number {
-  if (typeof axis !== 'number') checkArgument(op, 'axis', axis, anInteger);
+  if (typeof axis !== 'number') checkArgument(op, 'axis', axis, anAxis);
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
     throw new ShapeError(`${op}: axis ${axis} is out of range for a tensor of rank ${rank}`);
   return axis < 0 ? axis + rank : axis;

@@ -60,7 +60,8 @@ export type Loaded = Exports &
       PartExports['attention'] &
       PartExports['resample'] &
       PartExports['math'] &
-      PartExports['order']
+      PartExports['order'] &
+      PartExports['recurrent']
   >;
 /** Exports in place of those of the same name and signature; `below` has what it covers. */
 export type Override = (below: Loaded) => Partial<Loaded>;

@@ -42,12 +42,5 @@ export const aProbability: Kind = {
   error: RangeError,
 };
 
-/** A number that is added to a variance. */
-export const anEps: Kind = {
-  expected: 'a number ≥ 0',
-  is: v => typeof v === 'number' && v >= 0 && v < Infinity,
-  error: RangeError,
-};
-
 /** Options of which some are required. */
 export const requiredOptions: Kind = { expected: 'an object of options', is: isPlainObject };

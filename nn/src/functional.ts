@@ -33,35 +33,37 @@ export {
   avgPool3d,
   batchNorm,
   batchNormEval,
+  cosineSimilarity,
+  elu,
   groupNorm,
   layerNorm,
+  leakyRelu,
   linear,
+  logSigmoid,
   maxPool1d,
   maxPool2d,
   maxPool3d,
+  mish,
+  pairwiseDistance,
+  selu,
+  silu,
+  softplus,
 } from '@otimes/core';
 export {
   celu,
-  elu,
   glu,
   hardsigmoid,
   hardswish,
   hardtanh,
-  leakyRelu,
-  logSigmoid,
   logSoftmax,
-  mish,
   prelu,
   relu6,
-  selu,
-  silu,
   softmax,
-  softplus,
   softsign,
 } from './activations/functions.ts';
+export { rotaryEmbedding } from './attention/rotary.ts';
 export { bilinear } from './bilinear.ts';
 export { alphaDropout, dropout1d, dropout2d, dropout3d } from './channel-dropout.ts';
-export { cosineSimilarity, pairwiseDistance } from './distances.ts';
 export { embeddingBag } from './embedding/bag.ts';
 export { embedding } from './embedding/lookup.ts';
 export { rmsNorm } from './normalization/rms-norm.ts';
@@ -71,7 +73,6 @@ export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?
   if (o !== undefined) checkArgument('conv1d', 'options', o, requiredOptions);
   return convolution1d(x, weight, { ...o, bias });
 }
-export { rotaryEmbedding } from './attention/rotary.ts';
 
 /** x [N, C, H, W] ∗ weight [O, C/groups, kh, kw] + bias [O], the convolution of core with a bias. */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, o?: ConvOptions): Tensor {

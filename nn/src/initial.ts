@@ -27,9 +27,9 @@ export function drawn(
   standard: Init,
 ): Parameter {
   const { dtype = 'float32', device = 'cpu', init = standard } = o;
-  const by = typeof init === 'function' ? { weight: init } : init;
+  const by: { readonly weight?: Init; readonly bias?: Init } = typeof init === 'function' ? { weight: init } : init;
   checkOptions(`${layer}.init`, by, BY_NAME);
-  const value = ((name === 'bias' ? by.bias : by.weight) ?? standard)(shape, placed(o));
+  const value = (by[name] ?? standard)(shape, placed(o));
   checkArgument(layer, `the ${name} of init`, value, {
     expected: `${dtype}[${shape}] on '${device}'`,
     is: v => v instanceof Tensor && sameShape(v.shape, shape) && v.dtype === dtype && v.device === device,

@@ -1,10 +1,10 @@
 /** The fully connected layer. */
 
-import type { Tensor } from '@otimes/core';
+import type { Shape, Tensor } from '@otimes/core';
 import { aBoolean, checkOptions } from '@otimes/core/extend';
 import { checkPositive, PLACEMENT, type Placement } from './check.ts';
 import { linear } from './functional.ts';
-import { kaimingUniform, uniform } from './init.ts';
+import { type InitOptions, uniform } from './init.ts';
 import { anInitial, drawn, type Initial } from './initial.ts';
 import { Module } from './module.ts';
 import type { Parameter } from './parameter.ts';
@@ -26,11 +26,10 @@ export class Linear extends Module {
     super();
     checkPositive('Linear', { dIn, dOut });
     checkOptions('Linear', o, { bias: aBoolean, init: anInitial, ...PLACEMENT });
-    const bound = 1 / Math.sqrt(dIn);
-    this.weight = drawn('Linear', 'weight', [dOut, dIn], o, (s, at) =>
-      kaimingUniform(s, { ...at, gain: 1 / Math.sqrt(3) }),
-    );
-    this.bias = o.bias === false ? null : drawn('Linear', 'bias', [dOut], o, (s, at) => uniform(s, -bound, bound, at));
+    const within = (bound: number) => (s: Shape, at: InitOptions) => uniform(s, -bound, bound, at);
+    // `kaimingUniform` with the gain 1/√3 to the last bit, without its code.
+    this.weight = drawn('Linear', 'weight', [dOut, dIn], o, within((1 / Math.sqrt(3)) * Math.sqrt(3 / dIn)));
+    this.bias = o.bias === false ? null : drawn('Linear', 'bias', [dOut], o, within(1 / Math.sqrt(dIn)));
   }
 
   override forward(x: Tensor): Tensor {

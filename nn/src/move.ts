@@ -1,6 +1,6 @@
 /** Moving a module to another device or dtype: all of its parameters and buffers, or none. */
 
-import type { Tensor } from '@otimes/core';
+import type { DType, Tensor } from '@otimes/core';
 import { nameOf, noteMoved, readsLater, versionOf } from '@otimes/core/extend';
 import { type Change, changeAll, replaceIn } from './members.ts';
 import type { AnyModule } from './module.ts';
@@ -27,9 +27,11 @@ function replaceAll(module: AnyModule, op: string, there: (value: Held, path: st
 
 /** As `Module.to`. */
 export function moveTo(module: AnyModule, to: string): void {
-  if (to === 'float32' || to === 'float64')
+  if (/^float(32|64)$/.test(to))
     return replaceAll(module, 'to', value =>
-      value.dtype.startsWith('float') && value.dtype !== to ? placedOn(value, value.detach().astype(to)) : value,
+      value.dtype.startsWith('float') && value.dtype !== to
+        ? placedOn(value, value.detach().astype(to as DType))
+        : value,
     );
   for (const [path, value] of heldBy(module))
     if (readsLater(value) && value.device !== to)

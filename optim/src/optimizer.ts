@@ -239,10 +239,10 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
     }
   }
 
-  /** Calls `see` with each parameter, what is remembered of it, and its options. */
-  protected eachState(see: (p: Tensor, state: ParameterState, options: O) => void): void {
-    let i = 0;
-    for (const { parameters, options } of this.#groups) for (const p of parameters) see(p, this.#states[i++]!, options);
+  /** What `see` returns for each parameter, what is remembered of it, its options, and its position. */
+  protected eachState<T>(see: (p: Tensor, state: ParameterState, options: O, i: number) => T): T[] {
+    const all = this.#groups.flatMap(({ parameters, options }) => parameters.map(p => ({ p, options })));
+    return all.map(({ p, options }, i) => see(p, this.#states[i]!, options, i));
   }
 
   /** Throws for what the program's own `update` of a parameter returned. */
@@ -287,10 +287,10 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
    */
   override stateDict(): StateDict {
     const state: StateDict = { lr: scalar(this.lr) };
-    if (!this.#builtIn) {
-      const all = this.#groups.flatMap(({ parameters, options }) => parameters.map(p => ({ p, options })));
-      for (const [i, { p, options }] of all.entries()) if (this.#states[i]!.step > 0) this.#checkKept(i, p, options);
-    }
+    if (!this.#builtIn)
+      this.eachState((p, { step }, options, i) => {
+        if (step > 0) this.#checkKept(i, p, options);
+      });
     this.#states.forEach(({ step, slots, numbers }, i) => {
       state[`${i}.step`] = scalar(step);
       for (const [name, value] of slots) state[`${i}.${name}`] = value.clone();
@@ -308,8 +308,7 @@ export abstract class GradientOptimizer<O extends { lr: number }> extends Optimi
   prepareState(state: StateDict): () => void {
     const reader = new StateReader(nameOf(this), state);
     const lr = reader.rate('lr');
-    const loaded = this.#groups.flatMap(({ parameters, options }) => parameters.map(p => ({ p, options })));
-    const states = loaded.map(({ p, options }, i) => {
+    const states = this.eachState((p, _, options, i) => {
       const target = new ParameterState(p);
       target.step = reader.count(`${i}.step`);
       if (target.step === 0) return target;

@@ -2,7 +2,7 @@
 
 import { cdist, cosineSimilarity, cross, dot, normalize, outer, pairwiseDistance, type Tensor } from '@otimes/core';
 import fc from 'fast-check';
-import { axis, broadcasting, lattice, length, real, shape } from '../arbitraries/tensor.ts';
+import { axis, broadcasting, type Domain, lattice, length, real, shape } from '../arbitraries/tensor.ts';
 import { along, broadcastShape, build, type Dense, elementwise } from '../helpers/dense.ts';
 import { entry, floating, type OpEntry, sum } from './opEntry.ts';
 
@@ -20,6 +20,12 @@ const orders = fc.constantFrom(1, 2, 3, Infinity);
 const length3 = fc.tuple(length({ maxLength: 3 }), length({ maxLength: 3 }), length({ minLength: 1, maxLength: 4 }));
 /** Two inputs with no equal elements, so that no distance is at a kink. */
 const apart = [lattice(0), lattice(1 / 8)] as const;
+/** The same, whose differences are at least 1: the curvature of a norm is as large as one over it. */
+const far = apart.map(
+  (domain): Domain =>
+    (size, whole) =>
+      domain(size, whole).map(values => values.map(x => x * 8)),
+);
 /** A sum of two rows' functions along the last axis of what they broadcast to. */
 const rowsOf = (a: Dense, b: Dense, f: (p: number[], q: number[]) => number, at: number): Dense => {
   const [p, q] = [elementwise(x => x!, a, b), elementwise((_, y) => y!, a, b)];
@@ -95,8 +101,8 @@ export const vectorEntries: readonly OpEntry[] = [
     'pairwiseDistance',
     fc.tuple(pairs({ minLength: 1 }), orders).map(([[s, t], p]) => ({
       inputs: [
-        { shape: s!, domain: apart[0] },
-        { shape: t!, domain: apart[1] },
+        { shape: s!, domain: far[0]! },
+        { shape: t!, domain: far[1]! },
       ],
       run: (a: Tensor, b: Tensor) => pairwiseDistance(a, b, { p, eps: 1 / 64 }),
       naive: (a: Dense, b: Dense) =>

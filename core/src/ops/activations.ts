@@ -1,6 +1,6 @@
 /** Activations whose forward and backward passes are one kernel each on the CPU. ReLU, GELU, tanh and sigmoid are methods of Tensor. */
 
-import { aNumber, checkArgument, checkOptions } from '../check.ts';
+import { aNumber, aPositive, checkArgument, checkOptions } from '../check.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import {
   abs,
@@ -92,13 +92,12 @@ const softplusOp = defineActivation(
 /**
  * log(1 + e^(β x)) / β, and x itself where β x is above `threshold` (defaults: `beta` 1, `threshold` 20). Integers give float32.
  *
- * @throws RangeError unless beta > 0
+ * @throws RangeError unless 0 < beta < ∞
  */
 export function softplus(x: Tensor, o: { beta?: number; threshold?: number } = {}): Tensor {
   checkTensors('softplus', x);
-  checkOptions('softplus', o, { beta: aNumber, threshold: aNumber });
+  checkOptions('softplus', o, { beta: aPositive, threshold: aNumber });
   const { beta = 1, threshold = 20 } = o;
-  if (!(beta > 0)) throw new RangeError(`softplus: expected beta > 0, got ${beta}`);
   return softplusOp([x], { p: beta, q: threshold });
 }
 

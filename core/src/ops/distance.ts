@@ -1,6 +1,6 @@
 /** Products and distances of vectors. All are made of other operations, so that they are differentiable as often as those are. */
 
-import { aBoolean, aNumber, checkOptions, type Kind } from '../check.ts';
+import { aBoolean, aNormOrder, anEps, checkOptions } from '../check.ts';
 import { promote, toFloat } from '../dtype.ts';
 import { describe, ShapeError } from '../errors.ts';
 import { owningIntermediates } from '../scope.ts';
@@ -41,12 +41,6 @@ export function cross(a: Tensor, b: Tensor, axis = -1): Tensor {
     throw new ShapeError(`cross: expected three elements along axis ${axis}, got ${describe(a)} and ${describe(b)}`);
   return owningIntermediates(() => sub(mul(roll(a, -1, at), roll(b, -2, at)), mul(roll(a, -2, at), roll(b, -1, at))));
 }
-
-const aNormOrder: Kind = {
-  expected: 'a number > 0, or Infinity',
-  is: v => typeof v === 'number' && v > 0,
-  error: RangeError,
-};
 
 /** (Σ |x|ᵖ)^(1/p) along an axis, which stays with length 1; the largest |x| for p = ∞. Its gradient at 0 is 0. */
 function pNorm(x: Tensor, p: number, axis: number): Tensor {
@@ -97,7 +91,7 @@ export function pairwiseDistance(
   o: { p?: number; eps?: number; keepdim?: boolean } = {},
 ): Tensor {
   checkTensors('pairwiseDistance', a, b);
-  checkOptions('pairwiseDistance', o, { p: aNormOrder, eps: aNumber, keepdim: aBoolean });
+  checkOptions('pairwiseDistance', o, { p: aNormOrder, eps: anEps, keepdim: aBoolean });
   if (broadcastShapes('pairwiseDistance', a.shape, b.shape).length === 0)
     throw new ShapeError(`pairwiseDistance: expected at least one axis, got ${describe(a)} and ${describe(b)}`);
   return owningIntermediates(() => {
@@ -113,7 +107,7 @@ export function pairwiseDistance(
  */
 export function cosineSimilarity(a: Tensor, b: Tensor, axis = 1, o: { eps?: number } = {}): Tensor {
   checkTensors('cosineSimilarity', a, b);
-  checkOptions('cosineSimilarity', o, { eps: aNumber });
+  checkOptions('cosineSimilarity', o, { eps: anEps });
   const { eps = 1e-8 } = o;
   const shape = broadcastShapes('cosineSimilarity', a.shape, b.shape);
   const at = normalizeAxis('cosineSimilarity', axis, shape.length);
@@ -127,7 +121,7 @@ export function cosineSimilarity(a: Tensor, b: Tensor, axis = 1, o: { eps?: numb
 /** x / max(‖x‖, eps) along `axis` (default 1), for the norm of order `p` (default 2); `eps` defaults to 1e-12. */
 export function normalize(x: Tensor, axis = 1, o: { p?: number; eps?: number } = {}): Tensor {
   checkTensors('normalize', x);
-  checkOptions('normalize', o, { p: aNormOrder, eps: aNumber });
+  checkOptions('normalize', o, { p: aNormOrder, eps: anEps });
   const at = normalizeAxis('normalize', axis, x.rank) - x.rank;
   return owningIntermediates(() => {
     const floating = cast(x, toFloat(x.dtype));

@@ -4,6 +4,7 @@ import type { DeviceKernels } from '../backends/backend.ts';
 import { bring } from '../backends/bring.ts';
 import * as reference from '../backends/reference/layers/scan.ts';
 import { aBoolean, aNumber, checkOptions } from '../check.ts';
+import { widestFloat } from '../device.ts';
 import { type DType, toFloat } from '../dtype.ts';
 import { fullLike } from '../fill.ts';
 import { defineOp, type Op } from '../op.ts';
@@ -11,9 +12,9 @@ import { owningIntermediates } from '../scope.ts';
 import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sizeOf } from '../shape.ts';
 import { checkTensors, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
-import { add, eq, exp, finite, log, mul, sqrt, sub, where } from './elementwise.ts';
+import { add, div, exp, finite, log, mul, sub, where } from './elementwise.ts';
 import { composeInto } from './math.ts';
-import { type Axes, max, type ReduceOptions, sum, variance } from './reduce.ts';
+import { type Axes, centred, max, norm, type ReduceOptions, sum } from './reduce.ts';
 import { concat, narrow, slice } from './slice.ts';
 import { permute, reshape } from './view.ts';
 
@@ -199,9 +200,12 @@ export function std(x: Tensor, axis?: Axes, o: ReduceOptions & { correction?: nu
   checkTensors('std', x);
   checkOptions('std', o, { ...KEEPDIM, correction: aNumber });
   normalizeAxes('std', axis, x.rank);
-  return owningIntermediates(() => {
-    const v = variance(x, axis, o);
-    const flat = eq(v, 0);
-    return where(flat, 0, sqrt(where(flat, 1, v)));
-  });
+  const { correction = 1, ...keep } = o;
+  const count = normalizeAxes('std', axis, x.rank).reduce((n, a) => n * x.shape[a]!, 1);
+  // By the norm, which is in range wherever it is itself, where the variance need not be.
+  const floating = x.dtype === 'int32' ? widestFloat(x.storage.backend) : toFloat(x.dtype);
+  const degrees = Math.sqrt(Math.max(0, count - correction));
+  return owningIntermediates(() =>
+    cast(div(norm(centred(cast(x, floating), axis), axis, keep), degrees), toFloat(x.dtype)),
+  );
 }

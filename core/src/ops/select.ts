@@ -1,6 +1,6 @@
 /** Picking elements by index: gather, indexSelect, oneHot, and the additions that are their gradients. */
 
-import { aDType, checkOptions } from '../check.ts';
+import { aDType, anInteger, checkArgument, checkOptions } from '../check.ts';
 import { type DType, toElement } from '../dtype.ts';
 import { DTypeError, describe, ShapeError } from '../errors.ts';
 import { arrayLike } from '../fill.ts';
@@ -81,6 +81,7 @@ export function indexSelect(x: Tensor, axis: number, index: Tensor): Tensor {
 /** int32 labels [...] → [..., classes] with 1 at the label; float32 unless `dtype` says otherwise. */
 export function oneHot(labels: Tensor, classes: number, o: { dtype?: DType } = {}): Tensor {
   checkOptions('oneHot', o, { dtype: aDType });
+  if (typeof classes !== 'number') checkArgument('oneHot', 'classes', classes, anInteger);
   checkShape('oneHot', [classes]);
   toElement('oneHot', classes, 'int32');
   checkIndex('oneHot', labels, classes, 'label');

@@ -5,7 +5,7 @@ import { aFunction, checkArgument, received } from '../check.ts';
 import { isFloat } from '../dtype.ts';
 import { describe, GraphError } from '../errors.ts';
 import { fullLike } from '../fill.ts';
-import { type Differentiable, isRecording, Node, withRecording } from '../graph.ts';
+import { type Differentiable, isRecording, Node, newestOrder, withRecording } from '../graph.ts';
 import { add } from '../ops/elementwise.ts';
 import { restoreInto } from '../ops/inplace.ts';
 import { clone } from '../ops/view.ts';
@@ -132,7 +132,7 @@ const junctionRule: Differentiable<State> = {
     // With the values of the first run, or an error.
     const targets = node.inputs.map((_, i) => node.input(i));
     const createGraph = isRecording();
-    const { newest } = Node;
+    const newest = newestOrder();
     let made: ReadonlySet<Storage> = new Set();
     const outputs = withRecording(true, () => {
       let found: readonly Tensor[] = [];

@@ -6,10 +6,11 @@ export const PRODUCTS: Plans = [
   ['sgemm', { arity: 19, ns: 0.023, work: [0, 1, 2, 14], axes: [{ at: 14, moves: [[3, 4, 15], [6, 4, 16], [9, 4, 17]], still: [17]}, { at: 0, moves: [[3, 4, 4], [9, 4, 10]], still: [10], unit: 6}, { at: 1, moves: [[6, 4, 8], [9, 4], [11, 4]], unit: 16}], rule: 'product', takes: [0, 1, 14, 17], scratch: 18, again: { written: [9], unless: 12}}],
   ['dgemm', { arity: 19, ns: 0.046, work: [0, 1, 2, 14], axes: [{ at: 14, moves: [[3, 8, 15], [6, 8, 16], [9, 8, 17]], still: [17]}, { at: 0, moves: [[3, 8, 4], [9, 8, 10]], still: [10], unit: 6}, { at: 1, moves: [[6, 8, 8], [9, 8], [11, 8]], unit: 8}], rule: 'product', takes: [0, 1, 14, 17], scratch: 18, again: { written: [9], unless: 12}}],
 ];
-export const OTHERS: Plans = [
+/** Of the other kernels of each module. */
+export const kernelsPlans: Plans = [
   ['neg abs sign square relu sqrt reciprocal floor ceil round', { arity: 3, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
-  ['exp expm1 log log1p tanh sigmoid log2 log10 sinh cosh silu mish logSigmoid', { arity: 3, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
-  ['sin cos erf gelu geluTanh tan', { arity: 3, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
+  ['exp expm1 log log1p tanh sigmoid', { arity: 3, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
+  ['sin cos erf gelu geluTanh', { arity: 3, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
   ['not isNaN isFinite', { arity: 3, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, 1]], unit: 64}], again: { written: [2]}}],
   ['reluBackward tanhBackward sigmoidBackward', { arity: 4, ns: 0.15, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [3, -1]], unit: 64}], again: { written: [3]}}],
   ['geluBackward geluTanhBackward', { arity: 4, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [3, -1]], unit: 64}], again: { written: [3]}}],
@@ -40,6 +41,8 @@ export const OTHERS: Plans = [
   ['scatterAdd', { arity: 7, ns: 1.5, work: [0, 2, 3], axes: [{ at: 0, moves: [[4, -1, 3, 2], [5, 4, 3, 2], [6, -1, 1, 2]]}]}],
   ['ssyrk', { arity: 11, ns: 0.01152, work: [0, 0, 1], axes: [{ at: 10, moves: [], unit: 6, from: 9, set: [10, 0]}], rule: 'triangle', takes: [], scratch: 8, whole: 10, again: { written: [5], unless: 7}}],
   ['dsyrk', { arity: 11, ns: 0.02304, work: [0, 0, 1], axes: [{ at: 10, moves: [], unit: 6, from: 9, set: [10, 0]}], rule: 'triangle', takes: [], scratch: 8, whole: 10, again: { written: [5], unless: 7}}],
+];
+export const imagesPlans: Plans = [
   ['convForward', { arity: 20, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 0, moves: [[16, -1, 1, 2, 3], [18, -1, 4, 7, 8]]}, { at: 4, moves: [[17, -1, 1, -16, 5, 6], [18, -1, 7, 8]], unit: 6}], rule: 'filters', takes: [0, 15], scratch: 19, again: { written: [18]}}],
   ['convInputGrad', { arity: 20, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 0, moves: [[16, -1, 4, 7, 8], [18, -1, 1, 2, 3]]}], scratch: 19, again: { written: [18]}}],
   ['convWeightGrad', { arity: 22, ns: 0.0075, work: [0, 4, 7, 8, 1, -16, 5, 6], sized: true, axes: [{ at: 21, moves: [], unit: 8, from: 20, set: [21, 1, -16, 5, 6]}], scratch: 19, whole: 21, again: { written: [18]}}],
@@ -53,21 +56,35 @@ export const OTHERS: Plans = [
   ['maxPoolGrad', { arity: 14, ns: 0.3, work: [0, 1, 2], axes: [{ at: 0, moves: [[11, -1, 3, 4], [12, 4, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
   ['avgPool', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 1, 2], [13, -1, 3, 4]]}], again: { written: [13]}}],
   ['avgPoolGrad', { arity: 14, ns: 0.7, work: [0, 3, 4, 5, 6], axes: [{ at: 0, moves: [[12, -1, 3, 4], [13, -1, 1, 2]]}], again: { written: [13]}}],
+];
+export const normalizePlans: Plans = [
   ['layerNorm', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [6, -1, 1], [7, 8], [8, 8]]}], again: { written: [6, 7, 8]}}],
   ['layerNormBackward', { arity: 9, ns: 0.9, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 1], [3, -1, 1], [6, 8], [7, 8], [8, -1, 1]]}], again: { written: [8]}}],
   ['layerNormWeights', { arity: 10, ns: 0.9, work: [0, 1], axes: [{ at: 1, moves: [[2, -1], [3, -1], [7, -1], [8, -1]], unit: 64, set: [9, 1]}], whole: 9, again: { written: [7, 8]}}],
   ['batchStats', { arity: 7, ns: 0.4, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, 8], [5, 8]], set: [6, 1, 2]}], whole: 6, again: { written: [4, 5]}}],
   ['batchNorm', { arity: 10, ns: 0.15, work: [0, 1, 2], axes: [{ at: 0, moves: [[3, -1, 1, 2], [9, -1, 1, 2]]}], again: { written: [9]}}],
   ['batchNormBackward', { arity: 14, ns: 0.9, work: [0, 1, 2], axes: [{ at: 1, moves: [[3, -1, 2], [4, -1, 2], [5, 8], [6, 8], [8, -1], [10, -1, 2], [11, -1], [12, -1]], set: [13, 1, 2]}], whole: 13, again: { written: [10, 11, 12]}}],
+];
+export const attentionPlans: Plans = [
   ['attention', { arity: 15, ns: 0.015, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4]]}], scratch: 14, again: { written: [11, 13]}}],
   ['attentionBackward', { arity: 18, ns: 0.035, work: [0, 1, 2, 3, 4], sized: true, axes: [{ at: 0, moves: [[6, -1, 2, 1, 4], [7, -1, 3, 1, 4], [8, -1, 3, 1, 4], [9, 1, 10], [11, -1, 1, 2, 12], [13, -1, 2, 1, 4], [14, -1, 2, 1, 4], [15, -1, 3, 1, 4], [16, -1, 3, 1, 4]]}, { at: 1, moves: [[6, -1, 4], [7, -1, 4], [8, -1, 4], [11, -1, 2, 12], [13, -1, 4], [14, -1, 4], [15, -1, 4], [16, -1, 4]]}], scratch: 17, again: { written: [14, 15, 16]}}],
+];
+export const resamplePlans: Plans = [
   ['resample', { arity: 9, ns: 0.3, work: [0, 3, 2], axes: [{ at: 0, moves: [[4, -1, 1, 2], [8, -1, 3, 2]]}], again: { written: [8]}}],
   ['resampleBackward', { arity: 9, ns: 0.6, work: [0, 3, 2], axes: [{ at: 0, moves: [[4, -1, 3, 2], [8, -1, 1, 2]]}], again: { written: [8]}}],
+];
+export const mathPlans: Plans = [
+  ['log2 log10 sinh cosh silu mish logSigmoid', { arity: 3, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
+  ['tan', { arity: 3, ns: 3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1]], unit: 64}], again: { written: [2]}}],
   ['softplus elu leakyRelu', { arity: 5, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [4, -1]], unit: 64}], again: { written: [4]}}],
   ['siluBackward mishBackward logSigmoidBackward', { arity: 4, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [3, -1]], unit: 64}], again: { written: [3]}}],
   ['softplusBackward eluBackward leakyReluBackward', { arity: 6, ns: 1.3, work: [0], axes: [{ at: 0, moves: [[1, -1], [2, -1], [5, -1]], unit: 64}], again: { written: [5]}}],
   ['atan2', { arity: 9, ns: 6, work: [0, 1], axes: [{ at: 0, moves: [[2, -1, 3], [5, -1, 6], [8, -1, 1]]}, { at: 1, moves: [[2, -1, 4], [5, -1, 7], [8, -1]], unit: 64}], again: { written: [8]}}],
 ];
+export const orderPlans: Plans = [];
+export const recurrentPlans: Plans = [];
+export const eigenPlans: Plans = [];
+export const factorisePlans: Plans = [];
 
 /** Which argument of a product says that it adds to its result. */
 export const ACCUMULATE = 12;

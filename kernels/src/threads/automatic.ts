@@ -1,7 +1,6 @@
 /** Threads that start by themselves, once a program has been seen to make long calls for a while. */
 
 import { host as ownHost } from '#host';
-import { OTHERS, PRODUCTS } from '../generated/plans.gen.ts';
 import type { Automatic, Kernels, Loaded } from '../instance.ts';
 import {
   messageOf,
@@ -12,13 +11,12 @@ import {
   type WorkerGroup,
   warnWith,
 } from './group.ts';
-import { type Rescue, split, watched } from './split.ts';
+import { plansOf, type Rescue, split, watched } from './split.ts';
 
 /** Nanoseconds of one thread from which a call counts: a second thread ends it clearly sooner, also if it has to be woken. */
 const COUNTED = 200_000;
 /** Nanoseconds of such calls after which threads start: ten times what that costs, so that short programs never pay for it. */
 const AFTER = 300e6;
-const PLANS = [...PRODUCTS, ...OTHERS];
 
 export type AutomaticOptions = ThreadOptions & {
   /** Threads to be, the caller among them. Asked when they start; where it is below 2, they never do. */
@@ -41,7 +39,7 @@ export class AutomaticThreads implements Automatic {
     this.#o = o;
     const { counted = COUNTED, after = AFTER } = o;
     kernels.override('threads', below =>
-      watched(below, PLANS, counted, ns => {
+      watched(below, plansOf(kernels), counted, ns => {
         this.#worked += ns;
         if (this.#worked >= after) this.start();
       }),
@@ -105,7 +103,7 @@ export class AutomaticThreads implements Automatic {
         { cause: failure },
       );
     };
-    return split(below, group.team, PLANS, this.#o, rescue);
+    return split(below, group.team, plansOf(this.#kernels), this.#o, rescue);
   }
 
   #giveUp(error: unknown): void {

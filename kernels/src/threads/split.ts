@@ -1,7 +1,7 @@
 /** Puts exports that share their work with a team in the place of exports: each cuts long calls into calls of itself. */
 
 import type { Element } from '../elements.ts';
-import { WRAPPED } from '../generated/plans.gen.ts';
+import { kernelsPlans, PRODUCTS, WRAPPED } from '../generated/plans.gen.ts';
 import type { Exports } from '../generated/types.gen.ts';
 import type { Axis, Factors, Plan, Plans, Wrap } from './plan.ts';
 import { type Choice, PER_THREAD, RULES } from './rules.ts';
@@ -76,6 +76,13 @@ type Planned = {
   /** Bytes of its types' elements. */
   readonly sizes: readonly number[];
 };
+
+/** The plans of all modules that are loaded. */
+export const plansOf = ({
+  parts,
+}: {
+  readonly parts: readonly { readonly part: { readonly plans: Plans } }[];
+}): Plans => [...PRODUCTS, ...kernelsPlans, ...parts.flatMap(({ part }) => part.plans)];
 
 /** The exports that have plans; calls that take one thread `least` nanoseconds or more go to what `make` returns, with that time. */
 function longCalls(

@@ -1,7 +1,6 @@
 /** The number of threads of a set of kernels: starts and ends the workers, and puts their exports in the others' place. */
 
 import { host as ownHost } from '#host';
-import { OTHERS, PRODUCTS } from '../generated/plans.gen.ts';
 import type { Host } from '../host.ts';
 import type { Kernels } from '../instance.ts';
 import {
@@ -15,7 +14,7 @@ import {
   whyOne,
 } from './group.ts';
 import { SecondThread } from './second.ts';
-import { split } from './split.ts';
+import { plansOf, split } from './split.ts';
 import { MOST_WORKERS } from './worker.ts';
 
 export class Threads {
@@ -90,7 +89,7 @@ export class Threads {
     this.#kernels.threads = workers.team.threads;
     this.#kernels.override('threads', below => {
       shareParts(this.#kernels, workers);
-      return split(below, workers.team, [...PRODUCTS, ...OTHERS], this.#o);
+      return split(below, workers.team, plansOf(this.#kernels), this.#o);
     });
     // Of no use beside them.
     await this.#second.end();

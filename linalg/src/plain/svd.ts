@@ -11,10 +11,17 @@ const TINY = 1e-280;
 /** Rows i of u and v belong to values[i], descending. */
 export type SingularRows = { readonly values: Float64Array; readonly u: Float64Array; readonly v: Float64Array };
 
-/** r [n, n] = Σ values[i] uᵢ vᵢᵀ, with u [n, n] and v [n, n] orthogonal; max|r| near 1. Overwrites r. */
-export function jacobiSvd(n: number, r: Float64Array): SingularRows {
+const identity = (n: number): Float64Array => {
   const u = new Float64Array(n * n);
   for (let i = 0; i < n; i++) u[i * n + i] = 1;
+  return u;
+};
+
+/**
+ * uᵀ r = Σ values[i] uᵢ vᵢᵀ, with u [n, n] and v [n, n] orthogonal; max|r| near 1. Overwrites r. The rows of r were turned by those of `u`,
+ * if it is given.
+ */
+export function jacobiSvd(n: number, r: Float64Array, u = identity(n)): SingularRows {
   for (let sweep = 0; orthogonalise(n, r, u); sweep++)
     if (sweep === MAX_SWEEPS) throw new Error(`svd: no convergence in ${MAX_SWEEPS} sweeps: [${n},${n}]`);
   const lengths = Float64Array.from({ length: n }, (_, i) => Math.sqrt(dot(r, i * n, i * n, n)));

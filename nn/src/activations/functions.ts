@@ -1,14 +1,7 @@
-/** Activations as functions. They take floating tensors, and integers become float32. */
+/** Activations that @otimes/core has not, as functions. They take floating tensors, and integers become float32. */
 
 import { describe, owningIntermediates, ShapeError, type Tensor, where } from '@otimes/core';
-import { aNumber, anInteger, aTensor, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
-import { logOnePlusExp } from './softplus.ts';
-
-const aPositive: Kind = {
-  expected: 'a finite number above 0',
-  is: v => typeof v === 'number' && v > 0 && v < Infinity,
-  error: RangeError,
-};
+import { aNumber, anInteger, aPositive, aTensor, checkArgument, checkOptions } from '@otimes/core/extend';
 
 /** The tensor itself, floating; throws in the name of the activation. */
 function floating(op: string, x: Tensor): Tensor {
@@ -18,12 +11,6 @@ function floating(op: string, x: Tensor): Tensor {
 
 const made = (op: string, x: Tensor, run: (x: Tensor) => Tensor): Tensor =>
   owningIntermediates(() => run(floating(op, x)));
-
-/** x where it is above 0, else negativeSlope (default 0.01) · x (Maas et al. 2013). The gradient at 0 is negativeSlope. */
-export function leakyRelu(x: Tensor, negativeSlope = 0.01): Tensor {
-  checkArgument('leakyRelu', 'negativeSlope', negativeSlope, aNumber);
-  return made('leakyRelu', x, z => where(z.gt(0), z, z.mul(negativeSlope)));
-}
 
 /** `leakyRelu` with learned slopes (He et al. 2015): weight [1], or [channels] for x [N, channels, …]. */
 export function prelu(x: Tensor, weight: Tensor): Tensor {
@@ -36,49 +23,10 @@ export function prelu(x: Tensor, weight: Tensor): Tensor {
   return made('prelu', x, z => where(z.gt(0), z, z.mul(slopes)));
 }
 
-const scaledElu = (x: Tensor, alpha: number, unit: number): Tensor =>
-  where(x.gt(0), x, (unit === 1 ? x.clamp(-Infinity, 0) : x.clamp(-Infinity, 0).div(unit)).expm1().mul(alpha));
-
-/** x where it is above 0, else α (eˣ − 1), α 1 by default (Clevert et al. 2016). */
-export function elu(x: Tensor, alpha = 1): Tensor {
-  checkArgument('elu', 'alpha', alpha, aNumber);
-  return made('elu', x, z => scaledElu(z, alpha, 1));
-}
-
 /** x where it is above 0, else α (e^(x/α) − 1), α 1 by default (Barron 2017): its derivative at 0 is 1 for every α. */
 export function celu(x: Tensor, alpha = 1): Tensor {
   checkArgument('celu', 'alpha', alpha, aPositive);
-  return made('celu', x, z => scaledElu(z, alpha, alpha));
-}
-
-/** α and λ for which mean 0 and variance 1 are a fixed point (Klambauer et al. 2017, eq. 14). */
-const [ALPHA, LAMBDA] = [1.6732632423543772, 1.0507009873554805];
-
-/** λ x where it is above 0, else λ α (eˣ − 1), which keeps mean 0 and variance 1 (Klambauer et al. 2017). */
-export function selu(x: Tensor): Tensor {
-  return made('selu', x, z => scaledElu(z, ALPHA, 1).mul(LAMBDA));
-}
-
-/** x σ(x) (Elfwing et al. 2018), also known as Swish. */
-export function silu(x: Tensor): Tensor {
-  return made('silu', x, z => z.mul(z.sigmoid()));
-}
-
-/** log(1 + e^βx) / β with β 1 by default; x itself where βx is above `threshold`, 20 by default. */
-export function softplus(x: Tensor, o: { beta?: number; threshold?: number } = {}): Tensor {
-  checkOptions('softplus', o, { beta: aPositive, threshold: aNumber });
-  const { beta = 1, threshold = 20 } = o;
-  return made('softplus', x, z => where(z.mul(beta).gt(threshold), z, logOnePlusExp(z.mul(beta)).div(beta)));
-}
-
-/** x tanh(log(1 + eˣ)) (Misra 2020). */
-export function mish(x: Tensor): Tensor {
-  return made('mish', x, z => z.mul(logOnePlusExp(z).tanh()));
-}
-
-/** log σ(x); never −∞ where x is finite. */
-export function logSigmoid(x: Tensor): Tensor {
-  return made('logSigmoid', x, z => logOnePlusExp(z.neg()).neg());
+  return made('celu', x, z => where(z.gt(0), z, z.clamp(-Infinity, 0).div(alpha).expm1().mul(alpha)));
 }
 
 /** x / (1 + |x|). */
@@ -124,8 +72,8 @@ export function glu(x: Tensor, dim = -1): Tensor {
   checkArgument('glu', 'dim', dim, anInteger);
   const axis = dim < 0 ? dim + x.rank : dim;
   const length = x.shape[axis];
-  if (length === undefined || length % 2 !== 0)
-    throw new ShapeError(`glu: expected an even length along axis ${dim}, got ${describe(x)}`);
+  if (length === undefined) throw new ShapeError(`glu: axis ${dim} is out of range for a tensor of rank ${x.rank}`);
+  if (length % 2 !== 0) throw new ShapeError(`glu: expected an even length along axis ${dim}, got ${describe(x)}`);
   return made('glu', x, z => {
     const half = length / 2;
     return z.narrow(axis, 0, half).mul(z.narrow(axis, half, half).sigmoid());

@@ -1,6 +1,6 @@
 /** Activations as modules beside the four of `basic.ts`. The functions of the same names are in `nn.functional`. */
 
-import { full, type Tensor } from '@otimes/core';
+import { elu, full, leakyRelu, logSigmoid, mish, selu, silu, softplus, type Tensor } from '@otimes/core';
 import { aNumber, anInteger, checkArgument, checkOptions } from '@otimes/core/extend';
 import { checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
 import { Module } from '../module.ts';
@@ -19,7 +19,7 @@ export class LeakyReLU extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return f.leakyRelu(x, this.negativeSlope);
+    return leakyRelu(x, this.negativeSlope);
   }
 }
 
@@ -55,7 +55,7 @@ export class ELU extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return f.elu(x, this.alpha);
+    return elu(x, this.alpha);
   }
 }
 
@@ -80,7 +80,7 @@ export class SELU extends Module {
   static readonly builtIn: string = 'SELU';
 
   override forward(x: Tensor): Tensor {
-    return f.selu(x);
+    return selu(x);
   }
 }
 
@@ -89,7 +89,7 @@ export class SiLU extends Module {
   static readonly builtIn: string = 'SiLU';
 
   override forward(x: Tensor): Tensor {
-    return f.silu(x);
+    return silu(x);
   }
 }
 
@@ -98,7 +98,7 @@ export class Mish extends Module {
   static readonly builtIn: string = 'Mish';
 
   override forward(x: Tensor): Tensor {
-    return f.mish(x);
+    return mish(x);
   }
 }
 
@@ -117,7 +117,7 @@ export class Softplus extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return f.softplus(x, { beta: this.beta, threshold: this.threshold });
+    return softplus(x, { beta: this.beta, threshold: this.threshold });
   }
 }
 
@@ -229,6 +229,6 @@ export class LogSigmoid extends Module {
   static readonly builtIn: string = 'LogSigmoid';
 
   override forward(x: Tensor): Tensor {
-    return f.logSigmoid(x);
+    return logSigmoid(x);
   }
 }

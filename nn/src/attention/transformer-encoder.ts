@@ -4,6 +4,7 @@ import type { Tensor } from '@otimes/core';
 import {
   aBoolean,
   aCount,
+  anEps,
   aString,
   aTensor,
   checkArgument,
@@ -14,7 +15,7 @@ import {
 } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
-import { anEps, aProbability, checkPositive, PLACEMENT, type Placement, placed } from '../check.ts';
+import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from '../check.ts';
 import { Dropout } from '../dropout.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';

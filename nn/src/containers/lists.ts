@@ -1,6 +1,6 @@
 /** Modules in a list or under names: containers that hold layers and do not say how these are called. */
 
-import { anInstance, anInteger, checkArgument, isPlainObject, type Kind } from '@otimes/core/extend';
+import { anInstance, anInteger, aTensor, checkArgument, isPlainObject, type Kind } from '@otimes/core/extend';
 import type { Member } from '../members.ts';
 import { type AnyModule, Module } from '../module.ts';
 
@@ -8,7 +8,8 @@ const aModule = anInstance(Module, 'a module');
 
 const iterable: Kind = {
   expected: 'an array or another iterable of modules',
-  is: v => typeof v === 'object' && v !== null && Symbol.iterator in v,
+  // A tensor is iterable, too.
+  is: v => typeof v === 'object' && v !== null && Symbol.iterator in v && !aTensor.is(v),
 };
 
 /** What both share: the names of what they hold stand without that of the field. */

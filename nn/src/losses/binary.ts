@@ -1,8 +1,7 @@
 /** Losses of two classes: binary cross-entropy of probabilities and of logits. */
 
-import { owningIntermediates, type Tensor } from '@otimes/core';
+import { owningIntermediates, softplus, type Tensor } from '@otimes/core';
 import { aTensor, defineBuiltIn } from '@otimes/core/extend';
-import { logOnePlusExp } from '../activations/softplus.ts';
 import {
   checkElements,
   checkFloating,
@@ -13,6 +12,9 @@ import {
   type Reduction,
   reduce,
 } from './reduction.ts';
+
+/** log(1 + eˣ) for x of any size. */
+const logOnePlusExp = (x: Tensor) => softplus(x, { threshold: Infinity });
 
 /**
  * −t log σ(x) − (1−t) log(1−σ(x)) for logits x and targets t, averaged over all elements; never overflows. Targets are

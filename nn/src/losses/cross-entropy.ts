@@ -48,7 +48,7 @@ export function crossEntropy(
     throw new ShapeError(`crossEntropy: expected logits [batch, classes, …], got ${describe(logits)}`);
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new RangeError(`crossEntropy: expected 0 ≤ labelSmoothing ≤ 1, got ${labelSmoothing}`);
-  const isPlain = labelSmoothing === 0 && weight === undefined && ignoreIndex === undefined && reduction !== 'none';
+  const isPlain = labelSmoothing === 0 && (weight ?? ignoreIndex) === undefined && reduction !== 'none';
   return owningIntermediates(() =>
     isPlain && logits.rank === 2 && targets.rank === 1
       ? labelCrossEntropy(

@@ -1,8 +1,7 @@
 /** Losses of distributions: Kullback–Leibler divergence, and the negative log-likelihood of counts and of normal numbers. */
 
 import { describe, owningIntermediates, ShapeError, sameShape, type Tensor, where } from '@otimes/core';
-import { aBoolean, aTensor, checkArgument, oneOf } from '@otimes/core/extend';
-import { anEps } from '../check.ts';
+import { aBoolean, anEps, aTensor, checkArgument, oneOf } from '@otimes/core/extend';
 import { checkElements, checkFloating, checkLoss, checkSame, REDUCTION, type Reduction, reduce } from './reduction.ts';
 
 /**

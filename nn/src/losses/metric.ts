@@ -1,9 +1,15 @@
 /** Losses of vectors that are to be near to each other or far apart. */
 
-import { describe, owningIntermediates, ShapeError, sameShape, type Tensor, where } from '@otimes/core';
-import { aBoolean, aNumber, aTensor, checkArgument } from '@otimes/core/extend';
-import { anEps } from '../check.ts';
-import { aNormOrder, pairwiseDistance } from '../distances.ts';
+import {
+  describe,
+  owningIntermediates,
+  pairwiseDistance,
+  ShapeError,
+  sameShape,
+  type Tensor,
+  where,
+} from '@otimes/core';
+import { aBoolean, aNormOrder, aNumber, anEps, aTensor, checkArgument } from '@otimes/core/extend';
 import { checkFloating, checkLoss, checkSame, checkSigns, REDUCTION, type Reduction, reduce } from './reduction.ts';
 
 /**

@@ -1,6 +1,6 @@
 /** What all losses share: their arguments, and how the losses of single elements become one. */
 
-import { DTypeError, describe, ShapeError, sameShape, Tensor } from '@otimes/core';
+import { DTypeError, describe, ShapeError, sameShape, type Tensor } from '@otimes/core';
 import { aTensor, checkArgument, checkFinite, checkOptions, type OptionKinds, oneOf } from '@otimes/core/extend';
 
 /** The mean of all losses (default of most), their sum, or each for itself. */
@@ -16,8 +16,8 @@ export function checkLoss<O extends object>(
   kinds: OptionKinds<O>,
   name = 'prediction',
 ): void {
-  if (!(x instanceof Tensor)) checkArgument(op, name, x, aTensor);
-  if (!(target instanceof Tensor)) checkArgument(op, 'target', target, aTensor);
+  checkArgument(op, name, x, aTensor);
+  checkArgument(op, 'target', target, aTensor);
   checkOptions(op, o, kinds);
 }
 

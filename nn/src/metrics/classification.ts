@@ -84,6 +84,10 @@ function checkCountOptions(name: string, o: CountOptions): void {
   checkArgument(name, 'options', o, countOptions);
   checkOptions(name, o, COUNT_OPTIONS);
   checkArgument(name, 'classes', o.classes, aCount);
+  if (o.threshold !== undefined && o.classes !== 2)
+    throw new RangeError(
+      `${name}: expected classes 2 with a threshold, which tells class 1 from class 0, got ${o.classes}; of several labels take one metric each`,
+    );
 }
 
 /** How often each class was predicted for each: `matrix[label][prediction]`. */

@@ -1,8 +1,8 @@
 /** What batch and instance norm share: a scale and shift of each channel, and running averages of statistics. */
 
 import { describe, ones, ShapeError, type Tensor, zeros } from '@otimes/core';
-import { aBoolean, checkOptions, type Kind, orNull } from '@otimes/core/extend';
-import { anEps, checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
+import { aBoolean, anEps, checkOptions, type Kind, orNull } from '@otimes/core/extend';
+import { checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
 import { batchNormEval } from '../functional.ts';
 import type { Member } from '../members.ts';
 import { Module } from '../module.ts';

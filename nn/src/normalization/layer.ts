@@ -1,8 +1,8 @@
 /** Normalisation within an example: mean 0 and variance 1 over some of its axes, then a learned scale and shift. */
 
 import { ones, type Tensor, zeros } from '@otimes/core';
-import { aBoolean, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
-import { anEps, checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
+import { aBoolean, anEps, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
+import { checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
 import { groupNorm, layerNorm } from '../functional.ts';
 import { Module } from '../module.ts';
 import { Parameter } from '../parameter.ts';

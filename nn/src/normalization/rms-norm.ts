@@ -1,8 +1,8 @@
 /** Normalisation by the root of the mean square. */
 
 import { describe, ones, owningIntermediates, ShapeError, sameShape, type Tensor } from '@otimes/core';
-import { aBoolean, aTensor, checkArgument, checkOptions, type Kind, orNull } from '@otimes/core/extend';
-import { anEps, checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
+import { aBoolean, anEps, aTensor, checkArgument, checkOptions, type Kind, orNull } from '@otimes/core/extend';
+import { checkPositive, PLACEMENT, type Placement, withoutRng } from '../check.ts';
 import { Module } from '../module.ts';
 import { Parameter } from '../parameter.ts';
 
