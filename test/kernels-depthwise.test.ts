@@ -88,7 +88,8 @@ function computed(bench: Bench, p: Problem, kind: Kind, cuts: readonly number[] 
     for (const [i, from] of [0, ...cuts].entries()) {
       bench.view('f64', work, bytes / 8).fill(Number.NaN);
       const to = cuts.length === 0 ? 0 : (cuts[i] ?? p.c);
-      bench.call[`depthwise_${p.type}`]!(kind, ...sizesOf(p, 1), ...addresses, out, work, bytes, from, to);
+      const name: string = `depthwise_${p.type}`;
+      bench.call[name]!(kind, ...sizesOf(p, 1), ...addresses, out, work, bytes, from, to);
     }
     return bench.read(p.type, out, size);
   });

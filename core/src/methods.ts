@@ -25,10 +25,7 @@ const numbers = (args: Numbers): readonly number[] => (Array.isArray(args[0]) ? 
 
 /** See `T`; a getter has no parameter `this` that could say Tensor. */
 function turned(x: TensorBase): Tensor {
-  if (x.rank !== 2)
-    throw new ShapeError(
-      `T: expected a matrix, got ${describe(x)}; transpose() swaps the last two axes, permute orders all`,
-    );
+  if (x.rank !== 2) throw new ShapeError(`T: expected a matrix, got ${describe(x)}; permute takes other ranks`);
   return view.transpose(x as Tensor);
 }
 
