@@ -3,6 +3,7 @@
  * of them are in its bundle then; without this import a bundle has those alone that the program calls.
  */
 
+import type { Tensor } from './methods.ts';
 import { elu, leakyRelu, logSigmoid, mish, selu, silu, softplus } from './ops/activations.ts';
 import { atan2, remainder } from './ops/angles.ts';
 import { allClose, allCloseAsync, equal, equalAsync, isClose, isInf, maskedFill } from './ops/compare.ts';
@@ -85,7 +86,7 @@ declare module './methods.ts' {
 
 for (const [name, of] of Object.entries(METHODS))
   Object.defineProperty(TensorBase.prototype, name, {
-    value(this: unknown, ...rest: unknown[]): unknown {
+    value(this: Tensor, ...rest: unknown[]): unknown {
       return Reflect.apply(of, undefined, [this, ...rest]);
     },
     writable: true,
