@@ -75,7 +75,7 @@ const METHODS = {
 };
 
 /** The function without its first argument. */
-type Method<F> = F extends (x: never, ...rest: infer Rest) => infer Result ? (...rest: Rest) => Result : never;
+type Method<F> = F extends (x: Tensor, ...rest: infer Rest) => infer Result ? (...rest: Rest) => Result : never;
 
 /** What this module adds to Tensor. */
 export type AddedMethods = { readonly [Name in keyof typeof METHODS]: Method<(typeof METHODS)[Name]> };
