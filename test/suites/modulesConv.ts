@@ -83,8 +83,8 @@ export const convModuleCases: Record<string, ModuleCase> = {
   Fold: { make: () => new nn.Fold([3, 4], 2), inputs: some(2, 8, 6) },
   Upsample: { make: () => new nn.Upsample({ scaleFactor: 2, mode: 'bilinear' }), inputs: images },
   MobileNetV1: {
-    make: at => new nn.MobileNetV1({ ...at, alpha: 0.05, numClasses: 3, channels: 1 }),
-    // So many that the last batch norms, over one place an image, are not of two numbers, which float32 does not tell apart.
+    make: at => new nn.MobileNetV1({ ...at, alpha: 0.1, numClasses: 3, channels: 1 }),
+    // So many, and so wide, that batch norms of few numbers do not enlarge rounding in second gradients beyond what is compared.
     inputs: some(6, 1, 33, 33),
   },
 };
