@@ -8,12 +8,10 @@
  * Needs python3 with torch; without it the column is left out.
  */
 
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { Generator, noGrad, randint, randn, scope, setThreads, type Tensor } from '@otimes/core';
 import { Conv1d, Conv2d, Conv3d, crossEntropy, type Module, mobileNetV1 } from '@otimes/nn';
 import { SGD } from '@otimes/optim';
+import { inTurns } from './turns.ts';
 
 await setThreads(1);
 const rng = new Generator(0);
@@ -72,49 +70,10 @@ const problems: Record<string, Steps> = {
   'mobileNet .5, 64²': mobile(0.5, 64, 2),
 };
 
-/** PyTorch's calls, in a process of its own that takes a number of them at a time; null where there is no PyTorch. */
-async function peer(name: string): Promise<{ run(calls: number): Promise<number>; end(): void } | null> {
-  const path = fileURLToPath(new URL('peers/torch_convs.py', import.meta.url));
-  const child = spawn('/usr/bin/python3', [path, name], { stdio: ['pipe', 'pipe', 'ignore'] });
-  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
-  child.on('error', () => {});
-  if ((await lines.next()).done) return null;
-  return {
-    async run(calls) {
-      child.stdin.write(`${calls}\n`);
-      return Number((await lines.next()).value);
-    },
-    end: () => child.stdin.end(),
-  };
-}
-
-const median = (x: readonly number[]) => [...x].sort((a, b) => a - b)[Math.floor(x.length / 2)]!;
 const wanted = process.argv.slice(2);
-const ROUNDS = 9;
 console.log('                                      otimes ms   torch ms   torch / otimes');
 for (const [name, { calls, ...kinds }] of Object.entries(problems)) {
   if (wanted.length > 0 && !wanted.some(one => name.startsWith(one))) continue;
-  for (const [kind, make] of Object.entries(kinds)) {
-    const step = make();
-    const other = await peer(`${name}/${kind}`);
-    const own = (n: number) => {
-      const start = process.cpuUsage();
-      for (let i = 0; i < n; i++) step();
-      const { user, system } = process.cpuUsage(start);
-      return (user + system) / 1000 / n;
-    };
-    own(3 * calls);
-    await other?.run(calls);
-    const times: { own: number; other: number }[] = [];
-    for (let round = 0; round < ROUNDS; round++)
-      times.push({ own: own(calls), other: (await other?.run(calls)) ?? Number.NaN });
-    other?.end();
-    const [a, b, ratio] = [
-      median(times.map(t => t.own)),
-      median(times.map(t => t.other)),
-      median(times.map(t => t.other / t.own)),
-    ];
-    const label = `${name} ${kind}`.padEnd(36);
-    console.log(`${label}${a.toFixed(2).padStart(11)}${b.toFixed(2).padStart(11)}${ratio.toFixed(2).padStart(12)}`);
-  }
+  for (const [kind, make] of Object.entries(kinds))
+    console.log(`${name} ${kind}`.padEnd(36) + (await inTurns('torch_convs.py', `${name}/${kind}`, make(), calls)));
 }

@@ -8,12 +8,10 @@
  * loop over LSTMCell. `char`, `small`: embedding, one layer, linear, Adam. Needs python3 with torch; without it the column is left out.
  */
 
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { Generator, randint, randn, scope, setThreads, type Tensor, zeros } from '@otimes/core';
 import { crossEntropy, Embedding, GRU, Linear, LSTM, LSTMCell, RNN } from '@otimes/nn';
 import { Adam, clipGradNorm, SGD } from '@otimes/optim';
+import { inTurns } from './turns.ts';
 
 await setThreads(1);
 const rng = new Generator(0);
@@ -90,48 +88,9 @@ const problems: Record<string, [() => () => void, calls: number]> = {
   smallcell: [() => cellLoop({ h: 32, T: 20, B: 4, n: 16 }), 50],
 };
 
-/** PyTorch's step, in a process of its own that takes a number of steps at a time; null where there is no PyTorch. */
-async function peer(name: string): Promise<{ run(calls: number): Promise<number>; end(): void } | null> {
-  const path = fileURLToPath(new URL('peers/torch_recurrent.py', import.meta.url));
-  const child = spawn('/usr/bin/python3', [path, name], { stdio: ['pipe', 'pipe', 'ignore'] });
-  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
-  child.on('error', () => {});
-  if ((await lines.next()).done) return null;
-  return {
-    async run(calls) {
-      child.stdin.write(`${calls}\n`);
-      return Number((await lines.next()).value);
-    },
-    end: () => child.stdin.end(),
-  };
-}
-
-const median = (x: readonly number[]) => [...x].sort((a, b) => a - b)[Math.floor(x.length / 2)]!;
 const wanted = process.argv.slice(2).filter(name => name in problems);
-const ROUNDS = 9;
 console.log('step          otimes ms   torch ms   torch / otimes');
 for (const name of wanted.length > 0 ? wanted : Object.keys(problems)) {
   const [make, calls] = problems[name]!;
-  const step = make();
-  const other = await peer(name);
-  const own = (n: number) => {
-    const start = process.cpuUsage();
-    for (let i = 0; i < n; i++) step();
-    const { user, system } = process.cpuUsage(start);
-    return (user + system) / 1000 / n;
-  };
-  own(3 * calls);
-  await other?.run(calls);
-  const times: { own: number; other: number }[] = [];
-  for (let round = 0; round < ROUNDS; round++)
-    times.push({ own: own(calls), other: (await other?.run(calls)) ?? Number.NaN });
-  other?.end();
-  const [a, b, ratio] = [
-    median(times.map(t => t.own)),
-    median(times.map(t => t.other)),
-    median(times.map(t => t.other / t.own)),
-  ];
-  console.log(
-    `${name.padEnd(12)}${a.toFixed(2).padStart(11)}${b.toFixed(2).padStart(11)}${ratio.toFixed(2).padStart(12)}`,
-  );
+  console.log(name.padEnd(12) + (await inTurns('torch_recurrent.py', name, make(), calls)));
 }
