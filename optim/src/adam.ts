@@ -26,7 +26,8 @@ export function checkBetas(name: string, betas: readonly [number, number]): void
   checkRange(name, 'betas[1]', betas[1], 0, 1);
 }
 
-function check(name: string, o: Options): void {
+/** Throws for decays, eps or weightDecay out of range. */
+export function checkMoments(name: string, o: Pick<Options, 'betas' | 'eps' | 'weightDecay'>): void {
   checkBetas(name, o.betas);
   checkRange(name, 'eps', o.eps, 0, Infinity);
   checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
@@ -60,7 +61,7 @@ export class Adam extends GradientOptimizer<Options> {
   static readonly builtIn: string = 'Adam';
 
   constructor(parameters: Parameters<Options>, options: AdamOptions = {}) {
-    super(parameters, DEFAULTS, options, check);
+    super(parameters, DEFAULTS, options, checkMoments);
   }
 
   protected override slotNames(o: Options): readonly string[] {
@@ -81,7 +82,7 @@ export class AdamW extends GradientOptimizer<Options> {
   static readonly builtIn: string = 'AdamW';
 
   constructor(parameters: Parameters<Options>, options: AdamOptions = {}) {
-    super(parameters, { ...DEFAULTS, weightDecay: 1e-2 }, options, check);
+    super(parameters, { ...DEFAULTS, weightDecay: 1e-2 }, options, checkMoments);
   }
 
   protected override slotNames(o: Options): readonly string[] {

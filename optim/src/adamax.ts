@@ -1,8 +1,7 @@
 /** Adamax (Kingma & Ba 2015, Algorithm 2), as torch.optim.Adamax. */
 
 import type { Tensor } from '@otimes/core';
-import { checkRange } from '@otimes/core/extend';
-import { checkBetas } from './adam.ts';
+import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type AdamaxOptions = {
@@ -19,18 +18,12 @@ export type AdamaxOptions = {
 type Options = Required<AdamaxOptions>;
 const DEFAULTS: Options = { lr: 2e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0 };
 
-function check(name: string, o: Options): void {
-  checkBetas(name, o.betas);
-  checkRange(name, 'eps', o.eps, 0, Infinity);
-  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
-}
-
 /** m ← β₁ m + (1−β₁) g;  u ← max(β₂ u, |g| + ε);  p ← p − lr m̂ / u, m̂ without its bias to 0. */
 export class Adamax extends GradientOptimizer<Options> {
   static readonly builtIn: string = 'Adamax';
 
   constructor(parameters: Parameters<Options>, options: AdamaxOptions = {}) {
-    super(parameters, DEFAULTS, options, check);
+    super(parameters, DEFAULTS, options, checkMoments);
   }
 
   protected override slotNames(): readonly string[] {

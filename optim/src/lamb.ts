@@ -1,8 +1,7 @@
 /** LAMB: Adam's direction with a trust ratio for each parameter, for large batches (You et al. 2020, Algorithm 2). */
 
 import { type Tensor, where } from '@otimes/core';
-import { checkRange } from '@otimes/core/extend';
-import { checkBetas } from './adam.ts';
+import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters } from './optimizer.ts';
 
 export type LambOptions = {
@@ -19,18 +18,12 @@ export type LambOptions = {
 type Options = Required<LambOptions>;
 const DEFAULTS: Options = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-6, weightDecay: 1e-2 };
 
-function check(name: string, o: Options): void {
-  checkBetas(name, o.betas);
-  checkRange(name, 'eps', o.eps, 0, Infinity);
-  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
-}
-
 /** u = m̂ / (√v̂ + ε) + λ p;  p ← p − lr (‖p‖ / ‖u‖) u, with a ratio of 1 where one of the norms is 0. */
 export class Lamb extends GradientOptimizer<Options> {
   static readonly builtIn: string = 'Lamb';
 
   constructor(parameters: Parameters<Options>, options: LambOptions = {}) {
-    super(parameters, DEFAULTS, options, check);
+    super(parameters, DEFAULTS, options, checkMoments);
   }
 
   protected override slotNames(): readonly string[] {

@@ -2,7 +2,7 @@
 
 import { adamMoments, type Tensor } from '@otimes/core';
 import { checkRange } from '@otimes/core/extend';
-import { checkBetas } from './adam.ts';
+import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type NAdamOptions = {
@@ -22,9 +22,7 @@ type Options = Required<NAdamOptions>;
 const DEFAULTS: Options = { lr: 2e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0, momentumDecay: 4e-3 };
 
 function check(name: string, o: Options): void {
-  checkBetas(name, o.betas);
-  checkRange(name, 'eps', o.eps, 0, Infinity);
-  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
+  checkMoments(name, o);
   checkRange(name, 'momentumDecay', o.momentumDecay, 0, Infinity);
 }
 

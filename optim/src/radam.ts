@@ -1,8 +1,7 @@
 /** RAdam: Adam whose step is rectified while the variance of its second moment is large (Liu et al. 2020), as torch.optim.RAdam. */
 
 import type { Tensor } from '@otimes/core';
-import { checkRange } from '@otimes/core/extend';
-import { checkBetas } from './adam.ts';
+import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type RAdamOptions = {
@@ -19,12 +18,6 @@ export type RAdamOptions = {
 type Options = Required<RAdamOptions>;
 const DEFAULTS: Options = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0 };
 
-function check(name: string, o: Options): void {
-  checkBetas(name, o.betas);
-  checkRange(name, 'eps', o.eps, 0, Infinity);
-  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
-}
-
 /**
  * The factor of Adam's step at step t (Algorithm 2): √[(ρₜ−4)(ρₜ−2)ρ∞ / ((ρ∞−4)(ρ∞−2)ρₜ)] with ρ∞ = 2/(1−β₂) − 1 and
  * ρₜ = ρ∞ − 2 t β₂ᵗ / (1−β₂ᵗ); null for ρₜ ≤ 5, where the step is that of momentum alone.
@@ -40,7 +33,7 @@ export class RAdam extends GradientOptimizer<Options> {
   static readonly builtIn: string = 'RAdam';
 
   constructor(parameters: Parameters<Options>, options: RAdamOptions = {}) {
-    super(parameters, DEFAULTS, options, check);
+    super(parameters, DEFAULTS, options, checkMoments);
   }
 
   protected override slotNames(): readonly string[] {

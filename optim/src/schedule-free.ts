@@ -2,6 +2,7 @@
 
 import { noGrad, type Tensor, unscoped } from '@otimes/core';
 import { checkNone, checkRange, onFailure } from '@otimes/core/extend';
+import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters } from './optimizer.ts';
 
 export type ScheduleFreeOptions = {
@@ -33,12 +34,8 @@ const DEFAULTS: Options = {
 };
 
 function check(name: string, o: Options): void {
-  const [beta1, beta2] = o.betas;
-  if (beta1 === 0) throw new RangeError(`${name}: expected betas[0] above 0, got 0`);
-  checkRange(name, 'betas[0]', beta1, 0, 1);
-  checkRange(name, 'betas[1]', beta2, 0, 1);
-  checkRange(name, 'eps', o.eps, 0, Infinity);
-  checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
+  if (o.betas[0] === 0) throw new RangeError(`${name}: expected betas[0] above 0, got 0`);
+  checkMoments(name, o);
   checkRange(name, 'warmupSteps', o.warmupSteps, 0, Infinity);
   checkRange(name, 'r', o.r, 0, Infinity);
   checkRange(name, 'weightLrPower', o.weightLrPower, 0, Infinity);

@@ -4,7 +4,7 @@ import { arange, checkIndex, oneHot, type Tensor, where } from '@otimes/core';
 import { aCount, anInteger, checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { requiredOptions } from '../check.ts';
 import { CLASS_OPTIONS, type ClassOptions, countedLabels, predictedClasses, scoreRows } from './check.ts';
-import { Metric } from './metric.ts';
+import { MeanMetric, Metric } from './metric.ts';
 
 const countOf = (labels: Tensor, counts: Tensor | null): Tensor => (counts ?? labels.eq(labels)).sum();
 
@@ -12,9 +12,8 @@ const countOf = (labels: Tensor, counts: Tensor | null): Tensor => (counts ?? la
  * The fraction of positions whose label is among the `topK` classes of the largest scores. Of equal scores the class of the lower index
  * comes first, as in `argmax`; a label whose score is NaN counts as wrong. NaN where nothing was counted.
  */
-export class Accuracy extends Metric {
+export class Accuracy extends MeanMetric {
   static readonly builtIn: string = 'Accuracy';
-  protected readonly terms = 2;
   readonly #o: ClassOptions;
   readonly #topK: number;
 
@@ -47,10 +46,6 @@ export class Accuracy extends Metric {
       const rank = rows.le(own).logicalNot().logicalOr(isBefore).sum(1);
       return [counted(rank.lt(this.#topK), counts), countOf(wanted, counts)];
     });
-  }
-
-  protected override finish(sums: readonly ArrayLike<number>[] | null): number {
-    return sums === null ? Number.NaN : sums[0]![0]! / sums[1]![0]!;
   }
 }
 
@@ -227,9 +222,8 @@ export class F1Score<A extends Average = 'macro'> extends ClassRatio<A> {
 }
 
 /** exp of the mean cross-entropy (natural logarithm) of all positions that count. NaN where there was none. */
-export class Perplexity extends Metric {
+export class Perplexity extends MeanMetric {
   static readonly builtIn: string = 'Perplexity';
-  protected readonly terms = 2;
   readonly #ignoreIndex: number | undefined;
 
   /** @param o ignoreIndex: positions with this label do not count; default: all count */
@@ -251,6 +245,6 @@ export class Perplexity extends Metric {
   }
 
   protected override finish(sums: readonly ArrayLike<number>[] | null): number {
-    return sums === null ? Number.NaN : Math.exp(sums[0]![0]! / sums[1]![0]!);
+    return Math.exp(super.finish(sums));
   }
 }

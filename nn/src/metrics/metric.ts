@@ -111,3 +111,12 @@ export abstract class Metric<Value = number> {
     return this.toString();
   }
 }
+
+/** What is a first sum over a second one, a count or a weight; NaN where there was no batch. */
+export abstract class MeanMetric extends Metric {
+  protected readonly terms = 2;
+
+  protected override finish(sums: readonly ArrayLike<number>[] | null): number {
+    return sums === null ? Number.NaN : sums[0]![0]! / sums[1]![0]!;
+  }
+}

@@ -2,7 +2,7 @@
 
 import { describe, ShapeError, sameShape, Tensor, tensor } from '@otimes/core';
 import { aNumber, aTensor, checkArgument } from '@otimes/core/extend';
-import { Metric } from './metric.ts';
+import { MeanMetric, Metric } from './metric.ts';
 
 /** In the widest float of the device. */
 function wide(x: Tensor): Tensor {
@@ -19,9 +19,8 @@ function pair(op: string, predictions: Tensor, targets: Tensor): [Tensor, Tensor
 }
 
 /** The weighted mean of numbers, of losses say. NaN where there was none. */
-export class Mean extends Metric {
+export class Mean extends MeanMetric {
   static readonly builtIn: string = 'Mean';
-  protected readonly terms = 2;
 
   /**
    * @param value a number, or a tensor all of whose elements count
@@ -36,17 +35,12 @@ export class Mean extends Metric {
       return [x.sum().mul(weight), tensor(x.size * weight, { dtype, device })];
     });
   }
-
-  protected override finish(sums: readonly ArrayLike<number>[] | null): number {
-    return sums === null ? Number.NaN : sums[0]![0]! / sums[1]![0]!;
-  }
 }
 
 const aValue = { ...aNumber, expected: 'a number or a tensor' };
 
 /** The mean of a function of prediction and target over all elements. */
-abstract class MeanError extends Metric {
-  protected readonly terms = 2;
+abstract class MeanError extends MeanMetric {
   readonly #name: string;
 
   constructor(name: string) {
@@ -63,10 +57,6 @@ abstract class MeanError extends Metric {
       const { dtype, device } = p;
       return [this.errors(p.sub(y)).sum(), tensor(p.size, { dtype, device })];
     });
-  }
-
-  protected override finish(sums: readonly ArrayLike<number>[] | null): number {
-    return sums === null ? Number.NaN : sums[0]![0]! / sums[1]![0]!;
   }
 }
 
