@@ -167,15 +167,23 @@ export class Hardswish extends Module {
   }
 }
 
-/** eˣ / Σ eˣ along an axis, the last by default. */
-export class Softmax extends Module {
-  static readonly builtIn: string = 'Softmax';
+/** What works along an axis, the last by default. */
+abstract class AlongAxis extends Module {
   readonly dim: number;
 
-  constructor(dim = -1) {
+  constructor(name: string, dim = -1) {
     super();
-    checkArgument('Softmax', 'dim', dim, anInteger);
+    checkArgument(name, 'dim', dim, anInteger);
     this.dim = dim;
+  }
+}
+
+/** eˣ / Σ eˣ along an axis, the last by default. */
+export class Softmax extends AlongAxis {
+  static readonly builtIn: string = 'Softmax';
+
+  constructor(dim?: number) {
+    super('Softmax', dim);
   }
 
   override forward(x: Tensor): Tensor {
@@ -184,14 +192,11 @@ export class Softmax extends Module {
 }
 
 /** log softmax(x) along an axis, the last by default. */
-export class LogSoftmax extends Module {
+export class LogSoftmax extends AlongAxis {
   static readonly builtIn: string = 'LogSoftmax';
-  readonly dim: number;
 
-  constructor(dim = -1) {
-    super();
-    checkArgument('LogSoftmax', 'dim', dim, anInteger);
-    this.dim = dim;
+  constructor(dim?: number) {
+    super('LogSoftmax', dim);
   }
 
   override forward(x: Tensor): Tensor {
@@ -200,14 +205,11 @@ export class LogSoftmax extends Module {
 }
 
 /** a σ(b) for the halves a and b of x along an axis, the last by default. */
-export class GLU extends Module {
+export class GLU extends AlongAxis {
   static readonly builtIn: string = 'GLU';
-  readonly dim: number;
 
-  constructor(dim = -1) {
-    super();
-    checkArgument('GLU', 'dim', dim, anInteger);
-    this.dim = dim;
+  constructor(dim?: number) {
+    super('GLU', dim);
   }
 
   override forward(x: Tensor): Tensor {

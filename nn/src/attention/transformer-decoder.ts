@@ -8,7 +8,14 @@ import type { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import type { LayerNorm } from '../normalization/layer.ts';
 import type { MultiHeadAttention } from './attention.ts';
-import { layerParts, residual, stackOf, type TransformerLayerOptions, withBatchFirst } from './transformer-encoder.ts';
+import {
+  layerParts,
+  residual,
+  stackOf,
+  type TransformerLayerOptions,
+  throughStack,
+  withBatchFirst,
+} from './transformer-encoder.ts';
 
 /** `true` in masks means MAY attend, the opposite of PyTorch's layers; see `AttendOptions`. */
 export type DecoderCall = {
@@ -113,9 +120,6 @@ export class TransformerDecoder extends Module<[tgt: Tensor, memory: Tensor, o?:
 
   override forward(tgt: Tensor, memory: Tensor, o?: DecoderCall): Tensor {
     checkOptions('TransformerDecoder', o, DECODE);
-    return insides(this, () => {
-      const y = this.layers.reduce((x, layer) => layer.call(x, memory, o), tgt);
-      return this.norm === null ? y : this.norm.call(y);
-    });
+    return throughStack(this, tgt, (x, layer) => layer.call(x, memory, o));
   }
 }

@@ -167,6 +167,18 @@ export function stackOf<Layer>(op: string, makeLayer: () => Layer, numLayers: nu
   });
 }
 
+/** What the layers of a stack make of x, one after the other, and the norm at its end. */
+export function throughStack<Layer>(
+  stack: { readonly layers: readonly Layer[]; readonly norm: Module | null },
+  x: Tensor,
+  through: (x: Tensor, layer: Layer) => Tensor,
+): Tensor {
+  return insides(stack, () => {
+    const y = stack.layers.reduce(through, x);
+    return stack.norm === null ? y : stack.norm.call(y);
+  });
+}
+
 /** `true` in masks means MAY attend. */
 export type EncoderCall = Omit<EncoderLayerCall, 'srcMask'> & {
   /** The `srcMask` of each layer. */
@@ -196,10 +208,7 @@ export class TransformerEncoder extends Module<[src: Tensor, o?: EncoderCall | u
   override forward(src: Tensor, o?: EncoderCall): Tensor {
     checkOptions('TransformerEncoder', o, STACK);
     const { mask: srcMask, ...rest } = o ?? {};
-    return insides(this, () => {
-      const y = this.layers.reduce((x, layer) => layer.call(x, { srcMask, ...rest }), src);
-      return this.norm === null ? y : this.norm.call(y);
-    });
+    return throughStack(this, src, (x, layer) => layer.call(x, { srcMask, ...rest }));
   }
 }
 

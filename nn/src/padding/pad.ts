@@ -45,14 +45,12 @@ abstract class Pad extends Module {
   }
 }
 
-/** A constant before and after each row of x [N, C, L]. */
-export class ConstantPad1d extends Pad {
-  static readonly builtIn: string = 'ConstantPad1d';
+abstract class ConstantPad extends Pad {
   readonly value: number;
 
-  constructor(padding: Padding1d, value: number) {
-    super('ConstantPad1d', 1, padding, 'constant');
-    checkArgument('ConstantPad1d', 'value', value, aNumber);
+  constructor(name: string, axes: number, padding: number | readonly number[], value: number) {
+    super(name, axes, padding, 'constant');
+    checkArgument(name, 'value', value, aNumber);
     this.value = value;
   }
 
@@ -61,19 +59,21 @@ export class ConstantPad1d extends Pad {
   }
 }
 
+/** A constant before and after each row of x [N, C, L]. */
+export class ConstantPad1d extends ConstantPad {
+  static readonly builtIn: string = 'ConstantPad1d';
+
+  constructor(padding: Padding1d, value: number) {
+    super('ConstantPad1d', 1, padding, value);
+  }
+}
+
 /** A constant around each plane of x [N, C, H, W]. */
-export class ConstantPad2d extends Pad {
+export class ConstantPad2d extends ConstantPad {
   static readonly builtIn: string = 'ConstantPad2d';
-  readonly value: number;
 
   constructor(padding: Padding2d, value: number) {
-    super('ConstantPad2d', 2, padding, 'constant');
-    checkArgument('ConstantPad2d', 'value', value, aNumber);
-    this.value = value;
-  }
-
-  protected override get filling(): number {
-    return this.value;
+    super('ConstantPad2d', 2, padding, value);
   }
 }
 
