@@ -45,7 +45,13 @@ export type Spec =
       /** Whether blocks are computed again in backward; default false. */
       readonly checkpoint?: boolean;
     }
-  | ({ readonly kind: 'vit'; readonly image: Image; readonly patch: number; readonly batch: number } & Stack)
+  | ({
+      readonly kind: 'vit';
+      readonly image: Image;
+      readonly patch: number;
+      readonly batch: number;
+      readonly checkpoint?: boolean;
+    } & Stack)
   /** Predicts each token from those before it; the output layer is the table of embeddings. */
   | ({ readonly kind: 'gpt'; readonly vocabulary: number; readonly length: number; readonly batch: number } & Stack);
 
@@ -103,9 +109,9 @@ export function build(spec: Spec, rng: Generator): Module {
       return make({ classes: image.classes, channels: image.channels, stem, width, checkpoint, rng });
     }
     case 'vit': {
-      const { image, patch, dim, depth, heads } = spec;
+      const { image, patch, dim, depth, heads, checkpoint = false } = spec;
       const { classes, channels, side } = image;
-      return vit({ imageSize: side, patch, dim, depth, heads, classes, channels, rng });
+      return vit({ imageSize: side, patch, dim, depth, heads, classes, channels, checkpoint, rng });
     }
     case 'gpt':
       return new Gpt({ ...spec, rng });
