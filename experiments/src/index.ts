@@ -1,0 +1,22 @@
+/** otimes-experiments: tuned, resumable comparisons of optimizers, with a report. */
+
+export type {
+  Batches,
+  Contender,
+  Dimension,
+  Evaluation,
+  Experiment,
+  Json,
+  JsonRecord,
+  MakeContext,
+  Metric,
+  OpenOptions,
+  OpenTask,
+  ScheduleName,
+  Setting,
+  Space,
+  Task,
+  Trainer,
+  TrainerReport,
+} from './experiment.ts';
+export type { Check, Machine, RunInfo, TimingRecord, TrialRecord } from './record.ts';
