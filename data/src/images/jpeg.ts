@@ -18,34 +18,17 @@ type Codec = { decode(bytes: Uint8Array, preserveOrientation: boolean): Rgba | n
 /** The package's module, as far as it is used here. */
 export type JpegFactory = (overrides: {
   noInitialRun: boolean;
+  wasmBinary: Uint8Array;
   print: (line: string) => void;
   printErr: (line: string) => void;
-  instantiateWasm(imports: object, done: (instance: object) => void): object;
 }) => Promise<Codec>;
-
-type Instance = { readonly exports: object };
-/** The part of WebAssembly's interface that is used here; only TypeScript's DOM library declares it. */
-type WasmApi = {
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: object) => Instance;
-};
 
 /** Starts a decoder of the package's `wasm`; what it gives decodes without awaiting anything more. */
 export async function startJpeg(factory: JpegFactory, wasm: Uint8Array): Promise<JpegDecoder> {
-  const api = (globalThis as { WebAssembly?: WasmApi }).WebAssembly;
-  if (api === undefined) throw new Error('pictureDecoder: JPEG is decoded in WebAssembly, which is turned off here');
-  const module = new api.Module(wasm);
   const told: string[] = [];
   const tell = (line: string) => told.push(line);
   const host = Object.getOwnPropertyDescriptor(globalThis, 'ImageData');
-  const codec = await factory({
-    ...{ noInitialRun: true, print: tell, printErr: tell },
-    instantiateWasm(imports, done) {
-      const instance = new api.Instance(module, imports);
-      done(instance);
-      return instance.exports;
-    },
-  });
+  const codec = await factory({ noInitialRun: true, wasmBinary: wasm, print: tell, printErr: tell });
   setImageData(host);
   let hasClass = false;
   return (bytes, channels, file) => {

@@ -6,6 +6,7 @@ import { FormatError } from '@otimes/core';
 import { aCount, aString, checkArgument, checkOptions } from '@otimes/core/extend';
 import { idxHeader, parseIdx } from '../../idx.ts';
 import { type PictureSource, picturesInMemory, sharedBytes, someNames } from '../source.ts';
+import { bytesOf } from './layout.ts';
 
 export type IdxPicturesOptions = {
   /** No more than so many pictures, the first ones; defaults to all. */
@@ -25,7 +26,7 @@ export function idxPictures(imagesPath: string, labelsPath: string, o: IdxPictur
   checkArgument('idxPictures', 'labelsPath', labelsPath, aString);
   checkOptions('idxPictures', o, { limit: aCount, classes: someNames });
   const { limit = Infinity } = o;
-  const pictures = fromIdx(imagesPath, bytes => {
+  const pictures = inFile(imagesPath, bytes => {
     const { type, shape, start } = idxHeader(bytes);
     const [n = 0, ...rest] = shape;
     const [c, h, w] = rest.length === 2 ? [1, ...rest] : rest;
@@ -37,7 +38,7 @@ export function idxPictures(imagesPath: string, labelsPath: string, o: IdxPictur
     return { n, pixels, channels: c as 1 | 3, height: h, width: w };
   });
   const { n, ...sizes } = pictures;
-  const labels = fromIdx(labelsPath, bytes => {
+  const labels = inFile(labelsPath, bytes => {
     const { type, shape } = idxHeader(bytes);
     if (shape.length !== 1 || shape[0] !== n || type.startsWith('float'))
       throw new FormatError(
@@ -54,9 +55,11 @@ export function idxPictures(imagesPath: string, labelsPath: string, o: IdxPictur
   return picturesInMemory({ ...sizes, labels: labels.slice(0, limit), classes });
 }
 
+const inFile = <T>(path: string, read: (bytes: Uint8Array) => T): T =>
+  fromIdx(path, read, bytesOf('idxPictures', path));
+
 /** What `read` makes of the bytes of an IDX file, unzipped if need be; a FormatError of it names the file. */
-export function fromIdx<T>(path: string, read: (bytes: Uint8Array) => T): T {
-  const bytes = readFileSync(path);
+export function fromIdx<T>(path: string, read: (bytes: Uint8Array) => T, bytes = readFileSync(path) as Uint8Array): T {
   try {
     return read(bytes[0] === 0x1f && bytes[1] === 0x8b ? unzipped(bytes) : bytes);
   } catch (error) {
