@@ -169,4 +169,6 @@ export type Experiment = {
   readonly fixed?: Readonly<Record<string, Setting>>;
   /** `MakeContext.kronecker`. */
   readonly kronecker: JsonRecord;
+  /** Task options of a run with `--short`, over the others: fewer samples. */
+  readonly short?: JsonRecord;
 };
