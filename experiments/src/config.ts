@@ -143,6 +143,7 @@ export function checkExperiment(from: string, value: unknown, library: Library):
     ),
     kronecker: json,
     'short?': json,
+    'takes?': text,
   })(from, value);
   const { tuning, seeds, schedules, finalists } = value as Experiment;
   if (tuning.seed < seeds)

@@ -171,4 +171,6 @@ export type Experiment = {
   readonly kronecker: JsonRecord;
   /** Task options of a run with `--short`, over the others: fewer samples. */
   readonly short?: JsonRecord;
+  /** What a run takes, in words, for lists: 'about 10 minutes on two cores'. */
+  readonly takes?: string;
 };

@@ -3,8 +3,10 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { received } from '@otimes/core/extend';
+import { CONTENDERS } from './contenders/index.ts';
 import type { Contender, Experiment, Task } from './experiment.ts';
 import { didYouMean } from './nearest.ts';
+import { TASKS } from './tasks/index.ts';
 
 export type Library = {
   readonly tasks: ReadonlyMap<string, Task>;
@@ -19,7 +21,7 @@ export type LibraryModule = {
   readonly PRESETS?: readonly Experiment[];
 };
 
-const OWN: LibraryModule = {};
+const OWN: LibraryModule = { TASKS, CONTENDERS };
 
 /**
  * The library with what these modules export under `TASKS`, `CONTENDERS` and `PRESETS`.

@@ -19,7 +19,7 @@ export class ChildFailed extends Error {
 /** What Node needs to run this package's files: nothing where they are JavaScript, a compiler where they are sources. */
 export function nodeArguments(): string[] {
   if (!isSource()) return [];
-  return ['--conditions=@otimes/source', '--import', import.meta.resolve('tsx')];
+  return ['--conditions=@otimes/source', `--import=${import.meta.resolve('tsx')}`];
 }
 
 const isSource = (): boolean => import.meta.url.endsWith('.ts');
@@ -55,8 +55,12 @@ export class Child {
         heard.add(line);
       });
     child.on('message', (answer: Answer) => this.#hear(answer));
-    child.on('error', error => this.#fail(new ChildDied(error.message)));
-    this.ended = new Promise(resolve =>
+    this.ended = new Promise(resolve => {
+      child.on('error', error => {
+        this.#fail(new ChildDied(error.message));
+        // Without a process there is no end of it.
+        if (child.pid === undefined) resolve();
+      });
       child.on('close', (code, signal) => {
         const how = signal === null ? `with exit code ${code}` : `by ${signal}`;
         const memory = signal === 'SIGKILL' || signal === 'SIGABRT' ? ', as happens where memory is short' : '';
@@ -65,8 +69,8 @@ export class Child {
           new ChildDied(`its process was ended ${how}${memory}${said === '' ? '' : `. It said last:\n${said}`}`),
         );
         resolve();
-      }),
-    );
+      });
+    });
     this.#send({ kind: 'setup', setup });
   }
 

@@ -57,6 +57,7 @@ export async function factsOf(
     metric,
     labels: Object.fromEntries(contenders.map(({ name, label }) => [name, label])),
     families: Object.fromEntries(contenders.map(({ name, family }) => [name, family])),
+    spaces: Object.fromEntries(contenders.map(one => [one.name, { ...one.space, ...experiment.spaces?.[one.name] }])),
     samples: task.samples,
     ...{ parameters, stepsPerEpoch },
     versions: versions(),

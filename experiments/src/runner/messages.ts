@@ -26,7 +26,7 @@ export type Setup = { readonly folder: string; readonly experiment: Experiment; 
 /** What a task, once it is open, has to say. */
 export type TaskFacts = Pick<
   RunInfo,
-  'metric' | 'labels' | 'families' | 'samples' | 'parameters' | 'stepsPerEpoch' | 'versions' | 'machine'
+  'metric' | 'labels' | 'families' | 'spaces' | 'samples' | 'parameters' | 'stepsPerEpoch' | 'versions' | 'machine'
 >;
 
 export type Order =

@@ -101,6 +101,8 @@ export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
 /** A child, and the contender that it trains: no other, so that its memory is that contender's. */
 type Worker = { readonly child: Child; readonly contender: string };
 
+type Found = { readonly lane: Lane; readonly next: NextTrial };
+
 class Stopped extends Error {}
 
 class Run {
@@ -172,36 +174,41 @@ class Run {
   /** One after the other what can begin, until nothing is left or all that is left waits for what failed. */
   async #work(): Promise<void> {
     let worker: Worker | null = null;
-    for (;;) {
-      if (this.#request.signal?.aborted) return;
+    while (!this.#request.signal?.aborted) {
       const found = this.#next(worker?.contender ?? null);
-      if (found === null) {
-        // A trial of another worker may open the way for more.
-        if (this.#running.size === 0) break;
-        await Promise.race(this.#running);
+      if (found !== null) {
+        const turn: Promise<Worker | null> = this.#turn(worker, found);
+        this.#turns.add(turn);
+        worker = await turn.finally(() => this.#turns.delete(turn));
         continue;
       }
-      if (worker !== null && worker.contender !== found.lane.contender.name) {
-        await this.#end(worker.child);
-        worker = null;
-      }
-      worker ??= { child: this.#start(found.lane.contender.name), contender: found.lane.contender.name };
-      const sound = this.#trial(worker.child, found.lane, found.next);
-      this.#running.add(sound);
-      const isSound = await sound;
-      this.#running.delete(sound);
-      if (isSound) continue;
-      await this.#end(worker.child);
+      if (worker !== null) await this.#end(worker.child);
       worker = null;
+      if (this.#turns.size === 0) return;
+      // A trial of another worker may open the way for more.
+      await Promise.race(this.#turns);
     }
-    if (worker !== null) await this.#end(worker.child);
   }
 
-  /** Promises of trials that run; none rejects. */
-  readonly #running = new Set<Promise<boolean>>();
+  /** Trials that are begun, by whom they are done. */
+  readonly #turns = new Set<Promise<Worker | null>>();
+
+  /** One trial, by that worker if it is of the same contender. Resolves to the worker for the next one; null where there is none. */
+  async #turn(worker: Worker | null, { lane, next }: Found): Promise<Worker | null> {
+    const { name } = lane.contender;
+    let child = worker?.child;
+    if (worker !== null && worker.contender !== name) {
+      await this.#end(worker.child);
+      child = undefined;
+    }
+    child ??= this.#start(name);
+    if (await this.#trial(child, lane, next)) return { child, contender: name };
+    await this.#end(child);
+    return null;
+  }
 
   /** The first trial that can begin: of the same contender, else of one that nobody works on, else of any. */
-  #next(contender: string | null): { readonly lane: Lane; readonly next: NextTrial } | null {
+  #next(contender: string | null): Found | null {
     const free = this.#lanes.flatMap(lane => {
       const next = lane.next();
       return next === null ? [] : [{ lane, next }];

@@ -97,9 +97,9 @@ export async function stepTimes(o: TimingOptions): Promise<TimingRecord> {
     stepsPerRound,
     clock,
     contenders: finalists.map(({ contender, schedule }, i) => {
-      const { perStep } = rows[i]!;
-      const quartiles = [quantile(perStep, 0.25), quantile(perStep, 0.75)] as const;
-      return { contender, schedule, median: quantile(perStep, 0.5), quartiles };
+      const at = (share: number) => Number(quantile(rows[i]!.perStep, share).toPrecision(6));
+      const quartiles = [at(0.25), at(0.75)] as const;
+      return { contender, schedule, median: at(0.5), quartiles };
     }),
   };
 }
