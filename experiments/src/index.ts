@@ -20,3 +20,5 @@ export type {
   TrainerReport,
 } from './experiment.ts';
 export type { Check, Machine, RunInfo, TimingRecord, TrialRecord } from './record.ts';
+export { runTrial, type TrialOptions, type TrialProgress } from './runner/trial.ts';
+export { type Finalist, finalPlan, type TrialPlan, tuningPlan } from './search/settings.ts';
