@@ -20,3 +20,4 @@ export type {
   TrainerReport,
 } from './experiment.ts';
 export type { Check, Machine, RunInfo, TimingRecord, TrialRecord } from './record.ts';
+export { type ReportOptions, type Run, readRun, type Written, writeReport } from './report/index.ts';

@@ -69,7 +69,7 @@ const experiment: Shape<Experiment> = (value, at) => {
   return { ...rest, ...(spaces && { spaces }), ...(fixed && { fixed }) };
 };
 
-const runInfo: Shape<RunInfo> = object({
+const info = object({
   format: oneOf(1),
   experiment,
   metric: object({
@@ -79,6 +79,7 @@ const runInfo: Shape<RunInfo> = object({
   }),
   labels: mapOf(text),
   families: mapOf(oneOf('first-order', 'kronecker', 'quasi-newton')),
+  spaces: optional(mapOf(mapOf(dimension))),
   samples: object({ train: count(), validation: count(), test: count() }),
   parameters: count(),
   stepsPerEpoch: count(1),
@@ -87,6 +88,10 @@ const runInfo: Shape<RunInfo> = object({
   started: text,
   short: flag,
 });
+const runInfo: Shape<RunInfo> = (value, at) => {
+  const { spaces, ...rest } = info(value, at);
+  return { ...rest, ...(spaces && { spaces }) };
+};
 
 const evaluation: Shape<Evaluation> = object({ loss: number, metric: number });
 /** A mean over no steps, or one that diverged, is null in JSON. */
