@@ -54,6 +54,25 @@ checkDoors(t, 'data', Object.keys(data), {
     call: data.gunzip,
     args: () => [Uint8Array.from([31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]), { limit: 10 }],
   },
+  parseCifar10: {
+    call: data.parseCifar10,
+    args: () => [new Uint8Array(3073), { file: 'a.bin', classes: Array(10).fill('a') }],
+    says: ['parseCifar10', 'picturesInMemory'],
+  },
+  parseCifar100: {
+    call: data.parseCifar100,
+    args: () => [new Uint8Array(3074), { labels: 'coarse', file: 'a.bin', classes: Array(20).fill('a') }],
+    says: ['parseCifar100', 'picturesInMemory'],
+  },
+  picturesInMemory: {
+    call: data.picturesInMemory,
+    args: () => [
+      {
+        ...{ kind: 'bytes', pixels: new Uint8Array(8), channels: 1, height: 2, width: 2 },
+        ...{ labels: new Int32Array(2), classes: ['a'] },
+      },
+    ],
+  },
   digitsFromJson: {
     call: data.digitsFromJson,
     args: () => [Array.from({ length: 10 }, () => ({ data: new Array(784).fill(0) })), { test: 2, seed: 1 }],

@@ -4,6 +4,7 @@ export { type Collated, collate } from './collate.ts';
 export { type Dataset, MappedDataset, randomSplit, Subset, TensorDataset } from './dataset.ts';
 export { type DigitsOptions, digitsFromJson, type Labelled } from './digits.ts';
 export { gunzip, type IdxOptions, type IdxType, parseIdx, writeIdx } from './idx.ts';
+export { type Cifar10Options, type Cifar100Options, parseCifar10, parseCifar100 } from './images/cifar.ts';
 export {
   type BytesRecipe,
   type FilesRecipe,
