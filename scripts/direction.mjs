@@ -9,13 +9,13 @@ const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.u
 
 /** Package → what it may import. Curvature and the optimizers on it may import nn as well, the rest of optim may not. */
 const ALLOWED = {
-  // '#host' is its own node.ts or browser.ts, by export condition, and so is '#automatic'.
+  // '#host' is its own node.ts or browser.ts, by export condition, and so are '#automatic' and '#readers'.
   kernels: ['#automatic', '#host'],
   linalg: ['@otimes/kernels', 'ndarray'],
   core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
   nn: ['@otimes/core', '@otimes/core/extend'],
   data: [
-    ...['@otimes/core', '@otimes/core/extend'],
+    ...['#readers', '@otimes/core', '@otimes/core/extend'],
     // Decoders, which are loaded when a picture is read from a file.
     ...['@jsquash/jpeg/codec/dec/mozjpeg_dec.js', 'fast-png'],
   ],
@@ -71,6 +71,7 @@ const LAYERS = {
 /** Entry points and a package that run in Node alone, and folders of what only these import; everything else must also bundle for a browser. */
 const NODE_ONLY = [
   ...['core/src/node.ts', 'data/src/node.ts', 'data/src/images/files/'],
+  ...['data/src/images/workers/node.ts', 'data/src/images/workers/thread.ts'],
   ...['kernels/src/automatic-node.ts', 'kernels/src/node.ts', 'experiments/'],
 ];
 const nodeOnly = path => NODE_ONLY.some(entry => (entry.endsWith('/') ? path.startsWith(entry) : path === entry));
