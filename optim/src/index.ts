@@ -63,7 +63,7 @@ export {
   type MatrixOverride,
 } from './matrix/optimizer.ts';
 export { Muon, type MuonOptions } from './muon.ts';
-export { NAdam, type NAdamOptions } from './nadam.ts';
+export { NAdam, type NAdamOptions, NAdamW, type NAdamWOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { type PlateauOptions, ReduceLrOnPlateau } from './plateau.ts';
 export { RAdam, type RAdamOptions } from './radam.ts';
