@@ -110,6 +110,7 @@ export class Shampoo extends MatrixOptimizer {
       ...{ lr: 0.1, counts: true },
       rest: unclaimed => new AdamW(unclaimed, { lr: 1e-3, eps: EPS, weightDecay: 0 }),
       restGain: 1 / EPS,
+      squares: ['v'],
       structure: (rows, columns) => structureOf(sides(rows, columns)),
       slots: (rows, columns) => ({
         ...squares(sides(rows, columns), rows, columns, ['', 'P']),

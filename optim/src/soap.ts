@@ -94,6 +94,7 @@ export class SOAP extends MatrixOptimizer {
       ...{ lr: 3e-3, weightDecay: 0.01, decaysLast: true, counts: true },
       rest: unclaimed => new AdamW(unclaimed, { lr, betas, eps, weightDecay }),
       restGain: 1 / eps,
+      squares: ['v'],
       structure: (rows, columns) => structureOf(sides(rows, columns)),
       slots: (rows, columns) => ({
         m: [rows, columns],

@@ -29,6 +29,8 @@ export type MatrixStep = {
 export type HostWork = {
   /** Copied to the host, 'cpu'; with await where their device is read so. */
   readonly reads: readonly Tensor[];
+  /** What these are, for the error of a step in which one is not finite. Default 'input of hostWork'. */
+  readonly what?: string;
   /** From these copies, what `direction` gets as `solved`, on 'cpu'; the base takes it to the device of the weight. */
   readonly solve: (found: readonly Tensor[]) => readonly Tensor[];
 };
@@ -87,7 +89,7 @@ function shown(answer: unknown): string {
   return `update ${on(update)}, slots ${Array.isArray(slots) ? `[${slots.map(on).join(', ')}]` : received(slots)}`;
 }
 
-/** What `hostWork` returned, if it is what it must be. */
+/** What `hostWork` returned, if it is what it must be, of finite numbers. */
 export function checkedWork(name: string, path: string, work: unknown): HostWork | null {
   const isWork = (v: unknown): v is HostWork =>
     typeof v === 'object' && v !== null && areTensors(Reflect.get(v, 'reads')) && aFunction.is(Reflect.get(v, 'solve'));
@@ -99,7 +101,8 @@ export function checkedWork(name: string, path: string, work: unknown): HostWork
         `${received(work)}; no parameter was changed`,
     );
   }
-  const { reads, solve } = work;
+  const { reads, what = 'input of hostWork', solve } = work;
+  for (const x of reads) finiteMagnitude(x, foundIn(name, what, `'${path}'`));
   return {
     reads,
     solve: found => {

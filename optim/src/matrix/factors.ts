@@ -100,6 +100,7 @@ export function turnedBack(X: Tensor, { QL, QR }: Slots): Tensor {
 /** Eigenvectors of factors, on the host, in descending order of their eigenvalues. */
 export const eigenbases = (factors: readonly Tensor[]): HostWork => ({
   reads: factors,
+  what: 'factor',
   solve: found =>
     found.map(F =>
       scope(() => {
@@ -124,6 +125,7 @@ export const powerSteps = (pairs: readonly (readonly [F: Tensor, Q: Tensor])[], 
     const FQ = F.matmul(Q);
     return sorts ? [FQ, FQ.mul(Q).sum(0)] : [FQ];
   }),
+  what: 'factor',
   solve: found => {
     const solved: Tensor[] = [];
     for (let i = 0; i < found.length; i += sorts ? 2 : 1) {
@@ -155,6 +157,7 @@ function descending(values: Tensor): Tensor {
 /** (F + ε I)^p of factors, on the host, in float64 inside; rounding below 0 counts as 0. */
 export const powers = (factors: readonly Tensor[], eps: number, exponent: number): HostWork => ({
   reads: factors,
+  what: 'factor',
   solve: found =>
     found.map(F =>
       scope(() => {

@@ -367,10 +367,11 @@ export abstract class MatrixOptimizer extends Optimizer {
     this.#checkNoStepOpen('loadStateDict()');
     const reader = new StateReader(this.#name, state);
     const lr = reader.rate('lr');
+    const least = (slot: string) => (this.#defaults.squares?.includes(slot) ? 0 : -Infinity);
     const matrices = this.#matrices.map(({ block, lrRatio, names, slots }) => ({
       ...{ block, lrRatio, names },
       steps: this.#defaults.counts ? reader.count(`matrices.${block.path}.step`) : 0,
-      slots: names.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
+      slots: names.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!, least(slot))),
     }));
     const ofRest = reader.section('rest.');
     if (this.#rest.optimizer === null && Object.keys(ofRest).length > 0)

@@ -64,6 +64,8 @@ export type MatrixDefaults = {
   readonly counts?: boolean;
   /** The shapes of the slots of a matrix, by their names, where they are not `slotNames` of [rows, columns]. */
   readonly slots?: (rows: number, columns: number) => Readonly<Record<string, readonly number[]>>;
+  /** The names of slots whose elements are never below 0, as averages of squares: `loadStateDict` refuses others. */
+  readonly squares?: readonly string[];
   /** What `describe()` says of its sides: A that of the columns, G that of the rows. Default: nothing. */
   readonly structure?: (rows: number, columns: number) => { readonly A: Structure; readonly G: Structure };
   /** For a class of the library: whether updates and slots of any finite gradient are finite and small, so that nobody looks. */
@@ -83,6 +85,7 @@ const FURTHER: { readonly [K in Exclude<keyof MatrixDefaults, keyof typeof DEFAU
   decaysLast: aFlag,
   counts: aFlag,
   slots: aFunction,
+  squares: { expected: 'a list of names', is: v => Array.isArray(v) && v.every(one => typeof one === 'string') },
   structure: aFunction,
   isBounded: aFlag,
 };
