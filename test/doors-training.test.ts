@@ -91,8 +91,8 @@ const elsewhere = [
   'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector linearCollector',
   'conv1dCollector conv2dCollector conv3dCollector convTransposeCollector recurrentCollector embeddingCollector',
   'tiedCollector',
-  // `test/doors-optim.test.ts` has Muon.
-  'defaultCollectors exampleSquares factors Muon',
+  // `test/doors-optim.test.ts` has the matrix optimizers.
+  'defaultCollectors exampleSquares factors Muon SOAP Shampoo KLShampoo',
   // And `test/doors-schedules.test.ts` these.
   'Adadelta Adamax RAdam NAdamW Lion Lamb ScheduleFreeAdamW LBFGS ExponentialMovingAverage ReduceLrOnPlateau exponentialLr multiStepLr',
   'polynomialLr cosineRestartsLr oneCycleLr sequentialLr',
