@@ -2,7 +2,7 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { adaptiveDamping, alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
+import { adaptiveDamping, alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, SINGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -106,6 +106,25 @@ for (const [name, Made] of Object.entries(classes)) {
     optimizer.detach();
   });
 }
+
+law(t, 'SINGD works or says what is wrong, and so does what it lets change', async () => {
+  const { refreshBudget: _, route: __, eigensolver: ___, refresh: ____, ...common } = shared();
+  const numbers = { momentum: 0.5, damping: 0.1, lrCov: 0.1, alpha1: 0.1, adaptive: false, normalizeLrCov: true };
+  await checkDoor('SINGD', {
+    call: (model: AnyModule, o: object) => new SINGD(model, o).detach(),
+    args: () => [mlp([4, 5, 3]), { ...common, ...numbers }],
+    says: ['SINGD', "SINGD: overrides['layers.0']"],
+  });
+  const optimizer = new SINGD(mlp([4, 5, 3]));
+  for (const property of ['damping', 'lrCov'])
+    for (const value of [-1, NaN, Infinity, '0.5', null, undefined])
+      t.throws(
+        () => Object.assign(optimizer, { [property]: value }),
+        { message: new RegExp(`^SINGD: expected .*${property}`) },
+        `${property} = ${String(value)}`,
+      );
+  t.match(optimizer, { damping: 1e-3, lrCov: 1e-2 });
+});
 
 law(t, 'new Muon() works or says what is wrong', () =>
   checkDoor('Muon', {

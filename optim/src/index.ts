@@ -6,7 +6,15 @@ export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { Adamax, type AdamaxOptions } from './adamax.ts';
 export { type AverageOptions, averageGradients } from './average.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
-export { type BasisTracker, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
+export {
+  type BasisTracker,
+  type Eigensolver,
+  type FixedBasis,
+  Kfe,
+  type Rotation,
+  rotate,
+  rotateSquares,
+} from './curvature/basis.ts';
 export type {
   AffineLayer,
   Canonical,
@@ -86,4 +94,5 @@ export {
 } from './schedule.ts';
 export { ScheduleFreeAdamW, type ScheduleFreeOptions } from './schedule-free.ts';
 export { SGD, type SGDOptions } from './sgd.ts';
+export { SINGD, type SINGDOptions } from './singd.ts';
 export { STEVE, type STEVEOptions } from './steve.ts';
