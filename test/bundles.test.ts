@@ -37,6 +37,17 @@ law(t, `the device 'gpu' is at most ${GPU_LIMIT} kB, and gpu.js's compiler adds 
   assert.ok(compiler <= GPUJS_LIMIT, `${compiler} kB of gpu.js, limit ${GPUJS_LIMIT}`);
 });
 
+law(t, 'a program with STEVE has nothing of SINGD and K-BFGS', async () => {
+  const words = ['lrCov', 'normalizeLrCov', 'wantsCorrection', 'mu1'];
+  const steve = await bundle.bundled(bundle.STEVE);
+  assert.deepEqual(
+    words.filter(word => steve.includes(word)),
+    [],
+  );
+  const both = await bundle.bundled("export { KBFGS, SINGD } from '@otimes/optim';");
+  assert.ok(words.every(word => both.includes(word)));
+});
+
 law(t, 'a program has the code of no operation, layer or optimizer that it does not call', async () => {
   const adam = await bundle.bundled(bundle.ADAM);
   assert.deepEqual(

@@ -2,7 +2,7 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { adaptiveDamping, alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, SINGD, STEVE } from '@otimes/optim';
+import { adaptiveDamping, alone, defaultCollectors, EKFAC, KBFGS, KFAC, Muon, SGD, SINGD, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -124,6 +124,29 @@ law(t, 'SINGD works or says what is wrong, and so does what it lets change', asy
         `${property} = ${String(value)}`,
       );
   t.match(optimizer, { damping: 1e-3, lrCov: 1e-2 });
+});
+
+law(t, 'KBFGS works or says what is wrong, and so does what it lets change', async () => {
+  const { lr, weightDecay, factorDecay, lossReduction, rest, overrides } = shared();
+  const options = {
+    lr,
+    weightDecay,
+    factorDecay,
+    lossReduction,
+    rest,
+    overrides,
+    momentum: 0.5,
+    damping: 0.1,
+    mu1: 0.1,
+  };
+  await checkDoor('KBFGS', {
+    call: (model: AnyModule, o: object) => new KBFGS(model, o).detach(),
+    args: () => [mlp([4, 5, 3]), options],
+    says: ['KBFGS', "KBFGS: overrides['layers.0']"],
+  });
+  const optimizer = new KBFGS(mlp([4, 5, 3]));
+  for (const damping of [0, -1, NaN, Infinity, '0.5', null, undefined])
+    t.throws(() => Object.assign(optimizer, { damping }), { message: /^KBFGS: expected damping/ }, String(damping));
 });
 
 law(t, 'new Muon() works or says what is wrong', () =>

@@ -48,6 +48,7 @@ export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export type { StructureChoice, StructureOption, StructureOptions } from './curvature/structure.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { type EmaOptions, ExponentialMovingAverage } from './ema.ts';
+export { KBFGS, type KBFGSOptions, type KBFGSOverride } from './kbfgs.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
 export { type AdaptiveDampingOptions, adaptiveDamping, type DampingControl } from './kronecker/adaptive.ts';
 export { KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
