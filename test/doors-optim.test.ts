@@ -2,7 +2,19 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { adaptiveDamping, alone, defaultCollectors, EKFAC, KBFGS, KFAC, Muon, SGD, SINGD, STEVE } from '@otimes/optim';
+import {
+  adaptiveDamping,
+  alone,
+  defaultCollectors,
+  EKFAC,
+  KFAC,
+  KLShampoo,
+  Muon,
+  SGD,
+  Shampoo,
+  SOAP,
+  STEVE,
+} from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -107,67 +119,30 @@ for (const [name, Made] of Object.entries(classes)) {
   });
 }
 
-law(t, 'SINGD works or says what is wrong, and so does what it lets change', async () => {
-  const { refreshBudget: _, route: __, eigensolver: ___, refresh: ____, ...common } = shared();
-  const numbers = { momentum: 0.5, damping: 0.1, lrCov: 0.1, alpha1: 0.1, adaptive: false, normalizeLrCov: true };
-  await checkDoor('SINGD', {
-    call: (model: AnyModule, o: object) => new SINGD(model, o).detach(),
-    args: () => [mlp([4, 5, 3]), { ...common, ...numbers }],
-    says: ['SINGD', "SINGD: overrides['layers.0']"],
-  });
-  const optimizer = new SINGD(mlp([4, 5, 3]));
-  for (const property of ['damping', 'lrCov'])
-    for (const value of [-1, NaN, Infinity, '0.5', null, undefined])
-      t.throws(
-        () => Object.assign(optimizer, { [property]: value }),
-        { message: new RegExp(`^SINGD: expected .*${property}`) },
-        `${property} = ${String(value)}`,
-      );
-  t.match(optimizer, { damping: 1e-3, lrCov: 1e-2 });
+const ofMatrices = () => ({
+  lr: 0.1,
+  weightDecay: 0.1,
+  overrides: { 'layers.0': { lr: 0.2 } },
+  collectors: defaultCollectors,
+  rest: (p: never) => new SGD(p),
 });
-
-law(t, 'KBFGS works or says what is wrong, and so does what it lets change', async () => {
-  const { lr, weightDecay, factorDecay, lossReduction, rest, overrides } = shared();
-  const options = {
-    lr,
-    weightDecay,
-    factorDecay,
-    lossReduction,
-    rest,
-    overrides,
-    momentum: 0.5,
-    damping: 0.1,
-    mu1: 0.1,
-  };
-  await checkDoor('KBFGS', {
-    call: (model: AnyModule, o: object) => new KBFGS(model, o).detach(),
-    args: () => [mlp([4, 5, 3]), options],
-    says: ['KBFGS', "KBFGS: overrides['layers.0']"],
-  });
-  const optimizer = new KBFGS(mlp([4, 5, 3]));
-  for (const damping of [0, -1, NaN, Infinity, '0.5', null, undefined])
-    t.throws(() => Object.assign(optimizer, { damping }), { message: /^KBFGS: expected damping/ }, String(damping));
-});
-
-law(t, 'new Muon() works or says what is wrong', () =>
-  checkDoor('Muon', {
-    call: (model: AnyModule, o: object) => new Muon(model, o),
-    args: () => [
-      mlp([4, 5, 3]),
-      {
-        lr: 0.1,
-        weightDecay: 0.1,
-        momentum: 0.5,
-        nesterov: false,
-        steps: 3,
-        overrides: { 'layers.0': { lr: 0.2 } },
-        collectors: defaultCollectors,
-        rest: (p: never) => new SGD(p),
-      },
-    ],
-    says: ['Muon', "Muon: overrides['layers.0']"],
-  }),
-);
+const factored = { maxFactorDim: 4, refreshEvery: 2 };
+const inBases = { ...factored, betas: [0.5, 0.9], shampooBeta: 0.8, eps: 0.1, normalizeGrads: true };
+const grafted = { grafting: 'adam', graftBetas: [0.5, 0.9], graftEps: 0.1 };
+const matrices = {
+  Muon: [Muon, { momentum: 0.5, nesterov: false, steps: 3 }],
+  SOAP: [SOAP, { ...inBases, oneSided: true }],
+  Shampoo: [Shampoo, { ...factored, momentum: 0.5, beta: 0.9, eps: 0.1, exponent: -0.5, ...grafted }],
+  KLShampoo: [KLShampoo, { ...inBases, initFactor: 0.5, clamping: false }],
+} as const;
+for (const [name, [Made, its]] of Object.entries(matrices))
+  law(t, `new ${name}() works or says what is wrong`, () =>
+    checkDoor(name, {
+      call: (model: AnyModule, o: object) => new Made(model, o),
+      args: () => [mlp([4, 5, 3]), { ...ofMatrices(), ...its }],
+      says: [name, `${name}: overrides['layers.0']`],
+    }),
+  );
 
 law(t, 'zeroGrad of first-order optimizers takes nothing', async () => {
   const optimizer = new SGD(mlp([2, 2]).parameters());

@@ -5,6 +5,7 @@
 
 import {
   aNumber,
+  checkArgument,
   checkNone,
   checkOptions,
   checkRange,
@@ -161,6 +162,7 @@ export class KBFGS extends KroneckerPreconditioner {
 
   /** λ > 0; from the next step on. */
   set damping(damping: number) {
+    checkArgument(nameOf(this), 'damping', damping, aNumber);
     checkAbove0(nameOf(this), 'damping', damping);
     this.checkNoStepOpen('setting damping');
     this.#rule.lambda = damping;
