@@ -16,7 +16,7 @@ import {
   transformImages,
 } from '@otimes/data';
 import { openSource } from '@otimes/data/node';
-import { build } from 'esbuild';
+import { type BuildOptions, build } from 'esbuild';
 import fc from 'fast-check';
 import { encode } from 'fast-png';
 import t from 'tap';
@@ -386,7 +386,7 @@ law(t, 'in a bundle, which leaves out the file of the threads, a loader with thr
   const outfile = join(t.testdir(), 'bundle.mjs');
   const contents = PROGRAM('');
   const stdin = { contents, resolveDir: join(root, 'test') };
-  const o = { bundle: true, platform: 'node', format: 'esm', conditions: ['@otimes/source'] } as const;
+  const o = { bundle: true, platform: 'node', format: 'esm', conditions: ['@otimes/source'] } satisfies BuildOptions;
   await build({ stdin, outfile, logLevel: 'silent', ...o });
   await assert.rejects(run(process.execPath, [outfile], root), {
     message: /workers: 1 cannot be, the file of its threads is not at .*; workers: 0 works/,
