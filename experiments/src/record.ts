@@ -97,6 +97,8 @@ export type TimingRecord = {
   /** A round is one refresh period of each, its CPU seconds over its steps. */
   readonly rounds: number;
   readonly stepsPerRound: number;
+  /** What the seconds are: of CPU, which is the default, or by the clock where a device of its own computes. */
+  readonly clock?: 'cpu' | 'wall';
   readonly contenders: readonly {
     readonly contender: string;
     readonly schedule: ScheduleName;
