@@ -1,6 +1,6 @@
 /** How reports write numbers, the same in tables, charts and sentences. */
 
-import type { Metric, Setting } from '../experiment.ts';
+import type { Metric } from '../experiment.ts';
 import type { Ratio, Spread, Wins } from './statistics.ts';
 
 /** Between a number and its unit, so that no line ends there. */
@@ -64,12 +64,6 @@ export function rangeText({ n, min, max }: Spread, write: (x: number) => string)
 /** 0.55 ± 0.04; a dash where there is no mean. */
 export const meanText = ({ mean, sd }: Spread, write: (x: number) => string): string =>
   mean === null || sd === null ? '–' : `${write(mean)} ± ${write(sd)}`;
-
-/** lr 0.01, damping 0.001. */
-export const settingText = (setting: Setting): string =>
-  Object.entries(setting)
-    .map(([name, value]) => `${name} ${typeof value === 'number' ? String(+value.toPrecision(3)) : value}`)
-    .join(', ') || 'defaults';
 
 /** 'a, b and c'. */
 export const listText = (items: readonly string[]): string =>
