@@ -169,4 +169,8 @@ export type Experiment = {
   readonly fixed?: Readonly<Record<string, Setting>>;
   /** `MakeContext.kronecker`. */
   readonly kronecker: JsonRecord;
+  /** Task options of a run with `--short`, over the others: fewer samples. */
+  readonly short?: JsonRecord;
+  /** What a run takes, in words, for lists: 'about 10 minutes on two cores'. */
+  readonly takes?: string;
 };

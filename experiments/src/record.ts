@@ -8,7 +8,7 @@
  *     FOLDER/report.html, report.md    made from these alone
  */
 
-import type { Evaluation, Experiment, Metric, ScheduleName, Setting } from './experiment.ts';
+import type { Evaluation, Experiment, Metric, ScheduleName, Setting, Space } from './experiment.ts';
 
 export type Machine = {
   readonly cpu: string;
@@ -27,6 +27,8 @@ export type RunInfo = {
   /** Labels of contenders by name. */
   readonly labels: Readonly<Record<string, string>>;
   readonly families: Readonly<Record<string, 'first-order' | 'kronecker' | 'quasi-newton'>>;
+  /** Where each contender is tuned: its own space, with the experiment's dimensions in the place of its own. */
+  readonly spaces?: Readonly<Record<string, Space>>;
   readonly samples: { readonly train: number; readonly validation: number; readonly test: number };
   readonly parameters: number;
   readonly stepsPerEpoch: number;
@@ -95,6 +97,8 @@ export type TimingRecord = {
   /** A round is one refresh period of each, its CPU seconds over its steps. */
   readonly rounds: number;
   readonly stepsPerRound: number;
+  /** What the seconds are: of CPU, which is the default, or by the clock where a device of its own computes. */
+  readonly clock?: 'cpu' | 'wall';
   readonly contenders: readonly {
     readonly contender: string;
     readonly schedule: ScheduleName;

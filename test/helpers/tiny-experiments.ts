@@ -140,7 +140,7 @@ const trainer = (optimizer: Optimizer): Trainer & { readonly optimizer: Optimize
 const lr = (low: number, high: number, usual: number) => ({ scale: 'log', low, high, default: usual }) as const;
 
 const sgd: Contender = {
-  name: 'sgd',
+  name: 'tiny-sgd',
   label: 'SGD',
   family: 'first-order',
   space: { lr: lr(0.01, 1, 0.1), momentum: { scale: 'choice', choices: [0, 0.9], default: 0.9 } },
@@ -148,7 +148,7 @@ const sgd: Contender = {
 };
 
 const adam: Contender = {
-  name: 'adam',
+  name: 'tiny-adam',
   label: 'Adam',
   family: 'first-order',
   space: { lr: lr(1e-3, 1e-1, 1e-2) },
@@ -156,7 +156,7 @@ const adam: Contender = {
 };
 
 const steve: Contender = {
-  name: 'steve',
+  name: 'tiny-steve',
   label: 'STEVE',
   family: 'kronecker',
   space: { lr: lr(1e-3, 1e-1, 1e-2) },
@@ -181,7 +181,7 @@ const steve: Contender = {
 
 /** Refuses its third step. */
 const refuser: Contender = {
-  name: 'refuser',
+  name: 'tiny-refuser',
   label: 'Refuser',
   family: 'first-order',
   space: {},
@@ -215,7 +215,7 @@ export const TINY: Experiment = {
   tuning: { trials: 3, seed: 1000, giveUp: 1.5 },
   schedules: ['constant', 'cosine'],
   finalists: 'best',
-  contenders: ['sgd', 'steve'],
+  contenders: ['tiny-sgd', 'tiny-steve'],
   kronecker: { refreshEvery: 5, factorEvery: 5 },
 };
 export const PRESETS: readonly Experiment[] = [TINY];

@@ -14,6 +14,13 @@ export function cpuSeconds(): number {
   return (user + system) / 1e6;
 }
 
+/** As records have seconds: to the microsecond, which is as fine as they are measured. */
+export const rounded = (seconds: number): number => Math.round(seconds * 1e6) / 1e6;
+
+/** All numbers of a record of them, as `rounded`. */
+export const eachRounded = (values: Readonly<Record<string, number>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, rounded(value)]));
+
 /** Runs while the training does, and stands still for evaluations and checkpoints. */
 export class Clock {
   readonly #phases: Record<Phase, number> = { data: 0, forward: 0, backward: 0, step: 0, evaluate: 0 };

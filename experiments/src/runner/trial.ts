@@ -8,7 +8,7 @@ import { loadCheckpoint, save, saveCheckpoint } from '@otimes/core/node';
 import type { Contender, Evaluation, Experiment, Metric, OpenTask, TrainerReport } from '../experiment.ts';
 import type { Check, TrialRecord } from '../record.ts';
 import type { TrialPlan } from '../search/settings.ts';
-import type { Spent } from './clock.ts';
+import { eachRounded, rounded, type Spent } from './clock.ts';
 import { writeJson } from './files.ts';
 import { Diverged, Training } from './training.ts';
 
@@ -181,7 +181,8 @@ class Run {
     const step = training.steps;
     this.#nameFirstLoss();
     this.#checks.push({
-      ...{ step, epoch: step / training.stepsPerEpoch, cpuSeconds, seconds },
+      ...{ step, epoch: step / training.stepsPerEpoch },
+      ...{ cpuSeconds: rounded(cpuSeconds), seconds: rounded(seconds) },
       trainLoss: step === 0 ? validation.loss : mean(this.#losses),
       validation,
     });
@@ -291,8 +292,8 @@ class Run {
       reached: reached < 0 ? null : reached,
       test,
       steps: training.steps,
-      phases: training.clock.spent.phases,
-      inside: this.#inside(report),
+      phases: eachRounded(training.clock.spent.phases),
+      inside: report === undefined ? null : eachRounded(this.#inside(report)!),
       peakMemory: process.resourceUsage().maxRSS * 1024,
       spectra: stage === 'final' && seed === 0 ? spectraOf(report) : null,
       resumed: this.#resumed,
