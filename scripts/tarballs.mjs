@@ -6,7 +6,7 @@ import { join } from 'node:path';
 const root = join(import.meta.dirname, '..');
 const folder = process.argv[2] ?? join(root, 'packed');
 mkdirSync(folder, { recursive: true });
-const packages = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu'];
+const packages = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu', 'experiments'];
 // What is left of files that are gone would be packed too.
 for (const name of packages) rmSync(join(root, name, 'dist'), { recursive: true, force: true });
 execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b'], { cwd: root, stdio: 'inherit' });

@@ -15,7 +15,7 @@ const folder = t.testdir();
 /** What the script says of packages with these files, path → text; the packages that have none are empty. */
 async function verdict(files: Readonly<Record<string, string>>): Promise<string> {
   const home = join(folder, String(count++));
-  for (const name of [...PACKAGES, 'gpu']) mkdirSync(join(home, name, 'src'), { recursive: true });
+  for (const name of [...PACKAGES, 'experiments']) mkdirSync(join(home, name, 'src'), { recursive: true });
   for (const [path, text] of Object.entries(files)) {
     mkdirSync(dirname(join(home, path)), { recursive: true });
     writeFileSync(join(home, path), text);

@@ -1,0 +1,20 @@
+/** All contenders, in the order of tables. */
+
+import type { Contender } from '../experiment.ts';
+import { adam, adamw, nadamw, scheduleFree, sgd } from './first-order.ts';
+import { ekfac, kfac, steve } from './kronecker.ts';
+import { lbfgs } from './lbfgs.ts';
+import { muon } from './muon.ts';
+
+export const CONTENDERS: readonly Contender[] = [
+  adamw,
+  nadamw,
+  adam,
+  scheduleFree,
+  sgd,
+  muon,
+  steve,
+  ekfac,
+  kfac,
+  lbfgs,
+];

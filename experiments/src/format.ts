@@ -1,0 +1,21 @@
+/** Numbers and times in lines for people. */
+
+import type { Metric, Setting } from './experiment.ts';
+
+/** A value of a metric: shares in per cent. */
+export const metricText = ({ unit }: Pick<Metric, 'unit'>, value: number): string =>
+  unit === 'share' ? `${(100 * value).toFixed(1)} %` : `${Number(value.toPrecision(4))}`;
+
+/** `lr 0.01, damping 0.003`. */
+export const settingText = (setting: Setting): string =>
+  Object.entries(setting)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ') || 'no settings';
+
+/** `45 s`, `12 min`, `2 h 5 min`. */
+export function durationText(seconds: number): string {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 90) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}

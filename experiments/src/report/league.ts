@@ -1,0 +1,145 @@
+/** Several experiments on one page: a row for each, who is quicker there than the best first-order contender, and by what. */
+
+import type { Block, Cell, Document } from './document.ts';
+import { digits, intervalText, listText, medianText, pText, ratioText, times, winsText } from './format.ts';
+import { answerOf, lossesOf } from './page.ts';
+import { sideOf, signTest } from './statistics.ts';
+import { budgetOf, type Comparison, compare, type Finalist, type Summary } from './summary.ts';
+import { finals } from './tables.ts';
+import { goal, measureName } from './words.ts';
+
+/** One experiment: its summary and the address of its page. */
+export type Entry = { readonly summary: Summary; readonly href: string };
+
+export type LeagueOptions = {
+  /** The contender that has columns of its own. */
+  readonly focus: string;
+  /** A ratio of seconds that counts as clearly quicker. */
+  readonly margin: number;
+};
+
+type Standing = { readonly title: string; readonly one: Finalist; readonly beside: Comparison };
+
+/** A finalist beside the best first-order one, where there are both and they can be paired. */
+function standing(s: Summary, one: Finalist | null): Standing | null {
+  if (one === null || s.firstOrder === null) return null;
+  const beside = compare(one, s.firstOrder, s.measure);
+  return beside.ratio.n === 0 ? null : { title: s.run.info.experiment.title, one, beside };
+}
+
+const focusOf = (s: Summary, focus: string): Finalist | null =>
+  s.ranked.find(({ contender }) => contender === focus) ?? null;
+
+function cells(found: Standing | null, named: boolean): Cell[] {
+  if (found === null) return [...(named ? [{ text: '–' }] : []), { text: '–' }, { text: '–' }];
+  const { one, beside } = found;
+  const { ratio, wins } = beside;
+  return [
+    ...(named ? [{ text: one.label }] : []),
+    {
+      text: ratioText(ratio),
+      best: sideOf(ratio) === 'below',
+      ...(ratio.interval !== null && { note: intervalText(ratio) }),
+    },
+    { text: winsText(wins), note: `p ${pText(wins.p)}` },
+  ];
+}
+
+/** How a contender does over all experiments, in sentences. */
+function overall(name: string, all: readonly (Standing | null)[], margin: number): string {
+  const found = all.filter(one => one !== null);
+  const unmeasured = all.length - found.length;
+  const valued = found.filter(({ beside }) => beside.ratio.value !== null);
+  const value = ({ beside }: Standing) => beside.ratio.value!;
+  // An upper bound below a limit is below it; a lower bound says nothing there.
+  const below = (limit: number) => valued.filter(one => one.beside.ratio.bound !== 'at least' && value(one) < limit);
+  const surely = found.filter(({ beside }) => sideOf(beside.ratio) === 'below');
+  const lost = found.filter(one => !below(1).includes(one));
+  const lostSurely = found.filter(({ beside }) => sideOf(beside.ratio) === 'above');
+  const clear = valued.filter(one => one.beside.ratio.bound !== 'at least' && value(one) <= margin);
+  const exact = valued.filter(({ beside }) => beside.ratio.bound === 'exact').map(value);
+  const mean = Math.exp(exact.reduce((sum, ratio) => sum + Math.log(ratio), 0) / exact.length);
+  const n = found.length;
+  if (n === 0) return `${name} was measured beside a first-order contender in none of these experiments.`;
+  const titles = (list: readonly Standing[]) => listText(list.map(({ title }) => title));
+  return [
+    `${name} is quicker than the best first-order contender in ${below(1).length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(below(1).length, lost.length))}); in ${surely.length} of them the 95 % interval lies below 1.`,
+    `It takes at most ${margin} times the seconds in ${clear.length} of ${n}.`,
+    ...(exact.length > 0
+      ? [
+          `The geometric mean of the ${exact.length === n ? '' : `${exact.length} `}ratios that no miss leaves open is ${times(mean)}, from ${times(Math.min(...exact))} to ${times(Math.max(...exact))}.`,
+        ]
+      : []),
+    lost.length === 0
+      ? 'It loses in none.'
+      : `It loses, or is not known to win, in ${lost.length}: ${titles(lost)}${lostSurely.length > 0 ? `; the interval lies above 1 in ${titles(lostSurely)}` : ''}.`,
+    ...(unmeasured > 0 ? [`Not measured in ${unmeasured}.`] : []),
+  ].join(' ');
+}
+
+export function league(entries: readonly Entry[], { focus, margin }: LeagueOptions): Document {
+  const summaries = entries.map(({ summary }) => summary);
+  const families = summaries.map(s => standing(s, s.kronecker));
+  const focused = summaries.map(s => standing(s, focusOf(s, focus)));
+  const label = summaries.map(s => s.run.info.labels[focus]).find(name => name !== undefined) ?? focus;
+  const unfinished = summaries.filter(({ missing }) => missing.length > 0);
+  const shortened = summaries.filter(({ run }) => run.info.short);
+  const titles = (list: readonly Summary[]) => listText(list.map(s => s.run.info.experiment.title));
+  const byCpu = summaries.filter(({ measure }) => measure === 'cpu');
+  const text = (text: string, strong = false): Block => ({ kind: 'text', text, strong });
+  return {
+    title: `A league of ${entries.length} experiments`,
+    lead: `The quickest Kronecker-factored contender of each, and ${label}, beside the quickest tuned first-order contender.`,
+    sections: [
+      {
+        id: 'overall',
+        title: 'Overall',
+        blocks: [
+          ...(shortened.length > 0 ? [text(`Shortened runs, which are no results: ${titles(shortened)}.`, true)] : []),
+          ...(unfinished.length > 0 ? [text(`Not finished: ${titles(unfinished)}.`, true)] : []),
+          text(overall(label, focused, margin)),
+          text(overall("The family's best", families, margin)),
+          text(
+            "The family's best, as the best first-order contender, is picked in each experiment by the seeds that it is judged by.",
+          ),
+          {
+            kind: 'table',
+            caption: `Seconds to the target over those of the best first-order contender${byCpu.length > 0 ? `; CPU seconds as measured in ${titles(byCpu)}` : ''}`,
+            columns: [
+              { title: 'experiment' },
+              { title: 'best first-order' },
+              { title: 'its seconds', numeric: true },
+              { title: "family's best" },
+              { title: 'ratio', numeric: true },
+              { title: 'seeds won', numeric: true },
+              { title: `${label}: ratio`, numeric: true },
+              { title: 'seeds won', numeric: true },
+            ],
+            rows: summaries.map((s, i) => {
+              const first = s.firstOrder;
+              return [
+                { text: s.run.info.experiment.title, note: `to ${goal(s)}` },
+                first?.label ?? '–',
+                first === null
+                  ? '–'
+                  : medianText(first.spreads[s.measure], budgetOf(first.to[s.measure]), x => digits(x)),
+                ...cells(families[i]!, true),
+                ...cells(focused[i]!, false),
+              ];
+            }),
+          },
+        ],
+      },
+      ...entries.map(({ summary: s, href }, i) => ({
+        id: `experiment-${i + 1}`,
+        title: s.run.info.experiment.title,
+        blocks: [
+          text(s.run.info.experiment.about),
+          ...answerOf(s),
+          ...(s.ranked.length === 0 ? [] : [finals(s), ...lossesOf(s)]),
+          { kind: 'link', text: `Full report, ${measureName(s.measure)} and all else`, href } as const,
+        ],
+      })),
+    ],
+  };
+}

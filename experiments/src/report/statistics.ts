@@ -1,0 +1,143 @@
+/**
+ * The numbers of a report: times to a target over seeds, some of which never got there, and ratios of two contenders paired by
+ * seed. A miss is censored: it took longer than its budget, how much longer nobody knows. It counts as +∞ in medians and bounds a
+ * ratio from one side; no mean has it.
+ */
+
+import { Generator } from '@otimes/core';
+
+/** A time to the target in any unit; of a miss the budget that was not enough. */
+export type Time = { readonly value: number; readonly missed: boolean };
+
+/** The middle value, or the mean of both middle ones; NaN of none. Infinity counts as the largest. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  if (sorted.length === 0) return Number.NaN;
+  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+}
+
+/** The q-quantile of sorted values, linear between neighbours (Hyndman & Fan's type 7); neighbours that are both infinite give that. */
+function quantile(sorted: Float64Array, q: number): number {
+  const position = q * (sorted.length - 1);
+  const [low, part] = [sorted[Math.floor(position)]!, position % 1];
+  return part === 0 ? low : low + part * (sorted[Math.ceil(position)]! - low);
+}
+
+export type Spread = {
+  readonly n: number;
+  readonly misses: number;
+  /** With misses as Infinity, as `min` and `max`. NaN where n is 0. */
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+  /** Mean and standard deviation (n − 1) of 3 values or more; null for fewer, and where one is a miss. */
+  readonly mean: number | null;
+  readonly sd: number | null;
+};
+
+export function spread(times: readonly Time[]): Spread {
+  const values = times.map(({ value, missed }) => (missed ? Infinity : value));
+  const misses = times.filter(({ missed }) => missed).length;
+  const n = values.length;
+  const base = {
+    n,
+    misses,
+    median: median(values),
+    min: n === 0 ? Number.NaN : Math.min(...values),
+    max: n === 0 ? Number.NaN : Math.max(...values),
+  };
+  if (n < 3 || misses > 0) return { ...base, mean: null, sd: null };
+  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return { ...base, mean, sd: Math.sqrt(squares / (n - 1)) };
+}
+
+/** `spread` of what cannot be missed: accuracies, bytes. */
+export const spreadOf = (values: readonly number[]): Spread => spread(values.map(value => ({ value, missed: false })));
+
+/** Two contenders with the same seed: initial weights and batches are the same. */
+export type Pair = { readonly a: Time; readonly b: Time };
+
+export type Ratio = {
+  readonly n: number;
+  /** The geometric mean of a/b over the seeds, with the budget for what was missed; null where that bounds nothing, or n is 0. */
+  readonly value: number | null;
+  /** What misses make of it: a's a lower bound, b's an upper bound; of both nothing. */
+  readonly bound: 'exact' | 'at least' | 'at most' | 'unknown';
+  /** By bootstrap over seeds; its end is 0 or Infinity where the ratio has a bound alone. Null for one seed, and where there is no value. */
+  readonly interval: readonly [number, number] | null;
+};
+
+export type RatioOptions = {
+  /** Defaults to 10,000. */
+  readonly resamples?: number;
+  /** Of the resamples; defaults to 0. */
+  readonly seed?: number;
+  /** Defaults to .95. */
+  readonly level?: number;
+};
+
+/**
+ * The geometric mean of a/b with its percentile bootstrap interval (Efron & Tibshirani 1993, §13.3): seeds are drawn with
+ * replacement, pairs stay together. With n as small as 5 such an interval is too narrow: it covers less than its level says.
+ */
+export function pairedRatio(pairs: readonly Pair[], o: RatioOptions = {}): Ratio {
+  const n = pairs.length;
+  const missed = { a: pairs.some(({ a }) => a.missed), b: pairs.some(({ b }) => b.missed) };
+  if (n === 0 || (missed.a && missed.b)) return { n, value: null, bound: 'unknown', interval: null };
+  const bound = missed.a ? 'at least' : missed.b ? 'at most' : 'exact';
+  const logs = pairs.map(({ a, b }) => Math.log(a.value / b.value));
+  const value = Math.exp(logs.reduce((sum, log) => sum + log, 0) / n);
+  if (n === 1) return { n, value, bound, interval: null };
+  const { resamples = 10_000, seed = 0, level = 0.95 } = o;
+  const rng = new Generator(seed);
+  const means = Float64Array.from({ length: resamples }, () => {
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += logs[rng.integer(0, n)]!;
+    return sum / n;
+  }).sort();
+  const [low, high] = [(1 - level) / 2, (1 + level) / 2].map(q => Math.exp(quantile(means, q))) as [number, number];
+  return { n, value, bound, interval: [bound === 'at most' ? 0 : low, bound === 'at least' ? Infinity : high] };
+}
+
+/** Whether a ratio's interval leaves 1 out: which side it lies on, 'neither' if it does not or there is none. */
+export function sideOf({ interval }: Ratio): 'below' | 'above' | 'neither' {
+  if (interval === null) return 'neither';
+  return interval[1] < 1 ? 'below' : interval[0] > 1 ? 'above' : 'neither';
+}
+
+export type Wins = {
+  /** Seeds in which a took less time than b; a miss loses to what is no miss. */
+  readonly won: number;
+  readonly lost: number;
+  /** Equal times, and seeds that both missed. */
+  readonly tied: number;
+  /** Of the sign test, two-sided; ties are left out. */
+  readonly p: number;
+};
+
+export function wins(pairs: readonly Pair[]): Wins {
+  const order = pairs.map(({ a, b }) => {
+    if (a.missed || b.missed) return Number(a.missed) - Number(b.missed);
+    return Math.sign(a.value - b.value);
+  });
+  const count = (sign: number) => order.filter(x => x === sign).length;
+  const [won, lost] = [count(-1), count(1)];
+  return { won, lost, tied: order.length - won - lost, p: signTest(won, lost) };
+}
+
+/** Exact and two-sided: how likely so uneven a count, or one more uneven, is for a fair coin. 1 of no throws. */
+export function signTest(won: number, lost: number): number {
+  const n = won + lost;
+  // C(n, k) / 2ⁿ, one from the other.
+  let [term, tail] = [0.5 ** n, 0];
+  for (let k = 0; k <= Math.min(won, lost); k++) {
+    tail += term;
+    term *= (n - k) / (k + 1);
+  }
+  return Math.min(1, 2 * tail);
+}
+
+/** What the sign test says where all of n seeds are won: it cannot go lower. */
+export const smallestP = (n: number): number => signTest(n, 0);

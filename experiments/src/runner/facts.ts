@@ -1,0 +1,66 @@
+/** What a run's record says of its task, its software and its machine. */
+
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { arch, availableParallelism, cpus, release, type as system, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { gpuBackend } from '@otimes/gpu';
+import type { Contender, Experiment, OpenTask, Task } from '../experiment.ts';
+import type { Machine } from '../record.ts';
+import { tuningPlan } from '../search/settings.ts';
+import { finalistsOf } from './choice.ts';
+import type { TaskFacts } from './messages.ts';
+import { Training } from './training.ts';
+
+const PACKAGES = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu'].map(name => `@otimes/${name}`);
+
+function versions(): Record<string, string> {
+  const require = createRequire(import.meta.url);
+  const versionOf = (file: string): string => JSON.parse(readFileSync(file, 'utf8')).version;
+  const own = versionOf(fileURLToPath(new URL('../../package.json', import.meta.url)));
+  const others = PACKAGES.map(name => [name, versionOf(require.resolve(`${name}/package.json`))]);
+  return { node: process.versions.node, 'otimes-experiments': own, ...Object.fromEntries(others) };
+}
+
+function machine(device: string): Machine {
+  const gpu = gpuBackend();
+  const adapter = device === 'gpu' && gpu !== null ? ` (${gpu.info.name})` : '';
+  return {
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: availableParallelism(),
+    memory: totalmem(),
+    platform: `${system()} ${release()} ${arch()}`,
+    device: `${device}${adapter}`,
+  };
+}
+
+/** Makes every contender once with its defaults, or what is fixed, on a model of its own: what they refuse is thrown here. */
+export async function factsOf(
+  experiment: Experiment,
+  { metric }: Task,
+  task: OpenTask,
+  contenders: readonly Contender[],
+  device: string,
+): Promise<TaskFacts> {
+  let [parameters, stepsPerEpoch] = [0, 0];
+  for (const contender of contenders) {
+    const [trial] =
+      experiment.tuning.trials > 0
+        ? tuningPlan(experiment, contender)
+        : finalistsOf(experiment, metric, contender, []).map(finalist => ({ ...finalist, seed: 0 }));
+    const training = new Training({ experiment, task, contender, trial: trial! });
+    parameters = Array.from(training.model.parameters(), p => p.size).reduce((sum, size) => sum + size, 0);
+    stepsPerEpoch = training.stepsPerEpoch;
+    await training.close();
+  }
+  return {
+    metric,
+    labels: Object.fromEntries(contenders.map(({ name, label }) => [name, label])),
+    families: Object.fromEntries(contenders.map(({ name, family }) => [name, family])),
+    spaces: Object.fromEntries(contenders.map(one => [one.name, { ...one.space, ...experiment.spaces?.[one.name] }])),
+    samples: task.samples,
+    ...{ parameters, stepsPerEpoch },
+    versions: versions(),
+    machine: machine(device),
+  };
+}
