@@ -82,7 +82,7 @@ law(t, 'the answer names who is first, the ratio, the interval, and what the sig
   assert.match(text, /p = 0\.0625, and with 5 seeds it cannot go below 0\.0625/);
   assert.match(
     text,
-    /STEVE loses elsewhere: 1\.56 times AdamW's time a step; 1\.30 times [^;]+ memory; 1\.2\spoints of test/,
+    /STEVE loses elsewhere: 1\.56 times the time per step of AdamW; 1\.30 times the memory of [^;]+; 1\.2\spoints of test/,
   );
 });
 

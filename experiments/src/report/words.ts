@@ -15,8 +15,10 @@ import {
 import { sideOf, smallestP } from './statistics.ts';
 import { bestOf, budgetOf, type Comparison, compare, type Finalist, type Measure, type Summary } from './summary.ts';
 
-/** What a ratio is called by the usual level. */
+/** The level of significance by which the sign test is judged. */
 const LEVEL = 0.05;
+/** Less than that above 1 is 1.00 to two decimals, and no loss. */
+const SEEN = 0.005;
 
 export const measureName = (measure: Measure): string =>
   ({ seconds: 'seconds', cpu: 'CPU seconds as measured', steps: 'steps', epochs: 'epochs' })[measure];
@@ -125,7 +127,7 @@ export function losses(s: Summary): Loss[] {
     stepTime: (one: Finalist) => one.stepTime?.median ?? Number.NaN,
     memory: (one: Finalist) => one.memory.median,
   };
-  const words = { target: measureName(measure), steps: 'steps', stepTime: 'time a step', memory: 'memory' };
+  const words = { target: measureName(measure), steps: 'steps', stepTime: 'time per step', memory: 'memory' };
   const keys = Object.keys(figures) as (keyof typeof figures)[];
   const leaders = keys.map(key =>
     ranked.reduce<Finalist | null>((best, one) => {
@@ -160,10 +162,10 @@ export function losses(s: Summary): Loss[] {
     const parts = keys.flatMap((key, i) => {
       const factor = factors[key];
       const leader = leaders[i];
-      if (factor === null || leader == null || leader === one || factor.value <= 1) return [];
-      return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times ${leader.label}'s ${words[key]}`];
+      if (factor === null || leader == null || leader === one || factor.value < 1 + SEEN) return [];
+      return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times the ${words[key]} of ${leader.label}`];
     });
-    if (behind !== null && behind > 0)
+    if (behind !== null && Number.parseFloat(gapText(behind, metric)) > 0)
       parts.push(`${gapText(behind, metric)} of test ${metric.name} behind ${topOf!.label}`);
     if (misses > 0) parts.push(`the target missed with ${misses} of ${countText(one.runs.length, 'seed')}`);
     const failed = diverged.tuning + diverged.finals;
@@ -196,7 +198,12 @@ export function method(s: Summary): string[] {
   ];
 }
 
-export const titleOfTarget = (s: Summary): string => `Time to ${goal(s)}, validation, quickest first`;
+export const titleOfTarget = (s: Summary): string =>
+  `Time to ${goal(s)} on the validation split, quickest first; medians over seeds, and from the least to the most. ${
+    s.measure === 'seconds'
+      ? 'Seconds, the figure to compare, are steps times the median CPU time of a step, measured in turn'
+      : 'CPU seconds are those of the runs, since step times were not measured in turn'
+  }`;
 
 export const factorText = (factor: { value: number; bound: boolean } | null): string =>
   factor === null ? '–' : `${factor.bound ? '> ' : ''}${times(factor.value)}`;
