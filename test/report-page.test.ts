@@ -8,7 +8,6 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
 import { readRun, writeReport } from 'otimes-experiments';
-import { GROUND, HUES, ORDERED } from 'otimes-experiments/charts';
 import { chromium } from 'playwright-core';
 import t from 'tap';
 import { compare, summarize } from '../experiments/src/report/summary.ts';
@@ -335,28 +334,6 @@ law(t, 'a league has a row for each experiment, a verdict by numbers, and a page
   );
   const links = [...document.querySelectorAll('main a')].map(link => link.getAttribute('href'));
   assert.deepEqual(links, ['a-one.html', 'two.html', 'three.html']);
-});
-
-// --- colours ---
-
-/** Relative luminance (WCAG 2.1). */
-function luminance(color: string): number {
-  const [r, g, b] = [1, 3, 5]
-    .map(i => Number.parseInt(color.slice(i, i + 2), 16) / 255)
-    .map(x => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)) as [number, number, number];
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-}
-const contrast = (a: string, b: string): number => {
-  const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y) as [number, number];
-  return (high + 0.05) / (low + 0.05);
-};
-
-law(t, 'lines have a contrast of 3 with the page, text one of 4.5, light and dark', () => {
-  for (const of of ['light', 'dark'] as const) {
-    const { page, ink, muted } = GROUND[of];
-    for (const color of [...HUES[of], ...ORDERED[of]]) assert.ok(contrast(color, page) >= 3, `${of} ${color}`);
-    for (const color of [ink, muted]) assert.ok(contrast(color, page) >= 4.5, `${of} ${color}`);
-  }
 });
 
 // --- a browser ---
