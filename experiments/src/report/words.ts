@@ -27,22 +27,24 @@ export const measureName = (measure: Measure): string =>
 export const goal = ({ run: { info } }: Summary): string =>
   `${targetText(info.experiment.target, info.metric)} ${info.metric.name}`;
 
-/** Whether a difference is more than chance, in words, with what the test can say at all. */
+/** Whether a difference is more than chance, by the interval and by the sign test, with what the latter can say at all. */
 export function significance({ ratio, wins }: Comparison): string {
   const { n } = ratio;
   if (n < 2) return 'With one seed nothing can be said of chance.';
-  const side = sideOf(ratio);
-  const verdict =
-    ratio.value === null
-      ? 'Both missed the target with some seeds, so that their ratio is not known'
-      : side === 'neither'
-        ? 'The interval contains 1: the difference may be chance'
-        : `The interval lies ${side} 1`;
   const limit = smallestP(n);
-  const test = `the sign test gives p = ${pText(wins.p)}`;
-  return limit > LEVEL
-    ? `${verdict}; ${test}, and with ${n} seeds it cannot go below ${pText(limit)}.`
-    : `${verdict}; ${test}.`;
+  const p = pText(wins.p);
+  const test =
+    limit > LEVEL
+      ? `and by the sign test (p = ${p}) none can be: with ${n} seeds it does not go below ${pText(limit)}.`
+      : wins.p < LEVEL
+        ? `and by the sign test (p = ${p}) it is.`
+        : `and by the sign test (p = ${p}) it is not.`;
+  if (ratio.value === null)
+    return `Both missed the target with some seeds, so that their ratio is not known; ${test.replace(/^and /, '')}`;
+  const side = sideOf(ratio);
+  return side === 'neither'
+    ? `By its interval, which contains 1, the difference is not significant, ${test}`
+    : `By its interval, which lies ${side} 1, the difference is significant, ${test}`;
 }
 
 /** '0.50 times the seconds of AdamW (95 % interval 0.42–0.60, ahead in 5 of 5 seeds)'. */
