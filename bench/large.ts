@@ -8,6 +8,7 @@
  *   npm run bench bench/large.ts -- --only resnet18 --structure exact,taps --optimizers steve
  *   npm run bench bench/large.ts -- --options '{"maxFactorDim":1200}'              options of the Kronecker optimizers
  *   npm run bench bench/large.ts -- --quick                                        small sizes, to see that it runs
+ *   npm run bench bench/large.ts -- --whole --threads 2                            whole steps of ResNet-50 and ViT-S/16 at 224², each alone in memory
  *   npm run bench bench/large.ts -- --into docs/benchmarks.md                      tables also go there
  */
 
@@ -16,11 +17,14 @@ import { parseArgs } from 'node:util';
 import { markdown, putInto } from './into.ts';
 import type { Answer, Contender, Request, StepKind } from './large/child.ts';
 import { NETWORKS, type Network, type OptimizerName, quickened } from './large/networks.ts';
+import { wholeSteps } from './large/whole.ts';
 import { bundle, median, Peer } from './peers/run.mjs';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: Object.keys(NETWORKS).join(',') },
+    only: { type: 'string' },
+    /** Single steps of each network under Adam and under the others, one process at a time. */
+    whole: { type: 'boolean', default: false },
     /** Some of steve, kfac, ekfac; each network has its own default. */
     optimizers: { type: 'string' },
     /** Values of the option `structure`, each a row; without it the option is not given. */
@@ -48,7 +52,8 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 const threads = Number(values.threads);
 const clock = threads > 1 ? 'wall' : 'cpu';
-const names = values.only.split(',');
+const usual = Object.keys(NETWORKS).filter(name => (NETWORKS[name]!.alone ?? false) === values.whole);
+const names = values.only?.split(',') ?? usual;
 for (const name of names)
   if (NETWORKS[name] === undefined)
     throw new Error(`large: expected --only some of ${Object.keys(NETWORKS).join(', ')}, got '${name}'`);
@@ -68,18 +73,18 @@ class Child {
   }
 
   async steps(steps: StepKind, count = 1): Promise<Answer> {
-    return this.#ask({ steps, count });
+    return this.ask({ steps, count });
   }
 
   async background(seconds: number): Promise<Answer> {
-    return this.#ask({ background: seconds });
+    return this.ask({ background: seconds });
   }
 
   async describe(): Promise<string> {
     return ((await this.#peer.ask({ describe: true })) as { text: string }).text;
   }
 
-  async #ask(request: Request): Promise<Answer> {
+  async ask(request: Request): Promise<Answer> {
     const answer = (await this.#peer.ask(request)) as Answer;
     if (!Number.isFinite(answer.loss)) throw new Error(`the loss is ${answer.loss}`);
     return answer;
@@ -122,6 +127,9 @@ const COLUMNS = [
 ];
 const PHASES = ['statistics', 'refresh', 'precondition', 'rest'] as const;
 const table: string[][] = [['', ...COLUMNS]];
+const wholeTable: string[][] = [
+  ['s', 'first step', 'step', 'with statistics', 'with a refresh', 'peak after the first, GB', 'peak, GB'],
+];
 const phaseTable: string[][] = [['ms a step', 'whole', ...PHASES, 'forward, backward and all else']];
 const notes: string[] = [];
 const failures: string[] = [];
@@ -269,16 +277,53 @@ async function measureNetwork(network: Network): Promise<void> {
   });
 }
 
+async function measureAlone(network: Network): Promise<void> {
+  const spec = values.quick ? quickened(network.spec) : network.spec;
+  const title = values.quick ? `small: ${network.title}` : network.title;
+  const adams: Variant = { label: 'Adam', optimizer: 'adam', options: {} };
+  for (const { label, optimizer, options } of [adams, ...variantsOf(network)]) {
+    const name = `${title}: ${label}`;
+    say(`${name} …`);
+    await guarded(name, { spec, optimizer, options, threads }, async child => {
+      const steps = await wholeSteps(request => child.ask(request), optimizer === 'adam', say);
+      const of = (wanted: string) => steps.filter(({ what }) => what === wanted).map(({ answer }) => answer);
+      const [first, plain, statistics, later] = ['first step', 'step', 'with statistics', 'with a refresh'].map(of) as [
+        Answer[],
+        Answer[],
+        Answer[],
+        Answer[],
+      ];
+      const cell = (answers: readonly Answer[]) =>
+        answers.length === 0 ? '' : shown(median(answers.map(a => a.wall)) / 1000);
+      const all = [first, plain, statistics, later];
+      wholeTable.push([name, ...all.map(cell), gigabytes(first[0]!), gigabytes(steps.at(-1)!.answer)]);
+      if (optimizer === 'adam') return;
+      for (const [i, what] of ['first step', 'step', 'with statistics', 'with a refresh'].entries())
+        notePhases(`${name}: ${what}`, all[i]!);
+    });
+  }
+}
+
 // --- the tables -------------------------------------------------------------------------------------------------------------
 
-for (const name of names) await measureNetwork(NETWORKS[name]!);
+for (const name of names) await (values.whole ? measureAlone : measureNetwork)(NETWORKS[name]!);
 const header =
   `${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpus()[0]!.model.trim()}, Node ${process.version}, ` +
-  `${threads === 1 ? 'one thread' : `${threads} threads`}; medians of ${rounds} rounds, ${clock === 'cpu' ? 'steps by CPU time, all else' : 'all'} by the clock on the wall.`;
+  `${threads === 1 ? 'one thread' : `${threads} threads`}; ` +
+  (values.whole
+    ? 'each alone in memory, by the clock on the wall.'
+    : `medians of ${rounds} rounds, ${clock === 'cpu' ? 'steps by CPU time, all else' : 'all'} by the clock on the wall.`);
 const remarks = [...notes, ...failures.map(failure => `Not measured: ${failure}`)];
 const listed = remarks.length === 0 ? [] : [remarks.map(remark => `- ${remark}`).join('\n')];
-const document = [header, markdown(table), ...listed, 'Where the time goes:', markdown(phaseTable)].join('\n\n');
+const document = [
+  header,
+  markdown(values.whole ? wholeTable : table),
+  ...listed,
+  'Where the time goes:',
+  markdown(phaseTable),
+].join('\n\n');
 console.log(document);
-if (values.into !== undefined) putInto(values.into, 'bench/large', document);
+if (values.into !== undefined)
+  putInto(values.into, values.whole ? 'bench/large, whole steps' : 'bench/large', document);
 for (const failure of failures) console.error(`FAILED ${failure}`);
 if (failures.length > 0) process.exitCode = 1;

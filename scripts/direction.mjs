@@ -9,12 +9,16 @@ const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.u
 
 /** Package → what it may import. Curvature and the optimizers on it may import nn as well, the rest of optim may not. */
 const ALLOWED = {
-  // '#host' is its own node.ts or browser.ts, by export condition, and so is '#automatic'.
+  // '#host' is its own node.ts or browser.ts, by export condition, and so are '#automatic' and '#readers'.
   kernels: ['#automatic', '#host'],
   linalg: ['@otimes/kernels', 'ndarray'],
   core: ['@otimes/kernels', '@otimes/linalg', 'ndarray'],
   nn: ['@otimes/core', '@otimes/core/extend'],
-  data: ['@otimes/core', '@otimes/core/extend'],
+  data: [
+    ...['#readers', '@otimes/core', '@otimes/core/extend'],
+    // Decoders, which are loaded when a picture is read from a file.
+    ...['@jsquash/jpeg/codec/dec/mozjpeg_dec.js', 'fast-png'],
+  ],
   gpu: [
     ...['#host', '@otimes/core', '@otimes/core/extend', '@otimes/kernels'],
     // Bundled into the package: gpu/bundle.mjs.
@@ -64,11 +68,13 @@ const LAYERS = {
     ['extend', 'index', 'methods-door', 'node'],
   ],
 };
-/** Entry points, and a package, that run in Node alone; everything else must also bundle for a browser. */
+/** Entry points and a package that run in Node alone, and folders of what only these import; everything else must also bundle for a browser. */
 const NODE_ONLY = [
-  ...['core/src/node.ts', 'data/src/node.ts', 'kernels/src/automatic-node.ts', 'kernels/src/node.ts'],
-  'experiments/',
+  ...['core/src/node.ts', 'data/src/node.ts', 'data/src/images/files/'],
+  ...['data/src/images/workers/node.ts', 'data/src/images/workers/thread.ts'],
+  ...['kernels/src/automatic-node.ts', 'kernels/src/node.ts', 'experiments/'],
 ];
+const nodeOnly = path => NODE_ONLY.some(entry => (entry.endsWith('/') ? path.startsWith(entry) : path === entry));
 
 const files = folder =>
   readdirSync(folder).flatMap(name => {
@@ -143,8 +149,7 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
           if (path.startsWith(`${floor}/`) && !inside.startsWith(`${floor}/`) && !below.includes(inside))
             problems.push(`${path}: '${specifier}' is on a floor above ${floor}`);
       } else if (specifier.startsWith('node:')) {
-        if (!NODE_ONLY.some(own => path === own || (own.endsWith('/') && path.startsWith(own))))
-          problems.push(`${path}: '${specifier}' would not bundle for a browser`);
+        if (!nodeOnly(path)) problems.push(`${path}: '${specifier}' would not bundle for a browser`);
       } else if (![...allowed, ...extra].includes(specifier)) {
         problems.push(`${path}: '${specifier}' is not on a floor below`);
       }

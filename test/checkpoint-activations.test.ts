@@ -11,6 +11,7 @@ import {
   manualSeed,
   noGrad,
   ones,
+  owningIntermediates,
   rand,
   randn,
   type Tensor,
@@ -264,6 +265,61 @@ law(t, 'between forward and backward a chain of n layers keeps the memory of its
   // A layer keeps its output and that of its activation: 48 of them, beside an output for each of the four parts.
   assert.ok(kept[0]! > 24, `plain: ${kept[0]}`);
   assert.ok(kept[1]! < 6, `checkpoints: ${kept[1]}`);
+});
+
+law(t, 'backward through a chain of n residual parts keeps the gradients of one part at a time', () => {
+  const backend = getBackend('cpu');
+  assert.ok(backend instanceof WasmBackend);
+  const { heap } = backend.kernels;
+  const rng = new Generator(1);
+  const parts = Array.from({ length: 16 }, () => new Linear(64, 64, { rng }));
+  const x = randn([1024, 64], { rng, requiresGrad: true });
+  const run = (call: Call) => {
+    x.grad = null;
+    let live = 0;
+    const atTheEnd = () => {
+      heap.collect();
+      live = heap.stats.live;
+    };
+    const hook = x.onGrad(atTheEnd, { borrows: true });
+    const part = (layer: Linear) => (b: Tensor) => owningIntermediates(() => layer.call(b).add(b).relu());
+    const y = parts.reduce((a: Tensor, layer) => call(part(layer), a), x).sum();
+    heap.collect();
+    const before = heap.stats.live;
+    y.backward();
+    hook.remove();
+    return { tensors: (live - before) / (x.size * 4), gradient: bits(x.grad) };
+  };
+  const [expected, actual] = [plainly, checkpoint].map(run) as [ReturnType<typeof run>, ReturnType<typeof run>];
+  assert.ok(actual.tensors < 4, `${actual.tensors} tensors`);
+  assert.deepEqual(actual.gradient, expected.gradient);
+});
+
+law(t, 'gradients that pass a checkpoint as they are, or go two ways, and what fn keeps, are whole in the end', () => {
+  const run = (call: Call) => {
+    const x = randn([5, 3], { ...wide, rng: new Generator(2), requiresGrad: true });
+    const kept: Tensor[] = [];
+    const a = x.mul(2);
+    const same = call((b: Tensor) => b.reshape([15]), a);
+    // One gradient of the sum goes to a checkpoint and around it; another is the program's.
+    const [u, v] = call(
+      (b: Tensor) => {
+        const c = b.mul(3);
+        kept.push(c);
+        return [c.add(b), b.add(1)] as const;
+      },
+      same.reshape([5, 3]).add(a),
+    );
+    const gy = randn([5, 3], { ...wide, rng: new Generator(3) });
+    const seen: Tensor[] = [];
+    u.onGrad(g => void seen.push(g));
+    u.add(v).add(a).backward(gy);
+    const last = kept.at(-1)!;
+    return [x.grad, gy, last, ...seen].map(bits);
+  };
+  const [expected, actual] = [run(plainly), run(checkpoint)];
+  assert.deepEqual(actual, expected);
+  assert.equal(expected.length, 4);
 });
 
 law(t, 'on a device that is read with await nothing is read, and the gradients are those of cpu', async () => {

@@ -63,7 +63,7 @@ const layers: Record<string, Door> = {
   ]),
   TransformerBlock: made(
     nn.TransformerBlock,
-    () => [4, 2, { mlpRatio: 2, dropout: 0.1, preNorm: true, activation: 'relu', ...place() }],
+    () => [4, 2, { mlpRatio: 2, dropout: 0.1, preNorm: true, activation: 'relu', layerNormEps: 1e-6, ...place() }],
     ['TransformerBlock', 'MultiHeadAttention'],
   ),
   RNN: made(nn.RNN, () => [2, 3, { ...recurrentOptions(), nonlinearity: 'relu' }]),
@@ -74,11 +74,16 @@ const layers: Record<string, Door> = {
   GRUCell: made(nn.GRUCell, () => [2, 3, { bias: true, ...place() }]),
   LSTMLanguageModel: made(nn.LSTMLanguageModel, () => [languageOptions()], 'lstmLanguageModel'),
   MLP: made(nn.MLP, () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }], 'mlp'),
-  BasicBlock: made(nn.BasicBlock, () => [2, 2, 1, place()]),
-  Bottleneck: made(nn.Bottleneck, () => [2, 2, 1, place()]),
+  BasicBlock: made(nn.BasicBlock, () => [2, 2, 1, { shortcut: 'A', checkpoint: true, ...place() }]),
+  Bottleneck: made(nn.Bottleneck, () => [2, 2, 1, { checkpoint: true, ...place() }]),
+  CifarResNet: made(nn.CifarResNet, () => [cifarOptions()], 'cifarResNet'),
   ResNet: made(
     nn.ResNet,
-    () => [nn.BasicBlock, [1, 1, 1, 1], { classes: 2, stem: 'cifar', channels: 3, width: 2, ...place() }],
+    () => [
+      nn.BasicBlock,
+      [1, 1, 1, 1],
+      { classes: 2, stem: 'cifar', channels: 3, width: 2, checkpoint: true, ...place() },
+    ],
     'resnet',
   ),
   VisionTransformer: made(nn.VisionTransformer, () => [vitOptions()], [
@@ -98,6 +103,11 @@ const languageOptions = () => ({
   ...place(),
 });
 
+const cifarOptions = () => ({
+  ...{ depth: 8, classes: 2, channels: 3, width: 1, shortcut: 'B', checkpoint: true },
+  ...place(),
+});
+
 const vitOptions = () => ({
   imageSize: 4,
   patch: 2,
@@ -108,6 +118,7 @@ const vitOptions = () => ({
   channels: 3,
   mlpRatio: 2,
   dropout: 0.1,
+  ...{ layerNormEps: 1e-6, pool: 'mean' as const, classToken: true, fcNorm: true, checkpoint: true },
   ...place(),
 });
 
@@ -136,7 +147,20 @@ const otherLosses = [
 const functions: Record<string, Door> = {
   mlp: { call: nn.mlp, args: () => [[2, 3], { activation: 'relu', bias: true, dropout: 0.1, ...place() }] },
   resnet18: { call: nn.resnet18, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 2 }], says: 'resnet' },
+  resnet34: {
+    call: nn.resnet34,
+    args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 1, depths: [1, 1, 1, 1], checkpoint: true }],
+    says: 'resnet',
+  },
   resnet50: { call: nn.resnet50, args: () => [{ classes: 2, stem: 'cifar', channels: 3, width: 1 }], says: 'resnet' },
+  cifarResNet: { call: nn.cifarResNet, args: () => [cifarOptions()] },
+  fromCifarResNet: { call: nn.fromCifarResNet, args: () => [{ 'module.linear.bias': x(2) }] },
+  fromTimm: { call: nn.fromTimm, args: () => [{ 'blocks.0.attn.qkv.weight': x(6, 2), 'norm.bias': x(2) }] },
+  toTimm: { call: nn.toTimm, args: () => [{ 'blocks.0.linear1.weight': x(6, 2), classToken: x(1, 1, 2) }] },
+  resizePositions: {
+    call: nn.resizePositions,
+    args: () => [x(1, 7, 2), 2, { oldSize: [2, 3], prefixTokens: 1, mode: 'bilinear' }],
+  },
   lstmLanguageModel: { call: nn.lstmLanguageModel, args: () => [languageOptions()] },
   vit: { call: nn.vit, args: () => [vitOptions()], says: ['vit', 'TransformerBlock', 'MultiHeadAttention'] },
   crossEntropy: {

@@ -2,7 +2,19 @@
 import { Generator, randint, randn } from '@otimes/core';
 import { eigh } from '@otimes/linalg';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
-import { adaptiveDamping, alone, defaultCollectors, EKFAC, KFAC, Muon, SGD, STEVE } from '@otimes/optim';
+import {
+  adaptiveDamping,
+  alone,
+  defaultCollectors,
+  EKFAC,
+  KFAC,
+  KLShampoo,
+  Muon,
+  SGD,
+  Shampoo,
+  SOAP,
+  STEVE,
+} from '@otimes/optim';
 import t from 'tap';
 import { checkDoor, type Door } from './helpers/doors.ts';
 import { law } from './helpers/law.ts';
@@ -107,25 +119,30 @@ for (const [name, Made] of Object.entries(classes)) {
   });
 }
 
-law(t, 'new Muon() works or says what is wrong', () =>
-  checkDoor('Muon', {
-    call: (model: AnyModule, o: object) => new Muon(model, o),
-    args: () => [
-      mlp([4, 5, 3]),
-      {
-        lr: 0.1,
-        weightDecay: 0.1,
-        momentum: 0.5,
-        nesterov: false,
-        steps: 3,
-        overrides: { 'layers.0': { lr: 0.2 } },
-        collectors: defaultCollectors,
-        rest: (p: never) => new SGD(p),
-      },
-    ],
-    says: ['Muon', "Muon: overrides['layers.0']"],
-  }),
-);
+const ofMatrices = () => ({
+  lr: 0.1,
+  weightDecay: 0.1,
+  overrides: { 'layers.0': { lr: 0.2 } },
+  collectors: defaultCollectors,
+  rest: (p: never) => new SGD(p),
+});
+const factored = { maxFactorDim: 4, refreshEvery: 2 };
+const inBases = { ...factored, betas: [0.5, 0.9], shampooBeta: 0.8, eps: 0.1, normalizeGrads: true };
+const grafted = { grafting: 'adam', graftBetas: [0.5, 0.9], graftEps: 0.1 };
+const matrices = {
+  Muon: [Muon, { momentum: 0.5, nesterov: false, steps: 3 }],
+  SOAP: [SOAP, { ...inBases, oneSided: true }],
+  Shampoo: [Shampoo, { ...factored, momentum: 0.5, beta: 0.9, eps: 0.1, exponent: -0.5, ...grafted }],
+  KLShampoo: [KLShampoo, { ...inBases, initFactor: 0.5, clamping: false }],
+} as const;
+for (const [name, [Made, its]] of Object.entries(matrices))
+  law(t, `new ${name}() works or says what is wrong`, () =>
+    checkDoor(name, {
+      call: (model: AnyModule, o: object) => new Made(model, o),
+      args: () => [mlp([4, 5, 3]), { ...ofMatrices(), ...its }],
+      says: [name, `${name}: overrides['layers.0']`],
+    }),
+  );
 
 law(t, 'zeroGrad of first-order optimizers takes nothing', async () => {
   const optimizer = new SGD(mlp([2, 2]).parameters());

@@ -21,6 +21,7 @@ const doors: Record<string, Door> = {
   Adadelta: optimizer(optim.Adadelta, { lr: 0.1, rho: 0.9, eps: 1e-8, weightDecay: 0 }),
   Adamax: optimizer(optim.Adamax, moments),
   RAdam: optimizer(optim.RAdam, moments),
+  NAdamW: optimizer(optim.NAdamW, { ...moments, momentumDecay: 0 }),
   Lion: optimizer(optim.Lion, { lr: 0.1, betas: [0.9, 0.99], weightDecay: 0 }),
   Lamb: optimizer(optim.Lamb, moments),
   ScheduleFreeAdamW: optimizer(optim.ScheduleFreeAdamW, { ...moments, warmupSteps: 2, r: 0, weightLrPower: 2 }),

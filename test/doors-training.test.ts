@@ -28,7 +28,10 @@ const made = (Class: new (...args: never[]) => unknown, args: Door['args'], says
 });
 
 const dataset = () => new data.TensorDataset(x(4, 2));
-checkDoors(t, 'data', Object.keys(data), {
+// `test/doors-image-loader.test.ts` has the rest.
+const images = ['ImageLoader', 'channelStatistics', 'imageTransforms', 'transformImages', 'transforms'];
+const others = Object.keys(data).filter(name => !images.includes(name));
+checkDoors(t, 'data', others, {
   DataLoader: made(data.DataLoader, () => [
     dataset(),
     { batchSize: 2, shuffle: true, dropLast: true, rng: new Generator(0), collate: (all: unknown) => all, prefetch: 1 },
@@ -54,6 +57,25 @@ checkDoors(t, 'data', Object.keys(data), {
     call: data.gunzip,
     args: () => [Uint8Array.from([31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]), { limit: 10 }],
   },
+  parseCifar10: {
+    call: data.parseCifar10,
+    args: () => [new Uint8Array(3073), { file: 'a.bin', classes: Array(10).fill('a') }],
+    says: ['parseCifar10', 'picturesInMemory'],
+  },
+  parseCifar100: {
+    call: data.parseCifar100,
+    args: () => [new Uint8Array(3074), { labels: 'coarse', file: 'a.bin', classes: Array(20).fill('a') }],
+    says: ['parseCifar100', 'picturesInMemory'],
+  },
+  picturesInMemory: {
+    call: data.picturesInMemory,
+    args: () => [
+      {
+        ...{ kind: 'bytes', pixels: new Uint8Array(8), channels: 1, height: 2, width: 2 },
+        ...{ labels: new Int32Array(2), classes: ['a'] },
+      },
+    ],
+  },
   digitsFromJson: {
     call: data.digitsFromJson,
     args: () => [Array.from({ length: 10 }, () => ({ data: new Array(784).fill(0) })), { test: 2, seed: 1 }],
@@ -66,13 +88,13 @@ const optimizer = (Class: new (...args: never[]) => unknown, options: () => obje
   made(Class, () => [parameters(), options()]);
 const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
 const elsewhere = [
-  'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector linearCollector',
+  'KFAC EKFAC STEVE SINGD KBFGS KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector linearCollector',
   'conv1dCollector conv2dCollector conv3dCollector convTransposeCollector recurrentCollector embeddingCollector',
   'tiedCollector',
-  // `test/doors-optim.test.ts` has Muon.
-  'defaultCollectors exampleSquares factors Muon',
+  // `test/doors-optim.test.ts` has the matrix optimizers.
+  'defaultCollectors exampleSquares factors Muon SOAP Shampoo KLShampoo',
   // And `test/doors-schedules.test.ts` these.
-  'Adadelta Adamax RAdam Lion Lamb ScheduleFreeAdamW LBFGS ExponentialMovingAverage ReduceLrOnPlateau exponentialLr multiStepLr',
+  'Adadelta Adamax RAdam NAdamW Lion Lamb ScheduleFreeAdamW LBFGS ExponentialMovingAverage ReduceLrOnPlateau exponentialLr multiStepLr',
   'polynomialLr cosineRestartsLr oneCycleLr sequentialLr',
 ]
   .join(' ')
@@ -84,7 +106,14 @@ checkDoors(
   {
     Adam: optimizer(optim.Adam, adam),
     AdamW: optimizer(optim.AdamW, adam),
-    NAdam: optimizer(optim.NAdam, () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0, momentumDecay: 0 })),
+    NAdam: optimizer(optim.NAdam, () => ({
+      lr: 0.1,
+      betas: [0.9, 0.99],
+      eps: 1e-8,
+      weightDecay: 0,
+      momentumDecay: 0,
+      decoupledWeightDecay: true,
+    })),
     Adagrad: optimizer(optim.Adagrad, () => ({
       lr: 0.1,
       lrDecay: 0,

@@ -18,6 +18,6 @@ law('saved and reported', inner => {
 law('refused', inner => {
   faultLaws(inner, 'gpu', 'in turn');
   // One of each kind.
-  refusedLaws(inner, 'gpu', ['NAdam', 'EKFAC, batch', 'STEVE, resident, over NAdam', 'Muon']);
+  refusedLaws(inner, 'gpu', ['NAdam', 'EKFAC, batch', 'STEVE, resident, over NAdam', 'Muon', 'SOAP']);
   clipLaws(inner, ['gpu']);
 });

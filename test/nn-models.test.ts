@@ -107,7 +107,7 @@ law(t, 'vit: a token for each patch and one for the class, logits of the class t
   // The patches as Linear sees them, in the same order.
   const { embed, blocks, norm, head, classToken, position } = model;
   const rows = functional.linear(unfold(images, 4, { stride: 4 }), embed.weight.flatten(1), embed.bias);
-  const tokens = concat([classToken.expand([3, 1, 6]), rows], 1).add(position);
+  const tokens = concat([classToken!.expand([3, 1, 6]), rows], 1).add(position);
   mustBeClose(head.call(norm.call(blocks.call(tokens)).slice(null, 0)), y, within(1e-13));
 });
 

@@ -25,6 +25,7 @@ import {
   Conv3d,
   ConvTranspose1d,
   ConvTranspose2d,
+  cifarResNet,
   crossEntropy,
   Embedding,
   EmbeddingBag,
@@ -334,6 +335,7 @@ law(t, 'layers, models and initialisers are made on the device that is asked for
     gpt: o => gpt({ ...o, vocabSize: 5, blockSize: 4, nLayer: 1, nHead: 2, nEmbd: 4 }),
     mlp: o => mlp([3, 4, 2], { ...o, dropout: 0.1 }),
     resnet18: o => resnet18({ ...o, classes: 2, stem: 'cifar', width: 2 }),
+    cifarResNet: o => cifarResNet({ ...o, depth: 8, classes: 2, width: 1, shortcut: 'B' }),
     vit: o => vit({ ...o, imageSize: 4, patch: 2, dim: 4, depth: 1, heads: 2, classes: 2 }),
   };
   for (const [name, make] of Object.entries(made)) {

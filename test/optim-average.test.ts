@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { Generator, randn, tensor, zeros } from '@otimes/core';
 import { crossEntropy } from '@otimes/nn';
-import { Adam, alone, averageGradients, clipGradNorm, KFAC, Muon, type Optimizer, SGD } from '@otimes/optim';
+import { Adam, alone, averageGradients, clipGradNorm, KFAC, Muon, type Optimizer, SGD, Shampoo } from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { bitsOf, labels, nets } from './helpers/family.ts';
@@ -21,6 +21,7 @@ const optimizers: Record<string, (m: Model) => Optimizer> = {
   SGD: (m: Model) => new SGD(m.parameters(), { lr: 0.1, momentum: 0.9 }),
   Adam: (m: Model) => new Adam(m.parameters(), { lr: 0.02 }),
   Muon: (m: Model) => new Muon(m, { lr: 0.02 }),
+  Shampoo: (m: Model) => new Shampoo(m, { lr: 0.02, refreshEvery: 3 }),
 };
 for (const [name, make] of Object.entries(optimizers))
   law(

@@ -1,9 +1,19 @@
-/** Lion, LAMB and schedule-free AdamW by plain loops, and averages of weights. */
+/** NAdamW, Lion, LAMB and schedule-free AdamW by plain loops, and averages of weights. */
 
 import assert from 'node:assert/strict';
 import { Generator, noGrad, ones, packCheckpoint, type Tensor, tensor, unpackCheckpoint, zeros } from '@otimes/core';
 import { Linear, Sequential, Tanh } from '@otimes/nn';
-import { ExponentialMovingAverage, Lamb, Lion, type Optimizer, ScheduleFreeAdamW, SGD, STEVE } from '@otimes/optim';
+import {
+  ExponentialMovingAverage,
+  Lamb,
+  Lion,
+  NAdam,
+  NAdamW,
+  type Optimizer,
+  ScheduleFreeAdamW,
+  SGD,
+  STEVE,
+} from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { within } from './helpers/golden.ts';
@@ -37,6 +47,57 @@ law(t, 'the first update copies the weights, whatever was there when the average
   ema.update();
   ema.copyTo();
   mustBeClose(p.detach(), [1, 2, 3]);
+});
+
+law(
+  t,
+  'NAdamW: NAdam without a penalty, after weights that decay by lr · weightDecay; NAdam with decoupledWeightDecay is the same',
+  () => {
+    const [b1, b2, eps, decay, psi] = [0.8, 0.95, 1e-4, 0.2, 0.3];
+    const o = { lr: 0.1, betas: [b1, b2], eps, weightDecay: decay, momentumDecay: psi } as const;
+    const [p, q] = [parameter(init), parameter(init)];
+    const [one, other] = [new NAdamW([p], o), new NAdam([q], { ...o, decoupledWeightDecay: true })];
+    const [x, m, v] = [[...init], init.map(() => 0), init.map(() => 0)];
+    const mu = (t: number) => b1 * (1 - 0.5 * 0.96 ** (t * psi));
+    let product = 1;
+    for (const [k, g] of gradients(4).entries()) {
+      const t = k + 1;
+      if (t === 5) for (const optimizer of [one, other]) optimizer.lr = 0.05;
+      const { lr } = one;
+      stepped(p, one, g);
+      stepped(q, other, g);
+      product *= mu(t);
+      for (let i = 0; i < x.length; i++) {
+        x[i]! *= 1 - lr * decay;
+        m[i] = b1 * m[i]! + (1 - b1) * g[i]!;
+        v[i] = b2 * v[i]! + (1 - b2) * g[i]! ** 2;
+        const root = Math.sqrt(v[i]! / (1 - b2 ** t)) + eps;
+        x[i]! -= (lr * (1 - mu(t)) * g[i]!) / ((1 - product) * root);
+        x[i]! -= (lr * mu(t + 1) * m[i]!) / ((1 - product * mu(t + 1)) * root);
+      }
+      mustBeClose(p.dataSync(), x, within(1e-13), `NAdamW after ${t}`);
+      assert.deepEqual(q.dataSync(), p.dataSync());
+    }
+  },
+);
+
+law(t, 'the weight decay of NAdamW is 0.01, and that of NAdam 0', () => {
+  const after = (make: (p: Tensor) => Optimizer) => {
+    const p = parameter(init);
+    stepped(p, make(p), [1, 2, -3, 0]);
+    return [...p.dataSync()];
+  };
+  const decayed = after(p => new NAdamW([p]));
+  assert.deepEqual(
+    decayed,
+    after(p => new NAdamW([p], { weightDecay: 0.01 })),
+  );
+  const plain = after(p => new NAdam([p]));
+  assert.deepEqual(
+    plain,
+    after(p => new NAdamW([p], { weightDecay: 0 })),
+  );
+  assert.notDeepEqual(decayed, plain);
 });
 
 law(t, 'Lion: the sign of β₁ m + (1−β₁) g, and weights that decay', () => {

@@ -16,6 +16,7 @@ import {
   MatrixOptimizer,
   Muon,
   NAdam,
+  NAdamW,
   type Optimizer,
   type ParameterState,
   RMSprop,
@@ -129,6 +130,7 @@ const builtIn: Record<string, (p: Tensor[]) => Optimizer> = {
   Adam: p => new Adam(p),
   AdamW: p => new AdamW(p),
   NAdam: p => new NAdam(p),
+  NAdamW: p => new NAdamW(p),
 };
 for (const [name, make] of Object.entries(builtIn))
   law(t, `${name}: a parameter or gradient that was released is told before any parameter changes`, async () => {

@@ -21,6 +21,7 @@ import { extname, join } from 'node:path';
 import { build, transform } from 'esbuild';
 import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
+import { golden } from './helpers/golden.ts';
 import { law } from './helpers/law.ts';
 import { dangling, PACKAGES, pack, project, root, run, sourcesWithout } from './helpers/packages.ts';
 import { BUNDLERS, CHROMIUM, testNeeding } from './helpers/requires.ts';
@@ -98,7 +99,8 @@ law(t, 'every package says what it is and where it comes from, under one licence
 
 law(t, 'nothing is installed beside the packages but what they name: no WebGPU for Node, and no gpu.js', () => {
   const names = readdirSync(join(home, 'node_modules')).filter(name => !name.startsWith('.'));
-  assert.deepEqual(names.sort(), ['@otimes', '@types', 'iota-array', 'is-buffer', 'ndarray']);
+  const arrays = ['@types', 'iota-array', 'is-buffer', 'ndarray'];
+  assert.deepEqual(names.sort(), ['@jsquash', '@otimes', 'fast-png', 'fflate', 'iobuffer', ...arrays].sort());
 });
 
 // --- the program ---
@@ -125,6 +127,40 @@ law(t, 'plain Node: require gives what import gives', async () => {
   const [major, minor] = process.versions.node.split('.').map(Number) as [number, number];
   if (major < 20 || (major === 20 && minor < 19) || (major === 22 && minor < 12)) return; // has no require of modules
   same(await node('run.cjs'), 2);
+});
+
+law(t, 'plain Node: JPEG and PNG are decoded by what is installed', async () => {
+  const { jpegBaseline, png } = golden<Record<'jpegBaseline' | 'png', { file: string; pixels: string }>>('pictures');
+  const program = `import { pictureDecoder } from '@otimes/data/node';
+const decode = await pictureDecoder();
+const pictures = ${JSON.stringify([jpegBaseline.file, png.file])}.map(file => decode(Buffer.from(file, 'base64')));
+console.log(JSON.stringify(pictures.map(({ data }) => Buffer.from(data).toString('base64'))));
+`;
+  writeFileSync(join(home, 'pictures.mjs'), program);
+  const pixels = JSON.parse(await run(process.execPath, ['pictures.mjs'], home));
+  assert.deepEqual(pixels, [jpegBaseline.pixels, png.pixels]);
+});
+
+law(t, 'plain Node: threads read the pictures that a loop without them reads, and the program ends', async () => {
+  const { png } = golden<{ png: { file: string } }>('pictures');
+  const program = `import { writeFileSync } from 'node:fs';
+import { Generator } from '@otimes/core';
+import { ImageLoader, transforms } from '@otimes/data';
+import { openSource } from '@otimes/data/node';
+writeFileSync('one.png', Buffer.from('${png.file}', 'base64'));
+const paths = Array(6).fill('one.png');
+const source = await openSource({ kind: 'files', paths, labels: new Int32Array(6), classes: ['one'] });
+const list = [transforms.randomResizedCrop(4), transforms.randomHorizontalFlip()];
+const all = [];
+for (const workers of [0, 2]) {
+  const loader = new ImageLoader(source, { batchSize: 2, rng: new Generator(1), transforms: list, workers });
+  for (const [images] of loader) all.push(String(images.toArray()));
+  for await (const [images] of loader) all.push(String(images.toArray()));
+}
+console.log(all.length, new Set(all).size, all.slice(0, 6).every((one, i) => one === all[6 + i]));
+`;
+  writeFileSync(join(home, 'threads.mjs'), program);
+  assert.equal(await run(process.execPath, ['threads.mjs'], home), '12 6 true');
 });
 
 law(t, 'esbuild: a tensor has its methods where nothing but it is imported', async () => {

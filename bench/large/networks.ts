@@ -14,6 +14,8 @@ export type Network = {
   readonly optimizers: readonly OptimizerName[];
   /** Whether a refresh in the background is measured, unless asked for. */
   readonly background?: boolean;
+  /** Whether it is so large that it is measured alone, step by step: with `--whole`. */
+  readonly alone?: boolean;
 };
 
 const CIFAR = { channels: 3, side: 32, classes: 10 };
@@ -41,6 +43,30 @@ export const NETWORKS: Readonly<Record<string, Network>> = {
     title: 'ViT-S/16, 224×224, B 4',
     spec: { kind: 'vit', image: IMAGENET, patch: 16, dim: 384, depth: 12, heads: 6, batch: 4 },
     optimizers: ['steve'],
+  },
+  'resnet50-224-b32': {
+    title: 'ResNet-50, 224×224, B 32, blocks computed again',
+    spec: { ...resnet, depth: 50, stem: 'imagenet', image: IMAGENET, batch: 32, checkpoint: true },
+    optimizers: ['steve'],
+    alone: true,
+  },
+  'resnet50-224-b32-kept': {
+    title: 'ResNet-50, 224×224, B 32',
+    spec: { ...resnet, depth: 50, stem: 'imagenet', image: IMAGENET, batch: 32 },
+    optimizers: ['steve'],
+    alone: true,
+  },
+  'vit-b8': {
+    title: 'ViT-S/16, 224×224, B 8',
+    spec: { kind: 'vit', image: IMAGENET, patch: 16, dim: 384, depth: 12, heads: 6, batch: 8 },
+    optimizers: ['steve'],
+    alone: true,
+  },
+  'vit-b8-again': {
+    title: 'ViT-S/16, 224×224, B 8, blocks computed again',
+    spec: { kind: 'vit', image: IMAGENET, patch: 16, dim: 384, depth: 12, heads: 6, batch: 8, checkpoint: true },
+    optimizers: ['steve'],
+    alone: true,
   },
   mnist: { title: "CNN of PyTorch's MNIST example, B 64", spec: 'mnist', optimizers: ['steve'] },
   mlp: {

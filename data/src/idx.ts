@@ -66,12 +66,39 @@ export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
   checkArgument('parseIdx', 'bytes', bytes, aUint8Array);
   checkOptions('parseIdx', o, { normalize: aBoolean, limit: aNumber, device: aDevice });
   const { normalize = false, limit, device = 'cpu' } = o;
+  const { type, codec, view, shape, start, size: all } = idxHeader(bytes);
+  if (normalize && type !== 'uint8')
+    throw new DTypeError(`parseIdx: normalize takes uint8 elements, the file has ${type}`);
+  let size = all;
+  if (limit !== undefined && shape.length > 0) {
+    if (!Number.isInteger(limit) || limit < 1)
+      throw new RangeError(`parseIdx: expected a limit of 1 or more, got ${limit}`);
+    if (limit < shape[0]!) {
+      size = (size / shape[0]!) * limit;
+      shape[0] = limit;
+    }
+  }
+  return tensor(elements(view, start, size, codec, normalize), { shape, device });
+}
+
+/** What the header of an IDX file says, once the file's length fits it. */
+export function idxHeader(bytes: Uint8Array): {
+  type: IdxType;
+  codec: Codec;
+  view: DataView;
+  shape: number[];
+  /** Where the elements begin, in bytes. */
+  start: number;
+  /** The number of elements. */
+  size: number;
+} {
   if (bytes.length < 4) throw new FormatError(`parseIdx: expected at least 4 bytes of header, got ${bytes.length}`);
   if (bytes[0] !== 0 || bytes[1] !== 0)
     throw new FormatError(`parseIdx: a file begins with two zero bytes, this one with ${bytes[0]} and ${bytes[1]}`);
-  const [type, codec] = Object.entries(CODECS).find(([, { code }]) => code === bytes[2]) ?? [];
-  if (codec === undefined)
+  const type = (Object.keys(CODECS) as IdxType[]).find(name => CODECS[name].code === bytes[2]);
+  if (type === undefined)
     throw new FormatError(`parseIdx: no element type has the code ${bytes[2]}; expected 8, 9, 11, 12, 13 or 14`);
+  const codec = CODECS[type];
   const rank = bytes[3]!;
   const start = 4 + 4 * rank;
   if (bytes.length < start)
@@ -91,17 +118,7 @@ export function parseIdx(bytes: Uint8Array, o: IdxOptions = {}): Tensor {
       `parseIdx: ${type}[${shape.join(',')}] takes ${size * codec.bytes} bytes, ` +
         `the file has ${got}: it is ${got < size * codec.bytes ? 'truncated' : 'too long'}`,
     );
-  if (normalize && type !== 'uint8')
-    throw new DTypeError(`parseIdx: normalize takes uint8 elements, the file has ${type}`);
-  if (limit !== undefined && rank > 0) {
-    if (!Number.isInteger(limit) || limit < 1)
-      throw new RangeError(`parseIdx: expected a limit of 1 or more, got ${limit}`);
-    if (limit < shape[0]!) {
-      size = (size / shape[0]!) * limit;
-      shape[0] = limit;
-    }
-  }
-  return tensor(elements(view, start, size, codec, normalize), { shape, device });
+  return { type, codec, view, shape, start, size };
 }
 
 function elements(view: DataView, start: number, size: number, { bytes, dtype, get }: Codec, normalize: boolean) {

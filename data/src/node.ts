@@ -1,31 +1,23 @@
-/** Data sets in files, for Node. */
+/** @otimes/data/node: data sets in files, for Node. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
-import { FormatError, ShapeError, type Tensor } from '@otimes/core';
+import { ShapeError, type Tensor } from '@otimes/core';
 import { aDevice, aNumber, aString, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
 import type { Labelled } from './digits.ts';
 import { type IdxOptions, parseIdx } from './idx.ts';
+import { fromIdx } from './images/files/idx.ts';
+
+export { type Cifar10FolderOptions, type Cifar100FolderOptions, cifar10, cifar100 } from './images/files/cifar.ts';
+export { type DecodeOptions, type PictureDecoder, pictureDecoder } from './images/files/decoder.ts';
+export { type ImageFolderOptions, imageFolder, openSource } from './images/files/folder.ts';
+export { type IdxPicturesOptions, idxPictures } from './images/files/idx.ts';
+export { type TinyImageNetOptions, tinyImageNet } from './images/files/tiny-imagenet.ts';
 
 /** The tensor in an IDX file, plain or gzip'd. Throws a FormatError naming the file if it is neither. */
 export function readIdx(path: string, o?: IdxOptions): Tensor {
   checkArgument('readIdx', 'path', path, aString);
-  const bytes = readFileSync(path);
-  try {
-    return parseIdx(bytes[0] === 0x1f && bytes[1] === 0x8b ? unzipped(bytes) : bytes, o);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    throw new FormatError(`${path}: ${error.message}`, { cause: error });
-  }
-}
-
-function unzipped(bytes: Uint8Array): Uint8Array {
-  try {
-    return gunzipSync(bytes, { maxOutputLength: 2 ** 30 });
-  } catch (cause) {
-    throw new FormatError(`not a whole gzip file: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
+  return fromIdx(path, bytes => parseIdx(bytes, o));
 }
 
 export type FashionMnistOptions = {

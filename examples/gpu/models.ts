@@ -19,6 +19,7 @@ import {
   Parameter,
   ReLU,
   resnet18,
+  resnet34,
   resnet50,
   Sequential,
   TransformerBlock,
@@ -36,13 +37,21 @@ export type Spec =
     }
   | {
       readonly kind: 'resnet';
-      readonly depth: 18 | 50;
+      readonly depth: 18 | 34 | 50;
       readonly stem: 'cifar' | 'imagenet';
       readonly width: number;
       readonly image: Image;
       readonly batch: number;
+      /** Whether blocks are computed again in backward; default false. */
+      readonly checkpoint?: boolean;
     }
-  | ({ readonly kind: 'vit'; readonly image: Image; readonly patch: number; readonly batch: number } & Stack)
+  | ({
+      readonly kind: 'vit';
+      readonly image: Image;
+      readonly patch: number;
+      readonly batch: number;
+      readonly checkpoint?: boolean;
+    } & Stack)
   /** Predicts each token from those before it; the output layer is the table of embeddings. */
   | ({ readonly kind: 'gpt'; readonly vocabulary: number; readonly length: number; readonly batch: number } & Stack);
 
@@ -95,14 +104,14 @@ export function build(spec: Spec, rng: Generator): Module {
       );
     }
     case 'resnet': {
-      const { depth, stem, width, image } = spec;
-      const make = depth === 18 ? resnet18 : resnet50;
-      return make({ classes: image.classes, channels: image.channels, stem, width, rng });
+      const { depth, stem, width, image, checkpoint = false } = spec;
+      const make = { 18: resnet18, 34: resnet34, 50: resnet50 }[depth];
+      return make({ classes: image.classes, channels: image.channels, stem, width, checkpoint, rng });
     }
     case 'vit': {
-      const { image, patch, dim, depth, heads } = spec;
+      const { image, patch, dim, depth, heads, checkpoint = false } = spec;
       const { classes, channels, side } = image;
-      return vit({ imageSize: side, patch, dim, depth, heads, classes, channels, rng });
+      return vit({ imageSize: side, patch, dim, depth, heads, classes, channels, checkpoint, rng });
     }
     case 'gpt':
       return new Gpt({ ...spec, rng });

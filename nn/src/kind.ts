@@ -29,6 +29,7 @@ const LAYERS: Record<keyof Layers, 1> = {
   Bilinear: 1,
   Bottleneck: 1,
   CELU: 1,
+  CifarResNet: 1,
   CircularPad1d: 1,
   CircularPad2d: 1,
   ConstantPad1d: 1,

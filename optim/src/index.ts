@@ -6,7 +6,15 @@ export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { Adamax, type AdamaxOptions } from './adamax.ts';
 export { type AverageOptions, averageGradients } from './average.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
-export { type BasisTracker, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
+export {
+  type BasisTracker,
+  type Eigensolver,
+  type FixedBasis,
+  Kfe,
+  type Rotation,
+  rotate,
+  rotateSquares,
+} from './curvature/basis.ts';
 export type {
   AffineLayer,
   Canonical,
@@ -40,7 +48,9 @@ export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export type { StructureChoice, StructureOption, StructureOptions } from './curvature/structure.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { type EmaOptions, ExponentialMovingAverage } from './ema.ts';
+export { KBFGS, type KBFGSOptions, type KBFGSOverride } from './kbfgs.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
+export { KLShampoo, type KLShampooOptions } from './kl-shampoo.ts';
 export { type AdaptiveDampingOptions, adaptiveDamping, type DampingControl } from './kronecker/adaptive.ts';
 export { KRONECKER_OPTIONS, type KroneckerOptions } from './kronecker/options.ts';
 export type { Overrides } from './kronecker/overrides.ts';
@@ -54,16 +64,11 @@ export { type BlockOptions, BlockState } from './kronecker/state.ts';
 export { Lamb, type LambOptions } from './lamb.ts';
 export { type Closure, LBFGS, type LBFGSOptions } from './lbfgs.ts';
 export { Lion, type LionOptions } from './lion.ts';
-export {
-  type Direction,
-  MATRIX_OPTIONS,
-  type MatrixDefaults,
-  MatrixOptimizer,
-  type MatrixOptions,
-  type MatrixOverride,
-} from './matrix/optimizer.ts';
+export type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
+export { MatrixOptimizer } from './matrix/optimizer.ts';
+export { MATRIX_OPTIONS, type MatrixDefaults, type MatrixOptions, type MatrixOverride } from './matrix/options.ts';
 export { Muon, type MuonOptions } from './muon.ts';
-export { NAdam, type NAdamOptions } from './nadam.ts';
+export { NAdam, type NAdamOptions, NAdamW, type NAdamWOptions } from './nadam.ts';
 export { GradientOptimizer, Optimizer, type ParameterGroup, ParameterState, type Parameters } from './optimizer.ts';
 export { type PlateauOptions, ReduceLrOnPlateau } from './plateau.ts';
 export { RAdam, type RAdamOptions } from './radam.ts';
@@ -86,4 +91,7 @@ export {
 } from './schedule.ts';
 export { ScheduleFreeAdamW, type ScheduleFreeOptions } from './schedule-free.ts';
 export { SGD, type SGDOptions } from './sgd.ts';
+export { Shampoo, type ShampooOptions } from './shampoo.ts';
+export { SINGD, type SINGDOptions } from './singd.ts';
+export { SOAP, type SOAPOptions } from './soap.ts';
 export { STEVE, type STEVEOptions } from './steve.ts';

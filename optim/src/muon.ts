@@ -16,7 +16,9 @@ import {
 } from '@otimes/core/extend';
 import { AdamW } from './adam.ts';
 import type { AnyModule } from './kronecker/options.ts';
-import { type Direction, MATRIX_OPTIONS, MatrixOptimizer, type MatrixOptions } from './matrix/optimizer.ts';
+import type { Direction } from './matrix/direction.ts';
+import { MatrixOptimizer } from './matrix/optimizer.ts';
+import { MATRIX_OPTIONS, type MatrixOptions } from './matrix/options.ts';
 
 export type MuonOptions = MatrixOptions & {
   /** Default 0.02. Each step moves a matrix by about lr √max(1, rows / columns) in the spectral norm. */
@@ -65,6 +67,7 @@ export class Muon extends MatrixOptimizer {
       lr: 0.02,
       rest: unclaimed => new AdamW(unclaimed, { lr: 3e-4, betas: [0.9, 0.95], eps: EPS, weightDecay: 0 }),
       restGain: 1 / EPS,
+      isBounded: true,
     });
     this.momentum = momentum;
     this.nesterov = nesterov;

@@ -8,7 +8,10 @@ import { promisify } from 'node:util';
 export const root = join(import.meta.dirname, '../..');
 export const PACKAGES = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu'];
 /** What they depend on, from the repository's own node_modules, so that no network is needed. */
-const DEPENDENCIES = ['ndarray', '@types/ndarray', 'iota-array', 'is-buffer'];
+const DEPENDENCIES = [
+  ...['ndarray', '@types/ndarray', 'iota-array', 'is-buffer'],
+  ...['@jsquash/jpeg', 'fast-png', 'fflate', 'iobuffer'],
+];
 
 /**
  * Runs a program to its end, with nothing of the test's environment but PATH and HOME; its output. Rejects with what it wrote.

@@ -8,6 +8,7 @@ import {
   BasicBlock,
   BatchNorm2d,
   Bottleneck,
+  CifarResNet,
   Conv2d,
   Dropout,
   Embedding,
@@ -147,6 +148,10 @@ export const moduleCases: Record<string, ModuleCase> = {
     make: at => new ResNet(Bottleneck, [1, 1, 1, 1], { ...at, classes: 3, stem: 'imagenet', channels: 1, width: 2 }),
     inputs: some(2, 1, 33, 33),
   },
+  CifarResNet: {
+    make: at => new CifarResNet({ ...at, depth: 8, classes: 3, channels: 1, width: 2 }),
+    inputs: some(2, 1, 8, 8),
+  },
   GPT: {
     make: at => new GPT({ ...language, ...at, dropout: 0.1 }),
     inputs: at => [integers(5, [2, 3], at)],
@@ -158,6 +163,10 @@ export const moduleCases: Record<string, ModuleCase> = {
   GPTBlock: { make: at => new GPTBlock({ ...language, ...at, gelu: 'tanh' }), inputs: some(2, 3, 4) },
   VisionTransformer: {
     make: at => new VisionTransformer({ ...options, ...at, dropout: 0.1 }),
+    inputs: some(2, 1, 4, 4),
+  },
+  'VisionTransformer that takes the mean': {
+    make: at => new VisionTransformer({ ...options, ...at, pool: 'mean' }),
     inputs: some(2, 1, 4, 4),
   },
   ...convModuleCases,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { type Tensor, tensor } from '@otimes/core';
 import { crossEntropy, type Module } from '@otimes/nn';
-import { EKFAC, KFAC, Muon, NAdam, type Optimizer, SGD, STEVE } from '@otimes/optim';
+import { EKFAC, KFAC, KLShampoo, Muon, NAdam, type Optimizer, SGD, Shampoo, SOAP, STEVE } from '@otimes/optim';
 import type { Test } from 'tap';
 import { law } from '../helpers/law.ts';
 import { DeviceRun, deviceTasks } from './device-runs.ts';
@@ -18,6 +18,9 @@ export const counting: Record<string, (m: Module) => Optimizer> = {
   STEVE: m => new STEVE(m, every3),
   'STEVE, resident, over NAdam': m => new STEVE(m, { ...every3, route: 'resident', rest: p => new NAdam(p) }),
   Muon: m => new Muon(m),
+  SOAP: m => new SOAP(m),
+  Shampoo: m => new Shampoo(m, { lr: 0.01 }),
+  KLShampoo: m => new KLShampoo(m),
 };
 
 /** What passes leave behind, whatever becomes of the step. */

@@ -105,18 +105,27 @@ function replayed<T>({ drawn, written, around }: First, defaultFirst: Generator,
   }
 }
 
-/** Gradients of outputs that have come in the walk that is running; those of a walk that never came to `junction` are of another. */
-type Arrived = { walk: object | null; readonly gradients: Map<number, Tensor> };
+/**
+ * Gradients of outputs that have come in the walk that is running; those of a walk that never came to `junction` are of another. `held` is
+ * the memory among them that is the walk's own.
+ */
+type Arrived = { walk: object | null; readonly gradients: Map<number, Tensor>; held: Storage[] };
 type State = { readonly first: First; readonly again: () => readonly Tensor[]; readonly arrived: Arrived };
 
 /** From the gradient of one output nothing flows on yet: it waits until those of all have come. */
 const outputRule: Differentiable<{ readonly state: State; readonly index: number }> = {
   name: 'checkpoint',
+  builtIn: true,
   backward(gy, { attrs: { state, index }, inputs }) {
     const { arrived } = state;
-    if (arrived.walk !== walking) arrived.gradients.clear();
+    if (arrived.walk !== walking) {
+      arrived.gradients.clear();
+      arrived.held = [];
+    }
     arrived.walk = walking;
     arrived.gradients.set(index, gy);
+    // The walk would free what its rules made as soon as this one has ended.
+    if (walking!.release(gy.storage)) arrived.held.push(held(gy).storage);
     return [fullLike('checkpoint', inputs[0]!, 0)];
   },
 };
@@ -124,10 +133,13 @@ const outputRule: Differentiable<{ readonly state: State; readonly index: number
 /** The node between the outputs and all that gradients go to; its result is a number that nobody reads. */
 const junctionRule: Differentiable<State> = {
   name: 'checkpoint',
+  builtIn: true,
   backward(_, node) {
     const { first, again, arrived } = node.attrs;
     const gradients = arrived.walk === walking ? new Map(arrived.gradients) : new Map<number, Tensor>();
+    const waited = arrived.held;
     arrived.gradients.clear();
+    arrived.held = [];
     arrived.walk = null;
     // With the values of the first run, or an error.
     const targets = node.inputs.map((_, i) => node.input(i));
@@ -140,7 +152,8 @@ const junctionRule: Differentiable<State> = {
         found = again();
       });
       made = new Set(own.made);
-      for (const storage of own.made) if (storage.holder === own) leave(storage);
+      // Not the walk's: `fn` may keep what it makes.
+      for (const storage of own.made) if (storage.holder === own) storage.holder = null;
       return found;
     });
     const check = (x: Tensor) => {
@@ -156,6 +169,8 @@ const junctionRule: Differentiable<State> = {
       return gy !== undefined && y.requiresGrad ? [[y, gy] as const] : [];
     });
     const summands = gradientsUpTo(reached, new Set(targets), createGraph, check);
+    // The walk's again, which frees what is no summand.
+    for (const storage of waited) if (!storage.kept) leave(storage);
     // Each reading of a tensor is an input of its own, so that sums are made in the order in which they are without a checkpoint.
     return targets.map((x, i) => {
       const rest = summands.get(x) ?? [];
@@ -206,7 +221,7 @@ export function checkpoint<A extends readonly unknown[], R extends Result>(fn: (
   const state: State = {
     first,
     again: () => replayed(first, generator, run),
-    arrived: { walk: null, gradients: new Map() },
+    arrived: { walk: null, gradients: new Map(), held: [] },
   };
   const token = fullLike('checkpoint', like, 0);
   token.requiresGrad = true;

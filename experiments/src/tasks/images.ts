@@ -56,8 +56,10 @@ export function imageTask(set: ImageSet): Task {
   };
 }
 
-export const imageOptions = ({ name, defaults }: Pick<ImageSet, 'name' | 'defaults'>, given: JsonRecord): ImageOptions =>
-  optionsFor<ImageOptions>(name, given, { ...NETWORK_DEFAULTS, ...defaults }, IMAGE_KINDS);
+export const imageOptions = (
+  { name, defaults }: Pick<ImageSet, 'name' | 'defaults'>,
+  given: JsonRecord,
+): ImageOptions => optionsFor<ImageOptions>(name, given, { ...NETWORK_DEFAULTS, ...defaults }, IMAGE_KINDS);
 
 /** [n, channels, size, size] each, with mean 0 and standard deviation 1 over each channel of the training set. */
 function standardized(task: string, raw: Raw, size: number): Splits {

@@ -1,7 +1,7 @@
 /** The block that transformers are stacks of. */
 
 import { Tensor } from '@otimes/core';
-import { aBoolean, aNumber, aString, checkOptions } from '@otimes/core/extend';
+import { aBoolean, aNumber, anEps, aString, checkOptions } from '@otimes/core/extend';
 import { type ActivationName, activationClass } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
 import { aProbability, checkPositive, PLACEMENT, type Placement, placed } from '../check.ts';
@@ -21,9 +21,18 @@ export type TransformerBlockOptions = Placement & {
   preNorm?: boolean;
   /** Default 'gelu'. */
   activation?: ActivationName;
+  /** Added to the variances of both norms; default 1e-5. */
+  layerNormEps?: number;
 };
 
-const OPTIONS = { mlpRatio: aNumber, dropout: aProbability, preNorm: aBoolean, activation: aString, ...PLACEMENT };
+const OPTIONS = {
+  mlpRatio: aNumber,
+  dropout: aProbability,
+  preNorm: aBoolean,
+  activation: aString,
+  layerNormEps: anEps,
+  ...PLACEMENT,
+};
 
 /**
  * x [B, T, dModel] ← x + attention(norm1(x)), then x + linear2(activation(linear1(norm2(x)))). Names and order are those
@@ -52,8 +61,9 @@ export class TransformerBlock extends Module<[x: Tensor, mask?: Tensor | AttendO
     this.linear1 = new Linear(dModel, hidden, at);
     this.activation = new Activation();
     this.linear2 = new Linear(hidden, dModel, at);
-    this.norm1 = new LayerNorm(dModel, at);
-    this.norm2 = new LayerNorm(dModel, at);
+    const norm = () => new LayerNorm(dModel, { eps: o.layerNormEps ?? 1e-5, ...at });
+    this.norm1 = norm();
+    this.norm2 = norm();
     this.dropout = new Dropout(dropout, at);
   }
 

@@ -3,105 +3,20 @@
  * of a bottleneck is at its 3×3 convolution ("ResNet v1.5").
  */
 
-import type { Shape, Tensor } from '@otimes/core';
-import { checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
+import { checkpoint, type Tensor } from '@otimes/core';
+import { aBoolean, checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
-import { checkPositive, PLACEMENT, type Placement, placed, requiredOptions } from '../check.ts';
-import { Sequential } from '../containers/sequential.ts';
-import { Conv2d } from '../convolution/conv2d.ts';
-import { type InitOptions, kaimingNormal } from '../init.ts';
+import { checkPositive, PLACEMENT, placed, requiredOptions } from '../check.ts';
+import type { Sequential } from '../containers/sequential.ts';
+import type { Conv2d } from '../convolution/conv2d.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d, MaxPool2d } from '../pooling/pool.ts';
+import { BasicBlock, Bottleneck, conv, type ResidualOptions, stage } from './resnet-blocks.ts';
 
-const init = (shape: Shape, o: InitOptions) => kaimingNormal(shape, { ...o, mode: 'fanOut' });
-
-/** A convolution without bias that keeps the size of the plane, except for the stride. */
-function conv(cIn: number, cOut: number, kernel: number, stride: number, o: Placement): Conv2d {
-  return new Conv2d(cIn, cOut, kernel, { ...o, stride, padding: (kernel - 1) / 2, bias: false, init });
-}
-
-/** Brings x to the shape of the branch; null if it has that shape already. */
-function shortcut(cIn: number, cOut: number, stride: number, o: Placement): Sequential | null {
-  if (stride === 1 && cIn === cOut) return null;
-  return new Sequential(conv(cIn, cOut, 1, stride, o), new BatchNorm2d(cOut, o));
-}
-
-/** Two 3×3 convolutions, [N, cIn, H, W] → [N, width, H/stride, W/stride]. */
-export class BasicBlock extends Module {
-  static readonly builtIn: string = 'BasicBlock';
-  static readonly expansion: number = 1;
-  readonly conv1: Conv2d;
-  readonly bn1: BatchNorm2d;
-  readonly relu = new ReLU();
-  readonly conv2: Conv2d;
-  readonly bn2: BatchNorm2d;
-  readonly downsample: Sequential | null;
-
-  constructor(cIn: number, width: number, stride = 1, o: Placement = {}) {
-    super();
-    checkPositive(new.target.builtIn, { cIn, width, stride });
-    checkOptions(new.target.builtIn, o, PLACEMENT);
-    this.conv1 = conv(cIn, width, 3, stride, o);
-    this.bn1 = new BatchNorm2d(width, o);
-    this.conv2 = conv(width, width, 3, 1, o);
-    this.bn2 = new BatchNorm2d(width, o);
-    this.downsample = shortcut(cIn, width, stride, o);
-  }
-
-  override forward(x: Tensor): Tensor {
-    return insides(this, () => this.#forward(x));
-  }
-
-  #forward(x: Tensor): Tensor {
-    const y = this.relu.call(this.bn1.call(this.conv1.call(x)));
-    const branch = this.bn2.call(this.conv2.call(y));
-    return this.relu.call(branch.add(this.downsample?.call(x) ?? x));
-  }
-}
-
-/** 1×1 to `width` channels, 3×3, 1×1 to four times as many: [N, cIn, H, W] → [N, 4 · width, H/stride, W/stride]. */
-export class Bottleneck extends Module {
-  static readonly builtIn: string = 'Bottleneck';
-  static readonly expansion: number = 4;
-  readonly conv1: Conv2d;
-  readonly bn1: BatchNorm2d;
-  readonly conv2: Conv2d;
-  readonly bn2: BatchNorm2d;
-  readonly conv3: Conv2d;
-  readonly bn3: BatchNorm2d;
-  readonly relu = new ReLU();
-  readonly downsample: Sequential | null;
-
-  constructor(cIn: number, width: number, stride = 1, o: Placement = {}) {
-    super();
-    checkPositive(new.target.builtIn, { cIn, width, stride });
-    checkOptions(new.target.builtIn, o, PLACEMENT);
-    const cOut = width * Bottleneck.expansion;
-    this.conv1 = conv(cIn, width, 1, 1, o);
-    this.bn1 = new BatchNorm2d(width, o);
-    this.conv2 = conv(width, width, 3, stride, o);
-    this.bn2 = new BatchNorm2d(width, o);
-    this.conv3 = conv(width, cOut, 1, 1, o);
-    this.bn3 = new BatchNorm2d(cOut, o);
-    this.downsample = shortcut(cIn, cOut, stride, o);
-  }
-
-  override forward(x: Tensor): Tensor {
-    return insides(this, () => this.#forward(x));
-  }
-
-  #forward(x: Tensor): Tensor {
-    const y = this.relu.call(this.bn1.call(this.conv1.call(x)));
-    const z = this.relu.call(this.bn2.call(this.conv2.call(y)));
-    const branch = this.bn3.call(this.conv3.call(z));
-    return this.relu.call(branch.add(this.downsample?.call(x) ?? x));
-  }
-}
-
-export type ResNetOptions = Placement & {
+export type ResNetOptions = ResidualOptions & {
   classes: number;
   /** 'imagenet': 7×7 convolution of stride 2 and max pooling, to a quarter of each side; 'cifar': 3×3, no pooling. */
   stem: 'cifar' | 'imagenet';
@@ -109,6 +24,8 @@ export type ResNetOptions = Placement & {
   channels?: number;
   /** Channels of the first stage, which double in each of the other three; default 64. */
   width?: number;
+  /** Blocks of each stage; default those of the network. */
+  depths?: readonly [number, number, number, number];
 };
 
 const aBlock: Kind = {
@@ -133,12 +50,13 @@ export class ResNet extends Module {
   readonly layer4: Sequential;
   readonly avgpool = new GlobalAvgPool2d();
   readonly fc: Linear;
+  readonly #checkpoint: boolean;
 
   /** @param depths blocks of each stage */
   constructor(
     Block: typeof BasicBlock | typeof Bottleneck,
     depths: readonly [number, number, number, number],
-    o: ResNetOptions,
+    o: Omit<ResNetOptions, 'depths'>,
   ) {
     super();
     checkArgument('resnet', 'Block', Block, aBlock);
@@ -147,20 +65,21 @@ export class ResNet extends Module {
     const { classes, stem, channels = 3, width = 64, ...rest } = o;
     checkPositive('resnet', { classes, channels, width });
     checkArgument('resnet', 'stem', stem, oneOf('cifar', 'imagenet'));
-    checkOptions('resnet', rest, PLACEMENT);
+    checkOptions('resnet', rest, { checkpoint: aBoolean, ...PLACEMENT });
     const at = placed(o);
+    this.#checkpoint = o.checkpoint ?? false;
+    const block = { ...at, checkpoint: this.#checkpoint };
     this.conv1 = stem === 'cifar' ? conv(channels, width, 3, 1, at) : conv(channels, width, 7, 2, at);
     this.bn1 = new BatchNorm2d(width, at);
     this.maxpool = stem === 'cifar' ? null : new MaxPool2d(3, { stride: 2, padding: 1 });
     let cIn = width;
-    const [stage1, stage2, stage3, stage4] = depths.map((depth, i) => {
-      const blocks: Module[] = [];
-      for (let j = 0; j < depth; j++) {
-        blocks.push(new Block(cIn, width * 2 ** i, i > 0 && j === 0 ? 2 : 1, at));
+    const [stage1, stage2, stage3, stage4] = depths.map((depth, i) =>
+      stage(depth, isFirst => {
+        const made = new Block(cIn, width * 2 ** i, i > 0 && isFirst ? 2 : 1, block);
         cIn = width * 2 ** i * Block.expansion;
-      }
-      return new Sequential(...blocks);
-    });
+        return made;
+      }),
+    );
     this.layer1 = stage1!;
     this.layer2 = stage2!;
     this.layer3 = stage3!;
@@ -173,19 +92,40 @@ export class ResNet extends Module {
   }
 
   #forward(x: Tensor): Tensor {
-    const stem = this.relu.call(this.bn1.call(this.conv1.call(x)));
-    const stages = [this.maxpool, this.layer1, this.layer2, this.layer3, this.layer4];
-    const features = stages.reduce((y, stage) => stage?.call(y) ?? y, stem);
+    const stem = (x: Tensor) => insides(this, () => this.#stem(x));
+    const stages = [this.layer1, this.layer2, this.layer3, this.layer4];
+    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? checkpoint(stem, x) : stem(x));
     return this.fc.call(this.avgpool.call(features));
   }
+
+  #stem(x: Tensor): Tensor {
+    const y = this.relu.call(this.bn1.call(this.conv1.call(x)));
+    return this.maxpool?.call(y) ?? y;
+  }
+}
+
+/** A network by name; `depths` may be others. */
+function named(
+  Block: typeof BasicBlock | typeof Bottleneck,
+  usual: readonly [number, number, number, number],
+  o: ResNetOptions,
+): ResNet {
+  checkArgument('resnet', 'options', o, requiredOptions);
+  const { depths = usual, ...rest } = o;
+  return new ResNet(Block, depths, rest);
 }
 
 /** 18 layers, 11.7 million parameters with 1000 classes. */
 export function resnet18(o: ResNetOptions): ResNet {
-  return new ResNet(BasicBlock, [2, 2, 2, 2], o);
+  return named(BasicBlock, [2, 2, 2, 2], o);
+}
+
+/** 34 layers, 21.8 million parameters with 1000 classes. */
+export function resnet34(o: ResNetOptions): ResNet {
+  return named(BasicBlock, [3, 4, 6, 3], o);
 }
 
 /** 50 layers, 25.6 million parameters with 1000 classes. */
 export function resnet50(o: ResNetOptions): ResNet {
-  return new ResNet(Bottleneck, [3, 4, 6, 3], o);
+  return named(Bottleneck, [3, 4, 6, 3], o);
 }

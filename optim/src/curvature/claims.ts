@@ -77,7 +77,7 @@ function tableOf(rows: readonly Description[]): string {
       collector,
       shape.join(' × '),
       sharing ?? '',
-      `${route ?? ''}${structure === null ? '' : structureText(structure)}`,
+      `${route ?? ''}${structure === null ? '' : structureText(structure)}`.replace(/^, /, ''),
     ]),
   ];
   const table = all.map(row => row.filter((_, column) => all.slice(1).some(other => other[column] !== '')));

@@ -4,97 +4,51 @@
  * known to be sound.
  */
 
-import { type StateDict, scope, Tensor, unscoped, zeros } from '@otimes/core';
+import { type StateDict, scope, type Tensor } from '@otimes/core';
 import {
-  aBoolean,
   aFunction,
-  aNumber,
   caughtUp,
   checkArgument,
   checkFinite,
   checkNone,
-  checkOptions,
   checkRange,
   checkTrained,
-  dropPromise,
   nameOf,
-  type OptionKinds,
+  onFailure,
   readsLater,
-  received,
-  versionOf,
 } from '@otimes/core/extend';
 import type { AnyModule, Parameter } from '@otimes/nn';
-import { aRate, checkKnown, checkLr, checkMembers, checkNames, goneError, isHeld } from '../check.ts';
+import { checkKnown, checkLr, goneError, isHeld } from '../check.ts';
 import { checkClaims, type Descriptions, describeClaims } from '../curvature/claims.ts';
-import { type Collector, defaultCollectors } from '../curvature/collector.ts';
-import { type WeightMatrix, weightMatrices } from '../curvature/matrix.ts';
+import { defaultCollectors } from '../curvature/collector.ts';
+import { weightMatrices } from '../curvature/matrix.ts';
 import { checkModel, trainableOf } from '../curvature/model.ts';
 import { inOwnScope } from '../curvature/own-scope.ts';
 import { finiteMagnitude, foundIn, isOrdinary, isOrdinaryStep, magnitude, notFinite } from '../kronecker/finite.ts';
-import { KRONECKER_OPTIONS } from '../kronecker/options.ts';
-import { checkPaths, lrRatioOf, type Overrides, optionsAt } from '../kronecker/overrides.ts';
+import { checkPaths, lrRatioOf, optionsAt } from '../kronecker/overrides.ts';
 import { Rest } from '../kronecker/rest.ts';
 import { Watchman } from '../kronecker/watchman.ts';
 import { Optimizer } from '../optimizer.ts';
 import { StateReader, scalar } from '../state-dict.ts';
 import { noteTrained } from '../trained.ts';
+import { checkedDirection, checkedWork, type Direction, type HostWork, type MatrixStep } from './direction.ts';
+import { type Active, gradientOf, guarded, type Held, type Matrix, matrixOf, stepOf } from './matrices.ts';
+import {
+  checkDefaults,
+  checkOverrides,
+  MATRIX_OPTIONS,
+  type MatrixDefaults,
+  type MatrixOptions,
+  slotShapes,
+} from './options.ts';
 
-/** What a user may set for some matrices alone. */
-export type MatrixOverride = {
-  /** In the place of the optimizer's, and in proportion to it where a schedule changes that. */
-  lr?: number;
-  /** Leaves the parameters to the rest optimizer. */
-  skip?: boolean;
+/** A step that waits for what its matrices want of the host. */
+type Open = {
+  readonly active: readonly Active[];
+  readonly works: readonly (HostWork | null)[];
+  readonly reads: readonly Promise<readonly Tensor[]>[];
+  readonly gradients: readonly Held[];
 };
-
-/** Options that all matrix optimizers share. */
-export type MatrixOptions = {
-  /** Learning rate. */
-  lr?: number;
-  /** Decoupled: matrices shrink by lr · weightDecay a step. Default 0. */
-  weightDecay?: number;
-  /** Options of matrices, by the path of a module or of a parameter; the longest path that fits counts. Undefined is none. */
-  overrides?: Overrides<MatrixOverride>;
-  /** Which layers have a weight matrix. Default `defaultCollectors`: Linear, convolutions, recurrent layers, and the projections of MultiHeadAttention. */
-  collectors?: readonly Collector[];
-  /** The optimizer of all other parameters: biases, normalisation, embeddings, and what `overrides` skip. */
-  rest?: (unclaimed: Parameter[]) => Optimizer;
-};
-
-/** What a step does with one matrix: nothing of it has happened yet. */
-export type Direction = {
-  /** [rows, columns]: W ← (1 − lr · weightDecay) W − lr · update. */
-  readonly update: Tensor;
-  /** What takes the place of the slots, in the order of `slotNames`. */
-  readonly slots: readonly Tensor[];
-};
-
-const OVERRIDE: OptionKinds<MatrixOverride> = { lr: aNumber, skip: aBoolean };
-
-const { lr, weightDecay, overrides, collectors, rest } = KRONECKER_OPTIONS;
-/**
- * What each option of `MatrixOptions` must be, for the table of an optimizer that has these and its own, as `KRONECKER_OPTIONS`. The base
- * checks these again, and their ranges.
- */
-export const MATRIX_OPTIONS: OptionKinds<MatrixOptions> = { lr, weightDecay, overrides, collectors, rest };
-
-/** What a matrix optimizer hands to the base beside model and options. */
-export type MatrixDefaults = {
-  /** Default learning rate. */
-  readonly lr: number;
-  /** Makes the default optimizer of all other parameters. */
-  readonly rest: (unclaimed: Parameter[]) => Optimizer;
-  /** By how much a step of that may exceed lr times the largest of the gradient, 1/ε of Adam; Infinity where nobody knows. */
-  readonly restGain: number;
-};
-
-const DEFAULTS: OptionKinds<MatrixDefaults> = {
-  lr: aRate,
-  rest: aFunction,
-  restGain: { expected: 'a number ≥ 0 or Infinity', is: v => typeof v === 'number' && v >= 0 },
-};
-
-type Matrix = { readonly block: WeightMatrix; readonly lrRatio: number; readonly slots: readonly Tensor[] };
 
 export abstract class MatrixOptimizer extends Optimizer {
   readonly #name: string;
@@ -104,13 +58,15 @@ export abstract class MatrixOptimizer extends Optimizer {
   readonly #trainable: readonly Parameter[];
   readonly #watchman: Watchman;
   readonly #rest: Rest;
-  readonly #restGain: number;
+  readonly #defaults: MatrixDefaults;
   readonly #weightDecay: number;
   /** Whether no code of the program computes updates. */
   readonly #isOurs: boolean;
-  readonly #slotNames: readonly string[];
+  readonly #isBounded: boolean;
   #matrices: readonly Matrix[];
   #lr: number;
+  /** Whether a step waits. */
+  #isOpen = false;
 
   /**
    * Asks for `slotNames` before fields of the subclass are set. Options that it does not know are for the subclass to refuse.
@@ -120,20 +76,27 @@ export abstract class MatrixOptimizer extends Optimizer {
   constructor(model: AnyModule, o: MatrixOptions, defaults: MatrixDefaults) {
     super();
     const name = nameOf(this);
-    checkMembers(name, 'the third argument of MatrixOptimizer', defaults, DEFAULTS);
+    checkDefaults(name, defaults);
     checkArgument(name, 'its direction', this.direction, aFunction);
-    this.#slotNames = checkNames(name, 'its slotNames', slotNamesOf(name, Reflect.get(this, 'slotNames')), []);
+    checkArgument(name, 'its hostWork', this.hostWork, aFunction);
+    const shapesOf = slotShapes(name, this, defaults);
     checkKnown<MatrixOptions>(name, o, MATRIX_OPTIONS);
-    const { lr = defaults.lr, weightDecay = 0, overrides = {}, collectors = defaultCollectors } = o;
+    const {
+      lr = defaults.lr,
+      weightDecay = defaults.weightDecay ?? 0,
+      overrides = {},
+      collectors = defaultCollectors,
+    } = o;
     checkModel(name, model);
     checkLr(name, lr);
     checkRange(name, 'weightDecay', weightDecay, 0, Infinity);
     this.#name = name;
     this.#model = model;
     this.#lr = lr;
-    this.#restGain = defaults.restGain;
+    this.#defaults = defaults;
     this.#weightDecay = weightDecay;
     this.#isOurs = Object.hasOwn(this.constructor, 'builtIn');
+    this.#isBounded = this.#isOurs && defaults.isBounded === true;
     this.#watchman = new Watchman(name, model);
     if (!model.parameters().some(p => p.requiresGrad))
       throw new Error(`${name}: expected at least one parameter, got none: the model has no weight matrix to train`);
@@ -143,11 +106,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     noteTrained(this, this.#trainable);
     const all = weightMatrices(name, model, collectors);
     checkPaths(name, overrides, all);
-    for (const [path, own] of Object.entries(overrides)) {
-      const where = `${name}: overrides['${path}']`;
-      checkOptions<MatrixOverride>(where, own, OVERRIDE);
-      if (own?.lr !== undefined) checkLr(where, own.lr);
-    }
+    checkOverrides(name, overrides);
     const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
     if (blocks.length === 0)
       throw new Error(
@@ -155,25 +114,42 @@ export abstract class MatrixOptimizer extends Optimizer {
           'so the rest optimizer would train everything: use that alone, AdamW say',
       );
     checkClaims(name, model, blocks);
-    this.#matrices = blocks.map(block => {
-      const { dtype, device } = block.weight;
-      const slots = this.#slotNames.map(() => unscoped(() => zeros([block.dOut, block.dIn], { dtype, device })));
-      return { block, lrRatio: lrRatioOf(name, optionsAt(overrides, block.path).lr, lr), slots };
-    });
+    this.#matrices = blocks.map(block =>
+      matrixOf(block, lrRatioOf(name, optionsAt(overrides, block.path).lr, lr), shapesOf),
+    );
     const claimed = new Set(blocks.map(({ weight }) => weight));
     const unclaimed = this.#trainable.filter(p => !claimed.has(p));
     this.#rest = new Rest(unclaimed, { name, lr, paths, make: o.rest, byDefault: defaults.rest });
   }
 
-  /** The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. Asked for once. */
+  /**
+   * The names of the tensors [rows, columns] that are kept of each matrix; zeros at first. Asked for once, and only where the third
+   * argument of the constructor does not say `slots`.
+   */
   protected abstract get slotNames(): readonly string[];
 
   /**
    * The update for a gradient g [rows, columns] whose norm is finite. It changes neither `g` nor the slots, which is an error and put
    * back, and reads nothing. `g` is lent, and what is made here and not returned is released: keep a `clone().keep()` of what outlives the call. A step throws, and
-   * nothing has changed, unless all matrices have an update and slots like the weight, as matrices of finite numbers.
+   * nothing has changed, unless all matrices have an update and slots like the old ones, of finite numbers.
+   *
+   * @param solved what `hostWork` of this step has computed, on the device of the weight; empty if there was none
    */
-  protected abstract direction(g: Tensor, slots: readonly Tensor[]): Direction;
+  protected abstract direction(
+    g: Tensor,
+    slots: readonly Tensor[],
+    step: MatrixStep,
+    solved: readonly Tensor[],
+  ): Direction;
+
+  /**
+   * What the host has to compute for this step, before `direction` is asked with the same gradient and slots. Where values are read
+   * with await, a step in which a matrix has some waits, and returns a promise. It changes nothing and reads nothing itself. Null is none,
+   * as here.
+   */
+  protected hostWork(_g: Tensor, _slots: readonly Tensor[], _step: MatrixStep): HostWork | null {
+    return null;
+  }
 
   override get lr(): number {
     return this.#lr;
@@ -182,6 +158,7 @@ export abstract class MatrixOptimizer extends Optimizer {
   /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
   override set lr(lr: number) {
     checkLr(this.#name, lr);
+    this.#checkNoStepOpen('setting lr');
     this.#lr = lr;
     this.#rest.lr = lr;
   }
@@ -194,99 +171,125 @@ export abstract class MatrixOptimizer extends Optimizer {
    * Matrices and parameters without a gradient stay as they are. For a gradient that is not finite it throws a RangeError, and
    * nothing has changed, and so for weights that a learning rate or an update takes out of their range; on a device that is read with
    * await nothing is written, and the next read rejects with it.
+   *
+   * Such a device computes no decompositions: a step that needs one waits for the host and returns a promise. Until that is settled,
+   * `step` and what else concerns the optimizer throw. If gradients change it is rejected, and all is as if it had not been called.
    */
   override step(...none: readonly never[]): void | Promise<void> {
     checkNone(`${this.#name}.step`, none, 'call loss.backward() before it');
+    this.#checkNoStepOpen('step()');
     this.#watchman.check();
     checkTrained(this, this.#trainable);
+    const open = this.#begin();
+    return open === null ? caughtUp(this.#trainable[0]!) : this.#end(open);
+  }
+
+  /** The step, or what it waits for. */
+  #begin(): Open | null {
+    const waits: Open[] = [];
     inOwnScope(() => {
-      const active = this.#matrices.flatMap(matrix => {
-        const g = matrix.block.weight.requiresGrad ? matrix.block.gradient() : null;
-        return g === null ? [] : [{ matrix, g }];
-      });
-      for (const { matrix, g } of active) {
-        const where = `'${matrix.block.path}'`;
-        if (!isHeld(matrix.block.weight)) throw goneError(this.#name, where, matrix.block.weight);
-        const norm = g.norm();
-        if (!readsLater(norm) && Number.isFinite(norm.item())) continue;
-        checkFinite(g, foundIn(this.#name, 'gradient', where));
-        // Over an infinite norm a matrix would be 0.
-        checkFinite(norm, () => notFinite(this.#name, 'norm of the gradient', where));
-      }
-      this.#rest.check();
-      const plans = active.map(({ matrix, g }) => {
-        const { update, slots } = this.#isOurs
-          ? scope(() => this.#checked(this.direction(g, matrix.slots), matrix))
-          : this.#directionOf(matrix, g);
-        return { matrix, update, slots, result: this.#extreme(matrix, update) };
-      });
-      this.#rest.step(this.#restGain, null);
-      for (const { matrix, update, slots, result } of plans) {
-        slots.forEach((value, i) => {
-          matrix.slots[i]!.copy_(value);
-        });
-        if (result === null) this.#apply(matrix, update);
-        else matrix.block.weight.copy_(result);
-      }
+      const active = this.#active();
+      const works = active.map(one => (readsLater(one.g) ? this.#workOf(one) : null));
+      if (works.every(work => work === null))
+        return this.#finish(
+          active,
+          active.map(one => () => this.#solved(one)),
+        );
+      const reads = works.map(work => Promise.all((work?.reads ?? []).map(x => x.cpu())));
+      waits.push({ active, works, reads, gradients: this.#trainable.map(gradientOf) });
     });
-    return caughtUp(this.#trainable[0]!);
+    return waits[0] ?? null;
   }
 
-  /** What the program's own `direction` says. Whatever it wrote to is put back, and is an error. */
-  #directionOf(matrix: Matrix, g: Tensor): Direction {
-    const { path } = matrix.block;
-    const lent = [{ what: 'g', x: g }, ...matrix.slots.map((x, i) => ({ what: `slot '${this.#slotNames[i]}'`, x }))];
-    const before = lent.map(({ what, x }) => ({ what, x, version: versionOf(x), copy: x.clone() }));
-    const restored = () => {
-      const written = before.filter(({ x, version }) => versionOf(x) !== version);
-      for (const { x, copy } of written) x.copy_(copy);
-      return written.map(({ what }) => what);
-    };
+  /** Waits for the host's part, and does the rest of the step. */
+  async #end({ active, works, reads, gradients }: Open): Promise<void> {
+    this.#isOpen = true;
     try {
-      const found = scope(() => this.#checked(this.direction(g, matrix.slots), matrix));
-      const written = restored();
-      if (written.length === 0) return found;
-      throw new Error(
-        `${this.#name}: expected direction() of '${path}' to write to neither g nor slots, and it wrote to ` +
-          `${written.join(', ')}: return what takes the place of the slots; no parameter was changed`,
-      );
-    } catch (error) {
-      restored();
-      throw error;
+      const found = await Promise.all(reads);
+      for (const [i, p] of this.#trainable.entries()) {
+        const [gradient, version] = gradientOf(p);
+        if (gradient === gradients[i]![0] && version === gradients[i]![1]) continue;
+        throw new Error(
+          `${this.#name}: gradients changed while a step was waiting: await step() before; no parameter was changed. The first ` +
+            `of them is that of '${this.#paths.get(p)}'`,
+        );
+      }
+      inOwnScope(() => {
+        // Another read may have been told of a check that failed: then nothing is written after this one.
+        const again = this.#active();
+        const solvers = active.map(
+          ({ g }, i) =>
+            () =>
+              (works[i]?.solve(found[i]!) ?? []).map(x => x.to(g.device)),
+        );
+        this.#finish(again, solvers);
+      });
+      for (const x of found.flat()) x.storage.release();
+    } finally {
+      this.#isOpen = false;
     }
   }
 
-  /** What `direction` returned for a matrix, if it is what the class says and a step can take it. */
-  #checked(answer: unknown, { block: { path, weight, dOut, dIn } }: Matrix): Direction {
-    const name = this.#name;
-    const { length } = this.#slotNames;
-    const isLike = (x: unknown): x is Tensor =>
-      x instanceof Tensor &&
-      x.rank === 2 &&
-      x.shape[0] === dOut &&
-      x.shape[1] === dIn &&
-      x.dtype === weight.dtype &&
-      x.device === weight.device;
-    if (
-      !isDirection(answer) ||
-      !isLike(answer.update) ||
-      answer.slots.length !== length ||
-      !answer.slots.every(isLike)
-    ) {
-      dropPromise(answer);
-      throw new TypeError(
-        `${name}: expected direction() of '${path}' to return { update, slots } with an update and ${length} slots, each ` +
-          `${weight.dtype}[${dOut},${dIn}] on '${weight.device}', got ${shown(answer)}; no parameter was changed`,
-      );
+  /** The matrices that have a gradient. Throws for a gradient that no step can take. */
+  #active(): Active[] {
+    const active = this.#matrices.flatMap(matrix => {
+      const g = matrix.block.weight.requiresGrad ? matrix.block.gradient() : null;
+      return g === null ? [] : [{ matrix, g }];
+    });
+    for (const { matrix, g } of active) {
+      const where = `'${matrix.block.path}'`;
+      if (!isHeld(matrix.block.weight)) throw goneError(this.#name, where, matrix.block.weight);
+      const norm = g.norm();
+      if (!readsLater(norm) && Number.isFinite(norm.item())) continue;
+      checkFinite(g, foundIn(this.#name, 'gradient', where));
+      // Over an infinite norm a matrix would be 0.
+      checkFinite(norm, () => notFinite(this.#name, 'norm of the gradient', where));
     }
-    if (!this.#isOurs) {
-      const where = `'${path}'`;
-      finiteMagnitude(answer.update, foundIn(name, 'update', where));
-      answer.slots.forEach((x, i) => {
-        finiteMagnitude(x, foundIn(name, `new ${this.#slotNames[i]}`, where));
+    this.#rest.check();
+    return active;
+  }
+
+  #workOf({ matrix, g }: Active): HostWork | null {
+    return checkedWork(this.#name, matrix.block.path, this.hostWork(g, matrix.slots, stepOf(matrix)));
+  }
+
+  /** What the host computes for a matrix whose values are there at once. */
+  #solved(one: Active): readonly Tensor[] {
+    const work = readsLater(one.g) ? null : this.#workOf(one);
+    return work === null ? [] : work.solve(work.reads.map(x => x.to('cpu'))).map(x => x.to(one.g.device));
+  }
+
+  /** All updates, and only then parameters change. What throws leaves them as they were. */
+  #finish(active: readonly Active[], solvers: readonly (() => readonly Tensor[])[]): void {
+    const plans = active.map((one, i) => {
+      const asked = () => scope(() => this.#asked(one, solvers[i]!));
+      const { update, slots } = this.#isOurs ? asked() : guarded(this.#name, one, asked);
+      return { matrix: one.matrix, update, slots, result: update && this.#extreme(one.matrix, update) };
+    });
+    this.#rest.step(this.#defaults.restGain, null);
+    for (const { matrix, update, slots, result } of plans) {
+      slots.forEach((value, i) => {
+        if (value !== matrix.slots[i]) matrix.slots[i]!.copy_(value);
+      });
+      if (result !== null) matrix.block.weight.copy_(result);
+      else if (update !== null) this.#apply(matrix, update);
+      const { steps } = matrix;
+      matrix.steps++;
+      // After a check that fails later nothing of this was written.
+      onFailure(matrix.block.weight, () => {
+        matrix.steps = steps;
       });
     }
-    return answer;
+  }
+
+  /** What `direction` says, checked. */
+  #asked(one: Active, solve: () => readonly Tensor[]): Direction {
+    const { g, matrix } = one;
+    const { block, slots, names } = matrix;
+    return checkedDirection(this.direction(g, slots, stepOf(one.matrix), solve()), {
+      ...{ name: this.#name, path: block.path, slots, slotNames: names, isFinite: !this.#isBounded },
+      weight: { shape: [block.dOut, block.dIn], dtype: g.dtype, device: g.device },
+    });
   }
 
   /** The weight after a step that may leave its range, made and checked before anything is written; null for an ordinary step. */
@@ -295,7 +298,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     const lr = this.#lr * lrRatio;
     const keep = 1 - lr * this.#weightDecay;
     // What comes later tells no size, and updates of the library's own are far below.
-    const size = this.#isOurs ? 1 : readsLater(update) ? Infinity : magnitude(update);
+    const size = this.#isBounded ? 1 : readsLater(update) ? Infinity : magnitude(update);
     if (lr === 0 || (isOrdinary(size) && isOrdinaryStep(1, lr, keep))) return null;
     const result = block.weight.detach().clone();
     this.#apply(matrix, update, result);
@@ -303,48 +306,72 @@ export abstract class MatrixOptimizer extends Optimizer {
     return result;
   }
 
-  /** Weight ← (1 − lr · weightDecay) weight − lr · update; `weight` may be a copy of the matrix's own. */
+  /** Weight ← (1 − lr · weightDecay) weight − lr · update, or that order; `weight` may be a copy of the matrix's own. */
   #apply({ block, lrRatio }: Matrix, update: Tensor, weight: Tensor = block.weight): void {
     const lr = this.#lr * lrRatio;
     const keep = 1 - lr * this.#weightDecay;
     // With a learning rate of 0 the weights are what they were, to the last bit.
     if (lr === 0) return;
-    if (keep !== 1) weight.scale_(keep);
+    const last = this.#defaults.decaysLast === true;
+    if (keep !== 1 && !last) weight.scale_(keep);
     weight.addScaled_(update.reshape(weight.shape), -lr);
+    if (keep !== 1 && last) weight.scale_(keep);
   }
 
   override zeroGrad(...none: readonly never[]): void {
     checkNone(`${this.#name}.zeroGrad`, none, 'gradients become null');
+    this.#checkNoStepOpen('zeroGrad()');
     for (const p of this.#trainable) p.grad = null;
     this.#watchman.zeroGrad();
   }
 
+  /** Throws while a step waits. */
+  #checkNoStepOpen(what: string): void {
+    if (this.#isOpen)
+      throw new Error(`${this.#name}: ${what} while a step waits for values from the device: await step() before it`);
+  }
+
   /** Every parameter that requires a gradient: the matrices, and the others under 'rest'. */
   describe(): Descriptions {
-    const rows = this.#matrices.map(({ block: { path, collector, dOut, dIn } }) => ({
-      ...{ path, collector, shape: [dOut, dIn], sharing: null },
-      ...{ parameters: [path], route: null, identity: [], structure: null },
-    }));
+    const rows = this.#matrices.map(({ block: { path, collector, dOut, dIn } }) => {
+      const structure = this.#defaults.structure?.(dOut, dIn) ?? null;
+      const identity = (['A', 'G'] as const).filter(side => structure?.[side] === 'identity');
+      return {
+        path,
+        collector,
+        shape: [dOut, dIn],
+        sharing: null,
+        parameters: [path],
+        route: null,
+        identity,
+        structure,
+      };
+    });
     return describeClaims(rows, this.#rest.parameters, this.#paths);
   }
 
-  /** `lr`, `rest.…`, and for each matrix its slots as `matrices.PATH.m`. */
+  /** `lr`, `rest.…`, and for each matrix its slots as `matrices.PATH.m`, and `matrices.PATH.step` where steps count. */
   override stateDict(): StateDict {
     const state: StateDict = { lr: scalar(this.#lr) };
     for (const [key, value] of Object.entries(this.#rest.optimizer?.stateDict() ?? {})) state[`rest.${key}`] = value;
-    for (const { block, slots } of this.#matrices)
-      this.#slotNames.forEach((slot, i) => {
+    for (const { block, names, slots, steps } of this.#matrices) {
+      if (this.#defaults.counts) state[`matrices.${block.path}.step`] = scalar(steps);
+      names.forEach((slot, i) => {
         state[`matrices.${block.path}.${slot}`] = slots[i]!.clone();
       });
+    }
     return state;
   }
 
   override loadStateDict(state: StateDict): void {
+    this.#checkNoStepOpen('loadStateDict()');
     const reader = new StateReader(this.#name, state);
     const lr = reader.rate('lr');
-    const matrices = this.#matrices.map(({ block, lrRatio, slots }) => ({
-      ...{ block, lrRatio },
-      slots: this.#slotNames.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!)),
+    const least = (slot: string) => (this.#defaults.squares?.includes(slot) ? 0 : -Infinity);
+    const matrices = this.#matrices.map(({ block, lrRatio, names, slots }) => ({
+      ...{ block, lrRatio, names },
+      steps: this.#defaults.counts ? reader.count(`matrices.${block.path}.step`) : 0,
+      slots: names.map((slot, i) => reader.tensor(`matrices.${block.path}.${slot}`, slots[i]!, least(slot))),
     }));
     const ofRest = reader.section('rest.');
     if (this.#rest.optimizer === null && Object.keys(ofRest).length > 0)
@@ -362,25 +389,4 @@ export abstract class MatrixOptimizer extends Optimizer {
     const decay = this.#weightDecay === 0 ? '' : `, weightDecay ${this.#weightDecay}`;
     return `${this.#name}(lr ${this.#lr}${decay}) of ${nameOf(this.#model)}\n${this.describe()}`;
   }
-}
-
-/** Fields come after the base's constructor, which asks. */
-function slotNamesOf(name: string, names: unknown): unknown {
-  if (names !== undefined) return names;
-  throw new TypeError(
-    `${name}: expected its slotNames to be a list of names without dots, such as ['m'], got undefined: the base asks before fields are ` +
-      "set, so write a getter: get slotNames() { return ['m']; }",
-  );
-}
-
-const isDirection = (v: unknown): v is Direction =>
-  typeof v === 'object' && v !== null && 'update' in v && 'slots' in v && Array.isArray(v.slots);
-
-/** As messages show it. */
-function shown(answer: unknown): string {
-  if (typeof answer !== 'object' || answer === null || !('update' in answer && 'slots' in answer))
-    return received(answer);
-  const on = (x: unknown) => (x instanceof Tensor ? `${received(x)} on '${x.device}'` : received(x));
-  const { update, slots } = answer;
-  return `update ${on(update)}, slots ${Array.isArray(slots) ? `[${slots.map(on).join(', ')}]` : received(slots)}`;
 }
