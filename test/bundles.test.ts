@@ -8,7 +8,7 @@ import { law } from './helpers/law.ts';
  * Limits in kB (1000 bytes): what was reached. They are lowered with what becomes smaller; whoever raises one says in
  * docs/decisions/ what the bytes are for.
  */
-const LIMITS = { ADAM: 67.01, STEVE: 135.8 };
+const LIMITS = { ADAM: 67.01, STEVE: 135.9 };
 
 /** Of @otimes/gpu alone, without the packages that it imports and without gpu.js; and of what gpu.js is for it. */
 const GPU_LIMIT = 60;
@@ -35,6 +35,17 @@ law(t, `the device 'gpu' is at most ${GPU_LIMIT} kB, and gpu.js's compiler adds 
   console.log(`@otimes/gpu: ${alone.toFixed(1)} kB, and ${compiler.toFixed(1)} kB of gpu.js`);
   assert.ok(alone <= GPU_LIMIT, `${alone} kB, limit ${GPU_LIMIT}`);
   assert.ok(compiler <= GPUJS_LIMIT, `${compiler} kB of gpu.js, limit ${GPUJS_LIMIT}`);
+});
+
+law(t, 'a program with STEVE has nothing of SINGD and K-BFGS', async () => {
+  const words = ['lrCov', 'normalizeLrCov', 'wantsCorrection', 'mu1'];
+  const steve = await bundle.bundled(bundle.STEVE);
+  assert.deepEqual(
+    words.filter(word => steve.includes(word)),
+    [],
+  );
+  const both = await bundle.bundled("export { KBFGS, SINGD } from '@otimes/optim';");
+  assert.ok(words.every(word => both.includes(word)));
 });
 
 law(t, 'a program has the code of no operation, layer or optimizer that it does not call', async () => {

@@ -11,7 +11,7 @@ law('optimizers', inner => {
   const matrices: typeof firstOrder = [
     { name: 'Muon', make: m => new Muon(m, { lr: 0.05 }) },
     { name: 'SOAP', make: m => new SOAP(m, { lr: 0.02, refreshEvery: 3 }) },
-    { name: 'Shampoo', make: m => new Shampoo(m, { lr: 0.02, refreshEvery: 3, grafting: 'adam' }) },
+    { name: 'Shampoo', make: m => new Shampoo(m, { lr: 0.02, refreshEvery: 3 }) },
     { name: 'KLShampoo', make: m => new KLShampoo(m, { lr: 0.02, refreshEvery: 3 }) },
   ];
   for (const one of [...firstOrder, ...matrices]) trainingLaws(inner, one, 'gpu');

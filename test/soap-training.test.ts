@@ -15,7 +15,7 @@ const later = laterDevice().device;
 const family: Record<string, (m: Module) => Optimizer> = {
   SOAP: m => new SOAP(m, { lr: 0.02, refreshEvery: 3 }),
   'one-sided SOAP': m => new SOAP(m, { lr: 0.02, refreshEvery: 2, oneSided: true, normalizeGrads: true }),
-  Shampoo: m => new Shampoo(m, { lr: 0.02, refreshEvery: 3, grafting: 'adam' }),
+  Shampoo: m => new Shampoo(m, { lr: 0.02, refreshEvery: 3 }),
   KLShampoo: m => new KLShampoo(m, { lr: 0.02, refreshEvery: 3 }),
 };
 for (const [name, make] of Object.entries(family)) {

@@ -30,7 +30,7 @@ import { MATRIX_OPTIONS, type MatrixOptions } from './matrix/options.ts';
 
 export type ShampooOptions = MatrixOptions &
   FactorOptions & {
-    /** Default 0.1. */
+    /** Default 1e-3, which is for grafting to Adam; without, 0.1 say. */
     lr?: number;
     /** μ: b ← μ b + update, and the matrix goes along b. In [0, 1); default 0.9. */
     momentum?: number;
@@ -44,8 +44,9 @@ export type ShampooOptions = MatrixOptions &
      */
     exponent?: number;
     /**
-     * 'none' (default), or the method of whose step each update gets the length, in the Frobenius norm: that of the gradient ('sgd'), of
-     * D / (√v + ε) ('rmsprop') or of Adam's m̂ / (√v̂ + ε) ('adam').
+     * The method of whose step each update gets the length, in the Frobenius norm: Adam's m̂ / (√v̂ + ε) ('adam', the default),
+     * D / (√v + ε) ('rmsprop') or the gradient ('sgd'). 'none', as in the first paper: then take `refreshEvery: 1`, since directions that
+     * come up between two refreshes are divided by powers of ε alone.
      */
     grafting?: 'none' | 'sgd' | 'rmsprop' | 'adam';
     /** β₁ and β₂ of 'adam' and, β₂, of 'rmsprop'; default [0.9, 0.999]. */
@@ -67,6 +68,7 @@ const OPTIONS: OptionKinds<ShampooOptions> = {
   graftEps: aNumber,
 };
 
+const LR = 1e-3;
 /** Of the default rest. */
 const EPS = 1e-8;
 /** Below every norm of a gradient that moves anything. */
@@ -77,7 +79,7 @@ const TINY = 1e-30;
  *
  *     L ← β L + D Dᵀ,  R ← β R + Dᵀ D                     with β = 1; below 1 both terms are those of an average
  *     U = (L + ε I)^p D (R + ε I)^p,  p = −1/4             the powers are computed anew every `refreshEvery` steps, the first included
- *     U ← U ‖graft‖ / ‖U‖                                  with `grafting`
+ *     U ← U ‖graft‖ / ‖U‖                                  unless `grafting` is 'none'
  *     b ← μ b + U,  W ← (1 − lr · weightDecay) W − lr b
  */
 export class Shampoo extends MatrixOptimizer {
@@ -91,13 +93,15 @@ export class Shampoo extends MatrixOptimizer {
   readonly graftEps: number;
   readonly refreshEvery: number;
 
-  /** `rest` defaults to AdamW with lr 1e-3 and no weight decay. */
+  /** `rest` defaults to AdamW without weight decay, with the same lr where `grafting` is 'adam' or 'rmsprop', else with 1e-3. */
   constructor(model: AnyModule, o: ShampooOptions = {}) {
     const name = new.target.builtIn;
     checkOptions<ShampooOptions>(name, o, OPTIONS);
     const { momentum = 0.9, beta = 1, eps = 1e-4, exponent = -1 / 4 } = o;
-    const { grafting = 'none', graftBetas = [0.9, 0.999], graftEps = 1e-8 } = o;
+    const { grafting = 'adam', graftBetas = [0.9, 0.999], graftEps = 1e-8 } = o;
     const { maxFactorDim, refreshEvery } = checkFactorOptions(name, o);
+    const { lr = LR } = o;
+    const isScaled = grafting === 'adam' || grafting === 'rmsprop';
     checkRange(name, 'momentum', momentum, 0, 1);
     if (beta !== 1) checkRange(name, 'beta', beta, 0, 1);
     checkPositive(name, 'eps', eps);
@@ -107,8 +111,8 @@ export class Shampoo extends MatrixOptimizer {
     checkPositive(name, 'graftEps', graftEps);
     const sides = (rows: number, columns: number) => sidesOf(rows, columns, maxFactorDim);
     super(model, o, {
-      ...{ lr: 0.1, counts: true },
-      rest: unclaimed => new AdamW(unclaimed, { lr: 1e-3, eps: EPS, weightDecay: 0 }),
+      ...{ lr: LR, counts: true },
+      rest: unclaimed => new AdamW(unclaimed, { lr: isScaled ? lr : LR, eps: EPS, weightDecay: 0 }),
       restGain: 1 / EPS,
       squares: ['v'],
       structure: (rows, columns) => structureOf(sides(rows, columns)),
@@ -116,7 +120,7 @@ export class Shampoo extends MatrixOptimizer {
         ...squares(sides(rows, columns), rows, columns, ['', 'P']),
         ...(momentum > 0 && { b: [rows, columns] }),
         ...(grafting === 'adam' && { m: [rows, columns] }),
-        ...((grafting === 'adam' || grafting === 'rmsprop') && { v: [rows, columns] }),
+        ...(isScaled && { v: [rows, columns] }),
       }),
     });
     this.momentum = momentum;

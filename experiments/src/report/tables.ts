@@ -1,6 +1,7 @@
 /** The tables of a report. Each has a row for every finalist or every contender, whatever happened to it. */
 
 import type { Dimension, Space } from '../experiment.ts';
+import { settingText } from '../format.ts';
 import type { Cell, Table } from './document.ts';
 import { phaseNames } from './figures/rows.ts';
 import {
@@ -14,7 +15,6 @@ import {
   pText,
   rangeText,
   ratioText,
-  settingText,
   whole,
   winsText,
 } from './format.ts';

@@ -51,12 +51,12 @@ export function ratioPhrase({ ratio, wins }: Comparison, other: Finalist, measur
   return `${bound}${times(ratio.value)} times the ${measureName(measure)} of ${other.label} (${interval}ahead in ${wins.won} of ${ratio.n} ${ratio.n === 1 ? 'seed' : 'seeds'})`;
 }
 
-/** '0.56 (median of 5 seeds, 0.41–0.70)'. */
+/** '0.56 seconds (median of 5 seeds, 0.41–0.70)'. */
 function medianPhrase(one: Finalist, measure: Measure): string {
   const spread = one.spreads[measure];
   const write = measure === 'steps' ? whole : digits;
   const range = rangeText(spread, write);
-  return `${medianText(spread, budgetOf(one.to[measure]), write)} (${spread.n === 1 ? 'one seed' : `median of ${spread.n} seeds, ${range}`})`;
+  return `${medianText(spread, budgetOf(one.to[measure]), write)} ${measureName(measure)} (${spread.n === 1 ? 'one seed' : `median of ${spread.n} seeds, ${range}`})`;
 }
 
 const reachedIt = (one: Finalist | undefined, measure: Measure): one is Finalist =>
@@ -69,10 +69,9 @@ export function answer(s: Summary): string[] {
   const first = ranked[0];
   if (!reachedIt(first, measure))
     return [
-      `No contender reached ${goal(s)} in the median of its seeds within ${digits(s.run.info.experiment.epochs)} epochs.`,
+      `No contender reached ${goal(s)} in the median of its seeds within ${countText(s.run.info.experiment.epochs, 'epoch')}.`,
     ];
-  const name = measureName(measure);
-  const said = [`${first.label} reaches ${goal(s)} first: in ${medianPhrase(first, measure)} ${name}.`];
+  const said = [`${first.label} reaches ${goal(s)} first: in ${medianPhrase(first, measure)}.`];
   if (firstOrder !== null && first !== firstOrder) {
     const beside = compare(first, firstOrder, measure);
     said.push(
@@ -162,7 +161,7 @@ export function losses(s: Summary): Loss[] {
       const factor = factors[key];
       const leader = leaders[i];
       if (factor === null || leader == null || leader === one || factor.value <= 1) return [];
-      return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times the ${words[key]} of ${leader.label}`];
+      return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times ${leader.label}'s ${words[key]}`];
     });
     if (behind !== null && behind > 0)
       parts.push(`${gapText(behind, metric)} of test ${metric.name} behind ${topOf!.label}`);
@@ -184,7 +183,7 @@ export function method(s: Summary): string[] {
   return [
     `Target: ${targetText(experiment.target, metric)} ${metric.name} on the validation split. ${experiment.targetFrom}`,
     `Data: ${whole(samples.train)} samples to train with, ${whole(samples.validation)} for choices and for the target, ${whole(samples.test)} to test with, once, at the end. ${whole(parameters)} parameters, ${whole(stepsPerEpoch)} steps an epoch.`,
-    `Budget: ${digits(experiment.epochs)} epochs of every run at most; ${experiment.checksPerEpoch} evaluations an epoch; finals with ${countText(seeds, 'seed')} of weights and batches, the same for all.`,
+    `Budget: ${countText(experiment.epochs, 'epoch')} of every run at most; ${experiment.checksPerEpoch} evaluations an epoch; finals with ${countText(seeds, 'seed')} of weights and batches, the same for all.`,
     tuning.trials === 0
       ? 'Nothing was tuned: settings are given, or defaults.'
       : `Tuning: ${countText(tuning.trials, 'setting')} for each contender, from the same generator, with the seed ${tuning.seed}, which no final has.${tuning.giveUp === null ? '' : ` A trial was given up at ${tuning.giveUp} times the steps of the best before it.`}`,
