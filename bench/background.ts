@@ -3,13 +3,15 @@
  * 128 examples, a refresh every 50 steps; mean step over whole periods. CPU time is that of the training thread alone (Linux;
  * elsewhere wall-clock time), so that what else runs on the machine counts less.
  *
+ * Then what a step of other optimizers takes on the same network, refreshes every 10 steps within it; K-BFGS with both of its passes.
+ *
  *   npm run bench bench/background.ts [rounds]      rounds of 50 steps each, 5 by default
  */
 
 import { readFileSync } from 'node:fs';
 import { Generator, randint, randn, setThreads, type Tensor } from '@otimes/core';
-import { crossEntropy, mlp } from '@otimes/nn';
-import { STEVE } from '@otimes/optim';
+import { crossEntropy, type Module, mlp } from '@otimes/nn';
+import { AdamW, KBFGS, KFAC, SINGD, STEVE } from '@otimes/optim';
 
 // One thread, whose CPU time is the figure.
 await setThreads(1);
@@ -84,3 +86,40 @@ for (const { name, optimizer } of contenders)
       .map(([phase, ms]) => `${phase} ${(ms / optimizer.steps).toFixed(2)}`)
       .join(', ')}`,
   );
+
+const every10 = { refreshEvery: 10, refresh: 'sync' } as const;
+const family: Record<string, (m: Module) => AdamW | KFAC | SINGD | KBFGS> = {
+  AdamW: m => new AdamW(m.parameters(), { lr: 1e-3 }),
+  KFAC: m => new KFAC(m, { lr: 1e-3, ...every10 }),
+  'KFAC, factors every 10': m => new KFAC(m, { lr: 1e-3, ...every10, factorEvery: 10 }),
+  SINGD: m => new SINGD(m),
+  'SINGD, diagonal': m => new SINGD(m, { structure: 'diagonal' }),
+  'K-BFGS': m => new KBFGS(m),
+};
+const others = Object.entries(family).map(([name, make]) => {
+  const rng = new Generator(1);
+  const model = mlp([784, 512, 256, 10], { rng });
+  const optimizer = make(model);
+  const [x, y] = [randn([128, 784], { rng }), randint(0, 10, [128], { rng })];
+  const pass = () => {
+    optimizer.zeroGrad();
+    crossEntropy(model.call(x) as Tensor, y).backward();
+  };
+  const step = () => {
+    pass();
+    optimizer.step();
+    if (!(optimizer instanceof KBFGS)) return;
+    pass();
+    optimizer.correct();
+  };
+  for (let i = 0; i < 10; i++) step();
+  return { name, step, times: [] as number[] };
+});
+for (let round = 0; round < rounds; round++)
+  for (const { step, times } of others) {
+    const used = cpu();
+    for (let i = 0; i < 20; i++) step();
+    times.push((cpu() - used) / 20);
+  }
+console.log(`\nms CPU a step, medians of ${rounds} times 20 steps`);
+for (const { name, times } of others) console.log(`${name.padEnd(36)} ${cell(median(times))}`);

@@ -88,7 +88,7 @@ const optimizer = (Class: new (...args: never[]) => unknown, options: () => obje
   made(Class, () => [parameters(), options()]);
 const adam = () => ({ lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1, amsgrad: true });
 const elsewhere = [
-  'KFAC EKFAC STEVE KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector linearCollector',
+  'KFAC EKFAC STEVE SINGD KBFGS KroneckerPreconditioner BlockState Kfe WeightBlock attentionCollector linearCollector',
   'conv1dCollector conv2dCollector conv3dCollector convTransposeCollector recurrentCollector embeddingCollector',
   'tiedCollector',
   // `test/doors-optim.test.ts` has the matrix optimizers.

@@ -54,18 +54,22 @@ function checkXml(text: string): void {
   assert.ok(!/&(?!amp;|lt;|gt;|quot;|#\d+;)/.test(rest), 'an ampersand that is no entity');
 }
 
-law(t, 'chart: well-formed SVG with one curve a run in each of the three panels', async () => {
-  const runs = COLORS.map((color, i) => made(`Number ${i}`, [0.1, 0.8, 0.9 + i / 100, 0.95], { color }));
-  const svg = chart(runs, { title: 'a < b & c', subtitle: '"quoted"', target: 0.92 });
-  checkXml(svg);
-  assert.match(svg, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
-  const curves = [...svg.matchAll(/<g ([^>]*)><path d="([^"]*)"/g)].filter(([, g]) => g!.includes('fill="none"'));
-  const colors = curves.map(([, g]) => /stroke="(#\w+)"/.exec(g!)?.[1]);
-  assert.deepEqual(colors, [...COLORS, ...COLORS, ...COLORS]);
-  for (const [, , d] of curves) assert.match(d!, /^M[\d.,LMC-]+$/, 'no NaN in a path');
-  for (const run of runs) assert.ok(svg.includes(`>${run.name}<`), 'the legend names it');
-  assert.ok(svg.includes('target 92 %'));
-});
+law(
+  t,
+  'chart: well-formed SVG with a stroke in the legend and one curve in each of the three panels for every run',
+  async () => {
+    const runs = COLORS.map((color, i) => made(`Number ${i}`, [0.1, 0.8, 0.9 + i / 100, 0.95], { color }));
+    const svg = chart(runs, { title: 'a < b & c', subtitle: '"quoted"', target: 0.92 });
+    checkXml(svg);
+    assert.match(svg, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
+    const curves = [...svg.matchAll(/<g ([^>]*)><path d="([^"]*)"/g)].filter(([, g]) => g!.includes('fill="none"'));
+    const colors = curves.map(([, g]) => /stroke="(#\w+)"/.exec(g!)?.[1]);
+    assert.deepEqual(colors, [...COLORS, ...COLORS, ...COLORS, ...COLORS]);
+    for (const [, , d] of curves) assert.match(d!, /^M[\d.,LMC-]+$/, 'no NaN in a path');
+    for (const run of runs) assert.ok(svg.includes(`>${run.name}<`), 'the legend names it');
+    assert.ok(svg.includes('target 92 %'));
+  },
+);
 
 law(t, 'chart: a target out of reach, a diverged run and a single run are drawn too', async () => {
   const diverged: Run = { ...made('gone', [0.1]), losses: [{ epoch: 0.1, loss: 2.3 }] };

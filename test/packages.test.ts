@@ -141,6 +141,28 @@ console.log(JSON.stringify(pictures.map(({ data }) => Buffer.from(data).toString
   assert.deepEqual(pixels, [jpegBaseline.pixels, png.pixels]);
 });
 
+law(t, 'plain Node: threads read the pictures that a loop without them reads, and the program ends', async () => {
+  const { png } = golden<{ png: { file: string } }>('pictures');
+  const program = `import { writeFileSync } from 'node:fs';
+import { Generator } from '@otimes/core';
+import { ImageLoader, transforms } from '@otimes/data';
+import { openSource } from '@otimes/data/node';
+writeFileSync('one.png', Buffer.from('${png.file}', 'base64'));
+const paths = Array(6).fill('one.png');
+const source = await openSource({ kind: 'files', paths, labels: new Int32Array(6), classes: ['one'] });
+const list = [transforms.randomResizedCrop(4), transforms.randomHorizontalFlip()];
+const all = [];
+for (const workers of [0, 2]) {
+  const loader = new ImageLoader(source, { batchSize: 2, rng: new Generator(1), transforms: list, workers });
+  for (const [images] of loader) all.push(String(images.toArray()));
+  for await (const [images] of loader) all.push(String(images.toArray()));
+}
+console.log(all.length, new Set(all).size, all.slice(0, 6).every((one, i) => one === all[6 + i]));
+`;
+  writeFileSync(join(home, 'threads.mjs'), program);
+  assert.equal(await run(process.execPath, ['threads.mjs'], home), '12 6 true');
+});
+
 law(t, 'esbuild: a tensor has its methods where nothing but it is imported', async () => {
   const { outputFiles } = await build({
     stdin: {

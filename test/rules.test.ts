@@ -118,7 +118,7 @@ const ruleWith = (changes: object): Rule => Object.assign(new Scaled(), changes)
 const refused: Record<string, readonly [kind: unknown, says: string]> = {
   'is nothing': [
     undefined,
-    'expected the third argument of KroneckerPreconditioner to be an object such as { rule, lr, rest, rareStatistics }, got undefined',
+    'expected the third argument of KroneckerPreconditioner to be an object such as { rule, lr, rest, rareStatistics, … }, got undefined',
   ],
   'has no rule': [
     { lr: 1, rest: () => null },

@@ -18,7 +18,7 @@ type Golden = {
 const golden = JSON.parse(readFileSync(new URL('golden/soap.json', import.meta.url), 'utf8')) as Golden;
 
 const dtype = 'float64';
-const grafting = (grafting: 'sgd' | 'rmsprop' | 'adam') => ({ grafting });
+const grafting = (grafting: 'none' | 'sgd' | 'rmsprop' | 'adam') => ({ grafting });
 const cases: Record<string, (model: Module) => Optimizer> = {
   SOAP: m => new SOAP(m, { lr: 0.02, refreshEvery: 3 }),
   'SOAP, betas apart, normalized': m =>
@@ -27,7 +27,7 @@ const cases: Record<string, (model: Module) => Optimizer> = {
       ...{ refreshEvery: 1, normalizeGrads: true },
     }),
   'SOAP, one-sided': m => new SOAP(m, { lr: 0.02, refreshEvery: 2, oneSided: true }),
-  Shampoo: m => new Shampoo(m, { lr: 0.05, refreshEvery: 2, weightDecay: 0.1 }),
+  Shampoo: m => new Shampoo(m, { lr: 0.05, refreshEvery: 2, weightDecay: 0.1, ...grafting('none') }),
   'Shampoo, grafted to SGD': m =>
     new Shampoo(m, { lr: 0.1, momentum: 0, refreshEvery: 1, eps: 1e-3, ...grafting('sgd') }),
   'Shampoo, grafted to RMSprop': m =>
@@ -38,6 +38,7 @@ const cases: Record<string, (model: Module) => Optimizer> = {
   'Shampoo, averages, power -1/2, grafted to Adam': m =>
     new Shampoo(m, { lr: 0.01, momentum: 0.5, beta: 0.95, exponent: -1 / 2, refreshEvery: 3, ...grafting('adam') }),
   'KL-Shampoo': m => new KLShampoo(m, { lr: 0.02, refreshEvery: 3 }),
+  'KL-Shampoo, at the clamp': m => new KLShampoo(m, { lr: 0.02, betas: [0.9, 0.5] }),
   'KL-Shampoo, not clamped, normalized': m =>
     new KLShampoo(m, {
       ...{ lr: 0.02, betas: [0.8, 0.9], refreshEvery: 2, normalizeGrads: true },

@@ -1,10 +1,10 @@
 /**
  * A chart of several runs as one SVG, three panels side by side: training loss and test accuracy against epochs, and accuracy
- * against seconds, with a legend that says when each reached the target. Drawn by Observable Plot on linkedom's document, so no browser is needed.
+ * against seconds, with a legend that says when each reached the target.
  */
 
 import * as Plot from '@observablehq/plot';
-import { parseHTML } from 'linkedom';
+import { AXIS, baseline, CURVE, GROUND, heading, logScale, type Panel, sheet } from 'otimes-experiments/charts';
 import { type Check, percent, type Run, reached } from './run.ts';
 
 export type ChartOptions = {
@@ -16,90 +16,98 @@ export type ChartOptions = {
   smoothing?: number;
 };
 
-const FONT = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-serif';
-const [WIDTH, HEIGHT, MARGIN] = [1280, 500, 28];
-const PANEL = { width: 408, height: 366, y: 116, marginTop: 34, marginLeft: 52, marginRight: 14, marginBottom: 44 };
-const [INK, MUTED] = ['#222222', '#666666'];
+const [WIDTH, HEIGHT, MARGIN, HEAD] = [1280, 500, 28, 116];
+const SIZE = { width: 408, height: 366, marginTop: 34, marginLeft: 52, marginRight: 14, marginBottom: 44 };
+// A file of its own, which has no page around it to say what is light and what dark.
+const { ink, muted, page } = GROUND.light;
 
 export function chart(runs: readonly Run[], o: ChartOptions): string {
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family='${FONT}' fill="${INK}">
-<rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>
-<text x="${MARGIN}" y="36" font-size="20" font-weight="600">${escapeXml(o.title)}</text>
-<text x="${MARGIN}" y="57" font-size="12.5" fill="${MUTED}">${escapeXml(o.subtitle)}</text>
-${legend(runs, o.target)}
-${place(lossPanel(document, runs, o.smoothing ?? 21), 0)}
-${place(accuracyPanel(document, runs, o.target, 'epoch'), 1)}
-${place(accuracyPanel(document, runs, o.target, 'seconds'), 2)}
-</svg>
-`;
+  const panels = [
+    lossPanel(runs, o.smoothing ?? 21),
+    accuracyPanel(runs, o.target, 'epoch'),
+    accuracyPanel(runs, o.target, 'seconds'),
+  ];
+  const x = (i: number) => MARGIN - 8 + (i * (WIDTH - 2 * MARGIN + 16 - SIZE.width)) / 2;
+  const placed = panels.map((panel, i) => ({ x: x(i), y: HEAD, panel }));
+  return sheet([{ x: 0, y: 0, panel: head(runs, o) }, ...placed], {
+    width: WIDTH,
+    height: HEIGHT,
+    title: `${o.title}. ${o.subtitle}`,
+    ink,
+    background: page,
+  });
 }
 
-/** One column a run: a stroke of its colour, its name, and when it reached the target. */
-function legend(runs: readonly Run[], target: number): string {
+/** Title, subtitle, and a column for each run: a stroke of its colour, its name, and when it reached the target. */
+function head(runs: readonly Run[], { title, subtitle, target }: ChartOptions): Panel {
   const column = Math.min(300, (WIDTH - 2 * MARGIN) / runs.length);
-  return runs
-    .map((run, i) => {
-      const x = MARGIN + i * column;
-      const hit = reached(run, target);
-      const note = hit
-        ? `${percent(target)} after ${hit.epoch.toFixed(2)} epochs, ${hit.seconds.toFixed(2)} s`
-        : `did not reach ${percent(target)}`;
-      return `<g><line x1="${x}" x2="${x + 18}" y1="83.5" y2="83.5" stroke="${run.color}" stroke-width="3.5" stroke-linecap="round"/>
-<text x="${x + 27}" y="88" font-size="14" font-weight="600">${escapeXml(run.name)}</text>
-<text x="${x + 27}" y="105" font-size="12" fill="${MUTED}">${escapeXml(note)}</text></g>`;
-    })
-    .join('\n');
+  const columns = runs.map((run, i) => {
+    const x = MARGIN + i * column;
+    const hit = reached(run, target);
+    const note = hit
+      ? `${percent(target)} after ${hit.epoch.toFixed(2)} epochs, ${hit.seconds.toFixed(2)} s`
+      : `did not reach ${percent(target)}`;
+    return { stroke: [x, x + 18], text: x + 27, name: run.name, color: run.color, note };
+  });
+  const place = { x: 'text', textAnchor: 'start', lineAnchor: 'bottom' } as const;
+  return {
+    width: WIDTH,
+    height: HEAD,
+    margin: 0,
+    axis: null,
+    // Pixels from the top left corner.
+    x: { type: 'identity' },
+    y: { type: 'identity' },
+    marks: [
+      Plot.text([title], { ...place, x: [MARGIN], y: [40], fontSize: 20, fontWeight: 600 }),
+      Plot.text([subtitle], {
+        ...{ ...place, x: [MARGIN], y: [48], lineAnchor: 'top', fontSize: 12, fill: muted },
+        // In em by Plot's estimate, which is low for wide fonts.
+        lineWidth: (0.85 * (WIDTH - 2 * MARGIN)) / 12,
+      }),
+      ...columns.map(({ stroke, color }) =>
+        Plot.link([stroke], { x1: '0', x2: '1', y1: 83.5, y2: 83.5, ...CURVE, stroke: color, strokeWidth: 3.5 }),
+      ),
+      Plot.text(columns, { ...place, y: () => 91, text: 'name', fontSize: 14, fontWeight: 600 }),
+      Plot.text(columns, { ...place, y: () => 108, text: 'note', fontSize: 12, fill: muted }),
+    ],
+  };
 }
-
-type Panel = ReturnType<typeof Plot.plot>;
 
 /** What panels have on their x axis: a field of the checks. */
 type Along = 'epoch' | 'seconds';
 
 /** Options that all panels share. */
-function frame(document: unknown, runs: readonly Run[], along: Along) {
-  const { y: _, ...size } = PANEL;
+function frame(runs: readonly Run[], along: Along) {
   // A run that ended at once leaves an axis too.
   const last = Math.max(...runs.map(({ checks }) => checks.at(-1)?.[along] ?? 0)) || 1;
   return {
-    ...size,
-    document: document as NonNullable<Plot.PlotOptions['document']>,
+    ...SIZE,
     style: { fontSize: '12px' },
     x: {
+      ...AXIS,
       label: along === 'epoch' ? 'epochs' : 'seconds of training',
       domain: [0, last],
       ticks: along === 'epoch' ? Math.min(10, Math.ceil(last)) : 8,
-      tickSize: 0,
-      labelArrow: 'none',
-      labelAnchor: 'center',
     },
     r: { type: 'identity' },
   } as const;
 }
 
-const CURVE = { strokeWidth: 2, strokeLinejoin: 'round', strokeLinecap: 'round' } as const;
-/** The x axis, drawn thinner than the curves. */
-const BASELINE = Plot.frame({ anchor: 'bottom', stroke: MUTED });
-/** 300, 100, 30, 10, …: about evenly spaced on a log scale. */
-const LOG_TICKS = Array.from({ length: 10 }, (_, i) => [3, 1].map(digit => Number(`${digit}e${2 - i}`))).flat();
+const above = (text: string) => heading(text, { left: SIZE.marginLeft, ink });
 
-function lossPanel(document: unknown, runs: readonly Run[], smoothing: number): Panel {
+function lossPanel(runs: readonly Run[], smoothing: number): Panel {
   const curves = runs.map(({ losses, color }) => ({ color, losses: smooth(losses, smoothing) }));
-  const all = curves.flatMap(({ losses }) => losses.map(({ loss }) => loss)).filter(loss => loss > 0);
-  const [low, high] = all.length === 0 ? [0.1, 1] : [Math.min(...all), Math.max(...all)];
-  // From tick to tick, so that no curve ends on the frame.
-  const domain = [LOG_TICKS.find(tick => tick < low) ?? low, LOG_TICKS.findLast(tick => tick > high) ?? high];
-  const ticks = LOG_TICKS.filter(tick => tick >= domain[0]! && tick <= domain[1]!);
-  return Plot.plot({
-    ...frame(document, runs, 'epoch'),
-    y: { type: 'log', domain, label: null, grid: true, tickSize: 0, ticks, tickFormat: String },
+  const all = curves.flatMap(({ losses }) => losses.map(({ loss }) => loss));
+  return {
+    ...frame(runs, 'epoch'),
+    y: { ...logScale(all), label: null, grid: true, tickSize: 0, tickFormat: String },
     marks: [
-      heading(`Training loss in nats (mean of ${smoothing} steps, log scale)`),
-      BASELINE,
+      above(`Training loss in nats (mean of ${smoothing} steps, log scale)`),
+      baseline(muted),
       ...curves.map(({ color, losses }) => Plot.lineY(losses, { x: 'epoch', y: 'loss', stroke: color, ...CURVE })),
     ],
-  });
+  };
 }
 
 /** Each loss replaced by the mean of up to `width` around it, fewer at the ends. */
@@ -110,7 +118,7 @@ function smooth(losses: Run['losses'], width: number): { epoch: number; loss: nu
   });
 }
 
-function accuracyPanel(document: unknown, runs: readonly Run[], target: number, along: Along): Panel {
+function accuracyPanel(runs: readonly Run[], target: number, along: Along): Panel {
   const hits = runs.flatMap(run => {
     const hit = reached(run, target);
     return hit ? [{ ...hit, color: run.color }] : [];
@@ -119,8 +127,8 @@ function accuracyPanel(document: unknown, runs: readonly Run[], target: number, 
   const radius = (hit: Check, i: number) =>
     4.5 + 2.5 * hits.slice(i + 1).filter(later => later[along] === hit[along]).length;
   const domain = accuracyRange(runs, target);
-  return Plot.plot({
-    ...frame(document, runs, along),
+  return {
+    ...frame(runs, along),
     y: {
       domain,
       label: null,
@@ -130,21 +138,21 @@ function accuracyPanel(document: unknown, runs: readonly Run[], target: number, 
       tickFormat: (share: number) => `${+(100 * share).toFixed(1)}`,
     },
     marks: [
-      heading(`Test accuracy in %${along === 'seconds' ? ' by the clock' : ''} (dashed: target ${percent(target)})`),
-      BASELINE,
-      Plot.ruleY([target], { stroke: INK, strokeDasharray: '5 4' }),
+      above(`Test accuracy in %${along === 'seconds' ? ' by the clock' : ''} (dashed: target ${percent(target)})`),
+      baseline(muted),
+      Plot.ruleY([target], { stroke: ink, strokeDasharray: '5 4' }),
       Plot.ruleX(hits, { x: along, y1: domain[0]!, y2: 'accuracy', stroke: 'color', strokeDasharray: '1.5 3' }),
       ...runs.map(run => Plot.lineY(run.checks, { x: along, y: 'accuracy', stroke: run.color, clip: true, ...CURVE })),
       Plot.dot(hits, {
         x: along,
         y: 'accuracy',
         r: hits.map(radius),
-        fill: '#ffffff',
+        fill: page,
         stroke: 'color',
         strokeWidth: 2,
       }),
     ],
-  });
+  };
 }
 
 /** The stretch in which the runs differ: the climb from chance to 80 % or so looks the same for all. */
@@ -153,20 +161,4 @@ function accuracyRange(runs: readonly Run[], target: number): [number, number] {
   const all = runs.flatMap(({ checks }) => checks.map(({ accuracy }) => accuracy));
   const low = Math.min(target - 0.1, ...ends.map(end => end - 0.1));
   return [Math.max(0, Math.floor(low * 50) / 50), Math.min(1, Math.max(target, ...all) + 0.01)];
-}
-
-/** What a panel shows, above its top left corner. */
-function heading(text: string): Plot.Text {
-  return Plot.text([text], { frameAnchor: 'top-left', dx: -PANEL.marginLeft + 8, dy: -24, fontSize: 13, fill: INK });
-}
-
-/** The panel without its own svg element and style sheet, moved to its place, the first of which is 0. */
-function place(panel: Panel, index: number): string {
-  const x = MARGIN - 8 + (index * (WIDTH - 2 * MARGIN + 16 - PANEL.width)) / 2;
-  for (const style of panel.querySelectorAll('style')) style.remove();
-  return `<g transform="translate(${x},${PANEL.y})" font-size="12" text-anchor="middle">${panel.innerHTML}</g>`;
-}
-
-function escapeXml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

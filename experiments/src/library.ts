@@ -6,6 +6,7 @@ import { received } from '@otimes/core/extend';
 import { CONTENDERS } from './contenders/index.ts';
 import type { Contender, Experiment, Task } from './experiment.ts';
 import { didYouMean } from './nearest.ts';
+import { PRESETS } from './presets/index.ts';
 import { TASKS } from './tasks/index.ts';
 
 export type Library = {
@@ -21,7 +22,7 @@ export type LibraryModule = {
   readonly PRESETS?: readonly Experiment[];
 };
 
-const OWN: LibraryModule = { TASKS, CONTENDERS };
+const OWN: LibraryModule = { TASKS, CONTENDERS, PRESETS };
 
 /**
  * The library with what these modules export under `TASKS`, `CONTENDERS` and `PRESETS`.

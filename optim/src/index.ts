@@ -6,7 +6,15 @@ export { Adam, type AdamOptions, AdamW } from './adam.ts';
 export { Adamax, type AdamaxOptions } from './adamax.ts';
 export { type AverageOptions, averageGradients } from './average.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
-export { type BasisTracker, type Eigensolver, Kfe, type Rotation, rotate, rotateSquares } from './curvature/basis.ts';
+export {
+  type BasisTracker,
+  type Eigensolver,
+  type FixedBasis,
+  Kfe,
+  type Rotation,
+  rotate,
+  rotateSquares,
+} from './curvature/basis.ts';
 export type {
   AffineLayer,
   Canonical,
@@ -40,6 +48,7 @@ export type { FisherKind, FisherLoss } from './curvature/sources/fisher.ts';
 export type { StructureChoice, StructureOption, StructureOptions } from './curvature/structure.ts';
 export { EKFAC, type EKFACOptions } from './ekfac.ts';
 export { type EmaOptions, ExponentialMovingAverage } from './ema.ts';
+export { KBFGS, type KBFGSOptions, type KBFGSOverride } from './kbfgs.ts';
 export { KFAC, type KFACOptions } from './kfac.ts';
 export { KLShampoo, type KLShampooOptions } from './kl-shampoo.ts';
 export { type AdaptiveDampingOptions, adaptiveDamping, type DampingControl } from './kronecker/adaptive.ts';
@@ -83,5 +92,6 @@ export {
 export { ScheduleFreeAdamW, type ScheduleFreeOptions } from './schedule-free.ts';
 export { SGD, type SGDOptions } from './sgd.ts';
 export { Shampoo, type ShampooOptions } from './shampoo.ts';
+export { SINGD, type SINGDOptions } from './singd.ts';
 export { SOAP, type SOAPOptions } from './soap.ts';
 export { STEVE, type STEVEOptions } from './steve.ts';

@@ -10,6 +10,7 @@ import { AdamW, checkBetas } from './adam.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
 import {
+  announcer,
   averaged,
   checkFactorOptions,
   checkPositive,
@@ -91,6 +92,7 @@ export class KLShampoo extends MatrixOptimizer {
   readonly initFactor: number;
   readonly clamping: boolean;
   readonly refreshEvery: number;
+  readonly #announce: ReturnType<typeof announcer>;
 
   /** `rest` defaults to AdamW with the same lr, betas, eps and weightDecay. */
   constructor(model: AnyModule, o: KLShampooOptions = {}) {
@@ -122,6 +124,7 @@ export class KLShampoo extends MatrixOptimizer {
     this.initFactor = initFactor;
     this.clamping = clamping;
     this.refreshEvery = refreshEvery;
+    this.#announce = announcer(name);
   }
 
   /** Those of a matrix depend on its shape. */
@@ -131,7 +134,11 @@ export class KLShampoo extends MatrixOptimizer {
 
   protected override hostWork(g: Tensor, slots: readonly Tensor[], step: MatrixStep): HostWork | null {
     const before = named(step, slots);
-    if (step.steps === 0) return eigenbases(Object.values(this.#factors(g, before, step)));
+    if (step.steps === 0) {
+      const factors = Object.values(this.#factors(g, before, step));
+      this.#announce(step.path, factors);
+      return eigenbases(factors);
+    }
     if (step.steps % this.refreshEvery !== 0) return null;
     const now = this.#factors(g, before, step);
     return powerSteps(
@@ -147,7 +154,8 @@ export class KLShampoo extends MatrixOptimizer {
     solved: readonly Tensor[],
   ): Direction {
     const before = named(step, slots);
-    const factors = this.#factors(g, before, step);
+    const half = halves(g, before, step);
+    const factors = this.#factors(g, before, step, half);
     const sides = sidesIn(step);
     const bases = Object.fromEntries(solved.map((Q, i) => [`Q${sides[i]}`, Q]));
     if (step.steps === 0) {
@@ -159,24 +167,18 @@ export class KLShampoo extends MatrixOptimizer {
     const scaled = this.normalizeGrads ? update.div(update.square().mean().sqrt().add(TINY)) : update;
     return {
       update: scaled,
-      slots: listed(step, before, { m, ...factors, ...bases, ...this.#eigenvalues(g, before, step) }),
+      slots: listed(step, before, { m, ...factors, ...bases, ...this.#eigenvalues(half, before, step) }),
     };
   }
 
   /** L and R with this gradient. */
-  #factors(g: Tensor, before: Slots, step: MatrixStep): Slots {
-    const { rows, columns, steps } = step;
+  #factors(g: Tensor, before: Slots, step: MatrixStep, half = halves(g, before, step)): Slots {
     const of = (side: Side) => {
-      const other = side === 'L' ? 'R' : 'L';
-      const [Q, s] = [before[`Q${other}`], before[`s${other}`]];
+      const s = before[side === 'L' ? 'sR' : 'sL'];
+      const isOver = s !== undefined && step.steps > 0;
       // D QR λR^-½, whose product with its transpose is D R⁻¹ Dᵀ.
-      const half =
-        Q === undefined || steps === 0
-          ? g
-          : side === 'L'
-            ? g.matmul(Q).div(s!.sqrt())
-            : Q.transpose().matmul(g).div(s!.sqrt().unsqueeze(1));
-      const M = momentOf(side, half).mul(1 / (side === 'L' ? columns : rows));
+      const over = !isOver ? half[side] : half[side].div(side === 'L' ? s.sqrt() : s.sqrt().unsqueeze(1));
+      const M = momentOf(side, over).mul(1 / (side === 'L' ? step.columns : step.rows));
       return averaged(before[side]!, this.shampooBeta, M);
     };
     return Object.fromEntries(sidesIn(step).map(side => [side, of(side)]));
@@ -191,9 +193,9 @@ export class KLShampoo extends MatrixOptimizer {
   }
 
   /** λL and λR with this gradient. */
-  #eigenvalues(g: Tensor, before: Slots, step: MatrixStep): Slots {
-    const { sL, sR } = before;
-    const squared = turned(g, before).square();
+  #eigenvalues(half: Halves, before: Slots, step: MatrixStep): Slots {
+    const { QL, sL, sR } = before;
+    const squared = (QL === undefined ? half.L : QL.transpose().matmul(half.L)).square();
     const of = (side: Side) => {
       const [s, other] = side === 'L' ? [sL!, sR] : [sR!, sL?.unsqueeze(1)];
       const diagonal = (other === undefined ? squared : squared.div(other)).mean(side === 'L' ? 1 : 0);
@@ -207,3 +209,12 @@ export class KLShampoo extends MatrixOptimizer {
 
 /** Of inverse roots of eigenvalues. */
 const LARGEST_ROOT = 4000;
+
+/** D QR, and QLᵀ D. */
+type Halves = { readonly L: Tensor; readonly R: Tensor };
+
+/** Before there are bases, and of sides without one, D. */
+function halves(D: Tensor, { QL, QR }: Slots, { steps }: MatrixStep): Halves {
+  if (steps === 0) return { L: D, R: D };
+  return { L: QR === undefined ? D : D.matmul(QR), R: QL === undefined ? D : QL.transpose().matmul(D) };
+}

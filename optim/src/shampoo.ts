@@ -9,6 +9,7 @@ import { AdamW, checkBetas } from './adam.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
 import {
+  announcer,
   averaged,
   checkFactorOptions,
   checkPositive,
@@ -30,7 +31,7 @@ import { MATRIX_OPTIONS, type MatrixOptions } from './matrix/options.ts';
 
 export type ShampooOptions = MatrixOptions &
   FactorOptions & {
-    /** Default 0.1. */
+    /** Default 1e-3, which is for grafting to Adam; without, 0.1 say. */
     lr?: number;
     /** μ: b ← μ b + update, and the matrix goes along b. In [0, 1); default 0.9. */
     momentum?: number;
@@ -44,8 +45,9 @@ export type ShampooOptions = MatrixOptions &
      */
     exponent?: number;
     /**
-     * 'none' (default), or the method of whose step each update gets the length, in the Frobenius norm: that of the gradient ('sgd'), of
-     * D / (√v + ε) ('rmsprop') or of Adam's m̂ / (√v̂ + ε) ('adam').
+     * The method of whose step each update gets the length, in the Frobenius norm: Adam's m̂ / (√v̂ + ε) ('adam', the default),
+     * D / (√v + ε) ('rmsprop') or the gradient ('sgd'). 'none', as in the first paper: then take `refreshEvery: 1`, since directions that
+     * come up between two refreshes are divided by powers of ε alone.
      */
     grafting?: 'none' | 'sgd' | 'rmsprop' | 'adam';
     /** β₁ and β₂ of 'adam' and, β₂, of 'rmsprop'; default [0.9, 0.999]. */
@@ -67,6 +69,7 @@ const OPTIONS: OptionKinds<ShampooOptions> = {
   graftEps: aNumber,
 };
 
+const LR = 1e-3;
 /** Of the default rest. */
 const EPS = 1e-8;
 /** Below every norm of a gradient that moves anything. */
@@ -77,7 +80,7 @@ const TINY = 1e-30;
  *
  *     L ← β L + D Dᵀ,  R ← β R + Dᵀ D                     with β = 1; below 1 both terms are those of an average
  *     U = (L + ε I)^p D (R + ε I)^p,  p = −1/4             the powers are computed anew every `refreshEvery` steps, the first included
- *     U ← U ‖graft‖ / ‖U‖                                  with `grafting`
+ *     U ← U ‖graft‖ / ‖U‖                                  unless `grafting` is 'none'
  *     b ← μ b + U,  W ← (1 − lr · weightDecay) W − lr b
  */
 export class Shampoo extends MatrixOptimizer {
@@ -90,14 +93,17 @@ export class Shampoo extends MatrixOptimizer {
   readonly graftBetas: readonly [number, number];
   readonly graftEps: number;
   readonly refreshEvery: number;
+  readonly #announce: ReturnType<typeof announcer>;
 
-  /** `rest` defaults to AdamW with lr 1e-3 and no weight decay. */
+  /** `rest` defaults to AdamW without weight decay, with the same lr where `grafting` is 'adam' or 'rmsprop', else with 1e-3. */
   constructor(model: AnyModule, o: ShampooOptions = {}) {
     const name = new.target.builtIn;
     checkOptions<ShampooOptions>(name, o, OPTIONS);
     const { momentum = 0.9, beta = 1, eps = 1e-4, exponent = -1 / 4 } = o;
-    const { grafting = 'none', graftBetas = [0.9, 0.999], graftEps = 1e-8 } = o;
+    const { grafting = 'adam', graftBetas = [0.9, 0.999], graftEps = 1e-8 } = o;
     const { maxFactorDim, refreshEvery } = checkFactorOptions(name, o);
+    const { lr = LR } = o;
+    const isScaled = grafting === 'adam' || grafting === 'rmsprop';
     checkRange(name, 'momentum', momentum, 0, 1);
     if (beta !== 1) checkRange(name, 'beta', beta, 0, 1);
     checkPositive(name, 'eps', eps);
@@ -107,8 +113,8 @@ export class Shampoo extends MatrixOptimizer {
     checkPositive(name, 'graftEps', graftEps);
     const sides = (rows: number, columns: number) => sidesOf(rows, columns, maxFactorDim);
     super(model, o, {
-      ...{ lr: 0.1, counts: true },
-      rest: unclaimed => new AdamW(unclaimed, { lr: 1e-3, eps: EPS, weightDecay: 0 }),
+      ...{ lr: LR, counts: true },
+      rest: unclaimed => new AdamW(unclaimed, { lr: isScaled ? lr : LR, eps: EPS, weightDecay: 0 }),
       restGain: 1 / EPS,
       squares: ['v'],
       structure: (rows, columns) => structureOf(sides(rows, columns)),
@@ -116,7 +122,7 @@ export class Shampoo extends MatrixOptimizer {
         ...squares(sides(rows, columns), rows, columns, ['', 'P']),
         ...(momentum > 0 && { b: [rows, columns] }),
         ...(grafting === 'adam' && { m: [rows, columns] }),
-        ...((grafting === 'adam' || grafting === 'rmsprop') && { v: [rows, columns] }),
+        ...(isScaled && { v: [rows, columns] }),
       }),
     });
     this.momentum = momentum;
@@ -127,6 +133,7 @@ export class Shampoo extends MatrixOptimizer {
     this.graftBetas = graftBetas;
     this.graftEps = graftEps;
     this.refreshEvery = refreshEvery;
+    this.#announce = announcer(name);
   }
 
   /** Those of a matrix depend on its shape. */
@@ -140,6 +147,7 @@ export class Shampoo extends MatrixOptimizer {
     const factors = this.#factors(g, named(step, slots), step);
     const bias = this.beta === 1 ? 1 : 1 - this.beta ** (step.steps + 1);
     const exponent = (2 / sides.length) * this.exponent;
+    this.#announce(step.path, Object.values(factors));
     return powers(
       sides.map(side => factors[side]!.div(bias)),
       this.eps,

@@ -208,13 +208,17 @@ CASES = {
     ),
     "Shampoo, grafted to RMSprop": (
         lambda: Shampoo(lr=0.02, momentum=0.5, beta=0.9, frequency=4, grafting="rmsprop", graft_betas=(0.9, 0.99), graft_eps=1e-6),
-        lambda: AdamW(1e-3, (0.9, 0.999), 1e-8, 0),
+        lambda: AdamW(0.02, (0.9, 0.999), 1e-8, 0),
     ),
     "Shampoo, averages, power -1/2, grafted to Adam": (
         lambda: Shampoo(lr=0.01, momentum=0.5, beta=0.95, exponent=-0.5, frequency=3, grafting="adam"),
-        lambda: AdamW(1e-3, (0.9, 0.999), 1e-8, 0),
+        lambda: AdamW(0.01, (0.9, 0.999), 1e-8, 0),
     ),
     "KL-Shampoo": (lambda: KlShampoo(lr=0.02, frequency=3), lambda: AdamW(0.02, (0.9, 0.98), 1e-8, 0.01)),
+    "KL-Shampoo, at the clamp": (
+        lambda: KlShampoo(lr=0.02, betas=(0.9, 0.5), frequency=10),
+        lambda: AdamW(0.02, (0.9, 0.5), 1e-8, 0.01),
+    ),
     "KL-Shampoo, not clamped, normalized": (
         lambda: KlShampoo(lr=0.02, betas=(0.8, 0.9), frequency=2, normalize=True, clamping=False, init=0.5, eps=1e-6),
         lambda: AdamW(0.02, (0.8, 0.9), 1e-6, 0.01),

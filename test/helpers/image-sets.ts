@@ -49,14 +49,14 @@ export function labelled(count: number, classes: number, channels: 1 | 3, size: 
 const PIXELS = 3 * 32 * 32;
 const CIFAR10_NAMES = 'airplane automobile bird cat deer dog frog horse ship truck'.split(' ');
 
-/** CIFAR-10's binary version: `train` pictures over data_batch_1.bin … data_batch_5.bin, test_batch.bin, batches.meta.txt. */
+/** CIFAR-10's binary version: `train` ≥ 5 pictures over data_batch_1.bin … data_batch_5.bin, test_batch.bin, batches.meta.txt. */
 export function writeSyntheticCifar10(folder: string, o: SyntheticOptions = {}): { train: Labelled; test: Labelled } {
   const { train = 40, test = 20, seed = 0, noise } = o;
   mkdirSync(folder, { recursive: true });
   const sets = { train: labelled(train, 10, 3, 32, seed, noise), test: labelled(test, 10, 3, 32, seed + 1, noise) };
-  const each = Math.ceil(train / 5);
+  const end = (batch: number) => Math.floor((batch * train) / 5);
   for (let i = 0; i < 5; i++)
-    writeFileSync(join(folder, `data_batch_${i + 1}.bin`), records(sets.train, [l => l], i * each, (i + 1) * each));
+    writeFileSync(join(folder, `data_batch_${i + 1}.bin`), records(sets.train, [l => l], end(i), end(i + 1)));
   writeFileSync(join(folder, 'test_batch.bin'), records(sets.test, [l => l]));
   writeFileSync(join(folder, 'batches.meta.txt'), `${CIFAR10_NAMES.join('\n')}\n\n`);
   return sets;

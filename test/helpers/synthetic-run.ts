@@ -87,7 +87,7 @@ function record(
     schedule: o.schedule,
     seed: o.seed,
     outcome: diverged ? 'diverged' : o.stage === 'tuning' && hit !== null ? 'target' : 'budget',
-    reason: diverged ? 'loss is NaN at step 100' : null,
+    reason: diverged ? 'the loss is not finite at step 100' : null,
     checks,
     reached: reached < 0 ? null : reached,
     test: o.stage === 'final' && !diverged ? { loss: 0.2, metric: c.test ?? 0.96 } : null,

@@ -19,7 +19,7 @@ export const counting: Record<string, (m: Module) => Optimizer> = {
   'STEVE, resident, over NAdam': m => new STEVE(m, { ...every3, route: 'resident', rest: p => new NAdam(p) }),
   Muon: m => new Muon(m),
   SOAP: m => new SOAP(m),
-  'Shampoo grafted to Adam': m => new Shampoo(m, { lr: 0.01, grafting: 'adam' }),
+  Shampoo: m => new Shampoo(m, { lr: 0.01 }),
   KLShampoo: m => new KLShampoo(m),
 };
 

@@ -12,48 +12,81 @@ export type JpegDecoder = (bytes: Uint8Array, channels: 1 | 3, file: string) => 
 /** Pixels as mozjpeg gives them: red, green, blue and 255, pixel after pixel. */
 type Rgba = { readonly data: Uint8ClampedArray; readonly width: number; readonly height: number };
 
-/** What this needs of the module that Emscripten made. */
-type Codec = { decode(bytes: Uint8Array, preserveOrientation: boolean): Rgba | null };
+/** What this needs of the module that Emscripten makes of what it is given, and of WebAssembly, which only the DOM's types declare. */
+type Codec = { decode?(bytes: Uint8Array, preserveOrientation: boolean): Rgba | null };
+type Given = Codec & {
+  readonly noInitialRun: boolean;
+  readonly print: (line: string) => void;
+  readonly printErr: (line: string) => void;
+  instantiateWasm(imports: object, done: (instance: object) => void): object;
+};
+export type JpegFactory = (given: Given) => Promise<unknown>;
+type WasmApi = {
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: object) => { readonly exports: object };
+};
 
-/** The package's module, as far as it is used here. */
-export type JpegFactory = (overrides: {
-  noInitialRun: boolean;
-  wasmBinary: Uint8Array;
-  print: (line: string) => void;
-  printErr: (line: string) => void;
-}) => Promise<Codec>;
-
-/** Starts a decoder of the package's `wasm`; what it gives decodes without awaiting anything more. */
-export async function startJpeg(factory: JpegFactory, wasm: Uint8Array): Promise<JpegDecoder> {
+/**
+ * A decoder by the package's module and its `wasm`. libjpeg ends its program where it can do no more, and what it held then stays in
+ * the instance's memory: so the instance that met a broken file is the last to see one, and the next file has a new one.
+ */
+export function jpegDecoder(factory: JpegFactory, wasm: Uint8Array): JpegDecoder {
+  const api = (globalThis as { WebAssembly?: WasmApi }).WebAssembly;
+  if (api === undefined) throw new Error('pictureDecoder: JPEG is decoded in WebAssembly, which is turned off here');
+  const module = new api.Module(wasm);
   const told: string[] = [];
   const tell = (line: string) => told.push(line);
-  const host = Object.getOwnPropertyDescriptor(globalThis, 'ImageData');
-  const codec = await factory({ noInitialRun: true, wasmBinary: wasm, print: tell, printErr: tell });
-  setImageData(host);
-  let hasClass = false;
+  const start = (): Codec => {
+    const given: Given = {
+      ...{ noInitialRun: true, print: tell, printErr: tell },
+      instantiateWasm(imports, done) {
+        const instance = new api.Instance(module, imports);
+        done(instance);
+        return instance.exports;
+      },
+    };
+    // As the instance is made at once, so is all of the module, which is `given` itself. Nothing is chained to the promise of one that is
+    // there: that would hold the instance until the program awaits something.
+    const made = factory(given);
+    if (given.decode === undefined) made.catch(() => {});
+    return given;
+  };
+  let codec: Codec = {};
   return (bytes, channels, file) => {
     checkFrame(bytes, file);
     told.length = 0;
     let pixels: Rgba | null = null;
     let cause: unknown;
-    // The codec looks for the global class ImageData when it first needs it, and keeps it.
-    const hadClass = hasClass;
-    if (!hadClass) setImageData({ value: Pixels, configurable: true, writable: true });
     try {
-      pixels = codec.decode(bytes, false);
-      hasClass = true;
+      pixels = codec.decode
+        ? codec.decode(bytes, false)
+        : withImageData(() => {
+            codec = start();
+            return codec.decode!(bytes, false);
+          });
     } catch (error) {
       cause = error;
-    } finally {
-      if (!hadClass) setImageData(host);
+      codec = {};
     }
-    if (told.length > 0) throw new FormatError(`${file}: not a whole JPEG: ${told.join('; ')}`, { cause });
-    if (pixels === null)
-      throw new FormatError(`${file}: the decoder of JPEG failed: ${cause instanceof Error ? cause.message : cause}`, {
-        cause,
-      });
-    return planes(pixels, channels);
+    if (pixels !== null && told.length === 0) return planes(pixels, channels);
+    const why = told.join('; ') || (cause instanceof Error ? cause.message : 'no reason is told');
+    throw new FormatError(`${file}: not a whole JPEG: ${why}`, { cause });
   };
+}
+
+/**
+ * `run` with a class ImageData among the globals, which an instance looks for when it decodes its first picture. The package puts
+ * one there for good, but programs tell browsers from Node by it.
+ */
+function withImageData<T>(run: () => T): T {
+  const before = Object.getOwnPropertyDescriptor(globalThis, 'ImageData');
+  Object.defineProperty(globalThis, 'ImageData', { value: Pixels, configurable: true, writable: true });
+  try {
+    return run();
+  } finally {
+    if (before === undefined) Reflect.deleteProperty(globalThis, 'ImageData');
+    else Object.defineProperty(globalThis, 'ImageData', before);
+  }
 }
 
 class Pixels implements Rgba {
@@ -66,12 +99,6 @@ class Pixels implements Rgba {
     this.width = width;
     this.height = height;
   }
-}
-
-/** NOTE: the package puts a class ImageData among Node's globals, by which other programs tell browsers from Node: it is taken away again. */
-function setImageData(to: PropertyDescriptor | undefined): void {
-  if (to === undefined) Reflect.deleteProperty(globalThis, 'ImageData');
-  else Object.defineProperty(globalThis, 'ImageData', to);
 }
 
 function planes({ data, width, height }: Rgba, channels: 1 | 3): Picture {

@@ -1,6 +1,8 @@
 /**
  * PNG by fast-png: greyscale, colours and palettes of 1 … 16 bits a sample, checksums checked. Alpha is left out as Pillow's
  * `convert('RGB')` leaves it out, and 16 bits become the nearest 8.
+ *
+ * NOTE: fast-png takes samples for 0 that a whole zlib stream lacks in the last row, which no encoder and no cut in a file brings about.
  */
 
 import { FormatError } from '@otimes/core';

@@ -1,7 +1,10 @@
 /** How reports write numbers, the same in tables, charts and sentences. */
 
-import type { Metric, Setting } from '../experiment.ts';
+import type { Metric } from '../experiment.ts';
 import type { Ratio, Spread, Wins } from './statistics.ts';
+
+/** Between a number and its unit, so that no line ends there. */
+const SPACE = '\u00a0';
 
 /** Three significant digits: 0.0123, 1.50, 98.0, 1,230. */
 export function digits(x: number, significant = 3): string {
@@ -20,17 +23,17 @@ export const times = (x: number): string => (x < 9.995 ? x.toFixed(2) : digits(x
 
 /** 96.5 %, or the number. */
 export const metricText = (x: number, { unit }: Metric): string =>
-  !Number.isFinite(x) ? '–' : unit === 'share' ? `${(100 * x).toFixed(1)} %` : digits(x, 4);
+  !Number.isFinite(x) ? '–' : unit === 'share' ? `${(100 * x).toFixed(1)}${SPACE}%` : digits(x, 4);
 
 /** A difference of two values of a metric: 0.3 points of per cent, or the number. */
 export const gapText = (x: number, { unit }: Metric): string =>
-  unit === 'share' ? `${(100 * x).toFixed(1)} points` : digits(x, 2);
+  unit === 'share' ? `${(100 * x).toFixed(1)}${SPACE}points` : digits(x, 2);
 
 /** Round targets need no decimals: 94 %. */
 export const targetText = (x: number, { unit }: Metric): string =>
-  unit === 'share' ? `${+(100 * x).toFixed(3)} %` : String(+x.toPrecision(6));
+  unit === 'share' ? `${+(100 * x).toFixed(3)}${SPACE}%` : String(+x.toPrecision(6));
 
-export const megabytes = (bytes: number): string => `${whole(bytes / 1e6)} MB`;
+export const megabytes = (bytes: number): string => `${whole(bytes / 1e6)}${SPACE}MB`;
 
 export const pText = (p: number): string => (p < 1e-4 ? '< 0.0001' : String(+p.toFixed(4)));
 
@@ -45,29 +48,28 @@ export const ratioText = ({ value, bound }: Ratio): string => (value === null ? 
 
 /** 0.45–0.60; a dash without an interval. */
 export const intervalText = ({ interval }: Ratio): string =>
-  interval === null ? '–' : interval.map(end => (end === Infinity ? '∞' : times(end))).join('–');
+  interval === null ? '–' : interval.map(end => (end === Infinity ? '∞' : end === 0 ? '0' : times(end))).join('–');
 
 /** The median; where it was missed, more than the budget. */
 export const medianText = (spread: Spread, budget: number, write: (x: number) => string): string =>
   spread.n === 0 ? '–' : spread.median === Infinity ? `> ${write(budget)}` : write(spread.median);
 
-/** 0.41–0.70, or 0.41–missed; nothing for a single value. */
-export const rangeText = ({ n, min, max }: Spread, write: (x: number) => string): string =>
-  n < 2 ? '' : [min, max].map(end => (end === Infinity ? 'missed' : write(end))).join('–');
+/** 0.41–0.70, 96.1–96.4 %, or 0.41–missed; nothing for a single value. */
+export function rangeText({ n, min, max }: Spread, write: (x: number) => string): string {
+  if (n < 2) return '';
+  if (min === Infinity) return 'all missed';
+  const [low, high] = [min, max].map(end => (end === Infinity ? 'missed' : write(end))) as [string, string];
+  return `${high.endsWith('%') ? low.replace(/.%$/, '') : low}–${high}`;
+}
 
 /** 0.55 ± 0.04; a dash where there is no mean. */
 export const meanText = ({ mean, sd }: Spread, write: (x: number) => string): string =>
   mean === null || sd === null ? '–' : `${write(mean)} ± ${write(sd)}`;
 
-/** lr 0.01, damping 0.001. */
-export const settingText = (setting: Setting): string =>
-  Object.entries(setting)
-    .map(([name, value]) => `${name} ${typeof value === 'number' ? String(+value.toPrecision(3)) : value}`)
-    .join(', ') || 'defaults';
-
 /** 'a, b and c'. */
 export const listText = (items: readonly string[]): string =>
   items.length < 2 ? items.join('') : `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
 
-/** '1 seed', '5 seeds'. */
-export const countText = (n: number, noun: string): string => `${whole(n)} ${noun}${n === 1 ? '' : 's'}`;
+/** '1 seed', '5 seeds', '1.5 epochs'. */
+export const countText = (n: number, noun: string): string =>
+  `${n.toLocaleString('en-US')} ${noun}${n === 1 ? '' : 's'}`;

@@ -22,12 +22,14 @@ a{color:var(--hue-0)}
 .scroll{overflow-x:auto;margin:12px 0}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:14px;color:var(--muted);padding-bottom:6px}
-th,td{padding:5px 10px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+caption span{position:sticky;left:0;display:inline-block;max-width:min(100%,76ch,calc(100vw - 32px))}
+td:not(.n){min-width:110px}
+th,td{padding:5px 8px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 thead th{font-weight:600;vertical-align:bottom;border-bottom:1px solid var(--muted)}
 tbody th{font-weight:600;position:sticky;left:0;background:var(--page);min-width:96px}
 thead th:first-child{position:sticky;left:0;background:var(--page)}
 .n{text-align:right}
-td .note{display:block;color:var(--muted);white-space:nowrap}
+.note{display:block;color:var(--muted);white-space:nowrap;font-weight:400}
 td.n>span:first-child{white-space:nowrap}
 .best{font-weight:700}
 .figures{display:grid;gap:16px 20px;margin:12px 0}
@@ -58,7 +60,7 @@ function table({ caption, columns, rows }: Table): string {
     });
     return `<tr>${written.join('')}</tr>`;
   });
-  return `<div class="scroll" role="region" aria-label="${e(caption)}" tabindex="0"><table><caption>${e(caption)}</caption>
+  return `<div class="scroll" role="region" aria-label="${e(caption)}" tabindex="0"><table><caption><span>${e(caption)}</span></caption>
 <thead><tr>${head}</tr></thead>
 <tbody>
 ${body.join('\n')}

@@ -64,7 +64,7 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
   const titles = (list: readonly Standing[]) => listText(list.map(({ title }) => title));
   return [
     `${name} is quicker than the best first-order contender in ${below(1).length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(below(1).length, lost.length))}); in ${surely.length} of them the 95 % interval lies below 1.`,
-    `At most ${margin} times its time: ${clear.length} of ${n}.`,
+    `It takes at most ${margin} times the seconds in ${clear.length} of ${n}.`,
     ...(exact.length > 0
       ? [
           `The geometric mean of the ${exact.length === n ? '' : `${exact.length} `}ratios that no miss leaves open is ${times(mean)}, from ${times(Math.min(...exact))} to ${times(Math.max(...exact))}.`,

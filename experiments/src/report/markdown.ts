@@ -47,7 +47,8 @@ function block(one: Block): string[] {
       const ticks = fence(one.text);
       return [
         `<details><summary>${escapeMarkdown(one.summary)}</summary>`,
-        `${ticks}json\n${one.text}\n${ticks}`,
+        // In JSON an escape says the same, and no reader takes it for a tag.
+        `${ticks}json\n${one.text.replaceAll('<', '\\u003c')}\n${ticks}`,
         '</details>',
       ];
     }

@@ -1,11 +1,12 @@
 /** The report of one run: its sections in order. */
 
+import { settingText } from '../format.ts';
 import type { Block, Document, Section } from './document.ts';
 import { curves } from './figures/curves.ts';
 import { costs, timesToTarget } from './figures/rows.ts';
 import { spectra } from './figures/spectra.ts';
 import { edges, tuningCharts } from './figures/tuning.ts';
-import { countText, megabytes, settingText } from './format.ts';
+import { countText, megabytes } from './format.ts';
 import type { Summary } from './summary.ts';
 import { diverged, finals, inside, lossesTable, phases, seeds, settings, tests } from './tables.ts';
 import { answer, losses, method } from './words.ts';

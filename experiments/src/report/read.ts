@@ -2,6 +2,8 @@
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { FormatError } from '@otimes/core';
+import { aString, checkArgument } from '@otimes/core/extend';
 import type { Dimension, Evaluation, Experiment } from '../experiment.ts';
 import type { Check, RunInfo, TimingRecord, TrialRecord } from '../record.ts';
 import {
@@ -158,7 +160,7 @@ function file<T>(path: string, shape: Shape<T>): T {
   try {
     value = JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new SyntaxError(`readRun: ${path}: expected JSON: ${(error as Error).message}`, { cause: error });
+    throw new FormatError(`readRun: ${path}: expected JSON: ${(error as Error).message}`, { cause: error });
   }
   // Before all else, so that a later format is not taken for a damaged one.
   const { format } = (value ?? {}) as { format?: unknown };
@@ -166,15 +168,17 @@ function file<T>(path: string, shape: Shape<T>): T {
   return shape(value, `readRun: ${path}: $`);
 }
 
-/** Reads what a run has left in its folder so far. */
+/** Reads what a run has left in its folder so far. Throws a FormatError that names the file and the place for what is damaged. */
 export function readRun(folder: string): Run {
+  checkArgument('readRun', 'folder', folder, aString);
   const path = join(folder, 'experiment.json');
-  if (!existsSync(path)) throw new Error(`readRun: ${folder}: expected a run's folder, but it has no experiment.json`);
+  if (!existsSync(path))
+    throw new FormatError(`readRun: ${folder}: expected a run's folder, but it has no experiment.json`);
   const info = file(path, runInfo);
   const known = info.experiment.contenders;
   for (const name of known)
     if (info.labels[name] === undefined || info.families[name] === undefined)
-      throw new TypeError(`readRun: ${path}: $: expected a label and a family of the contender '${name}'`);
+      throw new FormatError(`readRun: ${path}: $: expected a label and a family of the contender '${name}'`);
   const expected = `one of ${known.join(', ')}`;
 
   const home = join(folder, 'trials');

@@ -1,4 +1,6 @@
-/** Checked reading of JSON: a shape takes a value and the place where it stands, and returns it with its type or throws. */
+/** Checked reading of JSON: a shape takes a value and the place where it stands, and returns it with its type or throws a FormatError. */
+
+import { FormatError } from '@otimes/core';
 
 export type Shape<T> = (value: unknown, at: string) => T;
 
@@ -13,7 +15,7 @@ function said(value: unknown): string {
 }
 
 export function refuse(at: string, expected: string, value: unknown): never {
-  throw new TypeError(`${at}: expected ${expected}, got ${said(value)}`);
+  throw new FormatError(`${at}: expected ${expected}, got ${said(value)}`);
 }
 
 export const text: Shape<string> = (value, at) => (typeof value === 'string' ? value : refuse(at, 'text', value));

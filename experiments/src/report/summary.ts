@@ -2,6 +2,7 @@
 
 import type { Metric, ScheduleName, Setting, Space } from '../experiment.ts';
 import type { TrialRecord } from '../record.ts';
+import { isBetter as isBetterTrial } from '../runner/choice.ts';
 import { listText } from './format.ts';
 import type { Run } from './read.ts';
 import {
@@ -49,6 +50,7 @@ export type Comparison = { readonly ratio: Ratio; readonly wins: Wins };
 export type Tuned = {
   readonly contender: string;
   readonly label: string;
+  /** Without what is fixed; null where the run does not say. */
   readonly space: Space | null;
   readonly trials: readonly TrialRecord[];
   /** The one that became a finalist, or would; null where no trial has ended. */
@@ -71,8 +73,6 @@ export type Summary = {
   /** Sentences; none of a run that has ended. */
   readonly missing: readonly string[];
 };
-
-export const isBetter = (a: number, b: number, { better }: Metric): boolean => (better === 'higher' ? a > b : a < b);
 
 /** The best value of a metric, NaN of none. */
 export const bestOf = (values: readonly number[], { better }: Metric): number =>
@@ -103,7 +103,7 @@ function finalist(run: Run, runs: readonly TrialRecord[]): Finalist {
   return {
     contender,
     schedule,
-    label: several ? `${info.labels[contender]}, ${schedule}` : info.labels[contender]!,
+    label: several ? `${info.labels[contender]} (${schedule})` : info.labels[contender]!,
     family: info.families[contender]!,
     setting,
     runs,
@@ -145,17 +145,12 @@ export function compare(a: Finalist, b: Finalist, measure: Measure): Comparison 
   return { ratio: pairedRatio(pairs), wins: wins(pairs) };
 }
 
-/** The trial that the choice falls on: fewest steps to the target; where none got there the best at its end; of equals the first. */
-function chosen(trials: readonly TrialRecord[], metric: Metric): TrialRecord | null {
-  const steps = ({ reached, checks }: TrialRecord) => (reached === null ? Infinity : checks[reached]!.step);
-  const end = ({ checks }: TrialRecord) => checks.at(-1)?.validation.metric;
-  return trials.reduce<TrialRecord | null>((best, trial) => {
-    if (best === null || steps(trial) < steps(best)) return trial;
-    if (steps(trial) > steps(best) || steps(best) < Infinity) return best;
-    const [x, y] = [end(trial), end(best)];
-    return x !== undefined && (y === undefined || isBetter(x, y, metric)) ? trial : best;
-  }, null);
-}
+/** The trial that the choice falls on, or would with what has ended. */
+const chosen = (trials: readonly TrialRecord[], metric: Metric): TrialRecord | null =>
+  trials.reduce<TrialRecord | null>(
+    (best, trial) => (best === null || isBetterTrial(metric, trial, best) ? trial : best),
+    null,
+  );
 
 const same = (a: Setting, b: Setting): boolean => Object.keys({ ...a, ...b }).every(name => a[name] === b[name]);
 
@@ -167,10 +162,12 @@ function tuning(run: Run, finalists: readonly Finalist[]): Tuned[] {
     const final = finalists.find(one => one.contender === contender);
     const taken =
       final && trials.find(({ setting, schedule }) => schedule === final.schedule && same(setting, final.setting));
+    const space = spaces?.[contender] ?? experiment.spaces?.[contender] ?? null;
+    const fixed = experiment.fixed?.[contender] ?? {};
     return {
       contender,
       label: labels[contender]!,
-      space: spaces?.[contender] ?? experiment.spaces?.[contender] ?? null,
+      space: space && Object.fromEntries(Object.entries(space).filter(([name]) => !Object.hasOwn(fixed, name))),
       trials,
       best: taken ?? chosen(trials, metric),
     };
@@ -182,7 +179,8 @@ function missing(run: Run, finalists: readonly Finalist[], tuned: readonly Tuned
   const { trials } = experiment.tuning;
   const label = (name: string) => labels[name]!;
   const few = tuned.filter(one => one.trials.length < trials);
-  const expected = experiment.finalists === 'best' ? 1 : experiment.schedules.length;
+  // Without trials there is nothing to choose by.
+  const expected = trials > 0 && experiment.finalists === 'best' ? 1 : experiment.schedules.length;
   const without = experiment.contenders.filter(
     name => finalists.filter(({ contender }) => contender === name).length < expected,
   );

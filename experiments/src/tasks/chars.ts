@@ -55,7 +55,10 @@ export const chars: Task = {
     const { length, layers: nLayer, heads: nHead, features: nEmbd } = o;
     const text = brownFiction();
     const tokenOf = new Map([...new Set(text)].sort().map((character, i) => [character, i]));
-    const onHost = sequences(Int32Array.from(text, character => tokenOf.get(character)!), o);
+    const onHost = sequences(
+      Int32Array.from(text, character => tokenOf.get(character)!),
+      o,
+    );
     checkBatch('chars', o.batchSize, onHost);
     const splits = onDevice(onHost, device);
     // With a weight of its own the head learns in fewer steps than tied to the embedding.

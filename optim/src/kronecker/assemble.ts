@@ -1,6 +1,7 @@
 /** The blocks of a model with the options that a user has set for them, and what no block claims. */
 
 import type { AnyModule, Parameter } from '@otimes/nn';
+import type { FixedBasis } from '../curvature/basis.ts';
 import { checkClaims } from '../curvature/claims.ts';
 import { collectBlocks, defaultCollectors } from '../curvature/collector.ts';
 import { trainableOf } from '../curvature/model.ts';
@@ -27,6 +28,7 @@ type Assembly = {
  * @param name the optimizer's, for messages
  * @param lr the optimizer's
  * @param consequence what the line about structures ends with
+ * @param fixedBasis what blocks have in the place of eigenbases
  */
 export function assemble(
   name: string,
@@ -34,6 +36,7 @@ export function assemble(
   o: KroneckerOptions,
   lr: number,
   consequence: string,
+  fixedBasis: FixedBasis | undefined,
 ): Assembly {
   const paths = trainableOf(name, model);
   const { overrides = {}, collectors = defaultCollectors, maxFactorDim = Infinity, refreshBudget = 2 } = o;
@@ -61,7 +64,7 @@ export function assemble(
   const states = blocks.map((block, i) => {
     const { lr: own, sharing } = optionsAt(overrides, block.path);
     const lrRatio = lrRatioOf(name, own, lr);
-    const state = new BlockState(block, { sharing, lrRatio, sides: sides[i] });
+    const state = new BlockState(block, { sharing, lrRatio, sides: sides[i], fixedBasis });
     state.checkSizes(name);
     return state;
   });

@@ -46,10 +46,10 @@ export function partsOf(name: string, made: object, model: AnyModule, o: Kroneck
   const { communicator = alone } = o;
   const labels = new Labels(o.rng ?? new Generator(0), communicator);
   const { lr = kind.lr, refreshEvery = 10 } = o;
-  const { rule } = kind;
+  const { rule, fixedBasis } = kind;
   const isRare = kind.rareStatistics === true && o.factorEvery === undefined;
   const told = isRare ? `. Statistics are taken when bases are, every ${refreshEvery} steps (factorEvery)` : '';
-  const { states, paths, unclaimed, areOurs, isStructured } = assemble(name, model, o, lr, told);
+  const { states, paths, unclaimed, areOurs, isStructured } = assemble(name, model, o, lr, told, fixedBasis);
   const decomposer = new Decomposer(name, o.eigensolver ?? defaultEigensolver, refreshEvery);
   const { stagger = false, refreshThreshold: threshold = 0 } = o;
   const later = states.find(({ block }) => readsLater(block.parameters[0]!));

@@ -15,7 +15,7 @@ export type BlockReport = {
   readonly path: string;
   readonly route: Route;
   /**
-   * Eigenvalues in ascending order; null before the first step. Those of a side at the identity are equal. `JSON.stringify` writes
+   * Eigenvalues in ascending order; null before the first step, and for optimizers that decompose nothing (SINGD). Those of a side at the identity are equal. `JSON.stringify` writes
    * them as lists.
    */
   readonly spectrum: { readonly A: Float64Array; readonly G: Float64Array } | null;
@@ -124,7 +124,7 @@ function draftOf(state: BlockState, rule: Rule): Draft {
   const masked = nulls === null || silent === null ? null : silent.astype('float32').sum();
   return {
     scalars: [damping?.mean ?? null, masked, graft, trust, klClip, cosine, nulls?.A ?? null, nulls?.G ?? null],
-    spectra: kfe === null ? [] : [kfe.host.sA, kfe.host.sG],
+    spectra: kfe === null || state.fixedBasis !== undefined ? [] : [kfe.host.sA, kfe.host.sG],
     block: ([mean, masked, graft, trust, klClip, cosine, nullA, nullG], spectra) => {
       const spectrum = spectra.length === 0 ? null : { A: listed(spectra[0]!), G: listed(spectra[1]!) };
       return {

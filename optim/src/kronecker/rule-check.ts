@@ -24,9 +24,11 @@ const KIND: { readonly [K in keyof Required<Kind>]: Expected } = {
   lr: aRate,
   rest: aFunction,
   rareStatistics: left(aBoolean),
+  fixedBasis: left(aFunction),
 };
 
 const RULE: { readonly [K in keyof Omit<Required<Rule>, 'slots'>]: Expected } = {
+  shapeOf: left(aFunction),
   gain: aGain,
   needs: aFunction,
   refreshed: aFunction,
@@ -86,10 +88,17 @@ export function checkProposals(name: string, proposals: readonly Proposal[]): vo
 }
 
 /** Throws unless a block has exactly the slots that the rule says, as they are saved. */
-export function checkBlockSlots(name: string, rule: Rule, { slots, label, sizes, block }: BlockState): void {
+export function checkBlockSlots(name: string, rule: Rule, state: BlockState): void {
+  const { slots, label, sizes, block } = state;
   const { dtype, device } = block.parameters[0]!;
   const what = `${name}: no parameter was changed: after a step expected ${label}`;
-  checkSlots(what, 'slots of the rule', rule.slots, slots, { shape: sizes, dtype, device });
+  // One by one, where they have shapes of their own.
+  for (const name of rule.shapeOf === undefined ? [null] : new Set([...rule.slots, ...slots.keys()])) {
+    const isOwn = (slot: string) => name === null || slot === name;
+    const own = new Map([...slots].filter(([slot]) => isOwn(slot)));
+    const shape = name === null ? sizes : rule.shapeOf!(name, state);
+    checkSlots(what, 'slots of the rule', rule.slots.filter(isOwn), own, { shape, dtype, device });
+  }
 }
 
 const refusal = (name: string, method: string, expected: string, got: string): TypeError =>

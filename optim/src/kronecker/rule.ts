@@ -1,8 +1,8 @@
-/** What a Kronecker optimizer does with gradients in the eigenbasis. All else is the same for all of them. */
+/** What a Kronecker optimizer does with gradients in the eigenbasis, or with the factors themselves. All else is the same for all of them. */
 
 import type { Tensor } from '@otimes/core';
 import type { Parameter } from '@otimes/nn';
-import type { Rotation } from '../curvature/basis.ts';
+import type { FixedBasis, Rotation } from '../curvature/basis.ts';
 import type { Scalar } from '../curvature/scalar.ts';
 import type { Optimizer } from '../optimizer.ts';
 import type { BlockState } from './state.ts';
@@ -37,6 +37,8 @@ export interface RuleNumbers {
 export interface Rule {
   /** Names of the tensors [dOut, dIn] that it keeps in `state.slots` from a block's first step on. They are saved. */
   readonly slots: readonly string[];
+  /** The shape of such a tensor of a block, where it is another one. */
+  shapeOf?(slot: string, state: BlockState): readonly number[];
   /**
    * How many times the largest element of the gradient an element of the update may be: 1/λ or 1/ε, say. Where that is at most 1e15 and
    * nothing is enormous, a step cannot overflow and keeps no copies. Infinity where nobody knows, and where no multiple of the
@@ -75,6 +77,12 @@ export type Kind = {
   readonly lr: number;
   /** Makes the default optimizer of the parameters that no block has; `lr` is that of the blocks. */
   readonly rest: (unclaimed: Parameter[], lr: number) => Optimizer;
+  /**
+   * The one basis of each block, in the place of eigenbases: nothing is decomposed. The rule reads `state.A` and `state.G`, packed as
+   * `state.sides` say; on the steps that `isRefreshStep` tells, the batch is in them. Options that speak of decompositions are for the
+   * class to refuse. Default: eigenbases, every `refreshEvery` steps.
+   */
+  readonly fixedBasis?: FixedBasis | undefined;
   /**
    * Whether factors serve for bases alone, so that it is enough to take statistics when these are computed, where factors are so large
    * that 'auto' has structured some. Default false: `factorEvery` is 1.

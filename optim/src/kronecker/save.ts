@@ -33,7 +33,7 @@ export function load(saved: StateDict, { name, states, rule, rest, settings, ref
   if (wrong !== null) reader.problem(`does not fit: ${wrong}`);
   const pending: { state: BlockState; A: Tensor; G: Tensor; step: number }[] = [];
   const loaded = states.map(state =>
-    state.loaded(reader, name, rule.slots, (one, A, G, step) => pending.push({ state: one, A, G, step })),
+    state.loaded(reader, name, rule, (one, A, G, step) => pending.push({ state: one, A, G, step })),
   );
   const ofRest = reader.section('rest.');
   if (rest.optimizer === null && Object.keys(ofRest).length > 0)

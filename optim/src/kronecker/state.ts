@@ -9,6 +9,7 @@ import { remembered, type Scalar } from '../curvature/scalar.ts';
 import type { StructureOption } from '../curvature/structure.ts';
 import type { Journal } from '../journal.ts';
 import { type StateReader, scalar } from '../state-dict.ts';
+import type { Rule } from './rule.ts';
 
 /** What a user may set for some blocks alone; see `KroneckerOptions.overrides`. */
 export type BlockOptions = {
@@ -29,7 +30,7 @@ export const SAVED_COUNTS: readonly string[] = ['count', 'graftedAt', 'graft'];
 export class BlockState extends LayerCurvature {
   /** The block's learning rate over the optimizer's. */
   readonly lrRatio: number;
-  /** Tensors of the optimizer itself, [dOut, dIn] in the coordinates of `kfe`. */
+  /** Tensors of the optimizer itself, [dOut, dIn] in the coordinates of `kfe`, or as its rule's `shapeOf` says. */
   readonly slots = new Map<string, Tensor>();
   /** Moment updates since the slots were last set to zero. */
   count = 0;
@@ -125,7 +126,7 @@ export class BlockState extends LayerCurvature {
   loaded(
     reader: StateReader,
     name: string,
-    slotNames: readonly string[],
+    rule: Pick<Rule, 'slots' | 'shapeOf'>,
     start: (state: BlockState, A: Tensor, G: Tensor, step: number) => void,
   ): BlockState {
     const state = new BlockState(this.block, { ...this.#options, lrRatio: this.lrRatio });
@@ -141,8 +142,10 @@ export class BlockState extends LayerCurvature {
     // As the step that measured it left it.
     if (state.graftedAt > 0 && readsLater(parameter))
       state.graft = full([], Number(state.graft), { dtype, device }).keep();
-    for (const slot of slotNames)
-      state.slots.set(slot, reader.tensor(prefix + slot, { shape: this.sizes, dtype, device }));
+    for (const slot of rule.slots) {
+      const shape = rule.shapeOf?.(slot, this) ?? this.sizes;
+      state.slots.set(slot, reader.tensor(prefix + slot, { shape, dtype, device }));
+    }
     return state;
   }
 }

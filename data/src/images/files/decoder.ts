@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { FormatError } from '@otimes/core';
 import { anInstance, aString, checkArgument, checkOptions } from '@otimes/core/extend';
-import { startJpeg } from '../jpeg.ts';
+import { jpegDecoder } from '../jpeg.ts';
 import { pngPicture } from '../png.ts';
 import { aChannelCount, type Picture } from '../source.ts';
 
@@ -44,7 +44,7 @@ async function start(): Promise<PictureDecoder> {
   const { default: factory } = await import('@jsquash/jpeg/codec/dec/mozjpeg_dec.js');
   const { decode: decodePng } = await import('fast-png');
   const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm');
-  const decodeJpeg = await startJpeg(factory, readFileSync(path));
+  const decodeJpeg = jpegDecoder(factory, readFileSync(path));
   return (bytes, o = {}) => {
     checkArgument('pictureDecoder', 'bytes', bytes, aUint8Array);
     checkOptions('pictureDecoder', o, { channels: aChannelCount, file: aString });

@@ -24,8 +24,10 @@ import {
   SIGNALS,
 } from './readers.ts';
 
-const fromSource = import.meta.url.endsWith('.ts');
-const THREAD = new URL(`./thread.${fromSource ? 'ts' : 'js'}`, import.meta.url);
+/** Of this file; a bundle in CommonJS has none. */
+const here: string | undefined = import.meta.url;
+const fromSource = here?.endsWith('.ts') ?? false;
+const THREAD = here === undefined ? null : new URL(`./thread.${fromSource ? 'ts' : 'js'}`, here);
 
 /** A blocked loop learns of a thread that its host ended, for want of memory say, by this many ms without a sign of it. */
 const PATIENCE = 120_000;
@@ -39,9 +41,9 @@ const ADVICE = 'workers: 0 reads in this thread';
 function start(data: object, transferList: WorkerOptions['transferList']): Worker {
   const o = { workerData: data, transferList: transferList! };
   // Nothing of the program's own flags: some of them, such as --input-type, go with no file.
-  if (!fromSource) return new Worker(THREAD, { ...o, execArgv: [] });
+  if (!fromSource) return new Worker(THREAD!, { ...o, execArgv: [] });
   // From the sources threads need the compiler, which does not come to them by itself.
-  const [compiler, thread] = [import.meta.resolve('tsx/esm/api'), THREAD.href].map(url => JSON.stringify(url));
+  const [compiler, thread] = [import.meta.resolve('tsx/esm/api'), THREAD!.href].map(url => JSON.stringify(url));
   const code = `import(${compiler}).then(({ register }) => { register(); return import(${thread}); })`;
   return new Worker(code, { ...o, eval: true, env: {}, execArgv: ['--conditions=@otimes/source'] });
 }
@@ -117,6 +119,8 @@ class Thread {
   #waiting = 0;
   /** Whether it takes orders. */
   alive = true;
+  /** Why it does not, as long as no batch was told. */
+  untold: Error | null = null;
 
   constructor(source: PictureSource, transforms: readonly ImageTransform[]) {
     this.#source = source;
@@ -148,13 +152,10 @@ class Thread {
   #arrived({ id, shape, memory, error, errorName }: Answer): void {
     const batch = this.batches.get(id)!;
     this.batches.delete(id);
-    batch.slot.memory = memory;
+    if (memory !== null) batch.slot.memory = memory;
+    const size = shape.length && shape.reduce((a, b) => a * b);
     if (error !== null) batch.answer(new (CLASSES[errorName] ?? Error)(error.message, { cause: error }));
-    else
-      batch.answer({
-        shape,
-        floats: new Float32Array(memory ?? new ArrayBuffer(0), 0, shape.length && shape.reduce((a, b) => a * b)),
-      });
+    else batch.answer({ shape, floats: new Float32Array(batch.slot.memory ?? new ArrayBuffer(0), 0, size) });
   }
 
   /** Blocks this thread until the batch has an answer. */
@@ -195,6 +196,7 @@ class Thread {
     this.alive = false;
     this.#port.close();
     void this.#worker.terminate();
+    if (this.batches.size === 0) this.untold = error;
     for (const batch of this.batches.values()) batch.answer(error);
     this.batches.clear();
   }
@@ -217,14 +219,14 @@ class Threads implements Readers {
   }
 
   begin(indices: Int32Array, key: EpochKey): Job {
-    this.#threads.forEach((thread, i) => {
-      if (thread.alive) thread.drain();
-      // One that stopped was an error of its batches; a later loop may go on.
-      else this.#threads[i] = this.#start();
-    });
+    for (const thread of this.#threads) if (thread.alive) thread.drain();
     const thread = this.#threads.reduce((a, b) => (b.batches.size < a.batches.size ? b : a));
-    const batch = new Batch(thread, this.#slots);
-    thread.begin(indices, key, batch);
+    // One that stopped was an error of its batches, or is one of this; a later loop may go on.
+    const taker = thread.alive ? thread : this.#start();
+    this.#threads[this.#threads.indexOf(thread)] = taker;
+    const batch = new Batch(taker, this.#slots);
+    if (thread.untold !== null) batch.answer(thread.untold);
+    else taker.begin(indices, key, batch);
     return batch;
   }
 
@@ -236,7 +238,8 @@ class Threads implements Readers {
 export const host: Host = {
   why() {
     if (typeof SharedArrayBuffer === 'undefined') return 'this host has no SharedArrayBuffer';
-    if (!existsSync(THREAD)) return `the file of its threads, ${THREAD.pathname}, is not there; a bundle leaves it out`;
+    if (THREAD === null || !existsSync(THREAD))
+      return `the file of its threads is not at ${THREAD?.pathname}: a bundle leaves it out, if it does not leave @otimes/data outside`;
     return null;
   },
   open: (source, transforms, threads) => new Threads(source, transforms, threads),

@@ -12,13 +12,14 @@ import { FAMILIES, type Line, legendOf, lines, SMALL, short, WIDE } from './styl
 
 type Point = {
   readonly step: number;
+  readonly epoch: number;
   readonly cpu: number;
   readonly y: number;
   readonly low: number;
   readonly high: number;
 };
 type What = 'loss' | 'metric';
-type Along = 'step' | 'cpu';
+type Along = 'step' | 'epoch' | 'cpu';
 type Curve = { readonly one: Finalist; readonly line: Line; readonly points: readonly Point[] };
 
 const readingOf = (what: What) => (check: Check) => (what === 'loss' ? check.trainLoss : check.validation.metric);
@@ -34,7 +35,8 @@ function points({ runs }: Finalist, what: What): Point[] {
       const values = checks.map(readingOf(what)).filter(Number.isFinite);
       if (values.length === 0) return [];
       const cpu = median(checks.map(({ cpuSeconds }) => cpuSeconds));
-      return [{ step, cpu, y: median(values), low: Math.min(...values), high: Math.max(...values) }];
+      const { epoch } = checks[0]!;
+      return [{ step, epoch, cpu, y: median(values), low: Math.min(...values), high: Math.max(...values) }];
     });
 }
 
@@ -72,30 +74,31 @@ function secondsShown(curves: readonly Curve[]): number {
   return hits.every(Number.isFinite) ? Math.min(most, 1.25 * Math.max(0, ...hits)) || most : most;
 }
 
+const ALONG: Readonly<Record<Along, readonly [heading: string, axis: string, small: string]>> = {
+  step: ['steps', 'steps', 'steps'],
+  epoch: ['epochs', 'epochs', 'epochs'],
+  cpu: ['CPU seconds', 'CPU seconds of training', 'CPU s'],
+};
+
 function headingOf(what: What, along: Along, s: Summary): string {
   const { metric } = s.run.info;
-  const name =
-    what === 'loss'
-      ? 'Training loss'
-      : `Validation ${metric.name}${metric.unit === 'share' ? ', %' : metric.better === 'lower' ? ', log scale' : ''}`;
-  return `${name} by ${along === 'step' ? 'steps and epochs' : 'CPU seconds'}${what === 'loss' ? ', log scale' : ''}`;
+  const name = what === 'loss' ? 'Training loss' : `Validation ${metric.name}`;
+  const scale = what === 'loss' || metric.better === 'lower' ? ', log scale' : metric.unit === 'share' ? ', %' : '';
+  return `${name} by ${ALONG[along][0]}${scale}`;
 }
 
 type Drawn = { readonly what: What; readonly along: Along; readonly of?: Curve; readonly bands: boolean };
 
 /** One chart of all curves, or of one with the others behind it. */
 function chart(s: Summary, curves: readonly Curve[], { what, along, of, bands }: Drawn): Figure {
-  const { metric, experiment, stepsPerEpoch } = s.run.info;
+  const { metric, experiment } = s.run.info;
   const size = of === undefined ? WIDE : SMALL;
   const wide = of === undefined;
   const last =
-    along === 'cpu' ? secondsShown(curves) : Math.max(0, ...curves.map(({ points }) => points.at(-1)?.step ?? 0));
+    along === 'cpu' ? secondsShown(curves) : Math.max(0, ...curves.map(({ points }) => points.at(-1)?.[along] ?? 0));
   const ticks = wide ? 7 : 5;
   const y = what === 'loss' ? lossScale(curves, ticks) : metricScale(curves, metric, experiment.target, ticks);
   const title = wide ? headingOf(what, along, s) : short(of.one.label, 24);
-  const every = Math.max(1, Math.ceil(last / stepsPerEpoch / 8));
-  const epochs = Array.from({ length: Math.floor(last / stepsPerEpoch / every) + 1 }, (_, i) => i * every);
-  const both = wide && along === 'step';
   const draw = ({ line, points, one }: Curve, faint = false) =>
     Plot.lineY([...points], {
       x: along,
@@ -112,24 +115,15 @@ function chart(s: Summary, curves: readonly Curve[], { what, along, of, bands }:
     style: { fontSize: wide ? '12px' : '11px' },
     x: {
       ...AXIS,
-      label: wide ? (along === 'step' ? 'steps' : 'CPU seconds of training') : along === 'step' ? 'steps' : 'CPU s',
+      label: ALONG[along][wide ? 1 : 2],
+      ...(!wide && { labelOffset: 34 }),
       domain: [0, last || 1],
       ticks: wide ? 6 : 3,
     },
-    y: { ...y, label: null, grid: false, tickSize: 0 },
+    y: { ...y, label: null, grid: true, tickSize: 0 },
     marks: [
-      heading(title, { left: size.marginLeft, ink: ground('ink'), dy: wide ? -36 : -16, fontSize: wide ? 13 : 12 }),
-      Plot.gridY('ticks' in y && Array.isArray(y.ticks) ? y.ticks : [], { stroke: ground('line'), strokeOpacity: 1 }),
+      heading(title, { left: size.marginLeft, ink: ground('ink'), dy: wide ? -24 : -18, fontSize: wide ? 13 : 12 }),
       baseline(ground('muted')),
-      ...(both
-        ? [
-            Plot.axisX(
-              epochs.map(epoch => epoch * stepsPerEpoch),
-              { anchor: 'top', tickSize: 3, tickFormat: (step: number) => String(step / stepsPerEpoch), label: null },
-            ),
-            Plot.text(['epochs'], { frameAnchor: 'top-right', dy: -30, fill: ground('muted'), textAnchor: 'end' }),
-          ]
-        : []),
       ...(what === 'metric'
         ? [Plot.ruleY([experiment.target], { stroke: ground('ink'), strokeDasharray: '2 3', strokeWidth: 1.25 })]
         : []),
@@ -141,7 +135,7 @@ function chart(s: Summary, curves: readonly Curve[], { what, along, of, bands }:
   return { svg: picture(panel, { title: wide ? title : `${of.one.label}: ${headingOf(what, along, s)}` }) };
 }
 
-/** Four charts of all finalists, then one for each. */
+/** Both by steps, epochs and seconds of all finalists, then one chart for each of these. */
 export function curves(s: Summary): Block[] {
   const looks = lines(s.finalists);
   const of = (what: What): Curve[] =>
@@ -168,10 +162,8 @@ export function curves(s: Summary): Block[] {
       size: 'wide',
       legend: legendOf(s.finalists, looks),
       figures: [
-        chart(s, metrics, { what: 'metric', along: 'step', bands }),
-        chart(s, metrics, { what: 'metric', along: 'cpu', bands }),
-        chart(s, losses, { what: 'loss', along: 'step', bands }),
-        chart(s, losses, { what: 'loss', along: 'cpu', bands }),
+        ...(['step', 'epoch', 'cpu'] as const).map(along => chart(s, metrics, { what: 'metric', along, bands })),
+        ...(['step', 'epoch', 'cpu'] as const).map(along => chart(s, losses, { what: 'loss', along, bands })),
       ],
     },
     { kind: 'heading', text: `Validation ${metric.name}, each contender before the others: by steps` },

@@ -3,7 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import { AXIS, ground, heading, hue, logScale, type Panel, picture } from '../../charts/index.ts';
 import type { Block, Figure, LegendItem } from '../document.ts';
-import { digits, megabytes, metricText } from '../format.ts';
+import { digits, megabytes } from '../format.ts';
 import { type Finalist, type Measure, phasesOf, type Summary } from '../summary.ts';
 import { boxSample, lines, marginFor, short } from './style.ts';
 
@@ -47,7 +47,54 @@ const LABELS: Readonly<Record<Measure, string>> = {
   cpu: 'CPU seconds as measured',
 };
 
-/** A dot for each seed, a bar for the median; misses are counted at the right. */
+/** The test metric of each seed, and the median. */
+function testDots(s: Summary): Figure {
+  const { metric } = s.run.info;
+  const by = metric.unit === 'share' ? 100 : 1;
+  const looks = lines(s.finalists);
+  const data = s.ranked.flatMap((one, row) =>
+    one.runs.flatMap(({ test }) =>
+      test === null ? [] : [{ row, value: by * test.metric, fill: looks.get(one)!.stroke }],
+    ),
+  );
+  const middles = s.ranked.flatMap((one, row) =>
+    one.test.metric.n === 0 ? [] : [{ row, value: by * one.test.metric.median, stroke: looks.get(one)!.stroke }],
+  );
+  const title = `Test ${metric.name} by seed`;
+  const { heading, grid, ...size } = frame(s.ranked, title);
+  const panel: Panel = {
+    ...size,
+    x: {
+      ...AXIS,
+      domain: around(data.map(({ value }) => value)),
+      label: `test ${metric.name}${metric.unit === 'share' ? ', %' : ''}`,
+      inset: 8,
+      ticks: 4,
+      tickFormat: (x: number) => String(+x.toPrecision(4)),
+    },
+    color: { type: 'identity' },
+    marks: [heading, grid, ...seedMarks(data, middles)],
+  };
+  return { svg: picture(panel, { title }) };
+}
+
+/** From the least to the most; where that is one value, some room on both sides. */
+function around(values: readonly number[]): [number, number] {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (values.length === 0) return [0, 1];
+  return low < high ? [low, high] : [low - 0.01 * Math.abs(low), high + 0.01 * (Math.abs(high) || 1)];
+}
+
+type Seed = { readonly row: number; readonly value: number; readonly fill: string };
+type Middle = { readonly row: number; readonly value: number; readonly stroke: string };
+
+/** A dot for each seed, a bar for the median. */
+const seedMarks = (seeds: readonly Seed[], middles: readonly Middle[]) => [
+  Plot.dot([...seeds], { x: 'value', y: 'row', fill: 'fill', fillOpacity: 0.55, r: 3.5 }),
+  Plot.tickX([...middles], { x: 'value', y: 'row', stroke: 'stroke', strokeWidth: 2.5 }),
+];
+
+/** Times of each seed; misses are counted at the right. */
 function dots(s: Summary, measure: Measure): Figure {
   const rows = s.ranked;
   const looks = lines(s.finalists);
@@ -73,8 +120,7 @@ function dots(s: Summary, measure: Measure): Figure {
     marks: [
       heading,
       grid,
-      Plot.dot(hits, { x: 'value', y: 'row', fill: 'fill', fillOpacity: 0.55, r: 3.5 }),
-      Plot.tickX(middles, { x: 'value', y: 'row', stroke: 'stroke', strokeWidth: 2.5 }),
+      ...seedMarks(hits, middles),
       Plot.text(misses, {
         y: 'row',
         text: 'text',
@@ -153,7 +199,6 @@ function phases(s: Summary): { figure: Figure; legend: LegendItem[] } {
 }
 
 export function timesToTarget(s: Summary): Block {
-  const { metric } = s.run.info;
   return {
     kind: 'figures',
     size: 'wide',
@@ -161,13 +206,7 @@ export function timesToTarget(s: Summary): Block {
       ...(s.measure === 'seconds' ? [dots(s, 'seconds')] : []),
       dots(s, 'steps'),
       ...(s.measure === 'cpu' ? [dots(s, 'cpu')] : []),
-      bars(
-        s,
-        `Test ${metric.name}, median of the seeds`,
-        metric.unit === 'share' ? '%' : metric.name,
-        one => (metric.unit === 'share' ? 100 : 1) * one.test.metric.median,
-        x => metricText(metric.unit === 'share' ? x / 100 : x, metric),
-      ),
+      testDots(s),
     ],
   };
 }

@@ -42,7 +42,14 @@ function panel(label: string, side: 'A' | 'G', spectra: Spectra): Figure {
   const options: Panel = {
     ...SMALL,
     style: { fontSize: '11px' },
-    x: { ...AXIS, domain: [0, 1], ticks: [0, 0.5, 1], tickFormat: (x: number) => `${100 * x}`, label: 'rank, %' },
+    x: {
+      ...AXIS,
+      domain: [0, 1],
+      ticks: [0, 0.5, 1],
+      tickFormat: (x: number) => `${100 * x}`,
+      label: 'rank, %',
+      labelOffset: 34,
+    },
     y: {
       ...logScale(all, 5),
       label: null,
@@ -50,7 +57,7 @@ function panel(label: string, side: 'A' | 'G', spectra: Spectra): Figure {
       tickFormat: (x: number) => (x >= 1e-3 && x < 1e4 ? String(x) : x.toExponential(0).replace('e+', 'e')),
     },
     marks: [
-      heading(`${short(label, 20)}: ${side}`, { left: SMALL.marginLeft, ink: ground('ink'), dy: -16, fontSize: 12 }),
+      heading(`${short(label, 20)}: ${side}`, { left: SMALL.marginLeft, ink: ground('ink'), dy: -18, fontSize: 12 }),
       baseline(ground('muted')),
       ...layers.map(({ path, stroke, points }) =>
         Plot.lineY(points, { x: 'rank', y: 'value', stroke, strokeWidth: 1.5, title: () => path }),

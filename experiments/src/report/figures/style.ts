@@ -14,16 +14,16 @@ export const WIDE = {
 } as const;
 export const SMALL = {
   width: 176,
-  height: 150,
-  marginTop: 24,
+  height: 162,
+  marginTop: 28,
   marginLeft: 36,
-  marginRight: 8,
-  marginBottom: 30,
+  marginRight: 10,
+  marginBottom: 40,
 } as const;
 
 export type Line = { readonly stroke: string; readonly strokeDasharray: string };
 
-/** Dashes by family, then a second and a third for more contenders than there are hues. */
+/** Dashes by family, then a second and a third for more contenders of a family than there are hues. */
 const DASHES: Readonly<Record<Finalist['family'], readonly string[]>> = {
   kronecker: ['none', '9 3 2 3', '9 3 2 3 2 3'],
   'first-order': ['5 3', '7 2 2 2', '3 2 3 5'],
@@ -32,15 +32,16 @@ const DASHES: Readonly<Record<Finalist['family'], readonly string[]>> = {
 
 export const FAMILIES = 'Solid: Kronecker-factored. Dashed: first-order. Dotted: quasi-Newton.';
 
-/** Of each finalist in the experiment's order: a hue within its family, whose dashes it has. */
+/** Of each finalist, in the experiment's order, a hue and the dashes of its family; no two have both in common. */
 export function lines(finalists: readonly Finalist[]): Map<Finalist, Line> {
   const seen = new Map<string, number>();
   return new Map(
-    finalists.map(one => {
-      const i = seen.get(one.family) ?? 0;
-      seen.set(one.family, i + 1);
+    finalists.map((one, i) => {
+      const stroke = hue(i);
+      const before = seen.get(one.family + stroke) ?? 0;
+      seen.set(one.family + stroke, before + 1);
       const dashes = DASHES[one.family];
-      return [one, { stroke: hue(i), strokeDasharray: dashes[Math.floor(i / 8) % dashes.length]! }];
+      return [one, { stroke, strokeDasharray: dashes[before % dashes.length]! }];
     }),
   );
 }
@@ -56,9 +57,13 @@ export const boxSample = (fill: string): string => sample(`<rect x="8" width="14
 export const legendOf = (finalists: readonly Finalist[], looks: Map<Finalist, Line>): LegendItem[] =>
   finalists.map(one => ({ label: one.label, svg: lineSample(looks.get(one)!) }));
 
-/** At most so many characters, for axes; pictures have the whole in their titles. */
-export const short = (text: string, most: number): string =>
-  text.length > most ? `${text.slice(0, most - 1)}…` : text;
+/** At most so many characters, for axes, with what stands in brackets at the end; legends and tables have the whole. */
+export function short(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const end = /( \([^()]*\))?$/.exec(text)![0];
+  const kept = end.length < most - 4 ? end : '';
+  return `${text.slice(0, most - 1 - kept.length).trimEnd()}…${kept}`;
+}
 
 /** The left margin that labels of rows need, about. */
 export const marginFor = (labels: readonly string[]): number =>

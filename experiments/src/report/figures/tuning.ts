@@ -10,6 +10,9 @@ import { lines, SMALL, short } from './style.ts';
 
 const stepsTo = ({ reached, checks }: TrialRecord): number => (reached === null ? Infinity : checks[reached]!.step);
 
+/** 1e-4, 0.001, 0.1. */
+const rateText = (x: number): string => (x < 1e-3 ? x.toExponential(0) : String(x));
+
 type Range = Exclude<Dimension, { scale: 'choice' }>;
 
 /** Where a value lies in its range, 0 at the lower and 1 at the upper end, on its scale. */
@@ -49,26 +52,27 @@ function panel(s: Summary, { label, contender, trials, best, space }: Tuned, y: 
     if (typeof lr !== 'number') return [];
     const steps = stepsTo(trial);
     const missed = steps === Infinity;
-    return [
-      { lr, steps: missed ? y.domain[1] : steps, missed, best: trial === best, filled: trial.schedule === first },
-    ];
+    return [{ lr, steps, missed, best: trial === best, filled: trial.schedule === first }];
   });
   const rates = [...data.map(({ lr }) => lr), ...ends];
-  const x = logScale(rates, 4);
-  const decades = x.ticks.filter(tick => Math.abs(Math.log10(tick) % 1) < 1e-9);
+  const [low, high] = [Math.min(...rates) / 1.6, Math.max(...rates) * 1.6];
+  const from = Math.ceil(Math.log10(low));
+  const decades = Array.from({ length: Math.floor(Math.log10(high)) - from + 1 }, (_, i) => Number(`1e${from + i}`));
+  const ticks = decades.filter((_, i) => i % Math.ceil(decades.length / 4) === 0);
   const options: Panel = {
     ...SMALL,
     style: { fontSize: '11px' },
-    x: { ...AXIS, ...x, ...(decades.length > 1 && { ticks: decades }), label: 'lr', tickFormat: String },
-    y: { ...y, label: null, tickSize: 0, tickFormat: (tick: number) => tick.toLocaleString('en-US') },
+    x: { ...AXIS, type: 'log', domain: [low, high], ticks, label: 'lr', labelOffset: 34, tickFormat: rateText },
+    // Room for what missed, above all that did not.
+    y: { ...y, insetTop: 14, label: null, tickSize: 0, tickFormat: (tick: number) => tick.toLocaleString('en-US') },
     marks: [
-      heading(short(label, 24), { left: SMALL.marginLeft, ink: ground('ink'), dy: -16, fontSize: 12 }),
+      heading(short(label, 24), { left: SMALL.marginLeft, ink: ground('ink'), dy: -18, fontSize: 12 }),
       Plot.gridY(y.ticks, { stroke: ground('line'), strokeOpacity: 1 }),
       baseline(ground('muted')),
       Plot.ruleX(ends, { stroke: ground('muted'), strokeDasharray: '2 3' }),
       Plot.dot(
         data.filter(({ missed }) => missed),
-        { x: 'lr', y: 'steps', symbol: 'times', stroke: ground('muted'), strokeWidth: 1.5, r: 3 },
+        { x: 'lr', frameAnchor: 'top', dy: 4, symbol: 'times', stroke: ground('muted'), strokeWidth: 1.5, r: 3 },
       ),
       Plot.dot(
         data.filter(({ missed, filled }) => !missed && filled),

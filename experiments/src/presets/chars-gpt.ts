@@ -1,0 +1,17 @@
+/** A small transformer on text, character by character. */
+
+import { fromAdamW, small } from './small.ts';
+
+export const charsGpt = small({
+  name: 'chars-gpt',
+  title: 'Characters, GPT',
+  about:
+    'A GPT of 2 blocks, 4 heads and 64 features that reads 64 characters of English fiction at a time and expects the next one of each.',
+  task: 'chars',
+  taskOptions: {},
+  target: 2.3,
+  targetFrom: fromAdamW('chars-gpt', 'rounded to .02'),
+  epochs: 1,
+  checksPerEpoch: 20,
+  kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
+});

@@ -1,0 +1,15 @@
+/** A small convolutional network on digits. */
+
+import { fromAdamW, small } from './small.ts';
+
+export const digitsCnn = small({
+  name: 'digits-cnn',
+  title: 'Digits, CNN',
+  about: 'Two convolutions of 8 and 16 channels and a linear layer on 7,000 handwritten digits of 14×14 pixels.',
+  task: 'digits',
+  taskOptions: { network: 'cnn', channels: [8, 16] },
+  target: 0.955,
+  targetFrom: fromAdamW('digits-cnn', 'rounded to half a per cent'),
+  epochs: 20,
+  kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
+});

@@ -1,0 +1,15 @@
+/** A small multilayer perceptron on digits. */
+
+import { fromAdamW, small } from './small.ts';
+
+export const digitsMlp = small({
+  name: 'digits-mlp',
+  title: 'Digits, MLP',
+  about: 'A multilayer perceptron 196-128-64-10 with ReLU on 7,000 handwritten digits of 14×14 pixels.',
+  task: 'digits',
+  taskOptions: { network: 'mlp', hidden: [128, 64] },
+  target: 0.95,
+  targetFrom: fromAdamW('digits-mlp', 'rounded to half a per cent'),
+  epochs: 30,
+  kronecker: { refreshEvery: 50, factorEvery: 10, refresh: 'sync' },
+});

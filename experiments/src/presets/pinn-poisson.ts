@@ -1,0 +1,18 @@
+/** A physics-informed network for Poisson's equation. */
+
+import { fromAdamW, LEAGUE, small } from './small.ts';
+
+export const pinnPoissonPreset = small({
+  name: 'pinn-poisson',
+  title: "Poisson's equation, PINN",
+  about:
+    'A tanh network 2-32-32-1 in float64 that solves −Δu = f on the unit square: 900 points inside, 120 at the edge, all of them in each step.',
+  task: 'pinn-poisson',
+  taskOptions: {},
+  target: 0.02,
+  targetFrom: fromAdamW('pinn-poisson', 'rounded to one digit'),
+  epochs: 40,
+  checksPerEpoch: 5,
+  contenders: [...LEAGUE, 'lbfgs'],
+  kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
+});
