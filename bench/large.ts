@@ -294,7 +294,7 @@ async function measureAlone(network: Network): Promise<void> {
         Answer[],
       ];
       const cell = (answers: readonly Answer[]) =>
-        answers.length === 0 ? '' : shown(median(answers.map(a => a.wall)) / 1000);
+        answers.length === 0 ? '' : shown(median(answers.map(a => a.cpu)) / 1000);
       const all = [first, plain, statistics, later];
       wholeTable.push([name, ...all.map(cell), gigabytes(first[0]!), gigabytes(steps.at(-1)!.answer)]);
       if (optimizer === 'adam') return;
@@ -311,7 +311,7 @@ const header =
   `${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpus()[0]!.model.trim()}, Node ${process.version}, ` +
   `${threads === 1 ? 'one thread' : `${threads} threads`}; ` +
   (values.whole
-    ? 'each alone in memory, by the clock on the wall.'
+    ? 'each alone in memory; steps by CPU time of all threads, phases by the clock on the wall.'
     : `medians of ${rounds} rounds, ${clock === 'cpu' ? 'steps by CPU time, all else' : 'all'} by the clock on the wall.`);
 const remarks = [...notes, ...failures.map(failure => `Not measured: ${failure}`)];
 const listed = remarks.length === 0 ? [] : [remarks.map(remark => `- ${remark}`).join('\n')];
