@@ -1,33 +1,65 @@
-/** Presets of otimes-experiments with few samples, for tests. */
+/** Presets of otimes-experiments with few samples, and synthetic sets in the place of those that lie in folders, for tests. */
 
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { StateDict } from '@otimes/core';
 import type { Experiment, JsonRecord, OpenTask } from '../../experiments/src/experiment.ts';
 import { TASKS } from '../../experiments/src/tasks/index.ts';
+import {
+  writeSyntheticCifar10,
+  writeSyntheticCifar100,
+  writeSyntheticMnist,
+  writeSyntheticTinyImageNet,
+} from './image-sets.ts';
 
-const IMAGES: JsonRecord = { train: 200, validation: 60, test: 80, batchSize: 64 };
+const IMAGES: JsonRecord = { train: 150, validation: 40, test: 60, batchSize: 50 };
 
 /** What makes each task small. */
 const SMALL: Readonly<Record<string, JsonRecord>> = {
   digits: IMAGES,
   fashion: IMAGES,
+  cifar10: IMAGES,
+  cifar100: IMAGES,
+  'tiny-imagenet': IMAGES,
   autoencoder: IMAGES,
   chars: { train: 24, validation: 8, test: 10, batchSize: 8, length: 16 },
   'pinn-poisson': { inside: 40, edge: 5, measured: 50, stepsPerEpoch: 3 },
 };
 
-const FASHION = '/usr/share/datasets/fashion-mnist';
+/** In the place of the networks of the paper, whose factors take minutes to decompose. */
+const NARROW: JsonRecord = { network: 'cnn', channels: [4, 4, 4], size: 32 };
 
-/** Options of a test that opens the preset: it is skipped without the data. */
-export function presetsToOpen({ task }: Experiment): { skip?: string } {
-  if (task === 'fashion' && !existsSync(FASHION)) return { skip: `no Fashion-MNIST in ${FASHION}` };
-  return {};
+const WRITERS: Readonly<Record<string, (folder: string) => unknown>> = {
+  fashion: folder => writeSyntheticMnist(folder, { train: 200, test: 80 }),
+  cifar10: folder => writeSyntheticCifar10(folder, { train: 200, test: 80 }),
+  cifar100: folder => writeSyntheticCifar100(folder, { train: 200, test: 100 }),
+  'tiny-imagenet': folder => writeSyntheticTinyImageNet(folder, { train: 1, test: 100, classes: 200 }),
+};
+
+const folders = new Map<string, string>();
+process.on('exit', () => {
+  for (const folder of folders.values()) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder with a synthetic set of the task, the same at every call; null for a task that needs none. */
+export async function dataFor(task: string): Promise<string | null> {
+  const write = WRITERS[task];
+  if (write === undefined) return null;
+  const known = folders.get(task);
+  if (known !== undefined) return known;
+  const folder = mkdtempSync(join(tmpdir(), 'otimes-presets-'));
+  folders.set(task, folder);
+  await write(folder);
+  return folder;
 }
 
-export async function openSmall({ task: name, taskOptions }: Experiment): Promise<OpenTask> {
-  const task = TASKS.find(one => one.name === name)!;
-  return task.open({ data: null, device: 'cpu', workers: 0, options: { ...taskOptions, ...SMALL[name] } });
+/** @param more options that come last */
+export async function openSmall({ name, task, taskOptions }: Experiment, more: JsonRecord = {}): Promise<OpenTask> {
+  const options = { ...taskOptions, ...(name.startsWith('paper/') && NARROW), ...SMALL[task], ...more };
+  const data = await dataFor(task);
+  return TASKS.find(one => one.name === task)!.open({ data, device: 'cpu', workers: 0, options });
 }
 
 /** A hash of the names and bits of a state: comparing large ones number by number takes long. */

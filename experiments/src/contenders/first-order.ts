@@ -5,8 +5,8 @@ import {
   Adam,
   type AdamOptions,
   AdamW,
-  NAdam,
-  type NAdamOptions,
+  NAdamW,
+  type NAdamWOptions,
   ScheduleFreeAdamW,
   type ScheduleFreeOptions,
   SGD,
@@ -41,9 +41,9 @@ export const nadamw: Contender = {
   name: 'nadamw',
   label: 'NAdamW',
   family: 'first-order',
-  space: { lr: adamLike(2e-3), weightDecay: decay(0) },
+  space: { lr: adamLike(2e-3), weightDecay: decay(0.01) },
   make: (model, setting) =>
-    new GradientTrainer(new NAdam(parametersOf(model), optionsOf('nadamw', setting) as NAdamOptions)),
+    new GradientTrainer(new NAdamW(parametersOf(model), optionsOf('nadamw', setting) as NAdamWOptions)),
 };
 
 /** The rate may be larger than AdamW's, its authors say (Defazio et al. 2024, 1 to 10 times), and it wants no schedule. */

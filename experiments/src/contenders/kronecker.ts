@@ -2,7 +2,7 @@
 
 import { Generator } from '@otimes/core';
 import type { Module } from '@otimes/nn';
-import { Adam, EKFAC, KFAC, type KroneckerOptions, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
+import { Adam, EKFAC, KFAC, type KroneckerOptions, type KroneckerPreconditioner, SGD, STEVE } from '@otimes/optim';
 import type { Contender, MakeContext, Setting, Space } from '../experiment.ts';
 import { adamLike, decades, decay } from './spaces.ts';
 import { KroneckerTrainer, numberOf, optionsOf } from './trainer.ts';
@@ -11,13 +11,26 @@ import { KroneckerTrainer, numberOf, optionsOf } from './trainer.ts';
 const withShared = (name: string, setting: Setting, { kronecker, seed }: MakeContext): KroneckerOptions =>
   ({ ...kronecker, rng: new Generator(seed), ...optionsOf(name, setting) }) as KroneckerOptions;
 
-/** Moments in the eigenbasis are Adam's; so are those of the parameters that no block claims, with the same rate. */
+/** Who trains the parameters that no block claims, at the same rate. */
+function restOf(name: string, { rest = 'adam', ...setting }: Setting): { rest: 'adam' | 'sgd'; setting: Setting } {
+  if (rest === 'adam' || rest === 'sgd') return { rest, setting };
+  throw new RangeError(`${name}: expected rest to be 'adam' or 'sgd', got '${rest}'`);
+}
+
+/** Moments in the eigenbasis are Adam's; so are those of the parameters that no block claims, unless the setting `rest` is 'sgd'. */
 export const steve: Contender = {
   name: 'steve',
   label: 'STEVE',
   family: 'kronecker',
   space: { lr: adamLike(1e-2), weightDecay: decay(0) },
-  make: (model, setting, context) => new KroneckerTrainer(new STEVE(model, withShared('steve', setting, context))),
+  make(model, given, context) {
+    const { rest, setting } = restOf('steve', given);
+    const lr = numberOf('steve', setting, 'lr', 1e-2);
+    const o = withShared('steve', setting, context);
+    return new KroneckerTrainer(
+      new STEVE(model, rest === 'adam' ? o : { ...o, rest: unclaimed => new SGD(unclaimed, { lr }) }),
+    );
+  },
 };
 
 /**
@@ -35,9 +48,8 @@ function dampedContender(name: string, label: string, Class: Damped): Contender 
     label,
     family: 'kronecker',
     space: damped,
-    make(model, { rest = 'adam', ...setting }, context) {
-      if (rest !== 'adam' && rest !== 'sgd')
-        throw new RangeError(`${name}: expected rest to be 'adam' or 'sgd', got '${rest}'`);
+    make(model, given, context) {
+      const { rest, setting } = restOf(name, given);
       const lr = numberOf(name, setting, 'lr', 1e-2);
       const o = withShared(name, setting, context);
       return new KroneckerTrainer(

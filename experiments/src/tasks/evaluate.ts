@@ -15,24 +15,38 @@ const PART = 500;
  *
  * @param sums of the loss and of the metric over the samples from `from` on, `count` of them
  */
-export async function evaluated(
+export function evaluated(
   model: Module,
   length: number,
   sums: (from: number, count: number) => Sums,
 ): Promise<Evaluation> {
+  const parts = Array.from({ length: Math.ceil(length / PART) }, (_, i) => i * PART);
+  return evaluatedBatches(model, parts, from => {
+    const count = Math.min(PART, length - from);
+    return { ...sums(from, count), count };
+  });
+}
+
+/** The same over batches. */
+export async function evaluatedBatches<B>(
+  model: Module,
+  batches: Iterable<B> | AsyncIterable<B>,
+  sums: (batch: B) => Sums & { readonly count: number },
+): Promise<Evaluation> {
   const modes = [...model.namedModules().values()].map(module => ({ module, training: module.training }));
-  let [loss, metric] = [0, 0];
+  let [loss, metric, length] = [0, 0, 0];
   model.eval();
   try {
-    for (let from = 0; from < length; from += PART) {
+    for await (const batch of batches) {
       const part = noGrad(() =>
         scope(() => {
-          const { loss, metric } = sums(from, Math.min(PART, length - from));
-          return { loss: loss.detach().keep(), metric: metric.detach().keep() };
+          const { loss, metric, count } = sums(batch);
+          return { loss: loss.detach().keep(), metric: metric.detach().keep(), count };
         }),
       );
       loss += await part.loss.number();
       metric += await part.metric.number();
+      length += part.count;
     }
   } finally {
     for (const { module, training } of modes) module.training = training;

@@ -62,7 +62,7 @@ export const imageOptions = (
 ): ImageOptions => optionsFor<ImageOptions>(name, given, { ...NETWORK_DEFAULTS, ...defaults }, IMAGE_KINDS);
 
 /** [n, channels, size, size] each, with mean 0 and standard deviation 1 over each channel of the training set. */
-function standardized(task: string, raw: Raw, size: number): Splits {
+export function standardized(task: string, raw: Raw, size: number): Splits {
   const smaller = ({ images, labels }: Labelled): Split => ({ inputs: averaged(task, images, size), labels });
   const [train, validation, test] = [smaller(raw.train), smaller(raw.validation), smaller(raw.test)];
   const mean = train.inputs.mean([0, 2, 3], { keepdim: true });

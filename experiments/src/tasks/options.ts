@@ -9,6 +9,8 @@ export const someSizes: Kind = {
   is: v => Array.isArray(v) && v.every(n => Number.isInteger(n) && n >= 1),
 };
 
+export const aWhole: Kind = { expected: 'an integer ≥ 0', is: v => Number.isInteger(v) && Number(v) >= 0 };
+
 export { aBoolean, aCount, oneOf };
 
 /**

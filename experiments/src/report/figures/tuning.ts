@@ -56,7 +56,9 @@ function panel(s: Summary, { label, contender, trials, best, space }: Tuned, y: 
   });
   const rates = [...data.map(({ lr }) => lr), ...ends];
   const [low, high] = [Math.min(...rates) / 1.6, Math.max(...rates) * 1.6];
-  const ticks = logScale(rates, 4).ticks.filter(tick => tick >= low && tick <= high);
+  const from = Math.ceil(Math.log10(low));
+  const decades = Array.from({ length: Math.floor(Math.log10(high)) - from + 1 }, (_, i) => Number(`1e${from + i}`));
+  const ticks = decades.filter((_, i) => i % Math.ceil(decades.length / 4) === 0);
   const options: Panel = {
     ...SMALL,
     style: { fontSize: '11px' },
