@@ -112,6 +112,8 @@ law(t, 'misses are counted, never averaged: medians beyond the budget, bounds fo
   const never = reported(made({ contenders: [{ name: 'sgd', steps: [null, null, null], step: 2 }] }));
   assert.match(never.text, /No contender reached 90\s% accuracy in the median of its seeds within 8 epochs/);
   assert.match(rowsOf(never.document, /quickest first/).get('SGD')![0]!, /^> 0\.800/);
+  assert.match(never.text, /Nearest came SGD, with a validation accuracy of 83\.4\s% at best/);
+  assert.equal(never.document.querySelector('.best'), null, 'nothing is the best of what nobody has');
 });
 
 law(t, 'one seed: no interval and no word of significance but that there is none', () => {

@@ -35,7 +35,7 @@ const writeBy = (measure: Measure) => (measure === 'steps' ? whole : (x: number)
 
 function timeCell(s: Summary, one: Finalist, measure: Measure): Cell {
   const medians = s.ranked.map(other => other.spreads[measure].median).filter(Number.isFinite);
-  const best = s.ranked.length > 1 && one.spreads[measure].median === Math.min(...medians);
+  const best = s.ranked.length > 1 && medians.length > 0 && one.spreads[measure].median === Math.min(...medians);
   return spreadCell(one.spreads[measure], writeBy(measure), budgetOf(one.to[measure]), best);
 }
 

@@ -6,6 +6,7 @@ import {
   gapText,
   intervalText,
   medianText,
+  metricText,
   pText,
   rangeText,
   targetText,
@@ -66,6 +67,16 @@ function medianPhrase(one: Finalist, measure: Measure): string {
 const reachedIt = (one: Finalist | undefined, measure: Measure): one is Finalist =>
   one !== undefined && one.spreads[measure].n > 0 && one.spreads[measure].median < Infinity;
 
+/** Who came nearest, where nobody got there. */
+function nearest({ ranked, run: { info } }: Summary): string {
+  const medians = ranked.map(({ validation }) => validation.median).filter(Number.isFinite);
+  const best = bestOf(medians, info.metric);
+  const one = ranked.find(({ validation }) => validation.median === best);
+  return one === undefined
+    ? 'Nothing was evaluated.'
+    : `Nearest came ${one.label}, with a validation ${info.metric.name} of ${metricText(best, info.metric)} at best (median over seeds).`;
+}
+
 /** The sentences that answer the experiment's question. */
 export function answer(s: Summary): string[] {
   const { ranked, measure, firstOrder } = s;
@@ -74,6 +85,7 @@ export function answer(s: Summary): string[] {
   if (!reachedIt(first, measure))
     return [
       `No contender reached ${goal(s)} in the median of its seeds within ${countText(s.run.info.experiment.epochs, 'epoch')}.`,
+      nearest(s),
     ];
   const said = [`${first.label} reaches ${goal(s)} first: in ${medianPhrase(first, measure)}.`];
   if (firstOrder !== null && first !== firstOrder) {

@@ -83,7 +83,11 @@ function panel(s: Summary, { label, contender, trials, best, space }: Tuned, y: 
         { x: 'lr', y: 'steps', stroke, strokeWidth: 1.5, fill: ground('page'), r: 3.5 },
       ),
       Plot.dot(
-        data.filter(({ best }) => best),
+        data.filter(({ best, missed }) => best && missed),
+        { x: 'lr', frameAnchor: 'top', dy: 4, stroke: ground('ink'), strokeWidth: 1.5, r: 7 },
+      ),
+      Plot.dot(
+        data.filter(({ best, missed }) => best && !missed),
         { x: 'lr', y: 'steps', stroke: ground('ink'), strokeWidth: 1.5, r: 7 },
       ),
     ],
@@ -95,8 +99,8 @@ export function tuningCharts(s: Summary): Block[] {
   const shown = s.tuned.filter(({ trials }) => trials.some(({ setting }) => typeof setting.lr === 'number'));
   if (shown.length === 0) return [];
   const steps = shown.flatMap(({ trials }) => trials.map(stepsTo)).filter(Number.isFinite);
-  const y = logScale(steps, 5);
-  const { schedules } = s.run.info.experiment;
+  const { schedules, epochs } = s.run.info.experiment;
+  const y = logScale(steps.length > 0 ? steps : [epochs * s.run.info.stepsPerEpoch], 5);
   const marks = schedules.length > 1 ? `, filled with the schedule ${schedules[0]}, hollow with others` : '';
   return [
     {
