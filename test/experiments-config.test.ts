@@ -38,6 +38,12 @@ law(t, 'an experiment of the module and all presets of the package are taken as 
   for (const preset of library.presets.values()) checkExperiment(preset.name, preset, library);
 });
 
+law(t, 'the experiment in the documentation can be run as it stands there', () => {
+  const text = readFileSync(join(root, 'docs/experiments.md'), 'utf8');
+  const [, json] = /^```json\n(.*?)^```$/ms.exec(text)!;
+  checkExperiment('docs/experiments.md', JSON.parse(json!), library);
+});
+
 const { tuning } = TINY;
 const lr = { scale: 'log', low: 1e-3, high: 1, default: 0.1 };
 const spaces = (dimension: unknown) => ({ spaces: { 'tiny-sgd': { lr: dimension } } });

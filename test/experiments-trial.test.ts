@@ -309,3 +309,17 @@ law(t, 'a checkpoint of another trial, or what is none, is refused by name', asy
     /FormatError: .*a\.safetensors: checkpoint: .*no checkpoint/,
   );
 });
+
+law(t, 'wrong calls are told what is expected', async () => {
+  const call = (change: object) => runTrial({ ...options(sgd), ...change } as TrialOptions);
+  await assert.rejects(
+    call({ task: TASKS[0] }),
+    /^TypeError: runTrial: expected task to be an open task: await task\.open\(…\), got/,
+  );
+  await assert.rejects(call({ checkpont: 'x' }), /runTrial: there is no option 'checkpont'/);
+  await assert.rejects(
+    call({ trial: undefined }),
+    /runTrial: expected trial to be a trial, one of tuningPlan or finalPlan, got undefined/,
+  );
+  await assert.rejects(runTrial(null as unknown as TrialOptions), /runTrial: expected options such as/);
+});

@@ -15,13 +15,14 @@ const golden = join(root, 'test/golden/exports');
 const UPDATE = 'UPDATE_EXPORTS=1 npm test -- test/exports.test.ts';
 
 /** Entry, as programs import it → its source. */
-const entries = PACKAGES.flatMap(name => {
-  const { exports } = JSON.parse(readFileSync(join(root, name, 'package.json'), 'utf8')) as {
+const entries = [...PACKAGES, 'experiments'].flatMap(name => {
+  const { name: packageName, exports } = JSON.parse(readFileSync(join(root, name, 'package.json'), 'utf8')) as {
+    name: string;
     exports: Record<string, string | Record<string, string>>;
   };
   return Object.entries(exports).flatMap(([path, targets]): { name: string; file: string }[] => {
     if (typeof targets === 'string') return [];
-    return [{ name: `@otimes/${name}${path.slice(1)}`, file: join(root, name, targets['@otimes/source']!) }];
+    return [{ name: `${packageName}${path.slice(1)}`, file: join(root, name, targets['@otimes/source']!) }];
   });
 });
 

@@ -27,9 +27,8 @@ if (tsx === null) {
   // By the channel the other process knows when this one is gone.
   const stdio = ['inherit', 'inherit', 'inherit', 'ipc'];
   const child = spawn(process.execPath, [...options, ...process.argv.slice(2)], { stdio });
-  // A terminal sends these to both; the other one ends in its own time.
-  process.on('SIGINT', () => {});
-  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  // The other one ends in its own time.
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
   child.on('close', (code, signal) => {
     process.exitCode = code ?? (signal === null ? 1 : 128);
   });

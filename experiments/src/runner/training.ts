@@ -126,7 +126,12 @@ export class Training {
   }
 
   #lossOf(loss: Tensor): number | Promise<number> {
-    if (readsLater(loss)) return loss.number();
+    if (readsLater(loss)) {
+      const value = loss.number();
+      // Whoever waits for it is told; until then a failure ends no process.
+      value.catch(() => {});
+      return value;
+    }
     const value = loss.item();
     if (!Number.isFinite(value)) throw new Diverged(`step ${this.steps + 1}: the loss is ${value}`);
     return value;

@@ -3,7 +3,16 @@
 import { existsSync, rmSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { defaultGenerator, nextTask, readStateDict } from '@otimes/core';
-import { readsLater } from '@otimes/core/extend';
+import {
+  aFunction,
+  aNumber,
+  aString,
+  checkArgument,
+  checkOptions,
+  type Kind,
+  type OptionKinds,
+  readsLater,
+} from '@otimes/core/extend';
 import { loadCheckpoint, save, saveCheckpoint } from '@otimes/core/node';
 import type { Contender, Evaluation, Experiment, Metric, OpenTask, TrainerReport } from '../experiment.ts';
 import type { Check, TrialRecord } from '../record.ts';
@@ -56,6 +65,24 @@ const PAUSE_EVERY = 100;
 /** Losses on a device that is read with await: so many steps may be under way before the oldest is waited for. */
 const MOST_AHEAD = 4;
 
+const having = (expected: string, ...names: readonly string[]): Kind => ({
+  expected,
+  is: v => typeof v === 'object' && v !== null && names.every(name => name in v),
+});
+const OPTIONS: OptionKinds<TrialOptions> = {
+  experiment: having('an experiment', 'target', 'epochs', 'checksPerEpoch', 'kronecker'),
+  metric: having('a metric', 'name', 'unit', 'better'),
+  task: having('an open task: await task.open(…)', 'model', 'batches', 'loss', 'evaluate'),
+  contender: having('a contender', 'name', 'space', 'make'),
+  trial: having('a trial, one of tuningPlan or finalPlan', 'id', 'stage', 'setting', 'schedule', 'seed'),
+  giveUpAfter: aNumber,
+  checkpoint: aString,
+  record: aString,
+  weights: aString,
+  onProgress: aFunction,
+  beforeWrite: aFunction,
+};
+
 /** Whether a value of the metric is the target or better. */
 export const isAtTarget = ({ better }: Pick<Metric, 'better'>, value: number, target: number): boolean =>
   better === 'higher' ? value >= target : value <= target;
@@ -73,6 +100,9 @@ export function checkSteps(stepsPerEpoch: number, checksPerEpoch: number): Reado
  * @throws what the task or the contender throws, other than a RangeError of the optimizer's step
  */
 export async function runTrial(o: TrialOptions): Promise<TrialRecord> {
+  checkOptions('runTrial', o, OPTIONS);
+  for (const name of ['experiment', 'metric', 'task', 'contender', 'trial'] as const)
+    checkArgument('runTrial', name, o?.[name], OPTIONS[name]);
   const run = new Run(o);
   try {
     return await run.toEnd();
