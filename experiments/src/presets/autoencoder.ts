@@ -1,6 +1,7 @@
 /** A deep autoencoder of digits. */
 
-import { fromAdamW, small } from './small.ts';
+import { decades } from '../contenders/spaces.ts';
+import { fromAdamW, LEAGUE_OF_PLAIN_LAYERS, small } from './small.ts';
 
 export const autoencoderPreset = small({
   name: 'autoencoder',
@@ -12,5 +13,8 @@ export const autoencoderPreset = small({
   target: 0.02,
   targetFrom: fromAdamW('autoencoder', 'rounded to two digits'),
   epochs: 30,
+  contenders: LEAGUE_OF_PLAIN_LAYERS,
+  // The loss is a sum over pixels.
+  spaces: { sgd: { lr: decades(1e-4, 1e-3) } },
   kronecker: { refreshEvery: 50, factorEvery: 10, refresh: 'sync' },
 });

@@ -1,6 +1,6 @@
 /** A small transformer on text, character by character. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, small, TRANSFORMER_SPACES } from './small.ts';
 
 export const charsGpt = small({
   name: 'chars-gpt',
@@ -12,6 +12,7 @@ export const charsGpt = small({
   target: 2.3,
   targetFrom: fromAdamW('chars-gpt', 'rounded to .02'),
   epochs: 1,
+  spaces: TRANSFORMER_SPACES,
   checksPerEpoch: 20,
   kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
 });

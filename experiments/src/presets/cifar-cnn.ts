@@ -1,6 +1,6 @@
 /** A small convolutional network on CIFAR-10. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, LEAGUE_OF_PLAIN_LAYERS, small } from './small.ts';
 
 export const cifarCnn = small({
   name: 'cifar-cnn',
@@ -11,5 +11,6 @@ export const cifarCnn = small({
   target: 0.55,
   targetFrom: fromAdamW('cifar-cnn --data FOLDER', 'rounded to half a per cent'),
   epochs: 10,
+  contenders: LEAGUE_OF_PLAIN_LAYERS,
   kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
 });

@@ -1,6 +1,6 @@
 /** A small convolutional network on digits. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, LEAGUE_OF_PLAIN_LAYERS, small } from './small.ts';
 
 export const digitsCnn = small({
   name: 'digits-cnn',
@@ -11,5 +11,6 @@ export const digitsCnn = small({
   target: 0.955,
   targetFrom: fromAdamW('digits-cnn', 'rounded to half a per cent'),
   epochs: 20,
+  contenders: LEAGUE_OF_PLAIN_LAYERS,
   kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
 });

@@ -1,6 +1,6 @@
 /** A small multilayer perceptron on digits. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, LEAGUE_OF_PLAIN_LAYERS, small } from './small.ts';
 
 export const digitsMlp = small({
   name: 'digits-mlp',
@@ -11,5 +11,6 @@ export const digitsMlp = small({
   target: 0.95,
   targetFrom: fromAdamW('digits-mlp', 'rounded to half a per cent'),
   epochs: 30,
+  contenders: LEAGUE_OF_PLAIN_LAYERS,
   kronecker: { refreshEvery: 50, factorEvery: 10, refresh: 'sync' },
 });

@@ -1,6 +1,6 @@
 /** A small convolutional network on Fashion-MNIST. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, LEAGUE_OF_PLAIN_LAYERS, small } from './small.ts';
 
 export const fashionCnn = small({
   name: 'fashion-cnn',
@@ -11,5 +11,6 @@ export const fashionCnn = small({
   target: 0.87,
   targetFrom: fromAdamW('fashion-cnn', 'rounded to half a per cent'),
   epochs: 10,
+  contenders: LEAGUE_OF_PLAIN_LAYERS,
   kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync' },
 });

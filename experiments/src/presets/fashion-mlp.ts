@@ -1,6 +1,6 @@
 /** A small multilayer perceptron on Fashion-MNIST. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, LEAGUE_OF_PLAIN_LAYERS, small } from './small.ts';
 
 export const fashionMlp = small({
   name: 'fashion-mlp',
@@ -11,5 +11,6 @@ export const fashionMlp = small({
   target: 0.87,
   targetFrom: fromAdamW('fashion-mlp', 'rounded to half a per cent'),
   epochs: 15,
+  contenders: LEAGUE_OF_PLAIN_LAYERS,
   kronecker: { refreshEvery: 50, factorEvery: 10, refresh: 'sync' },
 });

@@ -1,6 +1,6 @@
 /** A small vision transformer on Fashion-MNIST. */
 
-import { fromAdamW, small } from './small.ts';
+import { fromAdamW, small, TRANSFORMER_SPACES } from './small.ts';
 
 export const fashionVit = small({
   name: 'fashion-vit',
@@ -12,6 +12,7 @@ export const fashionVit = small({
   target: 0.83,
   targetFrom: fromAdamW('fashion-vit', 'rounded to half a per cent'),
   epochs: 10,
+  spaces: TRANSFORMER_SPACES,
   // All tokens reach the loss alike, which is what 'reduce' assumes.
   kronecker: { refreshEvery: 20, factorEvery: 10, refresh: 'sync', sharing: 'reduce' },
 });
