@@ -15,7 +15,7 @@ const pages = [
   'README.md',
   'CONTRIBUTING.md',
   'CHANGELOG.md',
-  ...['kernels', 'linalg', 'core', 'nn', 'data', 'gpu', 'optim'].map(name => `${name}/README.md`),
+  ...['kernels', 'linalg', 'core', 'nn', 'data', 'gpu', 'optim', 'experiments'].map(name => `${name}/README.md`),
   ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
     .map(name => name.replaceAll('\\', '/'))
     .filter(name => name.endsWith('.md'))

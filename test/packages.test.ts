@@ -12,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:http';
@@ -162,6 +163,34 @@ console.log(all.length, new Set(all).size, all.slice(0, 6).every((one, i) => one
   writeFileSync(join(home, 'threads.mjs'), program);
   assert.equal(await run(process.execPath, ['threads.mjs'], home), '12 6 true');
 });
+
+law(
+  t,
+  'otimes-experiments: its tarball has what it names, lists what there is, runs its child processes and reports',
+  async () => {
+    const place = join(folder, 'league');
+    const modules = join(place, 'node_modules');
+    mkdirSync(modules, { recursive: true });
+    await run('npm', ['pack', './experiments', '--ignore-scripts', '--pack-destination', place], root);
+    const installed = join(modules, 'otimes-experiments');
+    mkdirSync(installed);
+    const tarball = readdirSync(place).find(name => name.endsWith('.tgz'))!;
+    await run('tar', ['-xzf', join(place, tarball), '-C', installed, '--strip-components=1'], place);
+    assert.deepEqual(dangling(installed), []);
+    // All that others have made comes from the repository, what the house has made does not.
+    symlinkSync(join(home, 'node_modules/@otimes'), join(modules, '@otimes'));
+    for (const name of readdirSync(join(root, 'node_modules')))
+      if (!name.startsWith('.') && !['@otimes', 'otimes-experiments', 'tsx', 'typescript', 'commander'].includes(name))
+        symlinkSync(join(root, 'node_modules', name), join(modules, name));
+    symlinkSync(join(root, 'experiments/node_modules/commander'), join(modules, 'commander'));
+    const program = (...args: string[]) =>
+      run(process.execPath, [join(installed, 'bin/otimes-experiments.mjs'), ...args], place);
+    assert.match(await program('list'), /^digits-mlp: /m);
+    const said = await program('run', 'digits-mlp', '--short', '--contenders', 'adamw', '--jobs', '1');
+    assert.match(said, /^Finished: runs\/digits-mlp-short/m);
+    assert.ok(existsSync(join(place, 'runs/digits-mlp-short/report.html')));
+  },
+);
 
 law(t, 'esbuild: a tensor has its methods where nothing but it is imported', async () => {
   const { outputFiles } = await build({

@@ -8,6 +8,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { checkExperiment, readExperiment } from './config.ts';
 import type { Experiment } from './experiment.ts';
 import { find, type Library, loadLibrary } from './library.ts';
+import { type ReportOptions, writeReport } from './report/index.ts';
 import { finalsOf } from './runner/lane.ts';
 import type { RunOptions } from './runner/messages.ts';
 import { liveProgress, plainProgress } from './runner/progress.ts';
@@ -116,6 +117,16 @@ export async function main(args: readonly string[], around: Surroundings = proce
       const now = data === undefined ? options : { ...options, data: resolve(data) };
       code = await run({ folder, experiment, short, options: now }, jobs, around);
     });
+  program
+    .command('report')
+    .description('Writes the report of a run, or of several with a league table.')
+    .argument('<folders...>', 'of runs')
+    .option('--out <folder>', 'for the files; of one run by default its own folder')
+    .option('--baseline <contender>', 'beside which all others have a ratio as well')
+    .action((folders: string[], o: ReportOptions) => {
+      const { html, markdown, experiments } = writeReport(folders, o);
+      for (const file of [html, markdown, ...experiments]) around.stdout.write(`${file}\n`);
+    });
   try {
     await program.parseAsync([...args], { from: 'user' });
     return code;
@@ -207,7 +218,8 @@ async function run(
     });
     progress.stop();
     if (status === 'finished') {
-      around.stdout.write(`Finished: ${folder}. Its report: otimes-experiments report ${folder}\n`);
+      const { html, markdown } = writeReport(folder);
+      around.stdout.write(`Finished: ${folder}. Its report: ${html}, ${markdown}\n`);
       return SUCCESS;
     }
     const what = status === 'stopped' ? 'Stopped' : `${failed.length} trials failed: ${failed.join(', ')}`;

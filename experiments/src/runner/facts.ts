@@ -12,14 +12,18 @@ import { finalistsOf } from './choice.ts';
 import type { TaskFacts } from './messages.ts';
 import { Training } from './training.ts';
 
-const PACKAGES = ['kernels', 'linalg', 'core', 'nn', 'data', 'optim', 'gpu'].map(name => `@otimes/${name}`);
-
+/** Packages of the house, with their own dependencies found from them. */
 function versions(): Record<string, string> {
-  const require = createRequire(import.meta.url);
+  const here = createRequire(import.meta.url);
+  const below = createRequire(here.resolve('@otimes/core/package.json'));
   const versionOf = (file: string): string => JSON.parse(readFileSync(file, 'utf8')).version;
-  const own = versionOf(fileURLToPath(new URL('../../package.json', import.meta.url)));
-  const others = PACKAGES.map(name => [name, versionOf(require.resolve(`${name}/package.json`))]);
-  return { node: process.versions.node, 'otimes-experiments': own, ...Object.fromEntries(others) };
+  const found = (require: NodeJS.Require, ...names: string[]) =>
+    names.map(name => [`@otimes/${name}`, versionOf(require.resolve(`@otimes/${name}/package.json`))]);
+  return {
+    node: process.versions.node,
+    'otimes-experiments': versionOf(fileURLToPath(new URL('../../package.json', import.meta.url))),
+    ...Object.fromEntries([...found(below, 'kernels', 'linalg'), ...found(here, 'core', 'nn', 'data', 'optim', 'gpu')]),
+  };
 }
 
 function machine(device: string): Machine {
