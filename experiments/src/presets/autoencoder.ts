@@ -10,6 +10,7 @@ export const autoencoderPreset = small({
     'An autoencoder 196-128-64-32-10-32-64-128-196 with tanh on 7,000 handwritten digits of 14×14 pixels; the squared error of a pixel.',
   task: 'autoencoder',
   taskOptions: {},
+  short: { train: 1000, validation: 300, test: 300 },
   target: 0.02,
   targetFrom: fromAdamW('autoencoder', 'rounded to two digits'),
   epochs: 30,

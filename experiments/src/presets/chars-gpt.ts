@@ -9,6 +9,7 @@ export const charsGpt = small({
     'A GPT of 2 blocks, 4 heads and 64 features that reads 64 characters of English fiction at a time and expects the next one of each.',
   task: 'chars',
   taskOptions: {},
+  short: { train: 320, validation: 60, test: 60 },
   target: 2.3,
   targetFrom: fromAdamW('chars-gpt', 'rounded to .02'),
   epochs: 1,

@@ -8,6 +8,7 @@ export const digitsCnn = small({
   about: 'Two convolutions of 8 and 16 channels and a linear layer on 7,000 handwritten digits of 14×14 pixels.',
   task: 'digits',
   taskOptions: { network: 'cnn', channels: [8, 16] },
+  short: { train: 1000, validation: 300, test: 300 },
   target: 0.955,
   targetFrom: fromAdamW('digits-cnn', 'rounded to half a per cent'),
   epochs: 20,

@@ -8,6 +8,7 @@ export const digitsMlp = small({
   about: 'A multilayer perceptron 196-128-64-10 with ReLU on 7,000 handwritten digits of 14×14 pixels.',
   task: 'digits',
   taskOptions: { network: 'mlp', hidden: [128, 64] },
+  short: { train: 1000, validation: 300, test: 300 },
   target: 0.95,
   targetFrom: fromAdamW('digits-mlp', 'rounded to half a per cent'),
   epochs: 30,

@@ -8,6 +8,7 @@ export const fashionCnn = small({
   about: 'Two convolutions of 16 and 32 channels and a linear layer on 10,000 images of Fashion-MNIST of 14×14 pixels.',
   task: 'fashion',
   taskOptions: { network: 'cnn', channels: [16, 32], train: 10_000, validation: 2000 },
+  short: { train: 1000, validation: 300, test: 300 },
   target: 0.87,
   targetFrom: fromAdamW('fashion-cnn', 'rounded to half a per cent'),
   epochs: 10,

@@ -8,6 +8,7 @@ export const fashionMlp = small({
   about: 'A multilayer perceptron 196-128-64-10 with ReLU on 20,000 images of Fashion-MNIST of 14×14 pixels.',
   task: 'fashion',
   taskOptions: { network: 'mlp', hidden: [128, 64], train: 20_000, validation: 5000 },
+  short: { train: 1000, validation: 300, test: 300 },
   target: 0.87,
   targetFrom: fromAdamW('fashion-mlp', 'rounded to half a per cent'),
   epochs: 15,

@@ -9,6 +9,7 @@ export const fashionVit = small({
     'A vision transformer of 2 blocks, 4 heads and 32 features over 16 patches of 7×7 pixels, whose head sees the mean of all tokens, on 6,000 images of Fashion-MNIST.',
   task: 'fashion',
   taskOptions: { network: 'vit', size: 28, patch: 7, features: 32, layers: 2, heads: 4, train: 6000, validation: 2000 },
+  short: { train: 1000, validation: 300, test: 300 },
   target: 0.83,
   targetFrom: fromAdamW('fashion-vit', 'rounded to half a per cent'),
   epochs: 10,

@@ -9,6 +9,7 @@ export const pinnPoissonPreset = small({
     'A tanh network 2-32-32-1 in float64 that solves −Δu = f on the unit square: 900 points inside, 120 at the edge, all of them in each step.',
   task: 'pinn-poisson',
   taskOptions: {},
+  short: { inside: 200, edge: 10, measured: 200, stepsPerEpoch: 10 },
   target: 0.07,
   targetFrom: fromAdamW('pinn-poisson', 'rounded to one digit'),
   epochs: 24,
