@@ -1,14 +1,16 @@
 /** Matrix and first-order optimizers of the program: what is missing or wrong in a class is told, and nothing has changed. */
 
 import assert from 'node:assert/strict';
-import { Generator, ones, randint, randn, type Tensor, zeros } from '@otimes/core';
+import { Generator, ones, randint, randn, type Tensor, tensor, zeros } from '@otimes/core';
 import { type AnyModule, crossEntropy, mlp } from '@otimes/nn';
 import {
   type Direction,
   GradientOptimizer,
+  type HostWork,
   MATRIX_OPTIONS,
   type MatrixDefaults,
   MatrixOptimizer,
+  type MatrixStep,
   type ParameterState,
   SGD,
   STEVE,
@@ -16,6 +18,7 @@ import {
 import t from 'tap';
 import { SAVED } from '../optim/src/curvature/layer.ts';
 import { SAVED_COUNTS } from '../optim/src/kronecker/state.ts';
+import { mustBeClose } from './helpers/allclose.ts';
 import { DEVICES } from './helpers/devices.ts';
 import { law } from './helpers/law.ts';
 
@@ -23,7 +26,9 @@ const js = (value: unknown) => value as never;
 const net = () => mlp([4, 5, 3], { rng: new Generator(1) });
 const back = (model: AnyModule) => {
   const rng = new Generator(2);
-  crossEntropy(model.call(randn([8, 4], { rng })) as Tensor, randint(0, 3, [8], { rng })).backward();
+  const { device } = model.parameters()[0]!;
+  const [x, y] = [randn([8, 4], { rng }).to(device), randint(0, 3, [8], { rng }).to(device)];
+  crossEntropy(model.call(x) as Tensor, y).backward();
 };
 
 // --- matrices -----------------------------------------------------------------------------------------------------------------
@@ -97,6 +102,103 @@ for (const [what, [make, message]] of Object.entries(wrong))
     assert.throws(() => make(model), { name: 'TypeError', message });
     back(model);
     new Heavy(model).step();
+  });
+
+const further: Record<string, readonly [value: unknown, message: string]> = {
+  weightDecay: [-1, 'a finite number ≥ 0, got -1'],
+  counts: ['yes', "true or false, got 'yes'"],
+  slots: [['m'], "a function, got ['m']"],
+  squares: ['v', "a list of names, got 'v'"],
+};
+for (const [member, [value, message]] of Object.entries(further))
+  law(t, `a matrix optimizer whose third argument has another ${member} is refused when it is made`, () => {
+    assert.throws(() => new Heavy(net(), {}, { ...defaults, [member]: value }), {
+      message: `Heavy: expected the third argument of MatrixOptimizer's ${member} to be ${message}`,
+    });
+  });
+
+/** Keeps a factor of rows, whose trace the host computes for every other step. */
+class Factored extends MatrixOptimizer {
+  answer: unknown;
+  isWrong = false;
+  constructor(model: AnyModule) {
+    super(model, {}, { ...defaults, counts: true, slots: rows => ({ L: [rows, rows], scale: [] }) });
+  }
+  protected override get slotNames(): readonly string[] {
+    return [];
+  }
+  protected override hostWork(g: Tensor, [L]: readonly Tensor[], { steps }: MatrixStep): HostWork | null {
+    if (this.isWrong) return js(this.answer);
+    if (steps % 2 !== 0) return null;
+    return { reads: [L!.add(g.matmul(g.transpose()))], solve: ([F]) => [tensor(1 / Math.sqrt(1 + trace(F!)))] };
+  }
+  protected override direction(
+    g: Tensor,
+    [L, scale]: readonly Tensor[],
+    { rows, columns, path }: MatrixStep,
+    [now]: readonly Tensor[],
+  ): Direction {
+    assert.deepEqual(g.shape, [rows, columns], path);
+    return { update: g.mul(now ?? scale!), slots: [L!.add(g.matmul(g.transpose())), now ?? scale!] };
+  }
+}
+const trace = (F: Tensor): number => (F.toArray() as number[][]).reduce((sum, row, i) => sum + row[i]!, 0);
+
+law(
+  t,
+  'a matrix optimizer of a program keeps factors, and has the host compute: the same on every device',
+  async () => {
+    const ends: number[][] = [];
+    for (const device of DEVICES) {
+      const model = net().to(device) as AnyModule;
+      const optimizer = new Factored(model);
+      const waits: boolean[] = [];
+      for (let i = 0; i < 4; i++) {
+        optimizer.zeroGrad();
+        back(model);
+        const open = optimizer.step();
+        waits.push(open !== undefined);
+        await open;
+      }
+      assert.deepEqual(waits, device === 'later' ? [true, false, true, false] : [false, false, false, false]);
+      assert.equal(optimizer.stateDict()['matrices.layers.0.weight.step']!.item(), 4);
+      ends.push([...(await model.parameters()[0]!.data())]);
+    }
+    for (const end of ends) mustBeClose(end, ends[0]!, { atol: 1e-6 });
+  },
+);
+
+const wrongWork: Record<string, readonly [work: () => unknown, says: RegExp]> = {
+  'is no object': [
+    () => 3,
+    /expected hostWork\(\) of 'layers.0.weight' to return \{ reads, solve \}.*got 3; no parameter/,
+  ],
+  'has no solve': [() => ({ reads: [] }), /expected hostWork\(\) of 'layers.0.weight' to return/],
+  'reads what is no tensor': [() => ({ reads: [1], solve: () => [] }), /expected hostWork\(\) of/],
+  'reads what is not finite': [
+    () => ({ reads: [tensor([1, NaN])], what: 'thing', solve: () => [] }),
+    /the thing of 'layers.0.weight' has NaN or infinite elements; no parameter was changed.* at position 1/,
+  ],
+  'solves to no list': [
+    () => ({ reads: [], solve: () => 1 }),
+    /expected solve\(\) of 'layers.0.weight' to return a list/,
+  ],
+};
+for (const [what, [work, says]] of Object.entries(wrongWork))
+  law(t, `work for the host that ${what} is an error, and nothing has changed`, () => {
+    const model = net();
+    const optimizer = new Factored(model);
+    back(model);
+    optimizer.step();
+    const values = () =>
+      Object.entries({ ...model.stateDict(), ...optimizer.stateDict() }).map(([key, x]) => [key, [...x.dataSync()]]);
+    const kept = values();
+    optimizer.answer = work();
+    optimizer.isWrong = true;
+    assert.throws(() => optimizer.step(), { message: says });
+    assert.deepEqual(values(), kept);
+    optimizer.isWrong = false;
+    optimizer.step();
   });
 
 // --- first order --------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,17 @@ law(t, 'a program has the code of no operation, layer or optimizer that it does 
   for (const word of ['cumprod', 'lstm', 'ConvTranspose', 'ctcLoss']) assert.ok(found.includes(word), word);
 });
 
+law(t, 'a program with STEVE has nothing of the matrix optimizers', async () => {
+  const words = ['SOAP', 'Shampoo', 'Muon', 'hostWork'];
+  const steve = await bundle.bundled(bundle.STEVE);
+  assert.deepEqual(
+    words.filter(word => steve.includes(word)),
+    [],
+  );
+  const all = await bundle.bundled("export { KLShampoo, Muon, SOAP } from '@otimes/optim';");
+  for (const word of words) assert.ok(all.includes(word), word);
+});
+
 /** What a bundled program exports. */
 const run = async (program: string): Promise<Record<string, unknown>> =>
   import(`data:text/javascript;base64,${Buffer.from(await bundle.bundled(program)).toString('base64')}`);

@@ -13,8 +13,18 @@ import {
   tensor,
 } from '@otimes/core';
 import { eigh, inverse } from '@otimes/linalg';
-import { BatchNorm2d, Conv2d, crossEntropy, Flatten, Linear, type Module, Sequential, Tanh } from '@otimes/nn';
-import { Adam, KBFGS, type KBFGSOptions } from '@otimes/optim';
+import {
+  BatchNorm2d,
+  Conv2d,
+  crossEntropy,
+  Flatten,
+  Linear,
+  type Module,
+  Sequential,
+  Tanh,
+  TransformerBlock,
+} from '@otimes/nn';
+import { Adam, GradScaler, KBFGS, type KBFGSOptions } from '@otimes/optim';
 import t from 'tap';
 import { mustBeClose } from './helpers/allclose.ts';
 import { bitsOf, labels, type Net, nets } from './helpers/family.ts';
@@ -317,6 +327,16 @@ law(t, 'numbers that are not finite, in either pass, are an error that names the
     pass();
     optimizer.correct();
   }
+});
+
+law(t, 'in a transformer the layers that it has train, attention is left to the rest, and a scaler is refused', () => {
+  const rng = new Generator(6);
+  const model = new Sequential(new TransformerBlock(4, 2, { rng }), new Flatten(), new Linear(12, 3, { rng }));
+  const optimizer = new KBFGS(model);
+  const [x, y] = [randn([10, 3, 4], { rng }), labels(rng, 10)];
+  const losses = Array.from({ length: 15 }, () => stepped(model, optimizer, () => crossEntropy(model.call(x), y)));
+  assert.ok(losses.at(-1)! < losses[0]!, String(losses));
+  assert.throws(() => new GradScaler().step(optimizer), /GradScaler: expected an optimizer .* not KBFGS/);
 });
 
 law(t, 'wrong options are refused, and no hook is left behind', () => {

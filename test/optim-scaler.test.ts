@@ -13,6 +13,7 @@ import {
   Muon,
   type Optimizer,
   SGD,
+  SINGD,
   STEVE,
 } from '@otimes/optim';
 import t from 'tap';
@@ -27,6 +28,7 @@ const optimizers: Record<string, (m: Module) => Optimizer> = {
   Muon: m => new Muon(m),
   EKFAC: m => new EKFAC(m, { ...every2, klClip: false }),
   STEVE: m => new STEVE(m, every2),
+  SINGD: m => new SINGD(m, { ...every2, lrCov: 0.1 }),
   'STEVE in the basis': m => new STEVE(m, { ...every2, route: 'resident' }),
   'STEVE of sampled labels': m => new STEVE(m, { ...every2, fisher: 'ggn', loss: 'crossEntropy' }),
 };

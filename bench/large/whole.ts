@@ -26,10 +26,10 @@ export async function wholeSteps(
     if (ofAdam && kind === 'statistics') break;
     const answer = await ask({ steps: kind, count: 1 });
     steps.push({ what, answer });
-    const { wall, phases, peak, loss } = answer;
-    const parts = Object.entries(phases ?? {}).map(([phase, ms]) => `${phase} ${seconds(ms)}`);
+    const { wall, cpu, phases, peak, loss } = answer;
+    const parts = Object.entries(phases ?? {}).map(([phase, ms]) => `, ${phase} ${seconds(ms)}`);
     say(
-      `  ${i + 1}, ${what}: ${seconds(wall)}${parts.length > 0 ? ` (${parts.join(', ')})` : ''}, ` +
+      `  ${i + 1}, ${what}: ${seconds(wall)} (CPU time of all threads ${seconds(cpu)}${parts.join('')}), ` +
         `peak ${(peak / 1e9).toFixed(2)} GB, loss ${loss.toFixed(4)}`,
     );
   }

@@ -39,7 +39,7 @@ export type EpochOptions = {
   readonly dropLast: boolean;
   /** A new order each epoch. */
   readonly shuffle: boolean;
-  /** Whether an epoch draws a key before its order, for other random choices. Without, the key is [0, 0]. */
+  /** Whether an epoch draws a key, for other random choices, and splits off a generator for its order. Without, the key is [0, 0]. */
   readonly keyed: boolean;
   /** Of which a generator is split off if anything is random; undefined for the one that `manualSeed` seeds. */
   readonly rng: Generator | undefined;
@@ -77,7 +77,9 @@ export class Epochs {
     const length = this.#samples();
     const state = rng?.getState() ?? null;
     const key: EpochKey = rng !== null && keyed ? [rng.bits(), rng.bits()] : [0, 0];
-    const order = rng !== null && shuffle ? rng.permutation(length) : Int32Array.from({ length }, (_, i) => i);
+    // How many numbers an order takes is up to the samples, and keys of later epochs are not.
+    const draws = keyed ? rng?.split() : rng;
+    const order = draws && shuffle ? draws.permutation(length) : Int32Array.from({ length }, (_, i) => i);
     this.#epoch = { order, key, rng: state, position: this.#skip };
     this.#skip = 0;
     return this.#epoch;

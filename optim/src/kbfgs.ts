@@ -23,6 +23,7 @@ import { KroneckerPreconditioner } from './kronecker/preconditioner.ts';
 import { QuasiNewtonRule } from './kronecker/rules/quasi-newton.ts';
 import type { BlockState } from './kronecker/state.ts';
 import { SGD } from './sgd.ts';
+import { noteScaled } from './trained.ts';
 
 /** What `overrides` may say of a block. */
 export type KBFGSOverride = { lr?: number; skip?: boolean };
@@ -121,6 +122,8 @@ export class KBFGS extends KroneckerPreconditioner {
       lr: 0.3,
       rest: (unclaimed, lr) => new SGD(unclaimed, { lr, momentum }),
     });
+    // Nobody would divide the gradients of a second pass.
+    noteScaled(this, null);
     this.#rule = rule;
     const blocks = this.describe().filter(({ collector }) => collector !== 'rest');
     this.#states = blocks.map(({ path }) => this.inspect(path));

@@ -10,6 +10,7 @@ import { AdamW, checkBetas } from './adam.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
 import {
+  announcer,
   averaged,
   checkFactorOptions,
   checkPositive,
@@ -91,6 +92,7 @@ export class KLShampoo extends MatrixOptimizer {
   readonly initFactor: number;
   readonly clamping: boolean;
   readonly refreshEvery: number;
+  readonly #announce: ReturnType<typeof announcer>;
 
   /** `rest` defaults to AdamW with the same lr, betas, eps and weightDecay. */
   constructor(model: AnyModule, o: KLShampooOptions = {}) {
@@ -122,6 +124,7 @@ export class KLShampoo extends MatrixOptimizer {
     this.initFactor = initFactor;
     this.clamping = clamping;
     this.refreshEvery = refreshEvery;
+    this.#announce = announcer(name);
   }
 
   /** Those of a matrix depend on its shape. */
@@ -131,7 +134,11 @@ export class KLShampoo extends MatrixOptimizer {
 
   protected override hostWork(g: Tensor, slots: readonly Tensor[], step: MatrixStep): HostWork | null {
     const before = named(step, slots);
-    if (step.steps === 0) return eigenbases(Object.values(this.#factors(g, before, step)));
+    if (step.steps === 0) {
+      const factors = Object.values(this.#factors(g, before, step));
+      this.#announce(step.path, factors);
+      return eigenbases(factors);
+    }
     if (step.steps % this.refreshEvery !== 0) return null;
     const now = this.#factors(g, before, step);
     return powerSteps(

@@ -124,7 +124,9 @@ export class GradScaler {
   #unscaled(optimizer: Optimizer): Seen {
     // Each process would see overflows of its own.
     if (scaledBy(optimizer) === null)
-      throw new Error('GradScaler: expected an optimizer without a communicator of several processes');
+      throw new Error(
+        'GradScaler: expected an optimizer without a communicator of several processes, and not KBFGS, whose second pass is its own',
+      );
     const parameters = new Set(trainedBy(optimizer));
     const gradients = [...parameters].map(borrowGrad).filter(g => g !== null);
     if (gradients.length === 0)

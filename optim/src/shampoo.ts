@@ -9,6 +9,7 @@ import { AdamW, checkBetas } from './adam.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
 import {
+  announcer,
   averaged,
   checkFactorOptions,
   checkPositive,
@@ -92,6 +93,7 @@ export class Shampoo extends MatrixOptimizer {
   readonly graftBetas: readonly [number, number];
   readonly graftEps: number;
   readonly refreshEvery: number;
+  readonly #announce: ReturnType<typeof announcer>;
 
   /** `rest` defaults to AdamW without weight decay, with the same lr where `grafting` is 'adam' or 'rmsprop', else with 1e-3. */
   constructor(model: AnyModule, o: ShampooOptions = {}) {
@@ -131,6 +133,7 @@ export class Shampoo extends MatrixOptimizer {
     this.graftBetas = graftBetas;
     this.graftEps = graftEps;
     this.refreshEvery = refreshEvery;
+    this.#announce = announcer(name);
   }
 
   /** Those of a matrix depend on its shape. */
@@ -144,6 +147,7 @@ export class Shampoo extends MatrixOptimizer {
     const factors = this.#factors(g, named(step, slots), step);
     const bias = this.beta === 1 ? 1 : 1 - this.beta ** (step.steps + 1);
     const exponent = (2 / sides.length) * this.exponent;
+    this.#announce(step.path, Object.values(factors));
     return powers(
       sides.map(side => factors[side]!.div(bias)),
       this.eps,

@@ -9,6 +9,7 @@ import { AdamW, checkBetas } from './adam.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
 import {
+  announcer,
   averaged,
   checkFactorOptions,
   checkPositive,
@@ -78,6 +79,7 @@ export class SOAP extends MatrixOptimizer {
   readonly eps: number;
   readonly normalizeGrads: boolean;
   readonly refreshEvery: number;
+  readonly #announce: ReturnType<typeof announcer>;
 
   /** `rest` defaults to AdamW with the same lr, betas, eps and weightDecay. */
   constructor(model: AnyModule, o: SOAPOptions = {}) {
@@ -107,6 +109,7 @@ export class SOAP extends MatrixOptimizer {
     this.eps = eps;
     this.normalizeGrads = normalizeGrads;
     this.refreshEvery = refreshEvery;
+    this.#announce = announcer(name);
   }
 
   /** Those of a matrix depend on its shape. */
@@ -116,7 +119,11 @@ export class SOAP extends MatrixOptimizer {
 
   protected override hostWork(g: Tensor, slots: readonly Tensor[], step: MatrixStep): HostWork | null {
     const before = named(step, slots);
-    if (step.steps === 0) return eigenbases(Object.values(this.#factors(g, before, step)));
+    if (step.steps === 0) {
+      const factors = Object.values(this.#factors(g, before, step));
+      this.#announce(step.path, factors);
+      return eigenbases(factors);
+    }
     if (!this.#refreshes(step)) return null;
     const now = this.#factors(g, before, step);
     return powerSteps(sidesIn(step).map(side => [now[side]!, before[`Q${side}`]!]));

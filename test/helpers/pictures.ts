@@ -1,7 +1,16 @@
 // Pictures for tests, and transforms of them in the plainest way: pixel by pixel, one transform after the other.
 
 import { Generator } from '@otimes/core';
-import { type ImageTransform, type Picture, type PictureSource, picturesInMemory } from '@otimes/data';
+import {
+  type ImageBatch,
+  ImageLoader,
+  type ImageLoaderOptions,
+  type ImageTransform,
+  type Picture,
+  type PictureSource,
+  picturesInMemory,
+  transforms as T,
+} from '@otimes/data';
 import type { EpochKey } from '../../data/src/epochs.ts';
 import { pictureGenerator } from '../../data/src/images/random.ts';
 
@@ -19,6 +28,22 @@ export function randomSource(n: number, [channels, height, width]: Size = [3, 8,
   for (let i = 0; i < pixels.length; i++) pixels[i] = rng.integer(0, 256);
   const labels = Int32Array.from({ length: n }, (_, i) => i % 10);
   return picturesInMemory({ pixels, channels, height, width, labels, classes: [...'0123456789'] });
+}
+
+/** A loader of 37 pictures [3, 8, 8] in 8 batches, with crops and flips. */
+export const loaderOf = (o: Partial<ImageLoaderOptions> = {}, from: PictureSource = pictures): ImageLoader =>
+  new ImageLoader(from, { batchSize: 5, shuffle: true, rng: new Generator(7), transforms: augment, ...o });
+export const augment = [T.randomCrop(8, { padding: 2 }), T.randomHorizontalFlip(), T.normalize([0.5, 0.4, 0.3], 0.25)];
+export const pictures = randomSource(37);
+
+/** A batch as text, to the last bit. */
+export const bits = ([images, labels]: ImageBatch): string =>
+  `${images.shape} ${Buffer.from(Float32Array.from(images.dataSync()).buffer).toString('base64')} ${labels.dataSync()}`;
+export const epochNow = (loader: ImageLoader): string[] => Array.from(loader, bits);
+export async function epochLater(loader: ImageLoader): Promise<string[]> {
+  const batches: string[] = [];
+  for await (const batch of loader) batches.push(bits(batch));
+  return batches;
 }
 
 /** Values [c][y][x] in the units of bytes. */

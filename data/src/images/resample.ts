@@ -7,8 +7,13 @@ import { type View, whole } from './view.ts';
 
 export type Interpolation = 'bilinear' | 'nearest';
 
-/** For each output: `taps` weights, which sum to 1, of inputs from `first[i]` on. */
-type Weights = { readonly first: Int32Array; readonly taps: number; readonly weights: Float64Array };
+/** For each output i: `counts[i]` ≤ `taps` weights, which sum to 1, of inputs from `first[i]` on. */
+type Weights = {
+  readonly first: Int32Array;
+  readonly counts: Int32Array;
+  readonly taps: number;
+  readonly weights: Float64Array;
+};
 
 /**
  * A view with nothing outside of its planes, in the size [height, width]. Bilinear values are float32.
@@ -43,9 +48,8 @@ export function resampled(
       for (let y = 0; y < rows; y++) along(data, c * stride + (top + y) * pitch + left, across, narrow, y * width);
       for (let y = 0; y < height; y++) {
         rowSum.fill(0);
-        for (let k = 0; k < down.taps; k++) {
+        for (let k = 0; k < down.counts[y]!; k++) {
           const weight = down.weights[y * down.taps + k]!;
-          if (weight === 0) continue;
           const s = (down.first[y]! + k) * width;
           for (let x = 0; x < width; x++) rowSum[x]! += weight * narrow[s + x]!;
         }
@@ -59,15 +63,12 @@ export function resampled(
 
 /** One row from `from` on, weighed. */
 function along(data: Uint8Array | Float32Array, from: number, w: Weights, out: Float32Array, at: number): void {
-  const { first, taps, weights } = w;
+  const { first, taps, counts, weights } = w;
   for (let x = 0; x < first.length; x++) {
     const s = from + first[x]!;
+    const o = x * taps;
     let sum = 0;
-    // The last taps of the last outputs may lie beyond the row, and then weigh nothing.
-    for (let k = 0; k < taps; k++) {
-      const weight = weights[x * taps + k]!;
-      if (weight !== 0) sum += weight * data[s + k]!;
-    }
+    for (let k = 0; k < counts[x]!; k++) sum += weights[o + k]! * data[s + k]!;
     out[at + x] = sum;
   }
 }
@@ -84,6 +85,7 @@ function weightsOf(n: number, m: number, antialias: boolean): Weights {
   const spread = antialias ? Math.max(scale, 1) : 1;
   const taps = Math.min(n, Math.ceil(2 * spread) + 1);
   const first = new Int32Array(m);
+  const counts = new Int32Array(m);
   const weights = new Float64Array(m * taps);
   for (let i = 0; i < m; i++) {
     const place = (i + 0.5) * scale;
@@ -92,10 +94,11 @@ function weightsOf(n: number, m: number, antialias: boolean): Weights {
     const start = Math.max(Math.trunc(centre - spread + 0.5), 0);
     const end = Math.min(Math.trunc(centre + spread + 0.5), n);
     first[i] = start;
+    counts[i] = end - start;
     let total = 0;
     for (let j = start; j < end; j++)
       total += weights[i * taps + j - start] = Math.max(0, 1 - Math.abs(j + 0.5 - centre) / spread);
     for (let j = start; j < end; j++) weights[i * taps + j - start]! /= total;
   }
-  return { first, taps, weights };
+  return { first, counts, taps, weights };
 }

@@ -48,7 +48,7 @@ export const ratioText = ({ value, bound }: Ratio): string => (value === null ? 
 
 /** 0.45–0.60; a dash without an interval. */
 export const intervalText = ({ interval }: Ratio): string =>
-  interval === null ? '–' : interval.map(end => (end === Infinity ? '∞' : times(end))).join('–');
+  interval === null ? '–' : interval.map(end => (end === Infinity ? '∞' : end === 0 ? '0' : times(end))).join('–');
 
 /** The median; where it was missed, more than the budget. */
 export const medianText = (spread: Spread, budget: number, write: (x: number) => string): string =>
@@ -57,6 +57,7 @@ export const medianText = (spread: Spread, budget: number, write: (x: number) =>
 /** 0.41–0.70, 96.1–96.4 %, or 0.41–missed; nothing for a single value. */
 export function rangeText({ n, min, max }: Spread, write: (x: number) => string): string {
   if (n < 2) return '';
+  if (min === Infinity) return 'all missed';
   const [low, high] = [min, max].map(end => (end === Infinity ? 'missed' : write(end))) as [string, string];
   return `${high.endsWith('%') ? low.replace(/.%$/, '') : low}–${high}`;
 }

@@ -22,7 +22,7 @@ a{color:var(--hue-0)}
 .scroll{overflow-x:auto;margin:12px 0}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:14px;color:var(--muted);padding-bottom:6px}
-caption span{position:sticky;left:0;display:inline-block;max-width:min(100%,calc(100vw - 32px))}
+caption span{position:sticky;left:0;display:inline-block;max-width:min(100%,76ch,calc(100vw - 32px))}
 td:not(.n){min-width:110px}
 th,td{padding:5px 8px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 thead th{font-weight:600;vertical-align:bottom;border-bottom:1px solid var(--muted)}

@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { FormatError } from '@otimes/core';
+import { aString, checkArgument } from '@otimes/core/extend';
 import type { Dimension, Evaluation, Experiment } from '../experiment.ts';
 import type { Check, RunInfo, TimingRecord, TrialRecord } from '../record.ts';
 import {
@@ -169,6 +170,7 @@ function file<T>(path: string, shape: Shape<T>): T {
 
 /** Reads what a run has left in its folder so far. Throws a FormatError that names the file and the place for what is damaged. */
 export function readRun(folder: string): Run {
+  checkArgument('readRun', 'folder', folder, aString);
   const path = join(folder, 'experiment.json');
   if (!existsSync(path))
     throw new FormatError(`readRun: ${folder}: expected a run's folder, but it has no experiment.json`);

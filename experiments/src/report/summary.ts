@@ -103,7 +103,7 @@ function finalist(run: Run, runs: readonly TrialRecord[]): Finalist {
   return {
     contender,
     schedule,
-    label: several ? `${info.labels[contender]}, ${schedule}` : info.labels[contender]!,
+    label: several ? `${info.labels[contender]} (${schedule})` : info.labels[contender]!,
     family: info.families[contender]!,
     setting,
     runs,

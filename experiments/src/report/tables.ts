@@ -35,7 +35,7 @@ const writeBy = (measure: Measure) => (measure === 'steps' ? whole : (x: number)
 
 function timeCell(s: Summary, one: Finalist, measure: Measure): Cell {
   const medians = s.ranked.map(other => other.spreads[measure].median).filter(Number.isFinite);
-  const best = s.ranked.length > 1 && one.spreads[measure].median === Math.min(...medians);
+  const best = s.ranked.length > 1 && medians.length > 0 && one.spreads[measure].median === Math.min(...medians);
   return spreadCell(one.spreads[measure], writeBy(measure), budgetOf(one.to[measure]), best);
 }
 
@@ -115,7 +115,7 @@ export function lossesTable(s: Summary): Table {
       { title: 'contender' },
       numeric(`${measureName(s.measure)} to the target`),
       numeric('steps to the target'),
-      numeric('time a step'),
+      numeric('time per step'),
       numeric('memory'),
       numeric(`test ${metric.name}, behind`),
       numeric('finals that missed'),
@@ -274,7 +274,7 @@ export function inside(s: Summary): Table | null {
   const names = [...new Set(reporting.flatMap(({ runs }) => runs.flatMap(({ inside }) => Object.keys(inside ?? {}))))];
   return {
     kind: 'table',
-    caption: 'Milliseconds a step inside of optimizers that report it, medians over seeds',
+    caption: 'Milliseconds a step by the clock inside of optimizers that report it, medians over seeds',
     columns: [{ title: 'contender' }, ...names.map(numeric)],
     rows: reporting.map(({ label, runs }) => [
       label,

@@ -6,6 +6,7 @@ import {
   gapText,
   intervalText,
   medianText,
+  metricText,
   pText,
   rangeText,
   targetText,
@@ -15,8 +16,10 @@ import {
 import { sideOf, smallestP } from './statistics.ts';
 import { bestOf, budgetOf, type Comparison, compare, type Finalist, type Measure, type Summary } from './summary.ts';
 
-/** What a ratio is called by the usual level. */
+/** The level of significance by which the sign test is judged. */
 const LEVEL = 0.05;
+/** Less than that above 1 is 1.00 to two decimals, and no loss. */
+const SEEN = 0.005;
 
 export const measureName = (measure: Measure): string =>
   ({ seconds: 'seconds', cpu: 'CPU seconds as measured', steps: 'steps', epochs: 'epochs' })[measure];
@@ -25,22 +28,24 @@ export const measureName = (measure: Measure): string =>
 export const goal = ({ run: { info } }: Summary): string =>
   `${targetText(info.experiment.target, info.metric)} ${info.metric.name}`;
 
-/** Whether a difference is more than chance, in words, with what the test can say at all. */
+/** Whether a difference is more than chance, by the interval and by the sign test, with what the latter can say at all. */
 export function significance({ ratio, wins }: Comparison): string {
   const { n } = ratio;
   if (n < 2) return 'With one seed nothing can be said of chance.';
-  const side = sideOf(ratio);
-  const verdict =
-    ratio.value === null
-      ? 'Both missed the target with some seeds, so that their ratio is not known'
-      : side === 'neither'
-        ? 'The interval contains 1: the difference may be chance'
-        : `The interval lies ${side} 1`;
   const limit = smallestP(n);
-  const test = `the sign test gives p = ${pText(wins.p)}`;
-  return limit > LEVEL
-    ? `${verdict}; ${test}, and with ${n} seeds it cannot go below ${pText(limit)}.`
-    : `${verdict}; ${test}.`;
+  const p = pText(wins.p);
+  const test =
+    limit > LEVEL
+      ? `and by the sign test (p = ${p}) none can be: with ${n} seeds it does not go below ${pText(limit)}.`
+      : wins.p < LEVEL
+        ? `and by the sign test (p = ${p}) it is.`
+        : `and by the sign test (p = ${p}) it is not.`;
+  if (ratio.value === null)
+    return `Both missed the target with some seeds, so that their ratio is not known; ${test.replace(/^and /, '')}`;
+  const side = sideOf(ratio);
+  return side === 'neither'
+    ? `By its interval, which contains 1, the difference is not significant, ${test}`
+    : `By its interval, which lies ${side} 1, the difference is significant, ${test}`;
 }
 
 /** '0.50 times the seconds of AdamW (95 % interval 0.42–0.60, ahead in 5 of 5 seeds)'. */
@@ -62,6 +67,16 @@ function medianPhrase(one: Finalist, measure: Measure): string {
 const reachedIt = (one: Finalist | undefined, measure: Measure): one is Finalist =>
   one !== undefined && one.spreads[measure].n > 0 && one.spreads[measure].median < Infinity;
 
+/** Who came nearest, where nobody got there. */
+function nearest({ ranked, run: { info } }: Summary): string {
+  const medians = ranked.map(({ validation }) => validation.median).filter(Number.isFinite);
+  const best = bestOf(medians, info.metric);
+  const one = ranked.find(({ validation }) => validation.median === best);
+  return one === undefined
+    ? 'Nothing was evaluated.'
+    : `Nearest came ${one.label}, with a validation ${info.metric.name} of ${metricText(best, info.metric)} at best (median over seeds).`;
+}
+
 /** The sentences that answer the experiment's question. */
 export function answer(s: Summary): string[] {
   const { ranked, measure, firstOrder } = s;
@@ -70,6 +85,7 @@ export function answer(s: Summary): string[] {
   if (!reachedIt(first, measure))
     return [
       `No contender reached ${goal(s)} in the median of its seeds within ${countText(s.run.info.experiment.epochs, 'epoch')}.`,
+      nearest(s),
     ];
   const said = [`${first.label} reaches ${goal(s)} first: in ${medianPhrase(first, measure)}.`];
   if (firstOrder !== null && first !== firstOrder) {
@@ -125,7 +141,7 @@ export function losses(s: Summary): Loss[] {
     stepTime: (one: Finalist) => one.stepTime?.median ?? Number.NaN,
     memory: (one: Finalist) => one.memory.median,
   };
-  const words = { target: measureName(measure), steps: 'steps', stepTime: 'time a step', memory: 'memory' };
+  const words = { target: measureName(measure), steps: 'steps', stepTime: 'time per step', memory: 'memory' };
   const keys = Object.keys(figures) as (keyof typeof figures)[];
   const leaders = keys.map(key =>
     ranked.reduce<Finalist | null>((best, one) => {
@@ -160,10 +176,10 @@ export function losses(s: Summary): Loss[] {
     const parts = keys.flatMap((key, i) => {
       const factor = factors[key];
       const leader = leaders[i];
-      if (factor === null || leader == null || leader === one || factor.value <= 1) return [];
-      return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times ${leader.label}'s ${words[key]}`];
+      if (factor === null || leader == null || leader === one || factor.value < 1 + SEEN) return [];
+      return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times the ${words[key]} of ${leader.label}`];
     });
-    if (behind !== null && behind > 0)
+    if (behind !== null && Number.parseFloat(gapText(behind, metric)) > 0)
       parts.push(`${gapText(behind, metric)} of test ${metric.name} behind ${topOf!.label}`);
     if (misses > 0) parts.push(`the target missed with ${misses} of ${countText(one.runs.length, 'seed')}`);
     const failed = diverged.tuning + diverged.finals;
@@ -196,7 +212,12 @@ export function method(s: Summary): string[] {
   ];
 }
 
-export const titleOfTarget = (s: Summary): string => `Time to ${goal(s)}, validation, quickest first`;
+export const titleOfTarget = (s: Summary): string =>
+  `Time to ${goal(s)} on the validation split, quickest first; medians over seeds, and from the least to the most. ${
+    s.measure === 'seconds'
+      ? 'Seconds, the figure to compare, are steps times the median CPU time of a step, measured in turn'
+      : 'CPU seconds are those of the runs, since step times were not measured in turn'
+  }`;
 
 export const factorText = (factor: { value: number; bound: boolean } | null): string =>
   factor === null ? '–' : `${factor.bound ? '> ' : ''}${times(factor.value)}`;

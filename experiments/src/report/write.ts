@@ -2,7 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { aPositive, aString, checkOptions } from '@otimes/core/extend';
+import { aPositive, aString, checkOptions, received } from '@otimes/core/extend';
 import type { Document } from './document.ts';
 import { toHtml } from './html.ts';
 import { league } from './league.ts';
@@ -47,9 +47,11 @@ const fileOf = (name: string): string => name.replace(/[^\p{L}\p{N}._-]+/gu, '-'
  */
 export function writeReport(folders: string | readonly string[], o: ReportOptions = {}): Written {
   checkOptions('writeReport', o, { out: aString, baseline: aString, focus: aString, margin: aPositive });
-  const list = typeof folders === 'string' ? [folders] : [...folders];
+  const list: readonly unknown[] = Array.isArray(folders) ? folders : [folders];
   if (list.length === 0 || !list.every(folder => typeof folder === 'string'))
-    throw new TypeError(`writeReport: expected a folder or several, got ${list.length === 0 ? 'none' : String(list)}`);
+    throw new TypeError(
+      `writeReport: expected the path of a run's folder, or several, got ${list.length === 0 ? 'none' : received(list.length === 1 ? list[0] : list)}`,
+    );
   const { out, baseline, focus = 'steve', margin = 0.77 } = o;
   const summaries = list.map(folder => summarize(readRun(folder), baseline === undefined ? {} : { baseline }));
   if (summaries.length === 1) return { ...write(out ?? list[0]!, 'report', report(summaries[0]!)), experiments: [] };

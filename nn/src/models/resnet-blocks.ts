@@ -14,7 +14,7 @@ import { BatchNorm2d } from '../normalization/batch.ts';
 export type ResidualOptions = Placement & {
   /**
    * Whether backward computes the block again instead of keeping what lies inside of it: less memory, a second forward pass, the same
-   * gradients. See `checkpoint` of `@otimes/core`. Default false.
+   * gradients. See `checkpoint` of `@otimes/core`. KFAC, EKFAC and STEVE refuse it where they draw labels (`fisher: 'sampled'`). Default false.
    */
   checkpoint?: boolean;
 };

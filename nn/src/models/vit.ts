@@ -62,7 +62,7 @@ export type VitOptions = Placement & {
   fcNorm?: boolean;
   /**
    * Whether backward computes each block again instead of keeping what lies inside of it: less memory, a second forward pass, the same
-   * gradients. See `checkpoint` of `@otimes/core`. Default false.
+   * gradients. See `checkpoint` of `@otimes/core`. KFAC, EKFAC and STEVE refuse it where they draw labels (`fisher: 'sampled'`). Default false.
    */
   checkpoint?: boolean;
 };

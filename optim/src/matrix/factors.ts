@@ -7,6 +7,7 @@ import { gram, scope, type Tensor, tensor } from '@otimes/core';
 import { aCount, checkArgument, type Kind, lendNdarray } from '@otimes/core/extend';
 import { eigh, qr } from '@otimes/linalg';
 import type { Structure } from '../curvature/side.ts';
+import { RATE } from '../curvature/structure.ts';
 import type { HostWork, MatrixStep } from './direction.ts';
 
 /** L belongs to the rows, R to the columns. */
@@ -95,6 +96,24 @@ export function turned(X: Tensor, { QL, QR }: Slots): Tensor {
 export function turnedBack(X: Tensor, { QL, QR }: Slots): Tensor {
   const left = QL === undefined ? X : QL.matmul(X);
   return QR === undefined ? left : left.matmul(QR.transpose());
+}
+
+/** Seconds from which on a decomposition is announced. */
+const LONG = 2;
+
+/** What says, once a matrix, that decompositions take long. */
+export function announcer(name: string): (path: string, factors: readonly Tensor[]) => void {
+  const announced = new Set<string>();
+  return (path, factors) => {
+    const n = Math.max(0, ...factors.map(F => F.shape[0]!));
+    const seconds = n ** 3 / RATE;
+    if (seconds < LONG || announced.has(path)) return;
+    announced.add(path);
+    console.warn(
+      `${name}: a factor of '${path}', ${n} × ${n}, takes about ${seconds.toPrecision(2)} s to decompose. The option maxFactorDim ` +
+        'leaves larger sides at the identity: 1024, say',
+    );
+  };
 }
 
 /** Eigenvectors of factors, on the host, in descending order of their eigenvalues. */

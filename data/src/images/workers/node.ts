@@ -152,13 +152,10 @@ class Thread {
   #arrived({ id, shape, memory, error, errorName }: Answer): void {
     const batch = this.batches.get(id)!;
     this.batches.delete(id);
-    batch.slot.memory = memory;
+    if (memory !== null) batch.slot.memory = memory;
+    const size = shape.length && shape.reduce((a, b) => a * b);
     if (error !== null) batch.answer(new (CLASSES[errorName] ?? Error)(error.message, { cause: error }));
-    else
-      batch.answer({
-        shape,
-        floats: new Float32Array(memory ?? new ArrayBuffer(0), 0, shape.length && shape.reduce((a, b) => a * b)),
-      });
+    else batch.answer({ shape, floats: new Float32Array(batch.slot.memory ?? new ArrayBuffer(0), 0, size) });
   }
 
   /** Blocks this thread until the batch has an answer. */

@@ -60,10 +60,11 @@ export type Order = {
   readonly memory: SharedArrayBuffer | null;
 };
 
-/** What came of it. `memory` is that of the order, or new where that was too small; null for a batch that was dropped. */
+/** What came of it. `shape` is empty for a batch that was dropped, and where there is an error. */
 export type Answer = {
   readonly id: number;
   readonly shape: readonly number[];
+  /** New memory where that of the order was too small; else null. */
   readonly memory: SharedArrayBuffer | null;
   readonly error: Error | null;
   /** Of the error's class, which a message between threads loses. */

@@ -20,12 +20,19 @@ process.on('exit', () => {
 const plan = new ImagePlan(transforms);
 
 function filled({ id, indices, key, dropped, memory }: Order, source: PictureSource): Answer {
-  const answer = { id, shape: [] as readonly number[], memory, error: null, errorName: '' };
+  const answer: { -readonly [K in keyof Answer]: Answer[K] } = {
+    id,
+    shape: [],
+    memory: null,
+    error: null,
+    errorName: '',
+  };
   const allocate = (shape: readonly number[]): Float32Array => {
     const size = shape.reduce((a, b) => a * b);
-    if (answer.memory === null || answer.memory.byteLength < 4 * size) answer.memory = new SharedArrayBuffer(4 * size);
+    const enough = memory !== null && memory.byteLength >= 4 * size;
+    if (!enough) answer.memory = new SharedArrayBuffer(4 * size);
     answer.shape = shape;
-    return new Float32Array(answer.memory, 0, size);
+    return new Float32Array(enough ? memory : answer.memory!, 0, size);
   };
   plan.fill('ImageLoader', source, indices, key, allocate, index => {
     Atomics.store(signals, SIGNALS.reading, index);
@@ -48,7 +55,7 @@ port.on('message', async (order: Order) => {
     answer = filled(order, source);
   } catch (thrown) {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-    answer = { id: order.id, shape: [], memory: order.memory, error, errorName: error.name };
+    answer = { id: order.id, shape: [], memory: null, error, errorName: error.name };
   }
   Atomics.store(signals, SIGNALS.reading, -1);
   port.postMessage(answer);

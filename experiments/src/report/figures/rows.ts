@@ -2,12 +2,16 @@
 
 import * as Plot from '@observablehq/plot';
 import { AXIS, ground, heading, hue, logScale, type Panel, picture } from '../../charts/index.ts';
+import type { Metric } from '../../experiment.ts';
 import type { Block, Figure, LegendItem } from '../document.ts';
 import { digits, megabytes } from '../format.ts';
 import { type Finalist, type Measure, phasesOf, type Summary } from '../summary.ts';
 import { boxSample, lines, marginFor, short } from './style.ts';
 
 const ROW = 24;
+
+/** Of all x axes here: lines at the ticks. */
+const ALONG = { ...AXIS, grid: true } as const;
 
 /** What charts of rows share: rows are numbered, since labels may be equal. */
 function frame(rows: readonly Finalist[], title: string, o: { right?: number } = {}) {
@@ -28,7 +32,6 @@ function frame(rows: readonly Finalist[], title: string, o: { right?: number } =
       tickFormat: (i: number) => labels[i]!,
     },
     heading: heading(title, { left: marginLeft, ink: ground('ink'), dy: -22 }),
-    grid: Plot.gridX({ stroke: ground('line'), strokeOpacity: 1 }),
   } as const;
 }
 
@@ -36,8 +39,8 @@ function frame(rows: readonly Finalist[], title: string, o: { right?: number } =
 function scale(values: readonly number[], label: string) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   if (low > 0 && high > 8 * low)
-    return { ...AXIS, ...logScale(values, 6), label: `${label}, log scale`, tickFormat: String };
-  return { ...AXIS, domain: [0, high * 1.03 || 1], label, ticks: 5 };
+    return { ...ALONG, ...logScale(values, 6), label: `${label}, log scale`, tickFormat: String };
+  return { ...ALONG, domain: [0, high * 1.03 || 1], label, ticks: 5 };
 }
 
 const LABELS: Readonly<Record<Measure, string>> = {
@@ -61,19 +64,15 @@ function testDots(s: Summary): Figure {
     one.test.metric.n === 0 ? [] : [{ row, value: by * one.test.metric.median, stroke: looks.get(one)!.stroke }],
   );
   const title = `Test ${metric.name} by seed`;
-  const { heading, grid, ...size } = frame(s.ranked, title);
+  const { heading, ...size } = frame(s.ranked, title);
   const panel: Panel = {
     ...size,
-    x: {
-      ...AXIS,
-      domain: around(data.map(({ value }) => value)),
-      label: `test ${metric.name}${metric.unit === 'share' ? ', %' : ''}`,
-      inset: 8,
-      ticks: 4,
-      tickFormat: (x: number) => String(+x.toPrecision(4)),
-    },
+    x: testScale(
+      metric,
+      data.map(({ value }) => value),
+    ),
     color: { type: 'identity' },
-    marks: [heading, grid, ...seedMarks(data, middles)],
+    marks: [heading, ...seedMarks(data, middles)],
   };
   return { svg: picture(panel, { title }) };
 }
@@ -84,6 +83,19 @@ function around(values: readonly number[]): [number, number] {
   if (values.length === 0) return [0, 1];
   return low < high ? [low, high] : [low - 0.01 * Math.abs(low), high + 0.01 * (Math.abs(high) || 1)];
 }
+
+/** Close around the values; a log scale for errors that lie far apart, as where a run diverges. */
+function testScale({ name, unit, better }: Metric, values: readonly number[]) {
+  const label = `test ${name}${unit === 'share' ? ', %' : ''}`;
+  const least = Math.min(...values);
+  if (better === 'lower' && least > 0 && Math.max(...values) > 8 * least)
+    return { ...ALONG, ...logScale(values, 5), label: `${label}, log scale`, tickFormat: shortNumber };
+  return { ...ALONG, domain: around(values), label, inset: 8, ticks: 4, tickFormat: shortNumber };
+}
+
+/** 0.01, 96.5, 1e8. */
+const shortNumber = (x: number): string =>
+  x === 0 || (x >= 1e-3 && x < 1e5) ? String(+x.toPrecision(4)) : x.toExponential(0).replace('e+', 'e');
 
 type Seed = { readonly row: number; readonly value: number; readonly fill: string };
 type Middle = { readonly row: number; readonly value: number; readonly stroke: string };
@@ -110,7 +122,7 @@ function dots(s: Summary, measure: Measure): Figure {
     return misses === 0 ? [] : [{ row, text: `${misses} missed` }];
   });
   const title = `${measure === 'steps' ? 'Steps' : measure === 'epochs' ? 'Epochs' : 'Seconds'} to the target by seed`;
-  const { heading, grid, ...size } = frame(rows, title, { right: misses.length > 0 ? 62 : 14 });
+  const { heading, ...size } = frame(rows, title, { right: misses.length > 0 ? 62 : 14 });
   const panel: Panel = {
     ...size,
     x: scale(
@@ -119,7 +131,6 @@ function dots(s: Summary, measure: Measure): Figure {
     ),
     marks: [
       heading,
-      grid,
       ...seedMarks(hits, middles),
       Plot.text(misses, {
         y: 'row',
@@ -148,14 +159,13 @@ function bars(
     const value = of(one);
     return Number.isFinite(value) ? [{ row, value, text: write(value), fill: looks.get(one)!.stroke }] : [];
   });
-  const { heading, grid, ...size } = frame(s.ranked, title, { right: 62 });
+  const { heading, ...size } = frame(s.ranked, title, { right: 62 });
   const panel: Panel = {
     ...size,
-    x: { ...AXIS, domain: [0, Math.max(...data.map(({ value }) => value), 0) || 1], label, ticks: 4 },
+    x: { ...ALONG, domain: [0, Math.max(...data.map(({ value }) => value), 0) || 1], label, ticks: 4 },
     color: { type: 'identity' },
     marks: [
       heading,
-      grid,
       Plot.barX(data, { x: 'value', y: 'row', fill: 'fill' }),
       Plot.text(data, { x: 'value', y: 'row', text: 'text', textAnchor: 'start', dx: 4, fill: ground('ink') }),
     ],
@@ -185,12 +195,12 @@ function phases(s: Summary): { figure: Figure; legend: LegendItem[] } {
     });
   });
   const title = 'CPU milliseconds a step by phase';
-  const { heading, grid, ...size } = frame(s.ranked, title);
+  const { heading, ...size } = frame(s.ranked, title);
   const panel: Panel = {
     ...size,
-    x: { ...AXIS, domain: [0, Math.max(...data.map(({ end }) => end), 0) || 1], label: 'milliseconds', ticks: 5 },
+    x: { ...ALONG, domain: [0, Math.max(...data.map(({ end }) => end), 0) || 1], label: 'milliseconds', ticks: 5 },
     color: { type: 'identity' },
-    marks: [heading, grid, Plot.barX(data, { x1: 'start', x2: 'end', y: 'row', fill: 'fill' })],
+    marks: [heading, Plot.barX(data, { x1: 'start', x2: 'end', y: 'row', fill: 'fill' })],
   };
   return {
     figure: { svg: picture(panel, { title }) },
@@ -203,9 +213,10 @@ export function timesToTarget(s: Summary): Block {
     kind: 'figures',
     size: 'wide',
     figures: [
-      ...(s.measure === 'seconds' ? [dots(s, 'seconds')] : []),
-      dots(s, 'steps'),
-      ...(s.measure === 'cpu' ? [dots(s, 'cpu')] : []),
+      // Where nobody got there, there is nothing to draw.
+      ...(s.ranked.some(({ spreads }) => spreads.steps.misses < spreads.steps.n)
+        ? [dots(s, s.measure), dots(s, 'steps')]
+        : []),
       testDots(s),
     ],
   };

@@ -57,9 +57,13 @@ export const boxSample = (fill: string): string => sample(`<rect x="8" width="14
 export const legendOf = (finalists: readonly Finalist[], looks: Map<Finalist, Line>): LegendItem[] =>
   finalists.map(one => ({ label: one.label, svg: lineSample(looks.get(one)!) }));
 
-/** At most so many characters, for axes; pictures have the whole in their titles. */
-export const short = (text: string, most: number): string =>
-  text.length > most ? `${text.slice(0, most - 1)}…` : text;
+/** At most so many characters, for axes, with what stands in brackets at the end; legends and tables have the whole. */
+export function short(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const end = /( \([^()]*\))?$/.exec(text)![0];
+  const kept = end.length < most - 4 ? end : '';
+  return `${text.slice(0, most - 1 - kept.length).trimEnd()}…${kept}`;
+}
 
 /** The left margin that labels of rows need, about. */
 export const marginFor = (labels: readonly string[]): number =>

@@ -56,7 +56,9 @@ function panel(s: Summary, { label, contender, trials, best, space }: Tuned, y: 
   });
   const rates = [...data.map(({ lr }) => lr), ...ends];
   const [low, high] = [Math.min(...rates) / 1.6, Math.max(...rates) * 1.6];
-  const ticks = logScale(rates, 4).ticks.filter(tick => tick >= low && tick <= high);
+  const from = Math.ceil(Math.log10(low));
+  const decades = Array.from({ length: Math.floor(Math.log10(high)) - from + 1 }, (_, i) => Number(`1e${from + i}`));
+  const ticks = decades.filter((_, i) => i % Math.ceil(decades.length / 4) === 0);
   const options: Panel = {
     ...SMALL,
     style: { fontSize: '11px' },
@@ -81,7 +83,11 @@ function panel(s: Summary, { label, contender, trials, best, space }: Tuned, y: 
         { x: 'lr', y: 'steps', stroke, strokeWidth: 1.5, fill: ground('page'), r: 3.5 },
       ),
       Plot.dot(
-        data.filter(({ best }) => best),
+        data.filter(({ best, missed }) => best && missed),
+        { x: 'lr', frameAnchor: 'top', dy: 4, stroke: ground('ink'), strokeWidth: 1.5, r: 7 },
+      ),
+      Plot.dot(
+        data.filter(({ best, missed }) => best && !missed),
         { x: 'lr', y: 'steps', stroke: ground('ink'), strokeWidth: 1.5, r: 7 },
       ),
     ],
@@ -93,8 +99,8 @@ export function tuningCharts(s: Summary): Block[] {
   const shown = s.tuned.filter(({ trials }) => trials.some(({ setting }) => typeof setting.lr === 'number'));
   if (shown.length === 0) return [];
   const steps = shown.flatMap(({ trials }) => trials.map(stepsTo)).filter(Number.isFinite);
-  const y = logScale(steps, 5);
-  const { schedules } = s.run.info.experiment;
+  const { schedules, epochs } = s.run.info.experiment;
+  const y = logScale(steps.length > 0 ? steps : [epochs * s.run.info.stepsPerEpoch], 5);
   const marks = schedules.length > 1 ? `, filled with the schedule ${schedules[0]}, hollow with others` : '';
   return [
     {

@@ -1,6 +1,6 @@
 /** Factors of inverses that follow A and G by products alone: SINGD's rule (Lin et al. 2024, Figure 4). */
 
-import { eye, ones, scope, type Tensor, zeros } from '@otimes/core';
+import { eye, gram, ones, scope, type Tensor, zeros } from '@otimes/core';
 import { precisely, readsLater, versionOf } from '@otimes/core/extend';
 import type { Side } from '../../curvature/side.ts';
 import type { Rule, StepInfo } from '../rule.ts';
@@ -98,7 +98,7 @@ export class InverseFreeRule implements Rule {
     const of = (side: Side, factor: Tensor, name: 'K' | 'C') => {
       const K = slots.get(name)!;
       const H = transposedTimes(side, K, transposedTimes(side, factor, K));
-      return { side, name, K, H, KK: transposedTimes(side, K, K), one: one(side, K) };
+      return { side, name, K, H, KK: squared(side, K, K => K), one: one(side, K) };
     };
     const [ofA, ofG] = [of(sideA, A!, 'K'), of(sideG, G!, 'C')];
     const steps = [
@@ -171,8 +171,11 @@ function product(side: Side, X: Tensor, Y: Tensor): Tensor {
   return scope(() => side.pack(side.matrices(X).map((one, i) => one.matmul(right[i]!))));
 }
 
-/** K Kᵀ. */
-function grown(side: Side, K: Tensor): Tensor {
+/** XᵀX, of X = `of` each matrix of K: by a kernel that computes half of it. */
+function squared(side: Side, K: Tensor, of: (one: Tensor) => Tensor): Tensor {
   if (!side.turns) return K.square();
-  return scope(() => side.pack(side.matrices(K).map(one => one.matmul(one.transpose()))));
+  return scope(() => side.pack(side.matrices(K).map(one => gram(of(one)))));
 }
+
+/** K Kᵀ. */
+const grown = (side: Side, K: Tensor): Tensor => squared(side, K, one => one.transpose());
