@@ -12,7 +12,10 @@ const withShared = (name: string, setting: Setting, { kronecker, seed }: MakeCon
   ({ ...kronecker, rng: new Generator(seed), ...optionsOf(name, setting) }) as KroneckerOptions;
 
 /** Who trains the parameters that no block claims, at the same rate. */
-function restOf(name: string, { rest = 'adam', ...setting }: Setting): { rest: 'adam' | 'sgd'; setting: Setting } {
+export function restOf(
+  name: string,
+  { rest = 'adam', ...setting }: Setting,
+): { rest: 'adam' | 'sgd'; setting: Setting } {
   if (rest === 'adam' || rest === 'sgd') return { rest, setting };
   throw new RangeError(`${name}: expected rest to be 'adam' or 'sgd', got '${rest}'`);
 }

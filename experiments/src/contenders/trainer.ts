@@ -48,7 +48,7 @@ export class AveragedTrainer extends GradientTrainer<ScheduleFreeAdamW> {
 }
 
 /** Has hooks in the model, and can say what its time went into. */
-export class KroneckerTrainer extends GradientTrainer<KroneckerPreconditioner> {
+export class KroneckerTrainer<O extends KroneckerPreconditioner = KroneckerPreconditioner> extends GradientTrainer<O> {
   async report(): Promise<TrainerReport> {
     const { milliseconds, blocks } = await this.optimizer.readReport();
     return {

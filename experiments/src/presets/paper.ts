@@ -62,6 +62,9 @@ const EXPERIMENTS: readonly Literal[] = [
   },
 ];
 
+/** Of `--short`: another network, too, since the factors of these take minutes to decompose. */
+const SHORT = { network: 'cnn', channels: [8, 16, 16], size: 32, train: 1000, validation: 300, test: 300 };
+
 function literal({ lr, refreshEvery, sharing, ...own }: Literal): Experiment {
   const moments: Setting = { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8 };
   const damped: Setting = { lr, factorDecay: 0.9, rest: 'sgd', trust: false, klClip: false };
@@ -97,6 +100,7 @@ function literal({ lr, refreshEvery, sharing, ...own }: Literal): Experiment {
 function fair({ lr: _, refreshEvery: __, sharing, name, title, about, ...own }: Literal): Experiment {
   return {
     ...own,
+    short: SHORT,
     name: `${name}-fair`,
     title: `${title}, all tuned alike`,
     about: `${about} All contenders are tuned alike, with constant and decayed rates.`,

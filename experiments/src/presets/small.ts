@@ -1,9 +1,26 @@
 /** What the small presets have in common: the league. */
 
-import type { Experiment } from '../experiment.ts';
+import { CONTENDERS } from '../contenders/index.ts';
+import { decades } from '../contenders/spaces.ts';
+import type { Experiment, Space } from '../experiment.ts';
 
 /** Contenders of all small presets, in the order of tables. */
-export const LEAGUE: readonly string[] = ['adamw', 'nadamw', 'schedule-free', 'sgd', 'muon', 'steve', 'ekfac', 'kfac'];
+export const LEAGUE: readonly string[] = [
+  ...['adamw', 'nadamw', 'schedule-free', 'sgd', 'muon'],
+  ...['steve', 'ekfac', 'kfac', 'singd'],
+  ...['soap', 'kl-shampoo', 'shampoo'],
+];
+
+/** With K-BFGS, for networks whose layers are Linear and Conv2d with a bias. */
+export const LEAGUE_OF_PLAIN_LAYERS: readonly string[] = [...LEAGUE, 'k-bfgs'];
+
+/** For transformers, whose rates are smaller: two decades from 2e-4 on, the same for all contenders that have Adam's. */
+export const TRANSFORMER_SPACES: Readonly<Record<string, Space>> = Object.fromEntries(
+  ['adamw', 'nadamw', 'schedule-free', 'steve', 'soap', 'kl-shampoo'].map(name => {
+    const byDefault = CONTENDERS.find(one => one.name === name)!.space.lr!.default;
+    return [name, { lr: decades(2e-4, Number(byDefault)) }];
+  }),
+);
 
 type Own = 'name' | 'title' | 'about' | 'task' | 'taskOptions' | 'target' | 'targetFrom' | 'epochs' | 'kronecker';
 
@@ -21,6 +38,6 @@ export function small(own: Pick<Experiment, Own> & Partial<Omit<Experiment, Own>
 }
 
 /** Of a target: which command shows it, and of what it is the mean. */
-export const fromAdamW = (preset: string, rounding: string): string =>
-  `From AdamW's runs alone (npm run bench bench/targets.ts -- ${preset}): the best value on the validation split by the middle of the ` +
-  `budget, at the best of its settings, the mean of 3 seeds, ${rounding}.`;
+export const fromAdamW = (preset: string, rounding: string, of = 'the mean of 3 seeds'): string =>
+  `From AdamW's runs alone, as by npm run bench bench/targets.ts -- ${preset}: the best value on the validation split by the middle of the ` +
+  `budget, at the best of its settings, ${of}, ${rounding}.`;

@@ -28,7 +28,7 @@ const DEFAULTS: Options = {
   hidden: [32, 32],
   inside: 900,
   edge: 30,
-  edgeWeight: 10,
+  edgeWeight: 100,
   stepsPerEpoch: 25,
   measured: 1000,
 };
