@@ -1,4 +1,5 @@
 // Tasks of otimes-experiments: the same for all contenders, disjoint splits, evaluations that leave no trace.
+import { join } from 'node:path';
 import { noGrad, type StateDict } from '@otimes/core';
 import * as fc from 'fast-check';
 import { test } from 'tap';
@@ -7,7 +8,10 @@ import { PRESETS } from '../experiments/src/presets/index.ts';
 import { TASKS } from '../experiments/src/tasks/index.ts';
 import { stratified } from '../experiments/src/tasks/split.ts';
 import { untagged } from '../experiments/src/tasks/text.ts';
+import { writeSyntheticImageFolder } from './helpers/image-sets.ts';
 import { bitsOf, dataFor, openSmall } from './helpers/presets.ts';
+
+const TEN = 'zero one two three four five six seven eight nine'.split(' ');
 
 /** Of the first so many batches from a state on. */
 async function take(task: OpenTask, seed: number, count: number, state?: StateDict): Promise<string[]> {
@@ -31,7 +35,7 @@ void test('the parts of a split are disjoint, as long as asked for, and have the
       (labels, share, seed) => {
         const first = Math.floor(share * labels.length);
         const second = Math.floor((labels.length - first) / 2);
-        const parts = stratified('this', labels, [first, second], seed);
+        const parts = stratified('this', labels, seed, { of: 'samples', parts: { first, second } });
         const all = parts.flatMap(part => Array.from(part));
         t.equal(new Set(all).size, first + second);
         t.ok(all.every(i => Number.isInteger(i) && i >= 0 && i < labels.length));
@@ -46,12 +50,16 @@ void test('the parts of a split are disjoint, as long as asked for, and have the
     ),
     { seed: 14, numRuns: 25 },
   );
-  t.throws(() => stratified('this', [0, 1], [2, 1], 0), /expected at most 2 samples in all, got 2 \+ 1/);
+  t.throws(
+    () => stratified('this', [0, 1], 0, { of: 'samples', parts: { train: 2, test: 1 } }),
+    /this: there are 2 samples, and the options ask for train 2 and test 1, 3 in all/,
+  );
 });
 
 void test('the first part of a split does not depend on how long the others are', async t => {
   const labels = Array.from({ length: 90 }, (_, i) => i % 3);
-  t.strictSame(stratified('this', labels, [20, 10], 5)[0], stratified('this', labels, [20, 60], 5)[0]);
+  const first = (second: number) => stratified('this', labels, 5, { of: 'samples', parts: { first: 20, second } })[0];
+  t.strictSame(first(10), first(60));
 });
 
 void test('tags are taken off words, and punctuation stands where it does in print', async t => {
@@ -132,6 +140,38 @@ void test('augmented pictures are the same with worker threads as without, and t
   t.not((await take(plain, 0, 1))[0], (await take(await openSmall(preset), 0, 1))[0]);
 });
 
+void test('a label means the same class in training and test folders, and crops are of pictures of one size, or nothing begins', async t => {
+  const cifar10 = TASKS.find(({ name }) => name === 'cifar10')!;
+  const small = { network: 'mlp', hidden: [4], train: 10, validation: 10, test: 10, batchSize: 10 };
+  const open = (data: string, options = {}) =>
+    cifar10.open({ data, device: 'cpu', workers: 0, options: { ...small, ...options } });
+  const folders = async (name: string, tested: readonly string[], size: number) => {
+    const folder = join(t.testdir({}), name);
+    const o = { size, format: 'png', train: 2 } as const;
+    await writeSyntheticImageFolder(join(folder, 'train'), { ...o, classes: TEN });
+    await writeSyntheticImageFolder(join(folder, 'test'), { ...o, classes: tested });
+    return folder;
+  };
+  const renamed = await folders('renamed', [...TEN.slice(0, 9), 'aaa'], 32);
+  await t.rejects(
+    open(renamed),
+    /expected the same classes in both splits of .*, got in the training split alone nine, in the test split alone aaa/,
+  );
+  const large = await folders('large', TEN, 64);
+  await t.rejects(
+    open(large, { augment: true }),
+    /expected pictures of 32×32 where augment is true, got one of 64×64 of the class 'eight' in /,
+  );
+  const right = await folders('right', TEN, 32);
+  const task = await open(right, { augment: true });
+  t.same(task.samples, { train: 10, validation: 10, test: 10 });
+  await task.close?.();
+  await t.rejects(
+    open(right, { test: 30 }),
+    /task 'cifar10': there are 20 test pictures in .*, and the options ask for test 30, 30 in all: give fewer/,
+  );
+});
+
 void test('a task that needs a folder says so, and what must be in it', async t => {
   for (const task of TASKS.filter(({ data }) => data !== null && !data.includes('by default')))
     await t.rejects(task.open({ data: null, device: 'cpu', workers: 0, options: {} }), {
@@ -160,7 +200,10 @@ void test('options of a task are refused by name where it does not know them, or
   }
   const digits = TASKS.find(({ name }) => name === 'digits')!;
   const open = (options: Record<string, number>) => digits.open({ data: null, device: 'cpu', workers: 0, options });
-  await t.rejects(open({ train: 9000 }), /expected at most 8000 samples in all, got 1000 \+ 9000/);
+  await t.rejects(
+    open({ train: 9000 }),
+    /there are 8000 pictures for training, and the options ask for validation 1000 and train 9000/,
+  );
   await t.rejects(open({ size: 10 }), /expected a size of 28, 14 or 7 pixels, got 10/);
   await t.rejects(open({ train: 100 }), /expected a batchSize of at most 100 samples, got 128/);
 });

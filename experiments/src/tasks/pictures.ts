@@ -53,9 +53,17 @@ export function pictureTask(set: PictureSet): Task {
         throw new RangeError(
           `task '${name}': expected ${set.classes} classes in ${given.data}, got ${train.classes.length}`,
         );
+      checkClasses(name, given.data, train, test);
+      if (o.augment) for (const source of [train, test]) checkPixels(set, given.data, source);
       const what = `task '${name}'`;
-      const [held, used] = stratified(what, train.labels, [o.validation, o.train], SPLIT_SEED);
-      const [tested] = stratified(what, test.labels, [o.test], SPLIT_SEED);
+      const [held, used] = stratified(what, train.labels, SPLIT_SEED, {
+        of: `training pictures in ${given.data}`,
+        parts: { validation: o.validation, train: o.train },
+      });
+      const [tested] = stratified(what, test.labels, SPLIT_SEED, {
+        of: `test pictures in ${given.data}`,
+        parts: { test: o.test },
+      });
       const parts: Parts = {
         train: { source: train, indices: used! },
         validation: { source: train, indices: held! },
@@ -64,6 +72,31 @@ export function pictureTask(set: PictureSet): Task {
       return o.augment ? augmented(set, o, parts, given) : inMemory(set, o, parts, given);
     },
   };
+}
+
+/** Throws unless a label means the same in both. */
+function checkClasses(name: string, folder: string, train: PictureSource, test: PictureSource): void {
+  const only = (a: PictureSource, b: PictureSource) => a.classes.filter(one => !b.classes.includes(one));
+  const [inTrain, inTest] = [only(train, test), only(test, train)];
+  if (train.classes.join('\n') === test.classes.join('\n')) return;
+  throw new RangeError(
+    `task '${name}': expected the same classes in both splits of ${folder}, got in the training split alone ` +
+      `${inTrain.join(', ') || 'none'}, in the test split alone ${inTest.join(', ') || 'none'}`,
+  );
+}
+
+/** Throws unless the first picture of each class has the size of the set, from which crops are taken. */
+function checkPixels({ name, pixels }: PictureSet, folder: string, source: PictureSource): void {
+  for (const [label, of] of source.classes.entries()) {
+    const first = source.labels.indexOf(label);
+    if (first < 0) continue;
+    const { height, width } = source.picture(first);
+    if (height !== pixels || width !== pixels)
+      throw new RangeError(
+        `task '${name}': expected pictures of ${pixels}×${pixels} where augment is true, got one of ${height}×${width} ` +
+          `of the class '${of}' in ${folder}`,
+      );
+  }
 }
 
 function inMemory(set: PictureSet, o: PictureOptions, parts: Parts, { device }: OpenOptions): OpenTask {

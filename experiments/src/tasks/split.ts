@@ -3,20 +3,27 @@
 import { Generator } from '@otimes/core';
 
 /**
- * Indices of disjoint parts of the given lengths, shuffled by a seed. In every part the number of samples of a class is what its share
+ * Indices of disjoint parts of the lengths in `parts`, in their order, shuffled by a seed. In every part the number of samples of a class is what its share
  * says, up to one for each end of the part.
  *
+ * @param of what there are n of, for the message
  * @throws RangeError for more than there are
  */
 export function stratified(
   what: string,
   labels: ArrayLike<number>,
-  lengths: readonly number[],
   seed: number,
+  { of, parts }: { readonly of: string; readonly parts: Readonly<Record<string, number>> },
 ): Int32Array[] {
   const n = labels.length;
+  const lengths = Object.values(parts);
   const wanted = lengths.reduce((a, b) => a + b, 0);
-  if (wanted > n) throw new RangeError(`${what}: expected at most ${n} samples in all, got ${lengths.join(' + ')}`);
+  if (wanted > n) {
+    const sums = Object.entries(parts).map(([name, length]) => `${name} ${length}`);
+    throw new RangeError(
+      `${what}: there are ${n} ${of}, and the options ask for ${sums.join(' and ')}, ${wanted} in all: give fewer in taskOptions, or more data`,
+    );
+  }
   const order = new Generator(seed).permutation(n);
   const counts = new Map<number, number>();
   for (let i = 0; i < n; i++) counts.set(labels[i]!, (counts.get(labels[i]!) ?? 0) + 1);
