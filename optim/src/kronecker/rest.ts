@@ -30,7 +30,10 @@ export class Rest {
   readonly #isOurs: boolean;
   /** Whether no code of the program runs in its step. */
   readonly #isBuiltIn: boolean;
-  readonly #ratio: number;
+  /** Null until the first lr above 0. */
+  #ratio: number | null;
+  /** The optimizer's own learning rate at the start. */
+  readonly #initial: number;
   #wasOrdinary = true;
 
   constructor(parameters: readonly Parameter[], { name, lr, paths, make, byDefault }: RestOptions) {
@@ -41,12 +44,25 @@ export class Rest {
     this.optimizer =
       parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
     this.#isBuiltIn = this.optimizer === null || isBuiltIn(this.optimizer);
-    this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
+    const initial = this.optimizer?.lr ?? 0;
+    if (lr === 0 && initial !== 0 && make !== undefined)
+      throw new RangeError(
+        `${name}: the optimizer that rest returned cannot have lr ${initial} beside an optimizer's lr of 0`,
+      );
+    this.#initial = initial;
+    this.#ratio = lr > 0 ? initial / lr : initial === 0 ? 1 : null;
+    if (this.#ratio === null) this.optimizer!.lr = 0;
   }
 
-  /** Of the whole optimizer: the rest's is in the proportion to it that it had at the start. */
+  /**
+   * Of the whole optimizer: the rest's is in the proportion to it that it had at the start. One that was made with lr 0 moves nothing; with
+   * the first lr above that it is as if it had been made with it.
+   */
   set lr(lr: number) {
-    if (this.optimizer !== null) this.optimizer.lr = lr * this.#ratio;
+    if (this.optimizer === null) return;
+    const isFirst = this.#ratio === null && lr > 0;
+    if (isFirst) this.#ratio = this.#initial / lr;
+    this.optimizer.lr = isFirst ? this.#initial : lr * (this.#ratio ?? 0);
   }
 
   /** Throws for a gradient that is not finite; `gradientOf` says which is that of a parameter. */
@@ -120,9 +136,10 @@ export class Rest {
     return this.parameters.some(readsLater);
   }
 
-  /** After a state was loaded: nobody knows what is in it. */
-  loaded(): void {
+  /** After a state was loaded, the whole optimizer's `lr` with it: nobody knows what is in it. */
+  loaded(lr: number): void {
     this.#wasOrdinary = false;
+    if (lr > 0) this.#ratio ??= (this.optimizer?.lr ?? 0) / lr;
   }
 
   /** Whether a step needs no copies. What overflows on a device that is read with await is not looked for. */
