@@ -1,15 +1,30 @@
-// The learning rate of the rest optimizer: in proportion to the whole optimizer's, also where that begins at 0.
+// The rest optimizer: its learning rate is in proportion to the whole optimizer's, also where that begins at 0, and it is not alone.
 
 import assert from 'node:assert/strict';
 import { Generator, randn } from '@otimes/core';
-import { crossEntropy, type Module, type Parameter } from '@otimes/nn';
+import {
+  Conv2d,
+  crossEntropy,
+  Embedding,
+  Flatten,
+  LayerNorm,
+  Linear,
+  type Module,
+  type Parameter,
+  Sequential,
+  Tanh,
+} from '@otimes/nn';
 import { AdamW, EKFAC, KBFGS, KFAC, KLShampoo, Muon, type Optimizer, Shampoo, SINGD, SOAP, STEVE } from '@otimes/optim';
 import t from 'tap';
 import { bitsOf, labels, nets } from './helpers/family.ts';
 import { law } from './helpers/law.ts';
 import { dtype } from './helpers/nets.ts';
 
-type Rates = { lr: number; rest?: (unclaimed: Parameter[]) => Optimizer };
+type Rates = {
+  lr?: number;
+  overrides?: Record<string, { skip: boolean }>;
+  rest?: (unclaimed: Parameter[]) => Optimizer;
+};
 
 const makes: Record<string, (m: Module, o: Rates) => Optimizer> = {
   KFAC: (m, o) => new KFAC(m, o),
@@ -99,3 +114,30 @@ for (const name of Object.keys(makes)) {
     assert.equal(restLr(still), 0.3);
   });
 }
+
+for (const [name, make] of Object.entries(makes)) {
+  law(t, `${name}: a model of which all would be left to the rest is refused, and no hook is left behind`, () => {
+    const model = nets.linear!.make({ dtype, rng: new Generator(3) });
+    const frozen = nets.linear!.make({ dtype, rng: new Generator(3) });
+    for (const path of ['0.weight', '3.weight']) frozen.namedParameters().get(path)!.requiresGrad = false;
+    for (const [one, o] of [
+      [new Sequential(new LayerNorm(4), new Tanh()), {}],
+      [frozen, {}],
+      [model, { overrides: { '': { skip: true } } }],
+    ] as const)
+      assert.throws(() => make(one, o), /^Error: \w+: .*so the rest optimizer would train everything: use that alone/);
+    // Two optimizers of this kind would not share the hooks of a model.
+    make(model, {});
+  });
+}
+
+law(t, 'KBFGS says which layers it trains where a model has none of them', () => {
+  const message =
+    /^Error: KBFGS: the model has no Linear, and no Conv2d in one group, whose weight and bias are trained/;
+  for (const model of [
+    new Embedding(3, 4),
+    new Sequential(new Linear(3, 2, { bias: false })),
+    new Sequential(new Conv2d(2, 2, 1, { groups: 2 }), new Flatten()),
+  ])
+    assert.throws(() => new KBFGS(model), message);
+});

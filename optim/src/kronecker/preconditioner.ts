@@ -42,7 +42,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
-    this.#watchman = new Watchman(name, model);
+    this.#watchman = new Watchman(name, model, 'detach() the old one before');
     this.#parts = partsOf(name, this.constructor, model, o, kind);
     const { states, paths, settings, demand, labels, watch } = this.#parts;
     const trainable = noteTrained(this, [...paths.keys()]);
