@@ -107,7 +107,7 @@ for (const name of Object.keys(makes)) {
   law(t, `${name}: a rest of the program's has no lr beside an lr of 0`, () => {
     assert.throws(
       () => made(name, { lr: 0, rest: p => new AdamW(p, { lr: 0.5 }) }),
-      /^RangeError: \w+: the optimizer that rest returned cannot have lr 0\.5 beside an optimizer's lr of 0/,
+      /^RangeError: \w+: a rest cannot have lr 0\.5 beside an optimizer's lr of 0/,
     );
     const still = made(name, { lr: 0, rest: p => new AdamW(p, { lr: 0 }) });
     still.optimizer.lr = 0.3;

@@ -47,7 +47,7 @@ export function assemble(
   if (blocks.length === 0 && collectors.length > 0)
     throw new Error(
       `${name}: ${all.length === 0 ? 'the model has no layer that a collector knows' : 'overrides skip all blocks'}, so the rest ` +
-        'optimizer would train everything: use that alone, SGD or Adam say',
+        'optimizer would train everything: use that alone',
     );
   checkClaims(name, model, blocks);
   const claimed = new Set(blocks.flatMap(block => block.parameters));

@@ -46,9 +46,7 @@ export class Rest {
     this.#isBuiltIn = this.optimizer === null || isBuiltIn(this.optimizer);
     const initial = this.optimizer?.lr ?? 0;
     if (lr === 0 && initial !== 0 && make !== undefined)
-      throw new RangeError(
-        `${name}: the optimizer that rest returned cannot have lr ${initial} beside an optimizer's lr of 0`,
-      );
+      throw new RangeError(`${name}: a rest cannot have lr ${initial} beside an optimizer's lr of 0`);
     this.#initial = initial;
     this.#ratio = lr > 0 ? initial / lr : initial === 0 ? 1 : null;
     if (this.#ratio === null) this.optimizer!.lr = 0;
