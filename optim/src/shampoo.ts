@@ -183,7 +183,7 @@ export class Shampoo extends MatrixOptimizer {
   /** The update as long as that of another method, and the new moments of that. `t` counts from 1. */
   #grafted(U: Tensor, g: Tensor, { m, v }: Slots, t: number): Slots & { readonly U: Tensor } {
     const [beta1, beta2] = this.graftBetas;
-    const as = (other: Tensor) => U.mul(other.norm()).div(U.norm().maximum(TINY));
+    const as = (other: Tensor) => U.mul(other.norm().div(U.norm().maximum(TINY)));
     switch (this.grafting) {
       case 'none':
         return { U };

@@ -46,7 +46,7 @@ export function assemble(
   // `collectors: []` says so.
   if (blocks.length === 0 && collectors.length > 0)
     throw new Error(
-      `${name}: ${all.length === 0 ? 'the model has no layer that a collector knows' : 'overrides skip all blocks'}, so the rest ` +
+      `${name}: ${all.length === 0 ? 'the model has no layer that a collector knows' : 'overrides skip all'}, so the rest ` +
         'optimizer would train everything: use that alone',
     );
   checkClaims(name, model, blocks);

@@ -30,10 +30,9 @@ export class Rest {
   readonly #isOurs: boolean;
   /** Whether no code of the program runs in its step. */
   readonly #isBuiltIn: boolean;
-  /** Null until the first lr above 0. */
-  #ratio: number | null;
-  /** The optimizer's own learning rate at the start. */
-  readonly #initial: number;
+  #ratio: number;
+  /** The optimizer's own learning rate where it waits for the first lr above 0; else 0. */
+  #waiting = 0;
   #wasOrdinary = true;
 
   constructor(parameters: readonly Parameter[], { name, lr, paths, make, byDefault }: RestOptions) {
@@ -44,12 +43,12 @@ export class Rest {
     this.optimizer =
       parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
     this.#isBuiltIn = this.optimizer === null || isBuiltIn(this.optimizer);
-    const initial = this.optimizer?.lr ?? 0;
-    if (lr === 0 && initial !== 0 && make !== undefined)
-      throw new RangeError(`${name}: a rest cannot have lr ${initial} beside an optimizer's lr of 0`);
-    this.#initial = initial;
-    this.#ratio = lr > 0 ? initial / lr : initial === 0 ? 1 : null;
-    if (this.#ratio === null) this.optimizer!.lr = 0;
+    const own = this.optimizer?.lr ?? 0;
+    this.#ratio = lr === 0 ? 1 : own / lr;
+    if (lr > 0 || own === 0) return;
+    if (make !== undefined) throw new RangeError(`${name}: a rest cannot have lr ${own} beside an optimizer's lr of 0`);
+    this.#waiting = own;
+    this.lr = 0;
   }
 
   /**
@@ -58,9 +57,9 @@ export class Rest {
    */
   set lr(lr: number) {
     if (this.optimizer === null) return;
-    const isFirst = this.#ratio === null && lr > 0;
-    if (isFirst) this.#ratio = this.#initial / lr;
-    this.optimizer.lr = isFirst ? this.#initial : lr * (this.#ratio ?? 0);
+    const waiting = lr > 0 ? this.#waiting : 0;
+    this.optimizer.lr = waiting || lr * this.#ratio;
+    if (waiting > 0) this.#follows(lr);
   }
 
   /** Throws for a gradient that is not finite; `gradientOf` says which is that of a parameter. */
@@ -137,7 +136,13 @@ export class Rest {
   /** After a state was loaded, the whole optimizer's `lr` with it: nobody knows what is in it. */
   loaded(lr: number): void {
     this.#wasOrdinary = false;
-    if (lr > 0) this.#ratio ??= (this.optimizer?.lr ?? 0) / lr;
+    if (lr > 0 && this.#waiting > 0) this.#follows(lr);
+  }
+
+  /** From here on it keeps the proportion that it has to this. */
+  #follows(lr: number): void {
+    this.#ratio = this.optimizer!.lr / lr;
+    this.#waiting = 0;
   }
 
   /** Whether a step needs no copies. What overflows on a device that is read with await is not looked for. */
