@@ -10,6 +10,7 @@ import {
   crossEntropy,
   fromCifarResNet,
   fromTimm,
+  lstmLanguageModel,
   type Module,
   resizePositions,
   resnet18,
@@ -192,6 +193,22 @@ law(t, 'what is no state of timm, of ours or of CIFAR networks is refused by its
       () => resnet34({ classes: 2, stem: 'cifar', depths: [1, 2] as never }),
       /expected depths to be the blocks of four stages/,
     ],
+    [
+      () => resnet18({ classes: 2, stem: 'cifar', pretrained: true } as never),
+      /^TypeError: resnet: there is no option 'pretrained', only classes, stem, channels, width, depths, checkpoint, rng, dtype, device/,
+    ],
+    [
+      () => cifarResNet({ depth: 8, numClasses: 2 } as never),
+      /there is no option 'numClasses', only depth, classes, width, channels, shortcut, checkpoint, rng/,
+    ],
+    [
+      () => vitS16({ num_classes: 2 } as never),
+      /^TypeError: vit: there is no option 'num_classes', only imageSize, patch, dim, depth, heads, classes, channels, mlpRatio/,
+    ],
+    [
+      () => lstmLanguageModel({ vocab: 2 } as never),
+      /there is no option 'vocab', only vocabulary, dim, hidden, layers, dropout, .*did you mean 'vocabulary'\?/,
+    ],
   ];
   for (const [call, error] of bad) assert.throws(call, error);
   assert.throws(() => fromTimm({ 'blocks.0.attn.qkv.weight': ones([5, 2]) }), ShapeError);
@@ -248,3 +265,40 @@ for (const [name, make] of Object.entries(networks))
         if (title === 'SGD') assert.deepEqual(bits(value), bits(expected[i]!), `value ${i}`);
         else mustBeClose(value, expected[i]!, within(1e-9), `value ${i}`);
     });
+
+for (const [name, make] of Object.entries(networks))
+  law(t, `${name} with checkpoint has the gradients of the mode of its forward pass, whatever mode came after`, () => {
+    const images = x(3, 3, 32, 32);
+    const lossOf = (model: Module) => crossEntropy(model.call(images) as Tensor, tensor([0, 3, 1], { dtype: 'int32' }));
+    for (const isTraining of [true, false]) {
+      const [actual, expected] = [true, false].map(checkpoint => {
+        const model = make(checkpoint);
+        // Averages that are not those of the start.
+        noGrad(() => model.call(images));
+        model.train(isTraining);
+        const loss = lossOf(model);
+        model.train(!isTraining);
+        if (isTraining) noGrad(() => model.call(images));
+        const state = Object.values(model.stateDict());
+        loss.backward();
+        assert.ok([...model.modules()].every(one => one.training === !isTraining));
+        for (const [i, value] of Object.values(model.stateDict()).entries())
+          assert.deepEqual(bits(value), bits(state[i]!));
+        return model.parameters().map(p => p.grad!);
+      });
+      for (const [i, gradient] of actual!.entries())
+        assert.deepEqual(bits(gradient), bits(expected![i]!), `gradient ${i}`);
+    }
+    const model = make(true);
+    model.eval();
+    const loss = lossOf(model);
+    model.train();
+    noGrad(() => model.call(images));
+    if (name === 'vit') loss.backward();
+    else
+      assert.throws(() => loss.backward(), {
+        name: 'GraphError',
+        message:
+          /^checkpoint: 'running_mean' of BatchNorm2d, float64\[\d+\], which the forward pass read in evaluation, was changed/,
+      });
+  });

@@ -240,7 +240,7 @@ law(t, 'options of one optimizer alone are checked as well', () => {
     [() => new NAdam(p, { betas: [0.9, 1] }), /expected betas\[1\]/],
     [() => new NAdam(p, { eps: -1 }), /expected eps/],
     [() => new NAdamW(p, { momentumDecay: -1 }), /NAdamW: expected momentumDecay/],
-    [() => new Adadelta(p, { rho: 1.1 }), /expected rho in \[0, 1\), got 1.1/],
+    [() => new Adadelta(p, { rho: 1.1 }), /expected rho in \[0, 1\], got 1\.1/],
     [() => new Adamax(p, { betas: [0.9, 1] }), /expected betas\[1\]/],
     [() => new RAdam(p, { eps: -1 }), /expected eps/],
     [() => new Lion(p, { betas: [1, 0.9] }), /expected betas\[0\]/],
@@ -249,6 +249,35 @@ law(t, 'options of one optimizer alone are checked as well', () => {
     [() => new ScheduleFreeAdamW(p, { warmupSteps: -1 }), /expected warmupSteps/],
   ];
   for (const [make, message] of refused) assert.throws(make, message);
+});
+
+law(t, 'numbers of a state that no run leaves are refused by name, and all is as before', () => {
+  const p = parameter([1]);
+  const cases: [one: Optimizer, key: string, wrong: number[], right: number[], expected: string][] = [
+    [new NAdam([p]), '0.muProduct', [-1, 1], [0, 0.5], 'one number in [0, 1)'],
+    [new NAdamW([p]), '0.muProduct', [-1e-9, 2], [0], 'one number in [0, 1)'],
+    [new ScheduleFreeAdamW([p]), '0.weightSum', [-1], [0, 5], 'one finite number ≥ 0'],
+    [new ScheduleFreeAdamW([p]), '0.largestLr', [-1], [0], 'one finite number ≥ 0'],
+    [new ScheduleFreeAdamW([p]), '0.averaged', [-1, 0.5, 2], [1], '0 or 1'],
+  ];
+  for (const [one, key, wrong, right, expected] of cases) {
+    stepWith(one, new Map([[p, [1]]]));
+    const before = one.stateDict();
+    const withIt = (value: number) => ({ ...before, [key]: tensor(value, { dtype: 'float64' }) });
+    for (const value of wrong) {
+      assert.throws(() => one.loadStateDict(withIt(value)), {
+        message:
+          `${one.constructor.name}.loadStateDict: nothing was loaded, since 1 entry is wrong\n` +
+          `  does not fit: ${key} expects ${expected}, got ${value}`,
+      });
+      assert.equal(one.stateDict()[key]!.item(), before[key]!.item());
+    }
+    for (const value of right) {
+      one.loadStateDict(withIt(value));
+      assert.equal(one.stateDict()[key]!.item(), value);
+    }
+    assert.throws(() => one.loadStateDict(withIt(Number.NaN)), /expects one finite number, got NaN/);
+  }
 });
 
 law(t, 'a state of an optimizer with momentum does not fit one without, nor the other way round', () => {

@@ -77,6 +77,18 @@ for (const device of devices) {
     },
   );
 
+  t.test(
+    `${device}: the scale stops where float32 still holds what is made of it, its square for factors`,
+    async () => {
+      const o = { initScale: 2 ** 30, growthFactor: 2 ** 6, growthInterval: 1 };
+      for (const name of ['EKFAC', 'STEVE', 'SINGD', 'Muon']) {
+        const run = new ScaledRun(device, optimizers[name]!, o);
+        for (let i = 0; i < 6; i++) await run.step();
+        assert.equal(await run.scaler.getScale(), 2 ** (name === 'Muon' ? 66 : 48), name);
+      }
+    },
+  );
+
   t.test(`${device}: gradients that were unscaled can be clipped before the step`, async () => {
     const run = new ScaledRun(device, optimizers.Adam!, { initScale: 2 ** 12 });
     run.backward();

@@ -232,7 +232,12 @@ t.test('errors', t => {
   t.throws(() => new Shampoo(net('cpu'), { exponent: 0.25 }), {
     message: 'Shampoo: expected exponent below 0, such as -1/4, got 0.25',
   });
-  t.throws(() => new Shampoo(net('cpu'), { beta: 1.5 }), /Shampoo: expected beta/);
+  t.throws(() => new Shampoo(net('cpu'), { beta: 1.5 }), /^Shampoo: expected beta in \[0, 1\], got 1\.5/);
+  t.equal(new Shampoo(net('cpu'), { beta: 1 }).beta, 1);
+  t.throws(
+    () => new Shampoo(net('cpu'), { graftBetas: [0.9, 1] }),
+    /^Shampoo: expected graftBetas\[1\] in \[0, 1\), got 1/,
+  );
   const optimizer = new SOAP(net('cpu'));
   const state = { ...optimizer.stateDict(), 'matrices.0.weight.v': zeros([3, 4], { dtype }).sub(1) };
   t.throws(() => optimizer.loadStateDict(state), /matrices.0.weight.v has elements below 0/);

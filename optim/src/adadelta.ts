@@ -2,6 +2,7 @@
 
 import type { Tensor } from '@otimes/core';
 import { checkRange } from '@otimes/core/extend';
+import { checkShare } from './check.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
 
 export type AdadeltaOptions = {
@@ -19,7 +20,7 @@ type Options = Required<AdadeltaOptions>;
 const DEFAULTS: Options = { lr: 1, rho: 0.9, eps: 1e-6, weightDecay: 0 };
 
 function check(name: string, o: Options): void {
-  if (o.rho !== 1) checkRange(name, 'rho', o.rho, 0, 1);
+  checkShare(name, 'rho', o.rho);
   checkRange(name, 'eps', o.eps, 0, Infinity);
   checkRange(name, 'weightDecay', o.weightDecay, 0, Infinity);
 }

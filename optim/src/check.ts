@@ -71,6 +71,12 @@ function kindOf(value: unknown): Kind {
   return { expected: `${value.length} numbers such as [${value.join(', ')}]`, is };
 }
 
+/** Throws unless `value` is in [0, 1]. */
+export function checkShare(name: string, option: string, value: number): void {
+  if (!(value >= 0 && value <= 1))
+    throw new RangeError(`${name}: expected ${option} in [0, 1], got ${received(value)}`);
+}
+
 export function checkLr(name: string, lr: number): void {
   checkRange(name, 'lr', lr, 0, Infinity);
 }

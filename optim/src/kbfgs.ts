@@ -59,8 +59,9 @@ const COLLECTORS = [linearCollector, conv2dCollector];
 function checkKbfgsOptions(o: KBFGSOptions): void {
   checkOptions('KBFGS', o, KBFGS_OPTIONS);
   if (o.momentum !== undefined) checkRange('KBFGS', 'momentum', o.momentum, 0, 1);
-  for (const [name, value] of Object.entries({ damping: o.damping, mu1: o.mu1 })) checkAbove0('KBFGS', name, value);
-  if (o.mu1 !== undefined) checkRange('KBFGS', 'mu1', o.mu1, 0, 1);
+  checkAbove0('KBFGS', 'damping', o.damping);
+  if (o.mu1 !== undefined && !(o.mu1 > 0 && o.mu1 < 1))
+    throw new RangeError(`KBFGS: expected mu1 in (0, 1), got ${o.mu1}`);
   for (const [path, own] of Object.entries(o.overrides ?? {}))
     if (own !== undefined) checkOptions(`KBFGS: overrides['${path}']`, own, OVERRIDE);
 }
@@ -70,13 +71,20 @@ function checkAbove0(name: string, option: string, value: number | undefined): v
     throw new RangeError(`${name}: expected ${option} > 0, got ${value}`);
 }
 
-/** Layers whose blocks have no bias, or share a weight: they go to the rest. */
+/** Layers whose blocks have no bias, or share a weight: they go to the rest. Throws where no others are there. */
 function skipped(model: AnyModule): Record<string, KBFGSOverride> {
   const all: Record<string, KBFGSOverride> = {};
+  let count = 0;
   for (const [path, module] of model.namedModules())
     for (const collector of COLLECTORS)
       for (const block of collector.collect(module, path, { sharing: undefined }) ?? [])
         if (block.hasBias !== true || block.dOut !== block.parameters[0]!.shape[0]) all[block.path] = { skip: true };
+        else count++;
+  if (count === 0)
+    throw new Error(
+      'KBFGS: the model has no Linear, and no Conv2d in one group, whose weight and bias are trained, so the rest optimizer would ' +
+        'train everything: use that alone, SGD say',
+    );
   return all;
 }
 

@@ -20,6 +20,7 @@ import {
   momentOf,
   named,
   powerSteps,
+  rootMeanSquare,
   type Side,
   type Slots,
   sidesIn,
@@ -164,7 +165,7 @@ export class KLShampoo extends MatrixOptimizer {
     }
     const m = averaged(before.m!, this.betas[0], g);
     const update = turnedBack(this.#scaled(turned(m, before), before), before);
-    const scaled = this.normalizeGrads ? update.div(update.square().mean().sqrt().add(TINY)) : update;
+    const scaled = this.normalizeGrads ? update.div(rootMeanSquare(update).add(TINY)) : update;
     return {
       update: scaled,
       slots: listed(step, before, { m, ...factors, ...bases, ...this.#eigenvalues(half, before, step) }),

@@ -1,9 +1,10 @@
 /** NAdam: Adam with Nesterov's momentum (Dozat 2016), as torch.optim.NAdam, and NAdamW, which decays weights as AdamW does. */
 
-import { adamMoments, type Tensor } from '@otimes/core';
-import { checkRange } from '@otimes/core/extend';
+import { adamMoments, type StateDict, type Tensor } from '@otimes/core';
+import { checkRange, nameOf } from '@otimes/core/extend';
 import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters, withL2 } from './optimizer.ts';
+import { checkNumbers } from './state-dict.ts';
 
 export type NAdamOptions = {
   /** Default 2e-3. */
@@ -62,6 +63,12 @@ abstract class Nesterov<O extends OptionsW> extends GradientOptimizer<O> {
 
   protected override squareNames(): readonly string[] {
     return ['v'];
+  }
+
+  override prepareState(state: StateDict): () => void {
+    const take = super.prepareState(state);
+    checkNumbers(nameOf(this), state, { muProduct: { expected: 'one number in [0, 1)', is: x => x >= 0 && x < 1 } });
+    return take;
   }
 }
 

@@ -61,9 +61,12 @@ type Seen = { readonly found: boolean | Tensor; hasStepped: boolean };
 
 /** Finite in float32. */
 const LARGEST = 2 ** 127;
+/** With Kronecker optimizers, whose factors are made of squares of scaled gradients: what float32 is left with for these is 2³². */
+const LARGEST_SQUARED = 2 ** 48;
 
 /**
- * Multiplies losses, and skips steps whose gradients overflowed for that; then the scale is halved. After many steps without, it is doubled.
+ * Multiplies losses, and skips steps whose gradients overflowed for that; then the scale is halved. After many steps without, it is
+ * doubled, up to 2^127, and up to 2^48 with KFAC and its kin, whose factors have its square.
  *
  *     scaler.scale(loss).backward();
  *     await scaler.step(optimizer);
@@ -188,8 +191,10 @@ export class GradScaler {
     if (!this.enabled) return;
     const all = [...this.#seen.values()].map(({ found }) => found);
     if (all.length === 0) throw new Error('GradScaler.update: expected step() or unscale_() of an optimizer before it');
-    for (const optimizer of this.#seen.keys()) noteJudged(trainedBy(optimizer)!, null);
+    const optimizers = [...this.#seen.keys()];
+    for (const optimizer of optimizers) noteJudged(trainedBy(optimizer)!, null);
     this.#seen.clear();
+    const largest = optimizers.some(one => scaledBy(one)) ? LARGEST_SQUARED : LARGEST;
     const { growthFactor, backoffFactor, growthInterval } = this.#o;
     const state = this.#state;
     if (!isOnDevice(state)) {
@@ -197,7 +202,7 @@ export class GradScaler {
       const grows = !isBad && state.growth + 1 === growthInterval;
       state.growth = isBad || grows ? 0 : state.growth + 1;
       if (isBad) state.scale *= backoffFactor;
-      else if (grows && state.scale * growthFactor <= LARGEST) state.scale *= growthFactor;
+      else if (grows && state.scale * growthFactor <= largest) state.scale *= growthFactor;
       return;
     }
     const founds = all as Tensor[];
@@ -207,7 +212,7 @@ export class GradScaler {
         const grown = state.growth.add(1);
         const grows = grown.ge(growthInterval);
         const larger = state.scale.mul(growthFactor);
-        const ifFinite = where(grows.logicalAnd(larger.le(LARGEST)), larger, state.scale);
+        const ifFinite = where(grows.logicalAnd(larger.le(largest)), larger, state.scale);
         state.scale.copy_(where(isBad, state.scale.mul(backoffFactor), ifFinite));
         state.growth.copy_(where(isBad.logicalOr(grows), 0, grown));
       }),

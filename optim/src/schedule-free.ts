@@ -1,9 +1,10 @@
 /** Schedule-free AdamW (Defazio et al. 2024, "The Road Less Scheduled", Algorithm 1): an average in the place of a schedule. */
 
-import { noGrad, type Tensor, unscoped } from '@otimes/core';
-import { checkNone, checkRange, onFailure } from '@otimes/core/extend';
+import { noGrad, type StateDict, type Tensor, unscoped } from '@otimes/core';
+import { checkNone, checkRange, nameOf, onFailure } from '@otimes/core/extend';
 import { checkMoments } from './adam.ts';
 import { GradientOptimizer, type ParameterState, type Parameters } from './optimizer.ts';
+import { anAmount, checkNumbers } from './state-dict.ts';
 
 export type ScheduleFreeOptions = {
   /** Default 2.5e-3. */
@@ -69,6 +70,13 @@ export class ScheduleFreeAdamW extends GradientOptimizer<Options> {
 
   protected override numberNames(): readonly string[] {
     return ['weightSum', 'largestLr', 'averaged'];
+  }
+
+  override prepareState(state: StateDict): () => void {
+    const take = super.prepareState(state);
+    const averaged = { expected: '0 or 1', is: (x: number) => x === 0 || x === 1 };
+    checkNumbers(nameOf(this), state, { weightSum: anAmount, largestLr: anAmount, averaged });
+    return take;
   }
 
   override step(...none: readonly never[]): void | Promise<void> {

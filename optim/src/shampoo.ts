@@ -5,7 +5,8 @@
 
 import { adamMoments, type Tensor } from '@otimes/core';
 import { aNumber, checkOptions, checkRange, type OptionKinds, oneOf } from '@otimes/core/extend';
-import { AdamW, checkBetas } from './adam.ts';
+import { AdamW } from './adam.ts';
+import { checkShare } from './check.ts';
 import type { AnyModule } from './kronecker/options.ts';
 import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
 import {
@@ -105,11 +106,11 @@ export class Shampoo extends MatrixOptimizer {
     const { lr = LR } = o;
     const isScaled = grafting === 'adam' || grafting === 'rmsprop';
     checkRange(name, 'momentum', momentum, 0, 1);
-    if (beta !== 1) checkRange(name, 'beta', beta, 0, 1);
+    checkShare(name, 'beta', beta);
     checkPositive(name, 'eps', eps);
     if (!(exponent < 0 && exponent > -Infinity))
       throw new RangeError(`${name}: expected exponent below 0, such as -1/4, got ${exponent}`);
-    checkBetas(name, graftBetas);
+    for (const [i, decay] of graftBetas.entries()) checkRange(name, `graftBetas[${i}]`, decay, 0, 1);
     checkPositive(name, 'graftEps', graftEps);
     const sides = (rows: number, columns: number) => sidesOf(rows, columns, maxFactorDim);
     super(model, o, {
@@ -182,7 +183,7 @@ export class Shampoo extends MatrixOptimizer {
   /** The update as long as that of another method, and the new moments of that. `t` counts from 1. */
   #grafted(U: Tensor, g: Tensor, { m, v }: Slots, t: number): Slots & { readonly U: Tensor } {
     const [beta1, beta2] = this.graftBetas;
-    const as = (other: Tensor) => U.mul(other.norm()).div(U.norm().maximum(TINY));
+    const as = (other: Tensor) => U.mul(other.norm().div(U.norm().maximum(TINY)));
     switch (this.grafting) {
       case 'none':
         return { U };

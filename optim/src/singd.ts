@@ -103,13 +103,13 @@ export class SINGD extends KroneckerPreconditioner {
   }
 
   get damping(): number {
-    return this.#rule.lambda;
+    return this.#rule.dampingLambda;
   }
 
   /** λ ≥ 0; from the next step on. */
   set damping(damping: number) {
     this.#check('damping', damping);
-    this.#rule.lambda = damping;
+    this.#rule.dampingLambda = damping;
   }
 
   get lrCov(): number {

@@ -19,6 +19,7 @@ import {
   momentOf,
   named,
   powerSteps,
+  rootMeanSquare,
   type Side,
   type Slots,
   sidesIn,
@@ -170,7 +171,7 @@ export class SOAP extends MatrixOptimizer {
     if (!this.normalizeGrads) return update;
     const correction = Math.sqrt(correction2) / correction1;
     // The root mean square of the update without the correction, which stays.
-    return update.div(update.square().mean().sqrt().div(correction).add(TINY));
+    return update.div(rootMeanSquare(update).div(correction).add(TINY));
   }
 }
 

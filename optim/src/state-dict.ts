@@ -8,6 +8,29 @@ export function scalar(value: number): Tensor {
   return tensor(value, { dtype: 'float64' });
 }
 
+/** What a number of a state must be. */
+type NumberKind = { readonly expected: string; readonly is: (value: number) => boolean };
+
+/** For `checkNumbers`. */
+export const anAmount: NumberKind = { expected: 'one finite number ≥ 0', is: value => value >= 0 };
+
+/**
+ * Throws for numbers of a `GradientOptimizer`'s state, under `0.NAME` and so on, that are not of their kinds. That they are finite is
+ * for `prepareState`.
+ */
+export function checkNumbers(name: string, state: StateDict, kinds: Readonly<Record<string, NumberKind>>): void {
+  const reader = new StateReader(name, state);
+  for (const key of Object.keys(state)) {
+    const own = key.slice(key.indexOf('.') + 1);
+    if (!Object.hasOwn(kinds, own)) continue;
+    const { expected, is } = kinds[own]!;
+    const value = reader.number(key);
+    if (!is(value)) reader.problem(`does not fit: ${key} expects ${expected}, got ${value}`);
+  }
+  reader.section('');
+  reader.finish();
+}
+
 /** Reads a state dict entry by entry and collects what is wrong with it, so that all of it is reported at once. */
 export class StateReader {
   readonly #name: string;

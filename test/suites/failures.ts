@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { arange, type Tensor, tensor, where, zeros } from '@otimes/core';
 import type { Module } from '@otimes/nn';
-import { clipGradNorm, EKFAC, KFAC, type KroneckerPreconditioner, STEVE } from '@otimes/optim';
+import { clipGradNorm, EKFAC, KFAC, type KroneckerPreconditioner, SINGD, STEVE } from '@otimes/optim';
 import type { Test } from 'tap';
 import { mustBeClose } from '../helpers/allclose.ts';
 import { law } from '../helpers/law.ts';
@@ -22,6 +22,9 @@ const optimizers: Record<string, (m: Module) => KroneckerPreconditioner> = {
   'STEVE with the examples': m => new STEVE(m, { ...shared, secondMoment: 'example' }),
   'STEVE, resident': m => new STEVE(m, { ...shared, route: 'resident' }),
   'STEVE in the background': m => new STEVE(m, { ...shared, refresh: 'background', refreshLag: 2 }),
+  'SINGD with averages': m => new SINGD(m, { ...shared, factorDecay: 0.9 }),
+  'SINGD without momenta': m =>
+    new SINGD(m, { ...shared, factorDecay: 0.5, alpha1: 0, momentum: 0, structure: { G: 'diagonal' } }),
 };
 
 /** x with `value` at a row-major position. */
@@ -76,8 +79,8 @@ export function faultLaws(t: Test, device: string, which: 'all' | 'in turn' = 'a
     for (const [j, [fault, { step, message }]] of Object.entries(faults).entries())
       if (which === 'all' || i % 4 === j)
         law(t, `${device}, ${name}: ${fault} is told by name, place and value, and changes nothing`, async () => {
-          // A step between refreshes, and one that refreshes.
-          for (const steps of [5, 6]) {
+          // The first step, one between refreshes, and one that refreshes.
+          for (const steps of [0, 5, 6]) {
             const run = new DeviceRun(device, deviceTasks.mlp, make);
             await run.steps(steps);
             const before = await remembered(run);

@@ -1,17 +1,19 @@
 /** The residual networks of He et al. 2016, §4.2, for small images: three stages of pairs of 3×3 convolutions. */
 
-import { checkpoint, type StateDict, Tensor } from '@otimes/core';
-import { aBoolean, aStateDict, checkArgument, checkOptions, type Kind, oneOf, received } from '@otimes/core/extend';
+import { type StateDict, Tensor } from '@otimes/core';
+import { aStateDict, checkArgument, type Kind, oneOf, received } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
-import { checkPositive, PLACEMENT, placed, requiredOptions } from '../check.ts';
+import { checkPositive, placed } from '../check.ts';
 import type { Sequential } from '../containers/sequential.ts';
 import type { Conv2d } from '../convolution/conv2d.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d } from '../pooling/pool.ts';
-import { BasicBlock, type BasicBlockOptions, conv, stage } from './resnet-blocks.ts';
+import { checkModelOptions } from './options.ts';
+import { recomputed } from './recomputed.ts';
+import { BasicBlock, type BasicBlockOptions, conv, RESIDUAL, stage } from './resnet-blocks.ts';
 
 export type CifarResNetOptions = BasicBlockOptions & {
   /** Layers with weights: 6n + 2 for n blocks a stage, such as 8, 14, 20, 32, 44, 56, 110. */
@@ -50,11 +52,11 @@ export class CifarResNet extends Module {
 
   constructor(o: CifarResNetOptions) {
     super();
-    checkArgument('cifarResNet', 'options', o, requiredOptions);
-    const { depth, classes, width = 16, channels = 3, ...rest } = o;
+    const sizes = ['depth', 'classes', 'width', 'channels'];
+    checkModelOptions('cifarResNet', o, sizes, { shortcut: oneOf('A', 'B'), ...RESIDUAL });
+    const { depth, classes, width = 16, channels = 3 } = o;
     checkArgument('cifarResNet', 'depth', depth, aDepth);
     checkPositive('cifarResNet', { classes, width, channels });
-    checkOptions('cifarResNet', rest, { shortcut: oneOf('A', 'B'), checkpoint: aBoolean, ...PLACEMENT });
     const at = placed(o);
     this.#checkpoint = o.checkpoint ?? false;
     const block = { ...at, shortcut: o.shortcut ?? 'A', checkpoint: this.#checkpoint };
@@ -79,7 +81,9 @@ export class CifarResNet extends Module {
   #forward(x: Tensor): Tensor {
     const stem = (x: Tensor) => insides(this, () => this.relu.call(this.bn1.call(this.conv1.call(x))));
     const stages = [this.layer1, this.layer2, this.layer3];
-    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? checkpoint(stem, x) : stem(x));
+    const { conv1, bn1, relu } = this;
+    const first = this.#checkpoint ? recomputed([conv1, bn1, relu], stem, x) : stem(x);
+    const features = stages.reduce((y, stage) => stage.call(y), first);
     return this.fc.call(this.avgpool.call(features));
   }
 }

@@ -1,17 +1,9 @@
 /** The recurrent language model (Zaremba et al. 2014; PyTorch's example word_language_model). */
 
 import { type Tensor, zeros } from '@otimes/core';
-import { aBoolean, checkArgument, checkOptions } from '@otimes/core/extend';
+import { aBoolean } from '@otimes/core/extend';
 import { insides } from '../calls.ts';
-import {
-  aProbability,
-  checkPositive,
-  PLACEMENT,
-  type Placement,
-  placed,
-  requiredOptions,
-  withoutRng,
-} from '../check.ts';
+import { aProbability, checkPositive, PLACEMENT, type Placement, placed, withoutRng } from '../check.ts';
 import { Dropout } from '../dropout.ts';
 import { Embedding } from '../embedding/embedding.ts';
 import { uniform } from '../init.ts';
@@ -19,6 +11,7 @@ import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { Parameter } from '../parameter.ts';
 import { LSTM, type LSTMState } from '../recurrent/layers.ts';
+import { checkModelOptions } from './options.ts';
 
 export type LSTMLanguageModelOptions = Placement & {
   /** Number of words. */
@@ -55,9 +48,8 @@ export class LSTMLanguageModel extends Module<
 
   constructor(o: LSTMLanguageModelOptions) {
     super();
-    checkArgument('lstmLanguageModel', 'options', o, requiredOptions);
+    checkModelOptions('lstmLanguageModel', o, ['vocabulary', 'dim', 'hidden', 'layers'], OPTIONS);
     const { vocabulary, dim, hidden, layers, ...rest } = o;
-    checkOptions('lstmLanguageModel', rest, OPTIONS);
     checkPositive('lstmLanguageModel', { vocabulary, dim, hidden, layers });
     const tied = rest.tieWeights ?? false;
     if (tied && dim !== hidden)

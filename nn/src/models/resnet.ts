@@ -3,18 +3,20 @@
  * of a bottleneck is at its 3×3 convolution ("ResNet v1.5").
  */
 
-import { checkpoint, type Tensor } from '@otimes/core';
-import { aBoolean, checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
+import type { Tensor } from '@otimes/core';
+import { checkArgument, type Kind, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
-import { checkPositive, PLACEMENT, placed, requiredOptions } from '../check.ts';
+import { checkPositive, placed } from '../check.ts';
 import type { Sequential } from '../containers/sequential.ts';
 import type { Conv2d } from '../convolution/conv2d.ts';
 import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d, MaxPool2d } from '../pooling/pool.ts';
-import { BasicBlock, Bottleneck, conv, type ResidualOptions, stage } from './resnet-blocks.ts';
+import { checkModelOptions } from './options.ts';
+import { recomputed } from './recomputed.ts';
+import { BasicBlock, Bottleneck, conv, RESIDUAL, type ResidualOptions, stage } from './resnet-blocks.ts';
 
 export type ResNetOptions = ResidualOptions & {
   classes: number;
@@ -27,6 +29,9 @@ export type ResNetOptions = ResidualOptions & {
   /** Blocks of each stage; default those of the network. */
   depths?: readonly [number, number, number, number];
 };
+
+/** Those that the constructor checks. */
+const SIZES = ['classes', 'stem', 'channels', 'width'] as const;
 
 const aBlock: Kind = {
   expected: 'BasicBlock or Bottleneck',
@@ -61,11 +66,10 @@ export class ResNet extends Module {
     super();
     checkArgument('resnet', 'Block', Block, aBlock);
     checkArgument('resnet', 'depths', depths, fourDepths);
-    checkArgument('resnet', 'options', o, requiredOptions);
-    const { classes, stem, channels = 3, width = 64, ...rest } = o;
+    checkModelOptions('resnet', o, SIZES, RESIDUAL);
+    const { classes, stem, channels = 3, width = 64 } = o;
     checkPositive('resnet', { classes, channels, width });
     checkArgument('resnet', 'stem', stem, oneOf('cifar', 'imagenet'));
-    checkOptions('resnet', rest, { checkpoint: aBoolean, ...PLACEMENT });
     const at = placed(o);
     this.#checkpoint = o.checkpoint ?? false;
     const block = { ...at, checkpoint: this.#checkpoint };
@@ -94,7 +98,9 @@ export class ResNet extends Module {
   #forward(x: Tensor): Tensor {
     const stem = (x: Tensor) => insides(this, () => this.#stem(x));
     const stages = [this.layer1, this.layer2, this.layer3, this.layer4];
-    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? checkpoint(stem, x) : stem(x));
+    const { conv1, bn1, relu, maxpool } = this;
+    const first = this.#checkpoint ? recomputed([conv1, bn1, relu, maxpool], stem, x) : stem(x);
+    const features = stages.reduce((y, stage) => stage.call(y), first);
     return this.fc.call(this.avgpool.call(features));
   }
 
@@ -110,7 +116,7 @@ function named(
   usual: readonly [number, number, number, number],
   o: ResNetOptions,
 ): ResNet {
-  checkArgument('resnet', 'options', o, requiredOptions);
+  checkModelOptions('resnet', o, [...SIZES, 'depths'], RESIDUAL);
   const { depths = usual, ...rest } = o;
   return new ResNet(Block, depths, rest);
 }

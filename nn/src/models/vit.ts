@@ -1,17 +1,7 @@
 /** The vision transformer (Dosovitskiy et al. 2021), as timm computes it. `fromTimm` takes states of timm's. */
 
-import {
-  checkpoint,
-  concat,
-  describe,
-  type Pair,
-  pairOf,
-  ShapeError,
-  type StateDict,
-  Tensor,
-  zeros,
-} from '@otimes/core';
-import { aBoolean, aNumber, anEps, checkArgument, checkOptions, isPlainObject, oneOf } from '@otimes/core/extend';
+import { concat, describe, type Pair, pairOf, ShapeError, type StateDict, Tensor, zeros } from '@otimes/core';
+import { aBoolean, aNumber, anEps, checkArgument, isPlainObject, oneOf } from '@otimes/core/extend';
 import { TransformerBlock } from '../attention/transformer-block.ts';
 import { insides } from '../calls.ts';
 import {
@@ -31,6 +21,8 @@ import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { LayerNorm } from '../normalization/layer.ts';
 import { Parameter } from '../parameter.ts';
+import { checkModelOptions } from './options.ts';
+import { recomputed } from './recomputed.ts';
 
 export type VitOptions = Placement & {
   /** Pixels, a number or [rows, columns]; a multiple of `patch`. */
@@ -62,11 +54,12 @@ export type VitOptions = Placement & {
   fcNorm?: boolean;
   /**
    * Whether backward computes each block again instead of keeping what lies inside of it: less memory, a second forward pass, the same
-   * gradients. See `checkpoint` of `@otimes/core`. KFAC, EKFAC and STEVE refuse it where they draw labels (`fisher: 'sampled'`). Default false.
+   * gradients, also after `eval()` or `train()`. See `checkpoint` of `@otimes/core`. KFAC, EKFAC and STEVE refuse it where they draw labels (`fisher: 'sampled'`). Default false.
    */
   checkpoint?: boolean;
 };
 
+const SIZES = ['imageSize', 'patch', 'dim', 'depth', 'heads', 'classes', 'channels'] as const;
 const OPTIONS = {
   mlpRatio: aNumber,
   dropout: aProbability,
@@ -81,7 +74,7 @@ const OPTIONS = {
 /** A block that backward computes again. */
 class RecomputedBlock extends TransformerBlock {
   override forward(x: Tensor): Tensor {
-    return checkpoint((y: Tensor) => super.forward(y), x);
+    return recomputed([this], y => super.forward(y), x);
   }
 }
 
@@ -109,9 +102,8 @@ export class VisionTransformer extends Module {
 
   constructor(o: VitOptions) {
     super();
-    checkArgument('vit', 'options', o, requiredOptions);
+    checkModelOptions('vit', o, SIZES, OPTIONS);
     const { imageSize, patch: side, dim, depth, heads, classes, channels = 3, ...rest } = o;
-    checkOptions('vit', rest, OPTIONS);
     checkPositive('vit', { dim, depth, heads, classes, channels });
     this.imageSize = pairOf('vit', 'imageSize', imageSize, 1);
     const patch = pairOf('vit', 'patch', side, 1);

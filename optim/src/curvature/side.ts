@@ -88,8 +88,9 @@ export class Side {
   }
 
   /**
-   * Blocks of whole channels of `taps` coordinates, as few as at most `blockDim` coordinates allow and as equal as may be; the bias is
-   * in the last one. Of one block it is the exact side.
+   * Blocks of whole channels of `taps` coordinates, as equal as may be; the bias is in the last one. They are as few as at most `blockDim`
+   * coordinates allow, where each could have the bias beside its channels: of 1023 features and a bias three of 512, not two. Of one
+   * block it is the exact side.
    */
   static blocks(n: number, blockDim: number, o: SideSizes = {}): Side {
     checkOptions('Side.blocks', o, SIZES);

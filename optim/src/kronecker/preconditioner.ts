@@ -42,7 +42,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     checkModel(name, model);
     checkKroneckerOptions(name, o);
     this.#model = model;
-    this.#watchman = new Watchman(name, model);
+    this.#watchman = new Watchman(name, model, 'detach() the old one before');
     this.#parts = partsOf(name, this.constructor, model, o, kind);
     const { states, paths, settings, demand, labels, watch } = this.#parts;
     const trainable = noteTrained(this, [...paths.keys()]);
@@ -67,7 +67,7 @@ export abstract class KroneckerPreconditioner extends Optimizer {
     return this.#parts.settings.lr;
   }
 
-  /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
+  /** Sets the rest optimizer's learning rate too, in the proportion it had at the start, or with the first lr above 0. */
   override set lr(lr: number) {
     checkLr(this.#name, lr);
     this.checkNoStepOpen('setting lr');

@@ -30,7 +30,9 @@ export class Rest {
   readonly #isOurs: boolean;
   /** Whether no code of the program runs in its step. */
   readonly #isBuiltIn: boolean;
-  readonly #ratio: number;
+  #ratio: number;
+  /** The optimizer's own learning rate where it waits for the first lr above 0; else 0. */
+  #waiting = 0;
   #wasOrdinary = true;
 
   constructor(parameters: readonly Parameter[], { name, lr, paths, make, byDefault }: RestOptions) {
@@ -41,12 +43,23 @@ export class Rest {
     this.optimizer =
       parameters.length === 0 ? null : checkRest(name, (make ?? byDefault)([...parameters]), parameters, paths);
     this.#isBuiltIn = this.optimizer === null || isBuiltIn(this.optimizer);
-    this.#ratio = this.optimizer === null || lr === 0 ? 1 : this.optimizer.lr / lr;
+    const own = this.optimizer?.lr ?? 0;
+    this.#ratio = lr === 0 ? 1 : own / lr;
+    if (lr > 0 || own === 0) return;
+    if (make !== undefined) throw new RangeError(`${name}: a rest cannot have lr ${own} beside an optimizer's lr of 0`);
+    this.#waiting = own;
+    this.lr = 0;
   }
 
-  /** Of the whole optimizer: the rest's is in the proportion to it that it had at the start. */
+  /**
+   * Of the whole optimizer: the rest's is in the proportion to it that it had at the start. One that was made with lr 0 moves nothing; with
+   * the first lr above that it is as if it had been made with it.
+   */
   set lr(lr: number) {
-    if (this.optimizer !== null) this.optimizer.lr = lr * this.#ratio;
+    if (this.optimizer === null) return;
+    const waiting = lr > 0 ? this.#waiting : 0;
+    this.optimizer.lr = waiting || lr * this.#ratio;
+    if (waiting > 0) this.#follows(lr);
   }
 
   /** Throws for a gradient that is not finite; `gradientOf` says which is that of a parameter. */
@@ -120,9 +133,16 @@ export class Rest {
     return this.parameters.some(readsLater);
   }
 
-  /** After a state was loaded: nobody knows what is in it. */
-  loaded(): void {
+  /** After a state was loaded, the whole optimizer's `lr` with it: nobody knows what is in it. */
+  loaded(lr: number): void {
     this.#wasOrdinary = false;
+    if (lr > 0 && this.#waiting > 0) this.#follows(lr);
+  }
+
+  /** From here on it keeps the proportion that it has to this. */
+  #follows(lr: number): void {
+    this.#ratio = this.optimizer!.lr / lr;
+    this.#waiting = 0;
   }
 
   /** Whether a step needs no copies. What overflows on a device that is read with await is not looked for. */

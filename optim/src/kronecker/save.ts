@@ -46,7 +46,7 @@ export function load(saved: StateDict, { name, states, rule, rest, settings, ref
   // All that may still fail comes first, and the rest's own check last: then nothing has been taken over yet.
   for (const { state, A, G, step } of pending) state.job = refresher.start(state, A, G, step);
   rest.optimizer?.loadStateDict(ofRest);
-  rest.loaded();
+  rest.loaded(lr);
   for (const [i, state] of states.entries()) state.become(loaded[i]!);
   rule.numbers?.set(numbers);
   settings.lr = lr;

@@ -97,6 +97,8 @@ export class Updater {
   #propose({ state, inBasis, cameInBasis, raw, averages, basis }: Plan): Omit<Proposal, 'state'> | null {
     const { name, rule, settings, refresher } = this.#parts;
     const before = state.kfe;
+    // A basis that is not made of factors takes over before these are known to be sound.
+    if (before === null && state.fixedBasis !== undefined) this.#forgets(state, raw);
     state.isFresh = before !== basis;
     if (averages !== null) state.setFactors(averages);
     const { graftedAt } = state;
@@ -130,6 +132,16 @@ export class Updater {
     }
     const update = checkedUpdate(name, 'direction', state, gradient, rule.direction(state, gradient, settings));
     return { gradient, update, scale: state.graft };
+  }
+
+  /** Where a check of its first step fails, a block has nothing: what the step made is not what it wrote in place. */
+  #forgets(state: BlockState, raw: Tensor): void {
+    const { restore } = state.snapshot();
+    this.onFailure(raw, () => {
+      restore();
+      state.slots.clear();
+      this.#parts.refresher.done--;
+    });
   }
 
   /** Puts a basis in the place of a block's old one, from which `rotation` leads there; null at the first time. */

@@ -9,11 +9,17 @@ type Field = { readonly path: string; readonly module: AnyModule; readonly name:
 
 export class Watchman {
   readonly #optimizer: string;
+  readonly #anew: string;
   readonly #frozen: readonly (readonly [path: string, p: Parameter])[];
   readonly #fields: readonly Field[];
 
-  constructor(optimizer: string, model: AnyModule) {
+  /**
+   * @param optimizer its name, for messages
+   * @param before what to do before another optimizer is made, for messages: 'detach() the old one before', say
+   */
+  constructor(optimizer: string, model: AnyModule, before = '') {
     this.#optimizer = optimizer;
+    this.#anew = `make the optimizer anew${before && ` (${before})`}`;
     this.#frozen = [...model.namedParameters()].filter(([, p]) => !p.requiresGrad);
     this.#fields = [...model.namedModules()].flatMap(([above, module]) =>
       [...module.namedParameters({ recurse: false })].flatMap(([name, was]) =>
@@ -43,7 +49,7 @@ export class Watchman {
       if (isTrained(p))
         throw new Error(
           `${this.#optimizer}: '${path}' gets a gradient now, but was frozen when the optimizer was made, so it would stay as ` +
-            'it is: make the optimizer anew (detach() the old one before), or freeze it again',
+            `it is: ${this.#anew}, or freeze it again`,
         );
     for (const { path, now, was } of this.#replaced()) {
       if (!isTrained(now) || this.#fields.some(field => field.was === now)) continue;
@@ -52,7 +58,7 @@ export class Watchman {
           ? `'${path}' is another parameter than when the optimizer was made`
           : `the model moved to another device after the optimizer was made: '${path}' was on '${was.device}'`;
       throw new Error(
-        `${this.#optimizer}: ${what}, so it would stay as it is: make the optimizer anew (detach() the old one before)` +
+        `${this.#optimizer}: ${what}, so it would stay as it is: ${this.#anew}` +
           (now.device === was.device ? ', or copy_ new values into the old parameter' : ', after model.to(…)'),
       );
     }

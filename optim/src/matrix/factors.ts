@@ -187,3 +187,6 @@ export const powers = (factors: readonly Tensor[], eps: number, exponent: number
       }),
     ),
 });
+
+/** By the norm, which squares no number out of its range. */
+export const rootMeanSquare = (x: Tensor): Tensor => x.norm().mul(1 / Math.sqrt(x.size));

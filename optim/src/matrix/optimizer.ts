@@ -155,7 +155,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     return this.#lr;
   }
 
-  /** Sets the rest optimizer's learning rate too, in the proportion it had at the start. */
+  /** Sets the rest optimizer's learning rate too, in the proportion it had at the start, or with the first lr above 0. */
   override set lr(lr: number) {
     checkLr(this.#name, lr);
     this.#checkNoStepOpen('setting lr');
@@ -379,7 +379,7 @@ export abstract class MatrixOptimizer extends Optimizer {
     reader.finish();
     // The last thing that may fail: then nothing has been taken over yet.
     this.#rest.optimizer?.loadStateDict(ofRest);
-    this.#rest.loaded();
+    this.#rest.loaded(lr);
     this.#lr = lr;
     this.#matrices = matrices;
   }

@@ -30,7 +30,7 @@ type Inverses = {
 export class InverseFreeRule implements Rule {
   static readonly builtIn: string = 'InverseFreeRule';
   /** λ; from the next step on. Not called damping, which processes do not compare. */
-  lambda: number;
+  dampingLambda: number;
   lrCov: number;
   /** Whether the next step may change K and C. */
   follows = true;
@@ -41,7 +41,7 @@ export class InverseFreeRule implements Rule {
   readonly #inverses = new Map<BlockState, Inverses>();
 
   constructor(o: InverseFreeOptions) {
-    this.lambda = o.damping;
+    this.dampingLambda = o.damping;
     this.lrCov = o.lrCov;
     this.alpha1 = o.alpha1;
     this.momentum = o.momentum;
@@ -109,7 +109,7 @@ export class InverseFreeRule implements Rule {
       const mean = (M: Tensor) => other!.side.diagonal(M).mean();
       const [curvature, damping] = this.adaptive ? [H.mul(mean(other!.H)), KK.mul(mean(other!.KK))] : [H, KK];
       const scale = this.normalizeLrCov ? (1 - this.alpha1) / 2 : 0.5;
-      return { ...own!, step: curvature.add(damping.mul(this.lambda)).sub(own!.one).mul(scale) };
+      return { ...own!, step: curvature.add(damping.mul(this.dampingLambda)).sub(own!.one).mul(scale) };
     });
     for (const { side, name, K, step } of steps) {
       const m = this.alpha1 === 0 ? step : slots.get(`m${name}`)!.addScaled_(step, 1, this.alpha1);

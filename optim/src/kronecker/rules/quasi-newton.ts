@@ -2,7 +2,7 @@
 
 import { concat, eye, type Tensor, tensor, zeros } from '@otimes/core';
 import { inverse } from '@otimes/linalg';
-import { type LossReduction, meanGradient } from '../../curvature/factors.ts';
+import { gradientScale, type LossReduction, meanGradient } from '../../curvature/factors.ts';
 import { inOwnScope } from '../../curvature/own-scope.ts';
 import { largest, notFinite } from '../finite.ts';
 import type { Rule, RuleNumbers, StepInfo } from '../rule.ts';
@@ -16,6 +16,9 @@ export type QuasiNewtonOptions = {
   readonly factorDecay: number;
   readonly lossReduction: LossReduction;
 };
+
+/** So many roundings off is 0: a mean gradient below that share of the gradients of single positions. */
+const NOISE: Readonly<Record<string, number>> = { float32: 2 ** (10 - 23), float64: 2 ** (10 - 52) };
 
 /**
  * Slots Ha [dIn, dIn] ≈ (A + √λ)⁻¹, Hg [dOut, dOut], the means h of the outputs and g of their gradients in the last step's first pass, running means
@@ -34,6 +37,8 @@ export class QuasiNewtonRule implements Rule {
   /** That of the last step. */
   #decay: number;
   readonly #reduction: LossReduction;
+  /** Examples of the last step's first pass; of a loaded state nobody knows. */
+  readonly #examples = new Map<BlockState, number>();
 
   constructor(o: QuasiNewtonOptions) {
     this.lambda = o.damping;
@@ -64,6 +69,7 @@ export class QuasiNewtonRule implements Rule {
         Number.isInteger(pending) && pending! >= -1 ? null : `rule.pending expects an integer ≥ -1, got ${pending}`,
       set: ({ pending }) => {
         this.pending = pending! < 0 ? null : pending!;
+        this.#examples.clear();
       },
     };
   }
@@ -86,6 +92,7 @@ export class QuasiNewtonRule implements Rule {
     const a = lastColumn(state.statistics!.factors(1)!.A);
     slot('h').copy_(weightOf(state).matmul(a));
     slot('g').copy_(lastColumn(D));
+    this.#examples.set(state, state.statistics!.ownBatch);
     const s = Ha.matmul(a);
     follow(Ha, s, state.A!.matmul(s).add(s.mul(this.#damping)));
     state.count = index + 1;
@@ -109,7 +116,10 @@ export class QuasiNewtonRule implements Rule {
    */
   correct(name: string, states: readonly BlockState[]): void {
     inOwnScope(() => {
-      const found = states.filter(({ count }) => count === this.pending).map(state => this.#corrected(name, state));
+      const found = states
+        .filter(({ count }) => count === this.pending)
+        .map(state => this.#corrected(name, state))
+        .filter(one => one !== null);
       for (const { slots, H, s, y } of found)
         for (const [slot, value] of Object.entries({ Hg: H, s, y })) slots.get(slot)!.copy_(value);
     });
@@ -119,13 +129,22 @@ export class QuasiNewtonRule implements Rule {
   #corrected(name: string, state: BlockState) {
     const { slots, statistics, label } = state;
     const raw = state.block.gradient();
-    const sample = statistics?.factors(1) ?? null;
+    const examples = statistics?.ownBatch ?? 0;
+    const sample = statistics?.factors(gradientScale(examples, this.#reduction)) ?? null;
     if (raw === null || sample === null)
       throw new Error(
         `${name}: ${label} was changed by the last step and has no gradient now: correct() comes after a second forward and ` +
           'backward pass over the batch of the step',
       );
+    const before = this.#examples.get(state) ?? examples;
+    if (examples !== before)
+      throw new Error(
+        `${name}: ${label} saw ${examples} examples in the pass before correct(), and ${before} in the pass before step(): both are to be ` +
+          'of the same batch',
+      );
     const D = meanGradient(raw, statistics!.batch, this.#reduction);
+    // Their change would be noise, and by Powell's rule H follows that alone.
+    if (isNoise([slots.get('g')!, lastColumn(D)], state.sideG.diagonal(sample.G).sum().item(), D.dtype)) return null;
     const change = (slot: string, was: string, now: Tensor) =>
       slots
         .get(slot)!
@@ -164,6 +183,10 @@ function follow(H: Tensor, s: Tensor, y: Tensor): void {
 }
 
 const dot = (x: Tensor, y: Tensor): number => x.mul(y).sum().item();
+
+/** Whether these mean gradients vanish beside those of single positions, whose squares have this sum in the mean. */
+const isNoise = (means: readonly Tensor[], size: number, dtype: string): boolean =>
+  means.every(g => dot(g, g) < NOISE[dtype]! ** 2 * size);
 
 const lastColumn = (M: Tensor): Tensor => M.narrow(1, M.shape[1]! - 1, 1);
 
