@@ -150,6 +150,8 @@ class Thread {
   }
 
   #arrived({ id, shape, memory, error, errorName }: Answer): void {
+    // Answers that were under way when the thread was ended still arrive, at a closed port too. Nobody waits for them.
+    if (!this.alive) return;
     const batch = this.batches.get(id)!;
     this.batches.delete(id);
     if (memory !== null) batch.slot.memory = memory;
@@ -197,7 +199,11 @@ class Thread {
     this.#port.close();
     void this.#worker.terminate();
     if (this.batches.size === 0) this.untold = error;
-    for (const batch of this.batches.values()) batch.answer(error);
+    for (const batch of this.batches.values()) {
+      // The thread may write to this memory until it has ended: no other batch gets it.
+      batch.slot.memory = null;
+      batch.answer(error);
+    }
     this.batches.clear();
   }
 }
