@@ -8,7 +8,7 @@
 
 import { existsSync } from 'node:fs';
 import { MessageChannel, receiveMessageOnPort, Worker, type WorkerOptions } from 'node:worker_threads';
-import { FormatError, ShapeError } from '@otimes/core';
+import { FormatError, OutOfMemoryError, ShapeError } from '@otimes/core';
 import type { EpochKey } from '../../epochs.ts';
 import { nameOf } from '../plan.ts';
 import type { PictureSource } from '../source.ts';
@@ -33,7 +33,7 @@ const THREAD = here === undefined ? null : new URL(`./thread.${fromSource ? 'ts'
 const PATIENCE = 120_000;
 
 const CLASSES: Readonly<Record<string, new (message: string, o?: ErrorOptions) => Error>> = {
-  ...{ FormatError, ShapeError, RangeError, TypeError },
+  ...{ FormatError, OutOfMemoryError, ShapeError, RangeError, TypeError },
 };
 
 const ADVICE = 'workers: 0 reads in this thread';
