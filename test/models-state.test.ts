@@ -248,3 +248,37 @@ for (const [name, make] of Object.entries(networks))
         if (title === 'SGD') assert.deepEqual(bits(value), bits(expected[i]!), `value ${i}`);
         else mustBeClose(value, expected[i]!, within(1e-9), `value ${i}`);
     });
+
+for (const [name, make] of Object.entries(networks))
+  law(
+    t,
+    `${name} with checkpoint has the gradients and averages of the forward pass's modes, whatever they are in backward`,
+    () => {
+      const images = x(2, 3, 32, 32);
+      const labels = tensor([0, 3], { dtype: 'int32' });
+      const ways: ((model: Module) => void)[] = [
+        () => {},
+        model => model.eval(),
+        model => model.modules().at(-3)!.eval(),
+      ];
+      for (const before of ways)
+        for (const after of [model => model.eval(), model => model.train()] satisfies typeof ways) {
+          const [actual, expected] = [true, false].map(checkpoint => {
+            const model = make(checkpoint);
+            before(model);
+            const loss = crossEntropy(model.call(images) as Tensor, labels);
+            after(model);
+            const modes = model.modules().map(one => one.training);
+            loss.backward();
+            assert.deepEqual(
+              model.modules().map(one => one.training),
+              modes,
+            );
+            return [...model.parameters().map(p => p.grad!), ...Object.values(model.stateDict())].map(v =>
+              bits(v).join(),
+            );
+          });
+          for (const [i, value] of actual!.entries()) assert.ok(value === expected![i], `value ${i}`);
+        }
+    },
+  );

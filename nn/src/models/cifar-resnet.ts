@@ -1,6 +1,6 @@
 /** The residual networks of He et al. 2016, §4.2, for small images: three stages of pairs of 3×3 convolutions. */
 
-import { checkpoint, type StateDict, Tensor } from '@otimes/core';
+import { type StateDict, Tensor } from '@otimes/core';
 import { aBoolean, aStateDict, checkArgument, checkOptions, type Kind, oneOf, received } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
@@ -11,6 +11,7 @@ import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d } from '../pooling/pool.ts';
+import { recomputed } from './recomputed.ts';
 import { BasicBlock, type BasicBlockOptions, conv, stage } from './resnet-blocks.ts';
 
 export type CifarResNetOptions = BasicBlockOptions & {
@@ -79,7 +80,7 @@ export class CifarResNet extends Module {
   #forward(x: Tensor): Tensor {
     const stem = (x: Tensor) => insides(this, () => this.relu.call(this.bn1.call(this.conv1.call(x))));
     const stages = [this.layer1, this.layer2, this.layer3];
-    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? checkpoint(stem, x) : stem(x));
+    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? recomputed(this, stem, x) : stem(x));
     return this.fc.call(this.avgpool.call(features));
   }
 }

@@ -1,6 +1,6 @@
 /** The blocks of residual networks (He et al. 2016), with torchvision's parameter names. */
 
-import { checkpoint, type Shape, type Tensor } from '@otimes/core';
+import type { Shape, Tensor } from '@otimes/core';
 import { aBoolean, checkOptions, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
@@ -10,6 +10,7 @@ import { Conv2d } from '../convolution/conv2d.ts';
 import { type InitOptions, kaimingNormal } from '../init.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
+import { recomputed } from './recomputed.ts';
 
 export type ResidualOptions = Placement & {
   /**
@@ -91,7 +92,7 @@ export class BasicBlock extends Module {
 
   override forward(x: Tensor): Tensor {
     const run = (x: Tensor) => insides(this, () => this.#forward(x));
-    return this.#checkpoint ? checkpoint(run, x) : run(x);
+    return this.#checkpoint ? recomputed(this, run, x) : run(x);
   }
 
   #forward(x: Tensor): Tensor {
@@ -138,7 +139,7 @@ export class Bottleneck extends Module {
 
   override forward(x: Tensor): Tensor {
     const run = (x: Tensor) => insides(this, () => this.#forward(x));
-    return this.#checkpoint ? checkpoint(run, x) : run(x);
+    return this.#checkpoint ? recomputed(this, run, x) : run(x);
   }
 
   #forward(x: Tensor): Tensor {

@@ -3,7 +3,7 @@
  * of a bottleneck is at its 3×3 convolution ("ResNet v1.5").
  */
 
-import { checkpoint, type Tensor } from '@otimes/core';
+import type { Tensor } from '@otimes/core';
 import { aBoolean, checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
@@ -14,6 +14,7 @@ import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { BatchNorm2d } from '../normalization/batch.ts';
 import { GlobalAvgPool2d, MaxPool2d } from '../pooling/pool.ts';
+import { recomputed } from './recomputed.ts';
 import { BasicBlock, Bottleneck, conv, type ResidualOptions, stage } from './resnet-blocks.ts';
 
 export type ResNetOptions = ResidualOptions & {
@@ -94,7 +95,7 @@ export class ResNet extends Module {
   #forward(x: Tensor): Tensor {
     const stem = (x: Tensor) => insides(this, () => this.#stem(x));
     const stages = [this.layer1, this.layer2, this.layer3, this.layer4];
-    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? checkpoint(stem, x) : stem(x));
+    const features = stages.reduce((y, stage) => stage.call(y), this.#checkpoint ? recomputed(this, stem, x) : stem(x));
     return this.fc.call(this.avgpool.call(features));
   }
 

@@ -1,16 +1,6 @@
 /** The vision transformer (Dosovitskiy et al. 2021), as timm computes it. `fromTimm` takes states of timm's. */
 
-import {
-  checkpoint,
-  concat,
-  describe,
-  type Pair,
-  pairOf,
-  ShapeError,
-  type StateDict,
-  Tensor,
-  zeros,
-} from '@otimes/core';
+import { concat, describe, type Pair, pairOf, ShapeError, type StateDict, Tensor, zeros } from '@otimes/core';
 import { aBoolean, aNumber, anEps, checkArgument, checkOptions, isPlainObject, oneOf } from '@otimes/core/extend';
 import { TransformerBlock } from '../attention/transformer-block.ts';
 import { insides } from '../calls.ts';
@@ -31,6 +21,7 @@ import { Linear } from '../linear.ts';
 import { Module } from '../module.ts';
 import { LayerNorm } from '../normalization/layer.ts';
 import { Parameter } from '../parameter.ts';
+import { recomputed } from './recomputed.ts';
 
 export type VitOptions = Placement & {
   /** Pixels, a number or [rows, columns]; a multiple of `patch`. */
@@ -81,7 +72,7 @@ const OPTIONS = {
 /** A block that backward computes again. */
 class RecomputedBlock extends TransformerBlock {
   override forward(x: Tensor): Tensor {
-    return checkpoint((y: Tensor) => super.forward(y), x);
+    return recomputed(this, y => super.forward(y), x);
   }
 }
 
