@@ -44,3 +44,6 @@ export const aProbability: Kind = {
 
 /** Options of which some are required. */
 export const requiredOptions: Kind = { expected: 'an object of options', is: isPlainObject };
+
+/** In tables of options: one whose value is checked elsewhere, so that the list of all names is whole. */
+export const isOption: Kind = { expected: 'an option', is: () => true };

@@ -4,7 +4,7 @@ import { type StateDict, Tensor } from '@otimes/core';
 import { aBoolean, aStateDict, checkArgument, checkOptions, type Kind, oneOf, received } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
-import { checkPositive, PLACEMENT, placed, requiredOptions } from '../check.ts';
+import { checkPositive, isOption, PLACEMENT, placed, requiredOptions } from '../check.ts';
 import type { Sequential } from '../containers/sequential.ts';
 import type { Conv2d } from '../convolution/conv2d.ts';
 import { Linear } from '../linear.ts';
@@ -26,6 +26,12 @@ export type CifarResNetOptions = BasicBlockOptions & {
   shortcut?: 'A' | 'B';
 };
 
+const OPTIONS = {
+  ...{ depth: isOption, classes: isOption, width: isOption, channels: isOption },
+  shortcut: oneOf('A', 'B'),
+  checkpoint: aBoolean,
+  ...PLACEMENT,
+};
 const aDepth: Kind = {
   expected: 'a depth of 6n + 2 layers, such as 8, 14 or 20',
   is: v => Number.isInteger(v) && Number(v) >= 8 && (Number(v) - 2) % 6 === 0,
@@ -52,10 +58,10 @@ export class CifarResNet extends Module {
   constructor(o: CifarResNetOptions) {
     super();
     checkArgument('cifarResNet', 'options', o, requiredOptions);
-    const { depth, classes, width = 16, channels = 3, ...rest } = o;
+    checkOptions('cifarResNet', o, OPTIONS);
+    const { depth, classes, width = 16, channels = 3 } = o;
     checkArgument('cifarResNet', 'depth', depth, aDepth);
     checkPositive('cifarResNet', { classes, width, channels });
-    checkOptions('cifarResNet', rest, { shortcut: oneOf('A', 'B'), checkpoint: aBoolean, ...PLACEMENT });
     const at = placed(o);
     this.#checkpoint = o.checkpoint ?? false;
     const block = { ...at, shortcut: o.shortcut ?? 'A', checkpoint: this.#checkpoint };

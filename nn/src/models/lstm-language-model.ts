@@ -6,6 +6,7 @@ import { insides } from '../calls.ts';
 import {
   aProbability,
   checkPositive,
+  isOption,
   PLACEMENT,
   type Placement,
   placed,
@@ -37,7 +38,13 @@ export type LSTMLanguageModelOptions = Placement & {
   batchFirst?: boolean;
 };
 
-const OPTIONS = { dropout: aProbability, tieWeights: aBoolean, batchFirst: aBoolean, ...PLACEMENT };
+const OPTIONS = {
+  ...{ vocabulary: isOption, dim: isOption, hidden: isOption, layers: isOption },
+  dropout: aProbability,
+  tieWeights: aBoolean,
+  batchFirst: aBoolean,
+  ...PLACEMENT,
+};
 
 /**
  * int32 words [B, T] and a state → [logits [B, T, vocabulary] of each next word, state]: `encoder`, an embedding, dropout, `rnn`, an LSTM, dropout, `decoder`, a linear
@@ -56,8 +63,8 @@ export class LSTMLanguageModel extends Module<
   constructor(o: LSTMLanguageModelOptions) {
     super();
     checkArgument('lstmLanguageModel', 'options', o, requiredOptions);
+    checkOptions('lstmLanguageModel', o, OPTIONS);
     const { vocabulary, dim, hidden, layers, ...rest } = o;
-    checkOptions('lstmLanguageModel', rest, OPTIONS);
     checkPositive('lstmLanguageModel', { vocabulary, dim, hidden, layers });
     const tied = rest.tieWeights ?? false;
     if (tied && dim !== hidden)

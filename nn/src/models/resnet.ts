@@ -7,7 +7,7 @@ import type { Tensor } from '@otimes/core';
 import { aBoolean, checkArgument, checkOptions, type Kind, oneOf } from '@otimes/core/extend';
 import { ReLU } from '../activations/basic.ts';
 import { insides } from '../calls.ts';
-import { checkPositive, PLACEMENT, placed, requiredOptions } from '../check.ts';
+import { checkPositive, isOption, PLACEMENT, placed, requiredOptions } from '../check.ts';
 import type { Sequential } from '../containers/sequential.ts';
 import type { Conv2d } from '../convolution/conv2d.ts';
 import { Linear } from '../linear.ts';
@@ -32,6 +32,11 @@ export type ResNetOptions = ResidualOptions & {
 const aBlock: Kind = {
   expected: 'BasicBlock or Bottleneck',
   is: v => typeof v === 'function' && v.prototype instanceof Module,
+};
+const OPTIONS = {
+  ...{ classes: isOption, stem: isOption, channels: isOption, width: isOption },
+  checkpoint: aBoolean,
+  ...PLACEMENT,
 };
 const fourDepths: Kind = {
   expected: 'the blocks of four stages, such as [2, 2, 2, 2]',
@@ -63,10 +68,10 @@ export class ResNet extends Module {
     checkArgument('resnet', 'Block', Block, aBlock);
     checkArgument('resnet', 'depths', depths, fourDepths);
     checkArgument('resnet', 'options', o, requiredOptions);
-    const { classes, stem, channels = 3, width = 64, ...rest } = o;
+    checkOptions('resnet', o, OPTIONS);
+    const { classes, stem, channels = 3, width = 64 } = o;
     checkPositive('resnet', { classes, channels, width });
     checkArgument('resnet', 'stem', stem, oneOf('cifar', 'imagenet'));
-    checkOptions('resnet', rest, { checkpoint: aBoolean, ...PLACEMENT });
     const at = placed(o);
     this.#checkpoint = o.checkpoint ?? false;
     const block = { ...at, checkpoint: this.#checkpoint };
@@ -112,6 +117,7 @@ function named(
   o: ResNetOptions,
 ): ResNet {
   checkArgument('resnet', 'options', o, requiredOptions);
+  checkOptions('resnet', o, { depths: isOption, ...OPTIONS });
   const { depths = usual, ...rest } = o;
   return new ResNet(Block, depths, rest);
 }

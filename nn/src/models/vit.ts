@@ -7,6 +7,7 @@ import { insides } from '../calls.ts';
 import {
   aProbability,
   checkPositive,
+  isOption,
   PLACEMENT,
   type Placement,
   placed,
@@ -59,6 +60,8 @@ export type VitOptions = Placement & {
 };
 
 const OPTIONS = {
+  ...{ imageSize: isOption, patch: isOption, dim: isOption, depth: isOption, heads: isOption, classes: isOption },
+  channels: isOption,
   mlpRatio: aNumber,
   dropout: aProbability,
   layerNormEps: anEps,
@@ -101,8 +104,8 @@ export class VisionTransformer extends Module {
   constructor(o: VitOptions) {
     super();
     checkArgument('vit', 'options', o, requiredOptions);
+    checkOptions('vit', o, OPTIONS);
     const { imageSize, patch: side, dim, depth, heads, classes, channels = 3, ...rest } = o;
-    checkOptions('vit', rest, OPTIONS);
     checkPositive('vit', { dim, depth, heads, classes, channels });
     this.imageSize = pairOf('vit', 'imageSize', imageSize, 1);
     const patch = pairOf('vit', 'patch', side, 1);
@@ -139,6 +142,10 @@ export class VisionTransformer extends Module {
 
   /** As that of `Module`. Positions of another image size are an error that says so: `resizePositions` makes them fit. */
   override loadStateDict(state: StateDict, o: { strict?: boolean } = {}): void {
+    if (isPlainObject(state) && !('position' in state) && 'pos_embed' in state)
+      throw new TypeError(
+        "vit: nothing was loaded, since these are timm's names; write loadStateDict(fromTimm(state))",
+      );
     const value: unknown = isPlainObject(state) ? state.position : undefined;
     if (value instanceof Tensor) {
       const [own, theirs] = [this.position.shape, value.shape];
