@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { arange, concat, Generator, noGrad, rand, randn, type Tensor, tensor, zeros } from '@otimes/core';
+import { checkOptions } from '@otimes/core/extend';
 import { DataLoader, TensorDataset } from '@otimes/data';
 import { crossEntropy, Linear, Module, mlp, mseLoss, Tanh } from '@otimes/nn';
 import { Adam, KFAC, type Optimizer, STEVE } from '@otimes/optim';
@@ -56,6 +57,31 @@ for (const [what, [run, says]] of Object.entries(mistakes))
   law(t, `${what} is an error that says what to write`, () => {
     assert.throws(run, (error: Error) => says.test(error.message));
   });
+
+law(
+  t,
+  'of an unknown option the one that was meant is itself, one that begins like it, or one with which it begins',
+  () => {
+    const known = ['eps', 'refresh', 'refreshEvery', 'refreshEveryOther', 'betas', 'lr', 'weightDecay'];
+    const table = Object.fromEntries(known.map(name => [name, { expected: 'anything', is: () => true }]));
+    const cases: Record<string, string | null> = {
+      ...{ refresh_every: 'refreshEvery', Refresh: 'refresh', refreshEvry: 'refreshEvery', refreshing: 'refresh' },
+      ...{
+        epsilon: 'eps',
+        beta1: 'betas',
+        weight: 'weightDecay',
+        weightDecy: 'weightDecay',
+        lrs: 'lr',
+        momentum: null,
+      },
+    };
+    for (const [name, meant] of Object.entries(cases)) {
+      const hint = meant === null ? '' : `; did you mean '${meant}'?`;
+      const message = `f: there is no option '${name}', only ${known.join(', ')}${hint}`;
+      assert.throws(() => checkOptions<object>('f', { [name]: 1 }, table), { name: 'TypeError', message });
+    }
+  },
+);
 
 law(t, 'layers in records, maps and nested lists are trained, by first and second order', () => {
   class Nested extends Module {

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { imageFolder, tinyImageNet } from '@otimes/data/node';
 import t from 'tap';
-import { damaged, emptied, line, loop, rewrite } from './helpers/damaged-sets.ts';
+import { damaged, dangling, emptied, line, loop, rewrite } from './helpers/damaged-sets.ts';
 import { writeSyntheticImageFolder, writeSyntheticTinyImageNet } from './helpers/image-sets.ts';
 import { law } from './helpers/law.ts';
 
@@ -80,6 +80,16 @@ damaged(t, 'Tiny ImageNet', writeTiny, f => tinyImageNet(f), [
     'a link to nothing',
     f => symlinkSync('/nowhere/x', `${f}/train/${wnidOf(f, 0)}/images/x.JPEG`),
     /\/images\/x\.JPEG is a link to nothing/,
+  ],
+  [
+    'words behind a link to nothing',
+    f => dangling(`${f}/words.txt`),
+    /^tinyImageNet: ~\/words\.txt is a link to nothing$/,
+  ],
+  [
+    'pictures behind a link to nothing',
+    f => dangling(`${f}/train/${wnidOf(f, 1)}/images`),
+    /\/images is a link to nothing$/,
   ],
 ]);
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseCifar10, parseCifar100 } from '@otimes/data';
 import { cifar10, cifar100, idxPictures, openSource } from '@otimes/data/node';
 import t from 'tap';
-import { damaged, edit, emptied, line, loop, rewrite } from './helpers/damaged-sets.ts';
+import { damaged, dangling, edit, emptied, line, loop, rewrite } from './helpers/damaged-sets.ts';
 import { writeSyntheticCifar10, writeSyntheticCifar100, writeSyntheticMnist } from './helpers/image-sets.ts';
 import { law } from './helpers/law.ts';
 
@@ -23,6 +23,21 @@ damaged(t, 'CIFAR-10', folder => writeSyntheticCifar10(folder, { train: 10, test
     'a batch that cannot be read',
     f => loop(`${f}/data_batch_2.bin`),
     /^cifar10: ~\/data_batch_2\.bin cannot be read: ELOOP/,
+  ],
+  [
+    'a batch that is a link to nothing',
+    f => dangling(`${f}/data_batch_3.bin`),
+    /^cifar10: ~\/data_batch_3\.bin is a link to nothing$/,
+  ],
+  [
+    'class names behind a link to nothing',
+    f => dangling(`${f}/batches.meta.txt`),
+    /^cifar10: ~\/batches\.meta\.txt is a link to nothing$/,
+  ],
+  [
+    "the archive's folder behind a link to nothing",
+    f => dangling(`${f}/cifar-10-batches-bin`),
+    /^cifar10: ~\/cifar-10-batches-bin is a link to nothing$/,
   ],
   [
     'an empty batch',

@@ -262,6 +262,22 @@ await open.next();
   assert.equal(await run(process.execPath, sources, root), 'end');
 });
 
+law(t, 'answers that are under way when a loader is closed are for nobody, and no error', async () => {
+  // While this thread sleeps, the other one reads all that is ahead: some answers are events by then, some are at the port.
+  const program = PROGRAM(`
+for (const event of [false, true]) {
+  const ahead = new ImageLoader(source, { batchSize: 4, workers: 1, prefetch: 9 });
+  for await (const _ of ahead) { await null; break; }
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  if (event) await null;
+  ahead.close();
+  await new Promise(resolve => setTimeout(resolve, 50));
+}
+`);
+  const sources = ['--conditions=@otimes/source', '--import', 'tsx', '--input-type=module', '-e', program];
+  assert.equal(await run(process.execPath, sources, root), 'end');
+});
+
 law(t, 'in a bundle, which leaves out the file of the threads, a loader with threads says so', async t => {
   const outfile = join(t.testdir(), 'bundle.mjs');
   const contents = PROGRAM('');

@@ -185,6 +185,27 @@ law(t, 'what is no state of timm, of ours or of CIFAR networks is refused by its
     [() => resizePositions(ones([1, 7, 4]), 3, { oldSize: [2, 2] }), /\[1, 1 \+ 2 · 2, dim\], got float32\[1,7,4\]/],
     [() => vit({ ...small, classToken: false }), /^TypeError: vit: expected a class token for pool 'token', got false/],
     [() => vit({ ...small, pool: 'max' as never }), /^\w+Error: vit: expected pool to be 'token' or 'mean', got 'max'/],
+    // The list of what there is has required options, too.
+    [
+      () => vit({ ...small, numClasses: 4 } as never),
+      /^TypeError: vit: there is no option 'numClasses', only imageSize, patch, dim, depth, heads, classes, channels, mlpRatio, .*, device/,
+    ],
+    [
+      () => resnet18({ classes: 2, stem: 'cifar', pretrained: true } as never),
+      /no option 'pretrained', only depths, classes, stem, channels, width, checkpoint, rng, dtype, device$/,
+    ],
+    [
+      () => cifarResNet({ depth: 8, classes: 2, stem: 'cifar' } as never),
+      /no option 'stem', only depth, classes, width, channels, shortcut, checkpoint, rng, dtype, device$/,
+    ],
+    [
+      () => lstmLanguageModel({ vocabulary: 2, dim: 2, hidden: 2, layers: 1, dropOut: 0 } as never),
+      /no option 'dropOut', only vocabulary, dim, hidden, layers, dropout, .*; did you mean 'dropout'\?$/,
+    ],
+    [
+      () => vit(small).loadStateDict(toTimm(vit(small).stateDict())),
+      /^TypeError: vit: nothing was loaded, since these are timm's names; write loadStateDict\(fromTimm\(state\)\)/,
+    ],
     [
       () => cifarResNet({ depth: 18, classes: 2 }),
       /^RangeError: cifarResNet: expected depth to be a depth of 6n \+ 2 layers/,
@@ -302,3 +323,37 @@ for (const [name, make] of Object.entries(networks))
           /^checkpoint: 'running_mean' of BatchNorm2d, float64\[\d+\], which the forward pass read in evaluation, was changed/,
       });
   });
+
+for (const [name, make] of Object.entries(networks))
+  law(
+    t,
+    `${name} with checkpoint has the gradients and averages of the forward pass's modes, whatever they are in backward`,
+    () => {
+      const images = x(2, 3, 32, 32);
+      const labels = tensor([0, 3], { dtype: 'int32' });
+      const ways: ((model: Module) => void)[] = [
+        () => {},
+        model => model.eval(),
+        model => model.modules().at(-3)!.eval(),
+      ];
+      for (const before of ways)
+        for (const after of [model => model.eval(), model => model.train()] satisfies typeof ways) {
+          const [actual, expected] = [true, false].map(checkpoint => {
+            const model = make(checkpoint);
+            before(model);
+            const loss = crossEntropy(model.call(images) as Tensor, labels);
+            after(model);
+            const modes = model.modules().map(one => one.training);
+            loss.backward();
+            assert.deepEqual(
+              model.modules().map(one => one.training),
+              modes,
+            );
+            return [...model.parameters().map(p => p.grad!), ...Object.values(model.stateDict())].map(v =>
+              bits(v).join(),
+            );
+          });
+          for (const [i, value] of actual!.entries()) assert.ok(value === expected![i], `value ${i}`);
+        }
+    },
+  );

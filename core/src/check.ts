@@ -52,9 +52,15 @@ function refusal(op: string, name: string, value: unknown, { expected, hint, err
 
 function unknownOption(op: string, name: string, known: readonly string[]): TypeError {
   const plain = (text: string) => text.toLowerCase().replaceAll('_', '');
-  const [wanted, all] = [plain(name), known.map(plain)];
-  const exact = all.indexOf(wanted);
-  const near = known[exact < 0 ? all.findIndex(one => one.startsWith(wanted) || wanted.startsWith(one)) : exact];
+  const wanted = plain(name);
+  const start = wanted.slice(0, wanted.length * 0.7 + 1);
+  // The name itself, one that begins with most of it, one with which it begins.
+  const likely = [
+    (one: string) => one === wanted,
+    (one: string) => one.startsWith(start),
+    (one: string) => wanted.startsWith(one),
+  ];
+  const [near] = likely.flatMap(is => known.filter(one => is(plain(one))));
   return new TypeError(
     `${op}: there is no option '${name}', only ${known.join(', ') || 'no options at all'}` +
       (near === undefined ? '' : `; did you mean '${near}'?`),

@@ -158,7 +158,7 @@ export function randomSplit<T, const L extends readonly number[]>(
   checkArgument('randomSplit', 'lengths', lengths, numbers);
   checkArgument('randomSplit', 'rng', rng, anInstance(Generator, 'a Generator'));
   const total = lengths.reduce((sum, length) => sum + length, 0);
-  if (total !== dataset.length || !lengths.every(length => Number.isInteger(length) && length >= 0))
+  if (total !== dataset.length || !Array.from(lengths).every(length => Number.isInteger(length) && length >= 0))
     throw new RangeError(
       `randomSplit: expected lengths that add up to the dataset's ${dataset.length}, got [${lengths.join(', ')}]`,
     );

@@ -1,12 +1,12 @@
 /** @otimes/data/node: data sets in files, for Node. */
 
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ShapeError, type Tensor } from '@otimes/core';
 import { aDevice, aNumber, aString, checkArgument, checkOptions, oneOf } from '@otimes/core/extend';
 import type { Labelled } from './digits.ts';
 import { type IdxOptions, parseIdx } from './idx.ts';
 import { fromIdx } from './images/files/idx.ts';
+import { statOf } from './images/files/layout.ts';
 
 export { type Cifar10FolderOptions, type Cifar100FolderOptions, cifar10, cifar100 } from './images/files/cifar.ts';
 export { type DecodeOptions, type PictureDecoder, pictureDecoder } from './images/files/decoder.ts';
@@ -52,7 +52,7 @@ export function fashionMnist(folder: string, options: FashionMnistOptions = {}):
 
 function located(folder: string, name: string): string {
   const path = join(folder, name);
-  const found = [path, `${path}.gz`].find(existsSync);
+  const found = [path, `${path}.gz`].find(one => statOf('fashionMnist', one) !== null);
   if (found === undefined)
     throw new Error(
       `fashionMnist: found neither ${path} nor ${name}.gz beside it; Debian's package dataset-fashion-mnist ` +

@@ -8,7 +8,10 @@ export type PerChannel = number | readonly number[] | Tensor;
 
 const perChannelKind: Kind = {
   expected: 'a number, an array of one number a channel, or a tensor',
-  is: v => typeof v === 'number' || v instanceof Tensor || (Array.isArray(v) && v.every(n => typeof n === 'number')),
+  is: v =>
+    typeof v === 'number' ||
+    v instanceof Tensor ||
+    (Array.isArray(v) && Array.from(v).every(n => typeof n === 'number')),
 };
 
 /**

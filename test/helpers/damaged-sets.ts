@@ -52,6 +52,11 @@ export const loop = (path: string) => {
   rmSync(path, { recursive: true, force: true });
   symlinkSync(path, path);
 };
+/** A link to what is not there. */
+export const dangling = (path: string) => {
+  rmSync(path, { recursive: true, force: true });
+  symlinkSync('/nowhere/x', path);
+};
 
 /** A folder there, with nothing in it. */
 export function emptied(path: string): void {

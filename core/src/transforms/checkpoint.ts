@@ -193,9 +193,11 @@ function checkSame(before: Tensor | undefined, now: Tensor): void {
  * fn(...inputs), of whose graph nothing is kept: `backward` computes it again, and takes the gradients from that. It saves the memory of
  * what lies between inputs and outputs, and costs a second forward pass. The gradients are those of the plain call, to the last bit.
  *
- * `fn` must compute the same both times. Random numbers are drawn again from the same states, of all generators; what it writes in
- * place (the averages of batch norm) is as the first run left it afterwards. What else it changes, fields of objects say, it changes twice.
- * Hooks on layers see both runs, the first inside of `noGrad`. Inside of `noGrad` this is the plain call.
+ * `fn` must compute the same both times: what modules are in it should be in the same mode, training or not, in backward (those of the models
+ * of `@otimes/nn` with the option `checkpoint` always are). Random numbers are drawn again from the same states, of all generators; what it
+ * writes in place (the averages of batch norm) is as the first run left it afterwards. What else it changes, fields of objects say, it changes
+ * twice. Hooks on layers see both runs, the first inside of `noGrad`; where they compute a layer in another way if it is recorded, as those of
+ * KFAC, EKFAC and STEVE may, gradients can differ in the last bits. Inside of `noGrad` this is the plain call.
  *
  * @param fn returns a tensor or an array of tensors. Parameters, and other tensors that it does not get as arguments, have their gradients too
  * @param inputs what `fn` takes, tensors or not

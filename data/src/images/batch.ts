@@ -3,34 +3,27 @@
 import { defaultGenerator, FormatError, type Generator, type Tensor, zeros } from '@otimes/core';
 import { aDevice, aFunction, checkArgument, checkOptions, type Kind } from '@otimes/core/extend';
 import { aGenerator } from '../epochs.ts';
-import { type Allocate, ImagePlan, isRandom } from './plan.ts';
-import type { Picture, PictureSource } from './source.ts';
+import { type Allocate, ImagePlan, isRandom, nameOf } from './plan.ts';
+import { checkPicture, isPicture, type Picture, type PictureSource } from './source.ts';
 import { type ImageTransform, imageTransforms } from './transform.ts';
 
 /** Something with pictures. */
 export const aSource: Kind = {
-  expected: 'a source of pictures, with length, labels, classes and picture(index)',
+  expected: 'a source of pictures, with length, as many labels (an Int32Array), classes and picture(index)',
   is: v =>
     typeof v === 'object' &&
     v !== null &&
     'length' in v &&
     'labels' in v &&
     v.labels instanceof Int32Array &&
+    v.labels.length === v.length &&
     'picture' in v &&
     typeof v.picture === 'function',
 };
 
-const isPicture = (v: unknown): boolean => {
-  if (typeof v !== 'object' || v === null) return false;
-  const { data, channels, height, width } = v as { [K in keyof Picture]?: unknown };
-  const lengths = [channels, height, width].map(Number);
-  return (
-    data instanceof Uint8Array && lengths.every(Number.isInteger) && data.length === lengths.reduce((a, b) => a * b)
-  );
-};
 const somePictures: Kind = {
-  expected: 'an array of one or more pictures { data: Uint8Array, channels, height, width }',
-  is: v => Array.isArray(v) && v.length > 0 && v.every(isPicture),
+  expected: 'an array of one or more pictures',
+  is: v => Array.isArray(v) && v.length > 0,
   hint: v => (isPicture(v) ? 'write [picture]' : ''),
 };
 const BATCH = { rng: aGenerator, device: aDevice };
@@ -59,6 +52,7 @@ export function transformImages(
   o: { rng?: Generator; device?: string } = {},
 ): Tensor {
   checkArgument('transformImages', 'pictures', pictures, somePictures);
+  for (let i = 0; i < pictures.length; i++) checkPicture('transformImages', pictures[i], () => `picture ${i}`);
   const list = imageTransforms(transforms);
   checkOptions('transformImages', o, BATCH);
   const { rng = defaultGenerator(), device = 'cpu' } = o;
@@ -89,7 +83,9 @@ export function channelStatistics(
   /** How often each byte comes. */
   const counts: Float64Array[] = [];
   for (let i = 0; i < source.length; i++) {
-    const { data, channels, height, width } = source.picture(i);
+    const picture = source.picture(i);
+    checkPicture('channelStatistics', picture, () => nameOf(source, i));
+    const { data, channels, height, width } = picture;
     if (i === 0) for (let c = 0; c < channels; c++) counts.push(new Float64Array(256));
     if (channels !== counts.length)
       throw new FormatError(`channelStatistics: picture 0 has ${counts.length} channels, picture ${i} has ${channels}`);

@@ -5,7 +5,7 @@ import { FormatError } from '@otimes/core';
 export type { Picture } from './source.ts';
 
 /** More pixels than a photo has; a file that claims more would take gigabytes before anybody sees that it is broken. */
-const MOST = 2 ** 26;
+export const MOST = 2 ** 26;
 
 export function checkSize(file: string, width: number, height: number): void {
   if (width === 0 || height === 0)

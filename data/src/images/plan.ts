@@ -2,14 +2,16 @@
 
 import { type Generator, ShapeError } from '@otimes/core';
 import type { EpochKey } from '../epochs.ts';
+import { MOST } from './pixels.ts';
 import { pictureGenerator } from './random.ts';
 import { resampled } from './resample.ts';
-import type { Picture, PictureSource } from './source.ts';
+import { checkPicture, type Picture, type PictureSource } from './source.ts';
 import type { ImageTransform, Normalize, RandomCrop, RandomResizedCrop, Resize, Size } from './transform.ts';
 import {
   copied,
   cropped,
   flipped,
+  isGrey,
   isPlain,
   ofPicture,
   type Padding,
@@ -64,7 +66,10 @@ export class ImagePlan {
     for (let b = 0; b < indices.length; b++) {
       const index = indices[b]!;
       if (!reading(index)) return;
-      const view = this.view(source.picture(index), key, index, () => nameOf(source, index));
+      const name = () => nameOf(source, index);
+      const picture = source.picture(index);
+      checkPicture(what, picture, name);
+      const view = this.view(picture, key, index, name);
       first ??= view;
       const { channels, rows, cols } = view;
       if (channels !== first.channels || rows !== first.rows || cols !== first.cols)
@@ -92,17 +97,17 @@ export class ImagePlan {
       case 'randomCrop':
         return this.#randomCrop(i, view, transform, rng!, name);
       case 'centerCrop':
-        return this.#cropped(i, view, centred(view, transform.size), transform.size, ZEROS);
+        return this.#cropped(i, view, centred(view, transform.size), transform.size, ZEROS, name);
       case 'randomHorizontalFlip':
         return rng!.uniform() < transform.p ? flipped(view) : view;
       case 'resize':
-        return this.#resized(i, view, sizeAfter(transform.size, view), transform);
+        return this.#resized(i, view, sizeAfter(transform.size, view), transform, name);
       case 'randomResizedCrop': {
         const [corner, size] = randomPart(view, transform, rng!);
-        return this.#resized(i, this.#cropped(i, view, corner, size, null), transform.size, transform);
+        return this.#resized(i, this.#cropped(i, view, corner, size, null, name), transform.size, transform, name);
       }
       case 'grayscale':
-        return this.#grey(i, view, transform.numOutputChannels);
+        return this.#grey(i, view, transform.numOutputChannels, name);
     }
   }
 
@@ -121,22 +126,34 @@ export class ImagePlan {
       );
     const y = rng.integer(0, rows - height + 1);
     const x = rng.integer(0, cols - width + 1);
-    return this.#cropped(i, view, [y - top, x - left], o.size, { mode: o.paddingMode, fill });
+    return this.#cropped(i, view, [y - top, x - left], o.size, { mode: o.paddingMode, fill }, name);
   }
 
-  #cropped(i: number, view: View, corner: Size, size: Size, padding: Padding | null): View {
+  #cropped(i: number, view: View, corner: Size, size: Size, padding: Padding | null, name: () => string): View {
+    this.#checkSize(i, size, name);
     return cropped(view, corner, size, padding, n => this.#memory(i, 'crop', view.data instanceof Uint8Array, n));
   }
 
-  #resized(i: number, view: View, size: Size, o: Resize | RandomResizedCrop): View {
+  #resized(i: number, view: View, size: Size, o: Resize | RandomResizedCrop, name: () => string): View {
+    this.#checkSize(i, size, name);
     if (size[0] === view.rows && size[1] === view.cols) return view;
     const bytes = view.data instanceof Uint8Array;
     const from = isPlain(view) ? view : copied(view, n => this.#memory(i, 'plain', bytes, n));
     return resampled(from, size, o, (asBytes, n) => this.#memory(i, 'resize', asBytes, n));
   }
 
-  #grey(i: number, view: View, channels: number): View {
-    if (view.channels === 1 || view.stride === 0) return { ...view, channels, stride: 0 };
+  /** Throws for more pixels than a picture can have. */
+  #checkSize(i: number, [height, width]: Size, name: () => string): void {
+    if (height * width > MOST)
+      throw new ShapeError(
+        `${this.#geometry[i]!.type}: expected at most 2²⁶ pixels, got [${height},${width}] of ${name()}`,
+      );
+  }
+
+  #grey(i: number, view: View, channels: number, name: () => string): View {
+    if (isGrey(view)) return { ...view, channels, stride: 0 };
+    if (view.channels !== 3)
+      throw new ShapeError(`grayscale: expected 3 channels, or equal ones, got ${view.channels} of ${name()}`);
     const bytes = view.data instanceof Uint8Array;
     const { data, stride, height, width } = copied(view, n => this.#memory(i, 'colours', bytes, n));
     const grey = this.#memory(i, 'grey', false, stride);
@@ -207,6 +224,8 @@ function randomPart({ rows, cols }: View, { scale, ratio }: RandomResizedCrop, r
   let [height, width] = [rows, cols];
   if (cols / rows < ratio[0]) height = rounded(cols / ratio[0]);
   else if (cols / rows > ratio[1]) width = rounded(rows * ratio[1]);
+  // A picture of one row or column may have no part with such a ratio: then it is a pixel.
+  [height, width] = [Math.max(height, 1), Math.max(width, 1)];
   return [
     [(rows - height) >> 1, (cols - width) >> 1],
     [height, width],

@@ -1,7 +1,7 @@
 /** Labelled pictures by index: what readers of image data sets give, and loaders of batches take. */
 
 import { ShapeError } from '@otimes/core';
-import { anInstance, checkArgument, checkOptions, inspect, type Kind, oneOf } from '@otimes/core/extend';
+import { anInstance, checkArgument, checkOptions, inspect, type Kind, oneOf, received } from '@otimes/core/extend';
 
 /** Pixels of one picture: planes of bytes [channels, height, width], row-major; 0 is black, 255 white or full colour. */
 export type Picture = {
@@ -60,8 +60,32 @@ const aSize: Kind = { expected: 'an integer ≥ 1', is: v => Number.isInteger(v)
 export const aChannelCount: Kind = { expected: '1 or 3', is: v => v === 1 || v === 3, error: RangeError };
 export const someNames: Kind = {
   expected: 'an array of strings',
-  is: v => Array.isArray(v) && v.every(name => typeof name === 'string'),
+  is: v => isArrayOf(v, name => typeof name === 'string'),
 };
+
+/** Whether it is an array of what `is` says, without holes, which `every` passes over. */
+export const isArrayOf = (v: unknown, is: (one: unknown) => boolean): v is unknown[] =>
+  Array.isArray(v) && Array.from(v).every(is);
+
+export function isPicture(v: unknown): v is Picture {
+  if (typeof v !== 'object' || v === null) return false;
+  const { data, channels, height, width } = v as { [K in keyof Picture]?: unknown };
+  if (!(data instanceof Uint8Array && aChannelCount.is(channels) && aSize.is(height) && aSize.is(width))) return false;
+  return data.length === Number(channels) * Number(height) * Number(width);
+}
+
+/** Throws unless a source of the program's own gave a picture. `name` is what messages call it. */
+export function checkPicture(what: string, v: unknown, name: () => string): void {
+  if (isPicture(v)) return;
+  const { data, channels, height, width } = Object(v) as { [K in keyof Picture]?: unknown };
+  const got =
+    data instanceof Uint8Array
+      ? `${data.length} bytes for channels, height, width [${[channels, height, width]}]`
+      : received(v);
+  throw new TypeError(`${what}: expected ${name()} to be ${A_PICTURE}, got ${got}`);
+}
+
+export const A_PICTURE = '{ data, channels, height, width } with 1 or 3 channels and a Uint8Array of as many bytes';
 
 const BYTES = {
   kind: oneOf('bytes'),

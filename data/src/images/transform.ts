@@ -6,6 +6,7 @@
 import { ShapeError } from '@otimes/core';
 import { aBoolean, checkArgument, checkOptions, isPlainObject, type Kind, oneOf, received } from '@otimes/core/extend';
 import type { Interpolation } from './resample.ts';
+import { isArrayOf } from './source.ts';
 import type { PaddingMode } from './view.ts';
 
 /** [height, width] */
@@ -53,12 +54,12 @@ export type ImageTransform =
   | Grayscale
   | Normalize;
 
-const numbers = (v: unknown): v is number[] => Array.isArray(v) && v.every(n => typeof n === 'number');
+const numbers = (v: unknown): v is number[] => isArrayOf(v, n => typeof n === 'number');
 const aLength = (v: unknown): boolean => Number.isInteger(v) && Number(v) >= 1;
 const refused = { error: RangeError };
 export const aSize: Kind = {
   expected: 'a number of pixels ≥ 1, or [height, width]',
-  is: v => aLength(v) || (Array.isArray(v) && v.length === 2 && v.every(aLength)),
+  is: v => aLength(v) || (isArrayOf(v, aLength) && v.length === 2),
   ...refused,
 };
 const aPadding: Kind = {
@@ -67,9 +68,10 @@ const aPadding: Kind = {
   ...refused,
 };
 const isCount = (n: unknown): boolean => Number.isInteger(n) && Number(n) >= 0;
+const isByte = (n: unknown): boolean => isCount(n) && Number(n) <= 255;
 const aFill: Kind = {
-  expected: 'a number 0 … 255, or one a channel',
-  is: v => (typeof v === 'number' || (numbers(v) && v.length > 0)) && [v].flat().every(n => n >= 0 && n <= 255),
+  expected: 'an integer 0 … 255, or one a channel',
+  is: v => isByte(v) || (isArrayOf(v, isByte) && v.length > 0),
   ...refused,
 };
 const aProbability: Kind = {
@@ -144,7 +146,8 @@ const aList: Kind = { expected: 'an array of transforms', is: Array.isArray };
  */
 export function imageTransforms(transforms: readonly ImageTransform[]): readonly ImageTransform[] {
   checkArgument('imageTransforms', 'transforms', transforms, aList);
-  transforms.forEach((transform: unknown, i) => {
+  // A list from plain JavaScript may have holes.
+  Array.from<unknown>(transforms).forEach((transform, i) => {
     const type = isPlainObject(transform) ? transform.type : undefined;
     if (typeof type !== 'string' || !Object.hasOwn(FIELDS, type))
       throw new TypeError(

@@ -30,7 +30,7 @@ const pair = (size: number | Size): Size => (typeof size === 'number' ? [size, s
  *
  * @param size pixels, of a square or [height, width]
  * @param o `padding` in pixels: on all sides, [left and right, top and bottom] or [left, top, right, bottom]; defaults to 0.
- *   `fill`, 0 … 255 or one a channel, is what 'constant' padding is of; defaults to 0. `paddingMode` defaults to 'constant'.
+ *   `fill`, an integer 0 … 255 or one a channel, is what 'constant' padding is of; defaults to 0. `paddingMode` defaults to 'constant'.
  * @throws ShapeError at a picture that is smaller than the window
  */
 export function randomCrop(
@@ -77,7 +77,7 @@ export function resize(size: number | Size, o: { interpolation?: Interpolation; 
  * A random part of the picture in `size`: Inception's augmentation (Szegedy et al. 2015).
  *
  * @param o `scale`, the smallest and the largest part of the area, defaults to [0.08, 1]; `ratio`, of width to height, to [3/4, 4/3].
- *   What fits into the picture is tried ten times; then it is the largest part in the middle with a ratio in the range.
+ *   What fits into the picture is tried ten times; then it is the largest part in the middle with a ratio in the range, of at least one pixel.
  *   `interpolation` and `antialias` are those of `resize`.
  */
 export function randomResizedCrop(

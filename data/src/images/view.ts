@@ -76,8 +76,7 @@ export function cropped(
 /** The pixels of a view in memory of their own, [channels, rows, cols]. */
 export function copied(view: View, scratch: (size: number) => Uint8Array | Float32Array): View {
   const { rows, cols } = view;
-  // Equal planes may be padded with different colours.
-  const one = view.stride === 0 && (view.padding === null || view.padding.fill.length === 1);
+  const one = isGrey(view);
   const planes = one ? 1 : view.channels;
   const data = scratch(planes * rows * cols);
   for (let c = 0; c < planes; c++) {
@@ -88,6 +87,10 @@ export function copied(view: View, scratch: (size: number) => Uint8Array | Float
   }
   return whole({ data, height: rows, width: cols }, view.channels, one ? 0 : rows * cols);
 }
+
+/** Whether all channels are the same. Equal planes may be padded with different colours. */
+export const isGrey = ({ channels, stride, padding }: View): boolean =>
+  (channels === 1 || stride === 0) && (padding === null || padding.fill.length === 1);
 
 /** Whether the window lies within the planes and is seen from the left. */
 export function isPlain({ top, left, rows, cols, height, width, flipped }: View): boolean {

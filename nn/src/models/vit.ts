@@ -140,6 +140,10 @@ export class VisionTransformer extends Module {
 
   /** As that of `Module`. Positions of another image size are an error that says so: `resizePositions` makes them fit. */
   override loadStateDict(state: StateDict, o: { strict?: boolean } = {}): void {
+    if (isPlainObject(state) && !('position' in state) && 'pos_embed' in state)
+      throw new TypeError(
+        "vit: nothing was loaded, since these are timm's names; write loadStateDict(fromTimm(state))",
+      );
     const value: unknown = isPlainObject(state) ? state.position : undefined;
     if (value instanceof Tensor) {
       const [own, theirs] = [this.position.shape, value.shape];

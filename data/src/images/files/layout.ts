@@ -1,6 +1,6 @@
 /** Folders of data sets: what is in them, and errors that show how they should look. */
 
-import { type Dirent, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { type Dirent, lstatSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { FormatError } from '@otimes/core';
 
@@ -51,19 +51,29 @@ export function entriesOf(what: string, folder: string): Dirent[] | null {
     return readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
   } catch (error) {
     const code = errorCode(error);
+    if (code === 'ENOENT') checkNoLink(what, folder);
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
     throw new FormatError(`${what}: ${folder} cannot be read: ${messageOf(error)}`, { cause: error });
   }
 }
 
-/** What a path leads to, also through links; null if there is nothing. */
+/** What a path leads to, also through links; null if there is nothing. A FormatError for a link to nothing. */
 export function statOf(what: string, path: string): Stats | null {
   try {
-    return statSync(path, { throwIfNoEntry: false }) ?? null;
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats !== undefined) return stats;
   } catch (error) {
     if (errorCode(error) === 'ENOTDIR') return null;
     throw new FormatError(`${what}: ${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
+  checkNoLink(what, path);
+  return null;
+}
+
+/** Of a path that leads to nothing: it is no link. */
+function checkNoLink(what: string, path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined)
+    throw new FormatError(`${what}: ${path} is a link to nothing`);
 }
 
 export const isFolder = (what: string, path: string): boolean => statOf(what, path)?.isDirectory() ?? false;
@@ -74,7 +84,7 @@ export function kindOf(what: string, folder: string, entry: Dirent): 'file' | 'f
   if (entry.isDirectory()) return 'folder';
   const path = join(folder, entry.name);
   const stats = statOf(what, path);
-  if (stats === null) throw new FormatError(`${what}: ${path} is a link to nothing`);
+  if (stats === null) throw new FormatError(`${what}: ${path} is gone`);
   if (stats.isFile()) return 'file';
   if (stats.isDirectory()) return 'folder';
   throw new FormatError(`${what}: ${path} is neither a file nor a folder`);

@@ -8,7 +8,7 @@
 
 import { existsSync } from 'node:fs';
 import { MessageChannel, receiveMessageOnPort, Worker, type WorkerOptions } from 'node:worker_threads';
-import { FormatError, ShapeError } from '@otimes/core';
+import { FormatError, OutOfMemoryError, ShapeError } from '@otimes/core';
 import type { EpochKey } from '../../epochs.ts';
 import { nameOf } from '../plan.ts';
 import type { PictureSource } from '../source.ts';
@@ -33,7 +33,7 @@ const THREAD = here === undefined ? null : new URL(`./thread.${fromSource ? 'ts'
 const PATIENCE = 120_000;
 
 const CLASSES: Readonly<Record<string, new (message: string, o?: ErrorOptions) => Error>> = {
-  ...{ FormatError, ShapeError, RangeError, TypeError },
+  ...{ FormatError, OutOfMemoryError, ShapeError, RangeError, TypeError },
 };
 
 const ADVICE = 'workers: 0 reads in this thread';
@@ -150,6 +150,8 @@ class Thread {
   }
 
   #arrived({ id, shape, memory, error, errorName }: Answer): void {
+    // Answers that were under way when the thread was ended still arrive, at a closed port too. Nobody waits for them.
+    if (!this.alive) return;
     const batch = this.batches.get(id)!;
     this.batches.delete(id);
     if (memory !== null) batch.slot.memory = memory;
@@ -197,7 +199,11 @@ class Thread {
     this.#port.close();
     void this.#worker.terminate();
     if (this.batches.size === 0) this.untold = error;
-    for (const batch of this.batches.values()) batch.answer(error);
+    for (const batch of this.batches.values()) {
+      // The thread may write to this memory until it has ended: no other batch gets it.
+      batch.slot.memory = null;
+      batch.answer(error);
+    }
     this.batches.clear();
   }
 }

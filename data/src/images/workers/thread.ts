@@ -1,6 +1,7 @@
 /** A thread that reads pictures: the file that `node.ts` starts. It answers each order in turn, with a batch or an error. */
 
 import { type MessagePort, workerData } from 'node:worker_threads';
+import { OutOfMemoryError } from '@otimes/core';
 import { openSource } from '../files/folder.ts';
 import { ImagePlan } from '../plan.ts';
 import type { PictureSource } from '../source.ts';
@@ -19,6 +20,14 @@ process.on('exit', () => {
 
 const plan = new ImagePlan(transforms);
 
+function sharedMemory(shape: readonly number[], size: number): SharedArrayBuffer {
+  try {
+    return new SharedArrayBuffer(size);
+  } catch (cause) {
+    throw new OutOfMemoryError(`ImageLoader: no memory for a batch [${shape}], ${size} bytes`, { cause });
+  }
+}
+
 function filled({ id, indices, key, dropped, memory }: Order, source: PictureSource): Answer {
   const answer: { -readonly [K in keyof Answer]: Answer[K] } = {
     id,
@@ -30,7 +39,7 @@ function filled({ id, indices, key, dropped, memory }: Order, source: PictureSou
   const allocate = (shape: readonly number[]): Float32Array => {
     const size = shape.reduce((a, b) => a * b);
     const enough = memory !== null && memory.byteLength >= 4 * size;
-    if (!enough) answer.memory = new SharedArrayBuffer(4 * size);
+    if (!enough) answer.memory = sharedMemory(shape, 4 * size);
     answer.shape = shape;
     return new Float32Array(enough ? memory : answer.memory!, 0, size);
   };
