@@ -24,6 +24,7 @@ async function run(name: string, experiment: Experiment, o: { jobs?: number; sig
   const outcome: RunOutcome = await runExperiment({
     ...{ folder: join(folder, name), experiment, options: OPTIONS, short: false, jobs: o.jobs ?? 1, env: ENV },
     ...(o.signal && { signal: o.signal }),
+    timing: { warmSteps: 10, warmSeconds: 0, rounds: 3, seconds: 0 },
     listener: {
       note: line => told.lines.push(line),
       begin() {},

@@ -13,6 +13,7 @@ import { filesOf, readJson, removeTemporaries, writeJson } from './files.ts';
 import { finalsOf, Lane, type NextTrial } from './lane.ts';
 import { lock } from './lock.ts';
 import type { Answer, Order, RunOptions, Setup, TaskFacts } from './messages.ts';
+import type { TimingLimits } from './timing.ts';
 import type { TrialProgress } from './trial.ts';
 
 /** What a run tells while it goes. */
@@ -36,6 +37,8 @@ export type RunRequest = {
   /** Trials side by side. */
   readonly jobs: number;
   readonly listener: RunListener;
+  /** How long steps are measured; a shortened run does that in a moment. */
+  readonly timing?: TimingLimits;
   /** Of child processes; default this one's. */
   readonly env?: NodeJS.ProcessEnv;
   /** Ends the run: children are killed, what they had until their last epoch stays. */
@@ -102,6 +105,9 @@ export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
 type Worker = { readonly child: Child; readonly contender: string };
 
 type Found = { readonly lane: Lane; readonly next: NextTrial };
+
+/** Cold steps: numbers of shortened runs mean nothing. */
+const SHORT_TIMING: TimingLimits = { warmSteps: 0, warmSeconds: 0, roundSeconds: 0, rounds: 3, seconds: 0 };
 
 class Stopped extends Error {}
 
@@ -249,17 +255,17 @@ class Run {
   }
 
   async #time(): Promise<void> {
-    const { folder, experiment, short, listener } = this.#request;
+    const { folder, experiment, short, listener, timing = {} } = this.#request;
     if (isFinished(folder)) return;
     const finalists = this.#lanes.flatMap(lane => lane.finalists ?? []);
     listener.note(`What a step costs: ${finalists.length} finalists in turn, in one process.`);
     const { refreshEvery } = experiment.kronecker;
-    const stepsPerRound = typeof refreshEvery === 'number' ? refreshEvery : 10;
+    const period = typeof refreshEvery === 'number' ? refreshEvery : 10;
     const child = this.#start('timing');
-    const order: Order = { kind: 'timing', finalists, stepsPerRound, short };
-    const { timing } = (await this.#ask(child, order)) as Answer & { kind: 'timing' };
+    const order: Order = { kind: 'timing', finalists, period, limits: short ? SHORT_TIMING : timing };
+    const answer = (await this.#ask(child, order)) as Answer & { kind: 'timing' };
     await this.#end(child);
-    writeJson(filesOf(folder).timing, timing);
+    writeJson(filesOf(folder).timing, answer.timing);
   }
 
   /** @param name of what it does, before the lines that it writes */
