@@ -87,6 +87,10 @@ for (const [change, message] of [
   ],
   [{ name: '../up' }, /^my\.json: name: expected a name of letters, digits, dashes and slashes, got '\.\.\/up'$/],
   [{ kronecker: { a: () => {} } }, /^my\.json: kronecker: expected a record of JSON, got \{ a \}$/],
+  [
+    { contenders: ['soap'], kronecker: { refreshEvry: 5 } },
+    /^my\.json: kronecker: there is no 'refreshEvry', only .*; did you mean 'refreshEvery'\?$/,
+  ],
   [{ fixed: { sgdd: {} } }, /^my\.json: fixed: expected a contender of .*, got 'sgdd'; did you mean 'sgd'\?$/],
   [
     { fixed: { 'tiny-sgd': { lr: null } } },
@@ -279,7 +283,11 @@ for (const [args, message] of [
   [['run', 'tiny', '--config', 'x.json'], /expected the name of a preset or --config, got both/],
   [
     ['run', 'tiny', '--with', MODULE, '--contenders', 'tiny-sgd,adma'],
-    /tiny: contenders\[1\]: expected a contender of .*, got 'adma'; did you mean 'adam'/,
+    /tiny with --contenders tiny-sgd,adma: contenders\[1\]: expected a contender of .*, got 'adma'; did you mean 'adam'/,
+  ],
+  [
+    ['run', 'tiny', '--with', MODULE, '--trials', '0', '--seeds', '2'],
+    /: tiny with --seeds 2 --trials 0: tuning\.trials: expected a trial for each schedule, of which there are 2, got 0\n$/,
   ],
   [['run', 'tiny', '--sed', '3'], /error: unknown option '--sed'\n\(Did you mean --seeds\?\)/],
   [['run', 'tiny', '--seeds', 'x'], /argument 'x' is invalid. expected a whole number of at least 1\./],

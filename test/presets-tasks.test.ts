@@ -31,7 +31,7 @@ void test('the parts of a split are disjoint, as long as asked for, and have the
       (labels, share, seed) => {
         const first = Math.floor(share * labels.length);
         const second = Math.floor((labels.length - first) / 2);
-        const parts = stratified('this', labels, [first, second], seed);
+        const parts = stratified('this', labels, { first, second }, seed);
         const all = parts.flatMap(part => Array.from(part));
         t.equal(new Set(all).size, first + second);
         t.ok(all.every(i => Number.isInteger(i) && i >= 0 && i < labels.length));
@@ -46,12 +46,18 @@ void test('the parts of a split are disjoint, as long as asked for, and have the
     ),
     { seed: 14, numRuns: 25 },
   );
-  t.throws(() => stratified('this', [0, 1], [2, 1], 0), /expected at most 2 samples in all, got 2 \+ 1/);
+  t.throws(
+    () => stratified('this', [0, 1], { first: 2, second: 1 }, 0),
+    /this: expected 3 samples or more, 2 for first and 1 for second, got 2; taskOptions first and second/,
+  );
 });
 
 void test('the first part of a split does not depend on how long the others are', async t => {
   const labels = Array.from({ length: 90 }, (_, i) => i % 3);
-  t.strictSame(stratified('this', labels, [20, 10], 5)[0], stratified('this', labels, [20, 60], 5)[0]);
+  t.strictSame(
+    stratified('this', labels, { first: 20, second: 10 }, 5)[0],
+    stratified('this', labels, { first: 20, second: 60 }, 5)[0],
+  );
 });
 
 void test('tags are taken off words, and punctuation stands where it does in print', async t => {
@@ -160,7 +166,10 @@ void test('options of a task are refused by name where it does not know them, or
   }
   const digits = TASKS.find(({ name }) => name === 'digits')!;
   const open = (options: Record<string, number>) => digits.open({ data: null, device: 'cpu', workers: 0, options });
-  await t.rejects(open({ train: 9000 }), /expected at most 8000 samples in all, got 1000 \+ 9000/);
+  await t.rejects(
+    open({ train: 9000 }),
+    /training files: expected 10000 samples or more, 1000 for validation and 9000 for train, got 8000/,
+  );
   await t.rejects(open({ size: 10 }), /expected a size of 28, 14 or 7 pixels, got 10/);
   await t.rejects(open({ train: 100 }), /expected a batchSize of at most 100 samples, got 128/);
 });

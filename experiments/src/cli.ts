@@ -5,10 +5,11 @@ import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { WriteStream } from 'node:tty';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { checkExperiment, readExperiment } from './config.ts';
+import { ConfigError, checkExperiment, readExperiment } from './config.ts';
 import type { Experiment } from './experiment.ts';
 import { find, type Library, loadLibrary } from './library.ts';
 import { type ReportOptions, writeReport } from './report/index.ts';
+import { filesOf } from './runner/files.ts';
 import { finalsOf } from './runner/lane.ts';
 import type { RunOptions } from './runner/messages.ts';
 import { liveProgress, plainProgress } from './runner/progress.ts';
@@ -162,7 +163,11 @@ function requestOf(name: string | undefined, given: Given, library: Library): Om
     throw new Error(`run: expected the name of a preset or --config, got ${name === undefined ? 'neither' : 'both'}`);
   const chosen = config === undefined ? find('preset', library.presets, name!) : readExperiment(config, library);
   const experiment = adjusted(short ? shortened(chosen) : chosen, given);
-  checkExperiment(config ?? chosen.name, experiment, library);
+  const changed = (['seeds', 'trials', 'epochs', 'contenders', 'short'] as const).filter(
+    name => given[name] !== undefined,
+  );
+  const flags = changed.map(name => (name === 'short' ? '--short' : `--${name} ${given[name]}`)).join(' ');
+  checkExperiment(`${config ?? chosen.name}${flags && ` with ${flags}`}`, experiment, library);
   const options: RunOptions = {
     data: given.data === undefined ? null : resolve(given.data),
     device: given.device,
@@ -227,7 +232,11 @@ async function run(
     return status === 'stopped' ? STOPPED : FAILURE;
   } catch (error) {
     progress.stop();
-    if (existsSync(folder) && (error as Error).name === 'ChildDied') around.stderr.write(`${howToGoOn(folder)}\n`);
+    const { name, message } = error as Error;
+    // Before the first trial: what is asked for is wrong, and nothing is there to go on with.
+    if (name === 'ChildFailed' && !existsSync(filesOf(folder).experiment))
+      throw new ConfigError(message, { cause: error });
+    if (existsSync(folder) && name === 'ChildDied') around.stderr.write(`${howToGoOn(folder)}\n`);
     throw error;
   } finally {
     around.signal?.removeEventListener('abort', onSignal);

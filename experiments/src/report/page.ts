@@ -40,7 +40,13 @@ function tuningOf(s: Summary): Block[] {
       : ranged
         ? [text('No best trial lies near an end of its range.')]
         : tuning.trials > 0
-          ? [text('Whether a best trial lies near an end of its range is not known: ranges were not recorded.')]
+          ? [
+              text(
+                s.tuned.every(({ space }) => space === null)
+                  ? 'Whether a best trial lies near an end of its range is not known: ranges were not recorded.'
+                  : 'Whether a best trial lies near an end of its range cannot be said yet: of no contender two trials have ended.',
+              ),
+            ]
           : []),
   ];
 }

@@ -3,11 +3,23 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Contender, Experiment, Metric } from '../experiment.ts';
 import type { TrialRecord } from '../record.ts';
-import { type Finalist, finalPlan, type TrialPlan, tuningPlan } from '../search/settings.ts';
+import { type Finalist, finalPlan, type TrialPlan, tuningId, tuningPlan } from '../search/settings.ts';
 import { finalistsOf, giveUpAfter } from './choice.ts';
 import { filesOf, readJson } from './files.ts';
 
 export type NextTrial = { readonly trial: TrialPlan; readonly giveUpAfter: number };
+
+/** Whether the folder has a record of every trial: of all tuning, and of each finalist with all seeds. */
+export function isComplete(experiment: Experiment, folder: string): boolean {
+  const has = ({ id }: { readonly id: string }) => readJson(filesOf(folder).record(id)) !== null;
+  return experiment.contenders.every(contender => {
+    const tuned = Array.from({ length: experiment.tuning.trials }, (_, i) => ({ id: tuningId(contender, i) }));
+    const whole = experiment.schedules.filter(schedule =>
+      finalPlan(experiment, { contender, setting: {}, schedule }).every(has),
+    );
+    return tuned.every(has) && whole.length * experiment.seeds >= finalsOf(experiment);
+  });
+}
 
 /** How many final runs a contender has. */
 export const finalsOf = ({ finalists, schedules, tuning, seeds }: Experiment): number =>
@@ -60,7 +72,12 @@ export class Lane {
     const index = this.#tuning.findIndex(({ id }) => !this.#records.has(id));
     const trial = this.#tuning[index]!;
     if (!isOpen(trial)) return null;
-    const earlier = this.#tuning.slice(0, index).map(({ id }) => this.#records.get(id)!);
+    // Where each schedule has a finalist, its trials are compared with each other alone.
+    const isRival = ({ schedule }: TrialPlan) => this.#experiment.finalists === 'best' || schedule === trial.schedule;
+    const earlier = this.#tuning
+      .slice(0, index)
+      .filter(isRival)
+      .map(({ id }) => this.#records.get(id)!);
     return { trial, giveUpAfter: giveUpAfter(this.#experiment.tuning.giveUp, earlier) };
   }
 

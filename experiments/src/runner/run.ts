@@ -1,6 +1,6 @@
 /** A whole run: trials in child processes, several side by side, then the timing. What is in the folder already is not done again. */
 
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { differences } from '../config.ts';
 import type { Experiment, Metric } from '../experiment.ts';
@@ -10,7 +10,7 @@ import type { TrialPlan } from '../search/settings.ts';
 import { Child } from './child.ts';
 import { Estimate } from './estimate.ts';
 import { filesOf, readJson, removeTemporaries, writeJson } from './files.ts';
-import { finalsOf, Lane, type NextTrial } from './lane.ts';
+import { finalsOf, isComplete, Lane, type NextTrial } from './lane.ts';
 import { lock } from './lock.ts';
 import type { Answer, Order, RunOptions, Setup, TaskFacts } from './messages.ts';
 import type { TimingLimits } from './timing.ts';
@@ -60,6 +60,10 @@ export function readRequest(folder: string): Pick<RunRequest, 'experiment' | 'op
   const files = filesOf(folder);
   const info = readJson<RunInfo>(files.experiment);
   const kept = readJson<KeptOptions>(files.options);
+  if (info === null && kept !== null)
+    throw new Error(
+      `${folder}: the run in it was ended before its first trial, so that there is nothing to go on with: begin it anew, with run and --out ${folder}`,
+    );
   if (info === null || kept === null)
     throw new Error(`${folder}: expected the folder of a run, found no experiment in it`);
   const { format: _, ...options } = kept;
@@ -81,8 +85,12 @@ export function isBegun({ folder, ...now }: Pick<RunRequest, 'folder' | 'experim
   );
 }
 
-/** Whether all of a run is done. */
-export const isFinished = (folder: string): boolean => readJson(filesOf(folder).timing) !== null;
+/** Whether all of a run is done: every trial and the timing. Throws a FormatError for a record that is damaged. */
+export function isFinished(folder: string): boolean {
+  const files = filesOf(folder);
+  const info = readJson<RunInfo>(files.experiment);
+  return info !== null && readJson(files.timing) !== null && isComplete(info.experiment, folder);
+}
 
 /** Does what is left of a run. Throws what the task or a contender refuses before the first trial; a LockedError; an OtherRunError. */
 export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
@@ -97,6 +105,8 @@ export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
     return await run.toEnd();
   } finally {
     await run.close();
+    // Nothing was begun: the task or a contender refused it.
+    if (!existsSync(filesOf(folder).experiment)) rmSync(filesOf(folder).options, { force: true });
     release();
   }
 }
@@ -136,6 +146,8 @@ class Run {
       const each = experiment.tuning.trials + finalsOf(experiment);
       const done = this.#lanes.reduce((sum, { records }) => sum + records.length, 0);
       listener.begin(each * this.#lanes.length, done, info.metric);
+      // What was measured for other finalists is not theirs.
+      if (done < each * this.#lanes.length) rmSync(filesOf(folder).timing, { force: true });
       await Promise.all(Array.from({ length: jobs }, () => this.#work()));
       if (signal?.aborted) return { status: 'stopped', failed: this.#failed };
       if (this.#failed.length > 0) return { status: 'failed', failed: this.#failed };
@@ -258,7 +270,9 @@ class Run {
     const { folder, experiment, short, listener, timing = {} } = this.#request;
     if (isFinished(folder)) return;
     const finalists = this.#lanes.flatMap(lane => lane.finalists ?? []);
-    listener.note(`What a step costs: ${finalists.length} finalists in turn, in one process.`);
+    listener.note(
+      `What a step costs: ${finalists.length === 1 ? 'one finalist' : `${finalists.length} finalists in turn`}, in a process of its own.`,
+    );
     const { refreshEvery } = experiment.kronecker;
     const period = typeof refreshEvery === 'number' ? refreshEvery : 10;
     const child = this.#start('timing');

@@ -12,6 +12,7 @@ import {
   type Kind,
   type OptionKinds,
   readsLater,
+  received,
 } from '@otimes/core/extend';
 import { loadCheckpoint, save, saveCheckpoint } from '@otimes/core/node';
 import type { Contender, Evaluation, Experiment, Metric, OpenTask, TrainerReport } from '../experiment.ts';
@@ -240,6 +241,10 @@ class Run {
     const state = rng.getState();
     const evaluation = await this.#onDevice(() => clock.phase('evaluate', () => task.evaluate(model, split)));
     rng.setState(state);
+    if (typeof evaluation?.loss !== 'number' || typeof evaluation.metric !== 'number')
+      throw new TypeError(
+        `evaluate of the task: expected numbers under loss and metric, got ${received(evaluation && [evaluation.loss, evaluation.metric])}`,
+      );
     return { loss: evaluation.loss, metric: evaluation.metric };
   }
 

@@ -53,9 +53,21 @@ export function pictureTask(set: PictureSet): Task {
         throw new RangeError(
           `task '${name}': expected ${set.classes} classes in ${given.data}, got ${train.classes.length}`,
         );
+      // By number a class is the same one in both, or all test labels are wrong.
+      const apart = (a: PictureSource, b: PictureSource) => a.classes.filter((one, i) => b.classes[i] !== one);
+      const [ofTrain, ofTest] = [apart(train, test), apart(test, train)];
+      if (ofTrain.length + ofTest.length > 0)
+        throw new RangeError(
+          `task '${name}': expected the same classes to train and to test with in ${given.data}, got ${ofTrain.join(', ') || 'none'} in the place of ${ofTest.join(', ') || 'none'}`,
+        );
       const what = `task '${name}'`;
-      const [held, used] = stratified(what, train.labels, [o.validation, o.train], SPLIT_SEED);
-      const [tested] = stratified(what, test.labels, [o.test], SPLIT_SEED);
+      const [held, used] = stratified(
+        `${what}: training files`,
+        train.labels,
+        { validation: o.validation, train: o.train },
+        SPLIT_SEED,
+      );
+      const [tested] = stratified(`${what}: test files`, test.labels, { test: o.test }, SPLIT_SEED);
       const parts: Parts = {
         train: { source: train, indices: used! },
         validation: { source: train, indices: held! },

@@ -6,17 +6,24 @@ import { Generator } from '@otimes/core';
  * Indices of disjoint parts of the given lengths, shuffled by a seed. In every part the number of samples of a class is what its share
  * says, up to one for each end of the part.
  *
+ * @param parts the length of each, by the name of the option that says it
  * @throws RangeError for more than there are
  */
 export function stratified(
   what: string,
   labels: ArrayLike<number>,
-  lengths: readonly number[],
+  parts: Readonly<Record<string, number>>,
   seed: number,
 ): Int32Array[] {
   const n = labels.length;
+  const lengths = Object.values(parts);
   const wanted = lengths.reduce((a, b) => a + b, 0);
-  if (wanted > n) throw new RangeError(`${what}: expected at most ${n} samples in all, got ${lengths.join(' + ')}`);
+  if (wanted > n) {
+    const asked = Object.entries(parts).map(([name, length]) => `${length} for ${name}`);
+    throw new RangeError(
+      `${what}: expected ${wanted} samples or more, ${asked.join(' and ')}, got ${n}; taskOptions ${Object.keys(parts).join(' and ')} of the experiment say how many are used`,
+    );
+  }
   const order = new Generator(seed).permutation(n);
   const counts = new Map<number, number>();
   for (let i = 0; i < n; i++) counts.set(labels[i]!, (counts.get(labels[i]!) ?? 0) + 1);
