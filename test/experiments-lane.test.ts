@@ -1,7 +1,7 @@
 /** What is left of a run, by the records in its folder: where trials are given up, and when all is done. */
 
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Experiment, TrialRecord } from 'otimes-experiments';
 import t from 'tap';
@@ -48,6 +48,17 @@ law(t, 'where each schedule has a finalist, a trial is given up by those of its 
     const expected = finalists === 'best' ? [Infinity, 60, 30, 30, 30] : [Infinity, Infinity, 60, 30, 60];
     assert.deepEqual([...limits, last], expected, finalists);
   }
+});
+
+law(t, 'a record of another budget is refused', () => {
+  const experiment: Experiment = { ...TINY, tuning: { trials: 2, seed: 1000, giveUp: null } };
+  const folder = folderOf('budget');
+  const [first] = tuningPlan(experiment, sgd);
+  ended(folder, first!, null);
+  const path = filesOf(folder).record(first!.id);
+  writeJson(path, { ...JSON.parse(readFileSync(path, 'utf8')), steps: 60 });
+  assert.equal(new Lane(experiment, metric, sgd, folder, 60).left.tuning, 1);
+  assert.throws(() => new Lane(experiment, metric, sgd, folder, 70), /whole budget of 60 steps, and .* now has 70/);
 });
 
 law(t, 'a run is finished while every trial and the timing are there, and a damaged one is told', () => {

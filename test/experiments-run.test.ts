@@ -155,6 +155,13 @@ law(t, 'what a task or a contender refuses is told before the first trial', asyn
     assert.ok(!existsSync(join(folder, `wrong/${file}.json`)), file);
 });
 
+law(t, 'a target that no share can be is refused before the first trial', async () => {
+  await assert.rejects(
+    run('percent', { ...SMALL, target: 95 }),
+    /ChildFailed: tiny: target: expected a share .* got 95/,
+  );
+});
+
 law(t, 'a folder with a run of another experiment is refused, with what differs', async () => {
   await assert.rejects(run('one', { ...SMALL, seeds: 3, tuning: { ...SMALL.tuning, trials: 4 } }), (error: Error) => {
     assert.equal(error.name, 'OtherRunError');

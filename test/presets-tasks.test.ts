@@ -1,4 +1,5 @@
 // Tasks of otimes-experiments: the same for all contenders, disjoint splits, evaluations that leave no trace.
+import { join } from 'node:path';
 import { noGrad, type StateDict } from '@otimes/core';
 import * as fc from 'fast-check';
 import { test } from 'tap';
@@ -7,6 +8,7 @@ import { PRESETS } from '../experiments/src/presets/index.ts';
 import { TASKS } from '../experiments/src/tasks/index.ts';
 import { stratified } from '../experiments/src/tasks/split.ts';
 import { untagged } from '../experiments/src/tasks/text.ts';
+import { writeSyntheticImageFolder } from './helpers/image-sets.ts';
 import { bitsOf, dataFor, openSmall } from './helpers/presets.ts';
 
 /** Of the first so many batches from a state on. */
@@ -148,6 +150,31 @@ void test('a task that needs a folder says so, and what must be in it', async t 
     cifar10.open({ data: await dataFor('tiny-imagenet'), device: 'cpu', workers: 0, options: {} }),
     /data_batch_1\.bin/,
   );
+});
+
+void test('folders of pictures whose classes differ, or whose size is another, are refused: labels and crops would be wrong', async t => {
+  const cifar10 = TASKS.find(({ name }) => name === 'cifar10')!;
+  const classes = Array.from({ length: 10 }, (_, i) => `class${i}`);
+  const open = async (name: string, size: number, ofTest: readonly string[], options = {}) => {
+    const data = join(t.testdirName, name);
+    await writeSyntheticImageFolder(join(data, 'train'), { classes, size, format: 'png', train: 4 });
+    await writeSyntheticImageFolder(join(data, 'test'), { classes: ofTest, size, format: 'png', train: 2 });
+    const counts = { train: 20, validation: 10, test: 10, batchSize: 10, network: 'cnn', channels: [4, 4] };
+    return cifar10.open({ data, device: 'cpu', workers: 0, options: { ...counts, ...options } });
+  };
+  t.testdir();
+  const other = ['aaa', ...classes.slice(0, 9)];
+  await t.rejects(
+    open('renamed', 32, other),
+    /expected the same classes .*renamed, got class0, .* in the place of aaa, /,
+  );
+  await t.rejects(open('missing', 32, classes.slice(1)), /expected the same classes .* in the place of class1, /);
+  await t.rejects(
+    open('large', 64, classes, { augment: true }),
+    /expected pictures of 32×32 pixels to augment, got one of 64×64/,
+  );
+  for (const augment of [true, false]) await (await open(`right-${augment}`, 32, classes, { augment })).close?.();
+  t.pass('what is right is opened');
 });
 
 void test('options of a task are refused by name where it does not know them, or their values', async t => {

@@ -151,6 +151,15 @@ law(t, 'before two trials of a contender have ended, nothing is said of the ends
   assert.match(text({ ...run, info }), /is not known: ranges were not recorded/);
 });
 
+law(t, 'what the command line changed of an experiment is told before all numbers', () => {
+  const run = syntheticRun({ contenders: DOZEN.slice(0, 2), info: { changes: ['--epochs 4', '--seeds 3'] } });
+  const text = readFileSync(writeReport(written(run)).markdown, 'utf8');
+  assert.match(
+    text,
+    /Not as the experiment has it: --epochs 4, --seeds 3\. The target was chosen for another budget\./,
+  );
+});
+
 law(t, 'Markdown begins with a title of the first level, and has no word of charts that it does not have', () => {
   const { markdown } = writeReport(written(syntheticRun({ contenders: DOZEN.slice(0, 3) })));
   const text = readFileSync(markdown, 'utf8');

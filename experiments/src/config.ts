@@ -110,6 +110,9 @@ const dimension: Check = (at, value) => {
   if (usual < low || usual > high) fail(`${at}.default`, `a number from ${low} to ${high}`, usual);
 };
 
+/** Throws a ConfigError unless `value` is a space of settings; `at` says of whom. */
+export const checkSpace: Check = recordOf(() => {}, dimension);
+
 /** The part of a name between slashes. */
 const PART = '[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*';
 const NAME = new RegExp(`^${PART}(?:/${PART})*$`);
@@ -176,7 +179,7 @@ export function readExperiment(path: string, library: Library): Experiment {
   try {
     value = JSON.parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new ConfigError(`${path}: ${(cause as Error).message}`, { cause });
+    throw new ConfigError(`--config ${path}: ${(cause as Error).message}`, { cause });
   }
   checkExperiment(path, value, library);
   return value;

@@ -37,6 +37,8 @@ export type RunInfo = {
   readonly machine: Machine;
   /** ISO 8601. */
   readonly started: string;
+  /** Options of the command line that changed the experiment: '--epochs 4'. */
+  readonly changes?: readonly string[];
   /** Whether it is shortened for a test; then nothing of it is a result. */
   readonly short: boolean;
 };

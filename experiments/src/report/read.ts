@@ -88,11 +88,12 @@ const info = object({
   versions: mapOf(text),
   machine: object({ cpu: text, cores: count(1), memory: positive, platform: text, device: text }),
   started: text,
+  changes: optional(list(text)),
   short: flag,
 });
 const runInfo: Shape<RunInfo> = (value, at) => {
-  const { spaces, ...rest } = info(value, at);
-  return { ...rest, ...(spaces && { spaces }) };
+  const { spaces, changes, ...rest } = info(value, at);
+  return { ...rest, ...(spaces && { spaces }), ...(changes && { changes }) };
 };
 
 const evaluation: Shape<Evaluation> = object({ loss: number, metric: number });

@@ -34,6 +34,8 @@ export type RunRequest = {
   readonly experiment: Experiment;
   readonly options: RunOptions;
   readonly short: boolean;
+  /** As RunInfo has them. */
+  readonly changes?: readonly string[];
   /** Trials side by side. */
   readonly jobs: number;
   readonly listener: RunListener;
@@ -139,8 +141,9 @@ class Run {
     try {
       const info = await this.#facts();
       const { contenders } = await loadLibrary(this.#request.options.modules);
+      const totalSteps = experiment.epochs * info.stepsPerEpoch;
       this.#lanes = experiment.contenders.map(
-        name => new Lane(experiment, info.metric, find('contender', contenders, name), folder),
+        name => new Lane(experiment, info.metric, find('contender', contenders, name), folder, totalSteps),
       );
       this.#estimate = new Estimate(experiment, info.stepsPerEpoch);
       const each = experiment.tuning.trials + finalsOf(experiment);
@@ -168,14 +171,22 @@ class Run {
 
   /** The run's record, which is written at its beginning, and compared when it goes on. */
   async #facts(): Promise<RunInfo> {
-    const { folder, experiment, short, listener } = this.#request;
+    const { folder, experiment, short, changes: changed = [], listener } = this.#request;
     const child = this.#start('the task');
     const { facts } = (await this.#ask(child, { kind: 'facts' })) as Answer & { kind: 'facts' };
     await this.#end(child);
     const { experiment: path } = filesOf(folder);
     const before = readJson<RunInfo>(path);
     if (before === null) {
-      const info: RunInfo = { format: 1, experiment, ...facts, started: new Date().toISOString(), short };
+      const started = new Date().toISOString();
+      const info: RunInfo = {
+        format: 1,
+        experiment,
+        ...facts,
+        started,
+        ...(changed.length > 0 && { changes: changed }),
+        short,
+      };
       writeJson(path, info);
       return info;
     }

@@ -60,6 +60,10 @@ export class Training {
     const { seed } = trial;
     const { stepsPerEpoch } = this;
     this.trainer = contender.make(this.model, trial.setting, { seed, stepsPerEpoch, kronecker: experiment.kronecker });
+    if (typeof this.trainer?.step !== 'function')
+      throw new TypeError(
+        `contender '${contender.name}': expected make() to return a trainer, got ${received(this.trainer)}`,
+      );
     this.#rule = RULES[trial.schedule](this.totalSteps);
     this.#base = this.trainer.lr;
   }

@@ -95,6 +95,21 @@ function inMemory(set: PictureSet, o: PictureOptions, parts: Parts, { device }: 
 
 type Batch = [Tensor, Tensor];
 
+/** Crops are of `pixels` and evaluations of whole pictures: those of another size would be cut in training alone. A picture of each class is looked at. */
+function checkSizes(task: string, source: PictureSource, indices: Int32Array, pixels: number): void {
+  const seen = new Set<number>();
+  for (const i of indices) {
+    const label = source.labels[i]!;
+    if (seen.has(label)) continue;
+    seen.add(label);
+    const { height, width } = source.picture(i);
+    if (height !== pixels || width !== pixels)
+      throw new RangeError(
+        `task '${task}': expected pictures of ${pixels}×${pixels} pixels to augment, got one of ${height}×${width}`,
+      );
+  }
+}
+
 function augmented(
   set: PictureSet,
   o: PictureOptions,
@@ -105,6 +120,8 @@ function augmented(
   const { batchSize, size } = o;
   if (batchSize > o.train)
     throw new RangeError(`task '${name}': expected a batchSize of at most ${o.train} samples, got ${batchSize}`);
+  for (const { source, indices } of [parts.train, parts.validation, parts.test])
+    checkSizes(name, source, indices, pixels);
   const { randomCrop, randomHorizontalFlip, resize, normalize } = transforms;
   const last: ImageTransform[] = [...(size === pixels ? [] : [resize(size)]), normalize(set.mean, set.std)];
   const first: ImageTransform[] = [randomCrop(pixels, { padding: o.padding }), randomHorizontalFlip()];
