@@ -320,7 +320,7 @@ law(t, 'a checkpoint of another trial, or what is none, is refused by name', asy
   save(checkpoint, { x: zeros([2]) });
   await assert.rejects(
     runTrial(options(sgd, { checkpoint })),
-    /FormatError: .*a\.safetensors: checkpoint: .*no checkpoint/,
+    /FormatError: .*a\.safetensors: checkpoint: .*no checkpoint.*\. Without that file the trial begins anew/,
   );
 });
 

@@ -1,6 +1,6 @@
 /**
  * Reports of runs that are made up with known answers: what is read and refused, whom the pages name, what they say of misses,
- * divergences and what is missing, and that a browser opens them.
+ * divergences and what is missing.
  */
 
 import assert from 'node:assert/strict';
@@ -8,15 +8,10 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
 import { readRun, writeReport } from 'otimes-experiments';
-import { chromium } from 'playwright-core';
 import t from 'tap';
 import { compare, summarize } from '../experiments/src/report/summary.ts';
 import { law } from './helpers/law.ts';
-import { CHROMIUM, testNeeding } from './helpers/requires.ts';
 import { DOZEN, type Synthetic, type SyntheticOptions, syntheticRun, writeRun } from './helpers/synthetic-run.ts';
-
-// NOTE: awaited before the first test is told, or tap would take the pause for the end.
-const inBrowser = await testNeeding(t, 'chromium');
 
 const home = t.testdir();
 let count = 0;
@@ -347,67 +342,6 @@ law(t, 'a league has a row for each experiment, a verdict by numbers, and a page
   );
   const links = [...document.querySelectorAll('main a')].map(link => link.getAttribute('href'));
   assert.deepEqual(links, ['a-one.html', 'two.html', 'three.html']);
-});
-
-// --- a browser ---
-
-inBrowser('no two labels of an axis touch, whatever the numbers and their size', async t => {
-  const browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox'] });
-  t.teardown(() => browser.close());
-  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  const touching = `[...document.querySelectorAll('[aria-label="x-axis tick label"]')].flatMap(axis => {
-    const boxes = [...axis.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
-    return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).flatMap(([b, q]) =>
-      p.left < q.right && q.left < p.right ? [a + ' and ' + b] : []));
-  })`;
-  // Steps of up to 400 by their number are up to 4 million of another experiment.
-  for (const by of [1, 3.8, 40, 1e4])
-    for (const step of [0.003, 1.7, 4000]) {
-      const run = syntheticRun({
-        contenders: [
-          { name: 'one', label: 'SGD with Nesterov momentum', steps: [390, 300, null], step, test: 0.96123 },
-          { name: 'two', label: 'STEVE', family: 'kronecker', steps: [70, 350, null], step: 2 * step, test: 0.9701 },
-        ],
-      });
-      const trials = run.trials.map(trial => ({
-        ...trial,
-        checks: trial.checks.map(check => ({ ...check, step: Math.round(by * check.step) })),
-      }));
-      const info = { ...run.info, stepsPerEpoch: Math.round(by * run.info.stepsPerEpoch) };
-      const { html } = writeReport(written({ ...run, info, trials }));
-      await page.goto(`file://${html}`);
-      t.strictSame(await page.evaluate(touching), [], `${by}, ${step}`);
-      t.ok(
-        ((await page.evaluate(
-          'document.querySelectorAll("[aria-label=\'x-axis tick label\'] text").length',
-        )) as number) > 30,
-      );
-    }
-});
-
-inBrowser('a browser opens the pages from files without a word, and they are as wide as the window', async t => {
-  const long = `https://example.org/${'long'.repeat(40)}`;
-  const kronecker = { refreshEvery: 50, factorEvery: 10, refresh: 'sync', sharing: 'reduce', maxFactorDim: 1024 };
-  const two = { name: 'two', title: long, about: long, targetFrom: long, kronecker };
-  const folders = [made({ contenders: DOZEN }), made({ contenders: pick('steve'), experiment: two })];
-  const { html, experiments } = writeReport(folders, { out: join(home, 'in-browser') });
-  const browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox'] });
-  t.teardown(() => browser.close());
-  for (const width of [1280, 390]) {
-    const page = await browser.newPage({ viewport: { width, height: 900 } });
-    const said: string[] = [];
-    page.on('console', message => said.push(message.text()));
-    page.on('pageerror', error => said.push(String(error)));
-    page.on('request', request => {
-      if (!/^(file|data):/.test(request.url())) said.push(request.url());
-    });
-    for (const path of [html, ...experiments]) {
-      await page.goto(`file://${path}`);
-      t.equal(await page.evaluate('document.documentElement.scrollWidth'), width, `${path} at ${width}`);
-    }
-    t.strictSame(said, []);
-    await page.close();
-  }
 });
 
 t.teardown(() => rmSync(home, { recursive: true, force: true }));

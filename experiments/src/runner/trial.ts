@@ -2,7 +2,7 @@
 
 import { existsSync, rmSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { defaultGenerator, nextTask, readStateDict } from '@otimes/core';
+import { defaultGenerator, FormatError, nextTask, readStateDict } from '@otimes/core';
 import {
   aFunction,
   aNumber,
@@ -271,7 +271,10 @@ class Run {
   async #resume(): Promise<void> {
     const { checkpoint, trial } = this.#o;
     if (checkpoint === undefined || !existsSync(checkpoint)) return;
-    const { kept } = (await loadCheckpoint(checkpoint)) as { kept?: Kept };
+    const { kept } = (await loadCheckpoint(checkpoint).catch((cause: Error) => {
+      if (!(cause instanceof FormatError)) throw cause;
+      throw new FormatError(`${cause.message}. Without that file the trial begins anew`, { cause });
+    })) as { kept?: Kept };
     if (kept === undefined || !isDeepStrictEqual(kept.trial, JSON.parse(JSON.stringify(trial))))
       throw new Error(
         `${checkpoint}: expected a checkpoint of ${trial.id} as it is planned now, got one of another trial`,
