@@ -87,6 +87,10 @@ for (const [change, message] of [
   ],
   [{ name: '../up' }, /^my\.json: name: expected a name of letters, digits, dashes and slashes, got '\.\.\/up'$/],
   [{ kronecker: { a: () => {} } }, /^my\.json: kronecker: expected a record of JSON, got \{ a \}$/],
+  [
+    { contenders: ['soap'], kronecker: { refreshEvry: 5 } },
+    /^my\.json: kronecker: there is no 'refreshEvry', only .*; did you mean 'refreshEvery'\?$/,
+  ],
   [{ fixed: { sgdd: {} } }, /^my\.json: fixed: expected a contender of .*, got 'sgdd'; did you mean 'sgd'\?$/],
   [
     { fixed: { 'tiny-sgd': { lr: null } } },
@@ -243,13 +247,39 @@ law(
     };
     await assert.rejects(
       loadLibrary([write('a.mjs', 'export const x = 1;')]),
-      /a\.mjs: expected a module that exports TASKS, CONTENDERS or PRESETS, got \{ x \}/,
+      /a\.mjs: expected a module that exports lists under TASKS, CONTENDERS or PRESETS, got \{ x \}/,
     );
     await assert.rejects(loadLibrary([MODULE, MODULE]), /there is a task 'rings' already/);
     const bad = write('b.mjs', "export const CONTENDERS = [{ name: 'A B' }];");
     await assert.rejects(
       loadLibrary([bad]),
       /b\.mjs: expected a contender's name of small letters, digits and dashes, got 'A B'/,
+    );
+    await assert.rejects(
+      loadLibrary([write('c.mjs', "export const CONTENDERS = { name: 'a' };")]),
+      /c\.mjs: expected a module that exports lists under/,
+    );
+    await assert.rejects(
+      loadLibrary([write('d.mjs', 'export const CONTENDERS = [')]),
+      /--with .*d\.mjs: Unexpected end/,
+    );
+    const good = { name: 'mine', label: 'Mine', family: 'first-order', space: { lr } };
+    for (const [i, [change, message]] of (
+      [
+        [{ family: 'second' }, /expected family to be one of first-order, kronecker, quasi-newton, got 'second'/],
+        [{ label: undefined }, /expected label to be a text, got undefined/],
+        [{ space: undefined }, /space: expected a record, got undefined/],
+        [{ space: { lr: { ...lr, low: 2 } } }, /space\.lr\.high: expected a number above low, 2, got 1/],
+        [{ space: { lr: { ...lr, low: -1 } } }, /space\.lr\.low: expected a number above 0 on a log scale, got -1/],
+      ] as [object, RegExp][]
+    ).entries()) {
+      const one = JSON.stringify({ ...good, ...change });
+      const path = write(`e${i}.mjs`, `export const CONTENDERS = [{ ...${one}, make() {} }];`);
+      await assert.rejects(loadLibrary([path]), new RegExp(`e${i}\\.mjs: contender 'mine'.*${message.source}`));
+    }
+    await assert.rejects(
+      loadLibrary([write('f.mjs', `export const CONTENDERS = [${JSON.stringify(good)}];`)]),
+      /contender 'mine': expected make to be a function, got undefined/,
     );
   },
 );
@@ -279,11 +309,18 @@ for (const [args, message] of [
   [['run', 'tiny', '--config', 'x.json'], /expected the name of a preset or --config, got both/],
   [
     ['run', 'tiny', '--with', MODULE, '--contenders', 'tiny-sgd,adma'],
-    /tiny: contenders\[1\]: expected a contender of .*, got 'adma'; did you mean 'adam'/,
+    /tiny with --contenders tiny-sgd,adma: contenders\[1\]: expected a contender of .*, got 'adma'; did you mean 'adam'/,
+  ],
+  [
+    ['run', 'tiny', '--with', MODULE, '--trials', '0', '--seeds', '2'],
+    /: tiny with --seeds 2 --trials 0: tuning\.trials: expected a trial for each schedule, of which there are 2, got 0\n$/,
   ],
   [['run', 'tiny', '--sed', '3'], /error: unknown option '--sed'\n\(Did you mean --seeds\?\)/],
   [['run', 'tiny', '--seeds', 'x'], /argument 'x' is invalid. expected a whole number of at least 1\./],
   [['run', 'tiny', '--device', 'tpu'], /argument 'tpu' is invalid. Allowed choices are cpu, gpu\./],
+  [['run', 'tiny', '--with', MODULE, '--data', 'x'], /--data x: the task 'rings' takes no folder/],
+  [['run', 'tiny', '--with', MODULE, '--out', ''], /expected --out to be a folder, got ''/],
+  [['run', 'tiny', '--with', 'nowhere.mjs'], /--with nowhere\.mjs: Cannot find module/],
   [['rnu', 'tiny'], /error: unknown command 'rnu'\n\(Did you mean run\?\)/],
   [['resume', join(folder, 'nowhere')], /nowhere: expected the folder of a run, found no experiment in it/],
 ] as const)
@@ -296,6 +333,12 @@ for (const [args, message] of [
       assert.deepEqual([code, out], [2, '']);
     },
   );
+
+law(t, '--version says which', async () => {
+  const { code, out } = await cli('--version');
+  assert.match(out, /^\d+\.\d+\.\d+/);
+  assert.equal(code, 0);
+});
 
 law(t, 'help ends with 0', async () => {
   const { code, out } = await cli('run', '--help');

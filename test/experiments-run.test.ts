@@ -1,7 +1,7 @@
 /** Whole runs in child processes: whatever is killed on the way, and however many go side by side, the records are the same. */
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Experiment, TrialRecord } from 'otimes-experiments';
 import t from 'tap';
@@ -24,6 +24,7 @@ async function run(name: string, experiment: Experiment, o: { jobs?: number; sig
   const outcome: RunOutcome = await runExperiment({
     ...{ folder: join(folder, name), experiment, options: OPTIONS, short: false, jobs: o.jobs ?? 1, env: ENV },
     ...(o.signal && { signal: o.signal }),
+    timing: { warmSteps: 10, warmSeconds: 0, rounds: 3, seconds: 0 },
     listener: {
       note: line => told.lines.push(line),
       begin() {},
@@ -120,6 +121,17 @@ law(
   },
 );
 
+law(t, 'what is missing of a finished run is made again, to the same bits, and the timing with it', async () => {
+  const before = trials('one');
+  for (const id of ['tiny-sgd-tune-01', 'tiny-steve-constant-seed-1', 'tiny-steve-cosine-seed-1'])
+    rmSync(join(folder, 'one/trials', `${id}.json`), { force: true });
+  writeFileSync(join(folder, 'one/timing.json'), '{"format":1}');
+  const { status, started } = await run('one', SMALL);
+  assert.deepEqual([status, started.length], ['finished', 2]);
+  assert.deepEqual(trials('one'), before);
+  assert.ok(JSON.parse(readFileSync(join(folder, 'one/timing.json'), 'utf8')).rounds > 0);
+});
+
 law(t, 'a stopped run keeps what it has and gives the folder back; meanwhile nobody else gets it', async () => {
   const experiment: Experiment = { ...SMALL, taskOptions: { wait: 30 } };
   const stop = new AbortController();
@@ -135,8 +147,19 @@ law(t, 'a stopped run keeps what it has and gives the folder back; meanwhile nob
 
 law(t, 'what a task or a contender refuses is told before the first trial', async () => {
   const wrong: Experiment = { ...SMALL, kronecker: { refreshEvry: 5 } };
-  await assert.rejects(run('wrong', wrong), /ChildFailed: STEVE: there is no option 'refreshEvry'/);
-  assert.ok(!existsSync(join(folder, 'wrong/experiment.json')));
+  await assert.rejects(
+    run('wrong', wrong),
+    /ChildFailed: contender 'tiny-steve' with lr 0\.01; kronecker \{"refreshEvry":5\}: STEVE: there is no option 'refreshEvry'/,
+  );
+  for (const file of ['experiment', 'options', 'lock'])
+    assert.ok(!existsSync(join(folder, `wrong/${file}.json`)), file);
+});
+
+law(t, 'a target that no share can be is refused before the first trial', async () => {
+  await assert.rejects(
+    run('percent', { ...SMALL, target: 95 }),
+    /ChildFailed: tiny: target: expected a share .* got 95/,
+  );
 });
 
 law(t, 'a folder with a run of another experiment is refused, with what differs', async () => {

@@ -191,6 +191,20 @@ law(t, 'what is no divergence is an error: of the task, and of a trainer that do
   await assert.rejects(runTrial(options(sgd, { task: broken })), /^RangeError: labels are out of range$/);
   const lazy = changed(sgd, trainer => ({ ...trainer, step: () => {} }));
   await assert.rejects(runTrial(options(lazy)), /expected step\(\) of the trainer to call its closure/);
+  const texts = taskWith({ evaluate: async () => ({ loss: '1', metric: '0.5' }) as never });
+  await assert.rejects(
+    runTrial(options(sgd, { task: texts })),
+    /evaluate of the task: expected numbers .*got \['1', '0\.5'\]/,
+  );
+  const nothing = taskWith({ evaluate: async () => undefined as never });
+  await assert.rejects(runTrial(options(sgd, { task: nothing })), /evaluate of the task: expected numbers/);
+  const three = taskWith({ loss: () => 3 as never });
+  await assert.rejects(runTrial(options(sgd, { task: three })), /loss of the task: expected a tensor, got 3/);
+  const none: Contender = { ...sgd, make: () => undefined as never };
+  await assert.rejects(
+    runTrial(options(none)),
+    /contender 'tiny-sgd': expected make\(\) to return a trainer, got undefined/,
+  );
 });
 
 law(t, 'epochs that are longer or shorter than the task says are errors', async () => {
@@ -306,7 +320,7 @@ law(t, 'a checkpoint of another trial, or what is none, is refused by name', asy
   save(checkpoint, { x: zeros([2]) });
   await assert.rejects(
     runTrial(options(sgd, { checkpoint })),
-    /FormatError: .*a\.safetensors: checkpoint: .*no checkpoint/,
+    /FormatError: .*a\.safetensors: checkpoint: .*no checkpoint.*\. Without that file the trial begins anew/,
   );
 });
 

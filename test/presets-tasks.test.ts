@@ -35,7 +35,7 @@ void test('the parts of a split are disjoint, as long as asked for, and have the
       (labels, share, seed) => {
         const first = Math.floor(share * labels.length);
         const second = Math.floor((labels.length - first) / 2);
-        const parts = stratified('this', labels, seed, { of: 'samples', parts: { first, second } });
+        const parts = stratified('this', labels, { first, second }, seed);
         const all = parts.flatMap(part => Array.from(part));
         t.equal(new Set(all).size, first + second);
         t.ok(all.every(i => Number.isInteger(i) && i >= 0 && i < labels.length));
@@ -51,15 +51,17 @@ void test('the parts of a split are disjoint, as long as asked for, and have the
     { seed: 14, numRuns: 25 },
   );
   t.throws(
-    () => stratified('this', [0, 1], 0, { of: 'samples', parts: { train: 2, test: 1 } }),
-    /this: there are 2 samples, and the options ask for train 2 and test 1, 3 in all/,
+    () => stratified('this', [0, 1], { first: 2, second: 1 }, 0),
+    /this: expected 3 samples or more, 2 for first and 1 for second, got 2; taskOptions first and second/,
   );
 });
 
 void test('the first part of a split does not depend on how long the others are', async t => {
   const labels = Array.from({ length: 90 }, (_, i) => i % 3);
-  const first = (second: number) => stratified('this', labels, 5, { of: 'samples', parts: { first: 20, second } })[0];
-  t.strictSame(first(10), first(60));
+  t.strictSame(
+    stratified('this', labels, { first: 20, second: 10 }, 5)[0],
+    stratified('this', labels, { first: 20, second: 60 }, 5)[0],
+  );
 });
 
 void test('tags are taken off words, and punctuation stands where it does in print', async t => {
@@ -153,10 +155,7 @@ void test('a label means the same class in training and test folders, and crops 
     return folder;
   };
   const renamed = await folders('renamed', [...TEN.slice(0, 9), 'aaa'], 32);
-  await t.rejects(
-    open(renamed),
-    /expected the same classes in both splits of .*, got in the training split alone nine, in the test split alone aaa/,
-  );
+  await t.rejects(open(renamed), /expected the same classes to train and to test with in .*, got /);
   const large = await folders('large', TEN, 64);
   await t.rejects(
     open(large, { augment: true }),
@@ -168,7 +167,7 @@ void test('a label means the same class in training and test folders, and crops 
   await task.close?.();
   await t.rejects(
     open(right, { test: 30 }),
-    /task 'cifar10': there are 20 test pictures in .*, and the options ask for test 30, 30 in all: give fewer/,
+    /task 'cifar10': test files: expected 30 samples or more, 30 for test, got 20/,
   );
 });
 
@@ -182,6 +181,31 @@ void test('a task that needs a folder says so, and what must be in it', async t 
     cifar10.open({ data: await dataFor('tiny-imagenet'), device: 'cpu', workers: 0, options: {} }),
     /data_batch_1\.bin/,
   );
+});
+
+void test('folders of pictures whose classes differ, or whose size is another, are refused: labels and crops would be wrong', async t => {
+  const cifar10 = TASKS.find(({ name }) => name === 'cifar10')!;
+  const classes = Array.from({ length: 10 }, (_, i) => `class${i}`);
+  const open = async (name: string, size: number, ofTest: readonly string[], options = {}) => {
+    const data = join(t.testdirName, name);
+    await writeSyntheticImageFolder(join(data, 'train'), { classes, size, format: 'png', train: 4 });
+    await writeSyntheticImageFolder(join(data, 'test'), { classes: ofTest, size, format: 'png', train: 2 });
+    const counts = { train: 20, validation: 10, test: 10, batchSize: 10, network: 'cnn', channels: [4, 4] };
+    return cifar10.open({ data, device: 'cpu', workers: 0, options: { ...counts, ...options } });
+  };
+  t.testdir();
+  const other = ['aaa', ...classes.slice(0, 9)];
+  await t.rejects(
+    open('renamed', 32, other),
+    /expected the same classes .*renamed, got class0, .* in the place of aaa, /,
+  );
+  await t.rejects(open('missing', 32, classes.slice(1)), /expected the same classes .* in the place of class1, /);
+  await t.rejects(
+    open('large', 64, classes, { augment: true }),
+    /expected pictures of 32×32 pixels to augment, got one of 64×64/,
+  );
+  for (const augment of [true, false]) await (await open(`right-${augment}`, 32, classes, { augment })).close?.();
+  t.pass('what is right is opened');
 });
 
 void test('options of a task are refused by name where it does not know them, or their values', async t => {
@@ -202,7 +226,7 @@ void test('options of a task are refused by name where it does not know them, or
   const open = (options: Record<string, number>) => digits.open({ data: null, device: 'cpu', workers: 0, options });
   await t.rejects(
     open({ train: 9000 }),
-    /there are 8000 pictures for training, and the options ask for validation 1000 and train 9000/,
+    /training files: expected 10000 samples or more, 1000 for validation and 9000 for train, got 8000/,
   );
   await t.rejects(open({ size: 10 }), /expected a size of 28, 14 or 7 pixels, got 10/);
   await t.rejects(open({ train: 100 }), /expected a batchSize of at most 100 samples, got 128/);

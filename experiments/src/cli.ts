@@ -1,14 +1,15 @@
 /** The command line: list, run, resume, report. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { WriteStream } from 'node:tty';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { checkExperiment, readExperiment } from './config.ts';
+import { ConfigError, checkExperiment, readExperiment } from './config.ts';
 import type { Experiment } from './experiment.ts';
 import { find, type Library, loadLibrary } from './library.ts';
 import { type ReportOptions, writeReport } from './report/index.ts';
+import { filesOf } from './runner/files.ts';
 import { finalsOf } from './runner/lane.ts';
 import type { RunOptions } from './runner/messages.ts';
 import { liveProgress, plainProgress } from './runner/progress.ts';
@@ -114,6 +115,7 @@ export async function main(args: readonly string[], around: Surroundings = proce
     .addOption(jobs())
     .action(async (folder: string, { data, jobs }: Pick<Given, 'data' | 'jobs'>) => {
       const { experiment, options, short } = readRequest(folder);
+      checkExperiment(filesOf(folder).experiment, experiment, await loadLibrary(options.modules));
       const now = data === undefined ? options : { ...options, data: resolve(data) };
       code = await run({ folder, experiment, short, options: now }, jobs, around);
     });
@@ -127,6 +129,7 @@ export async function main(args: readonly string[], around: Surroundings = proce
       const { html, markdown, experiments } = writeReport(folders, o);
       for (const file of [html, markdown, ...experiments]) around.stdout.write(`${file}\n`);
     });
+  program.version(version(), '--version', 'which it is');
   try {
     await program.parseAsync([...args], { from: 'user' });
     return code;
@@ -138,6 +141,8 @@ export async function main(args: readonly string[], around: Surroundings = proce
     return name === 'ChildFailed' || name === 'ChildDied' || name === 'LockedError' ? FAILURE : WRONG;
   }
 }
+
+const version = (): string => JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
 /** A line for each preset. */
 function list({ presets, tasks }: Library): string {
@@ -162,7 +167,14 @@ function requestOf(name: string | undefined, given: Given, library: Library): Om
     throw new Error(`run: expected the name of a preset or --config, got ${name === undefined ? 'neither' : 'both'}`);
   const chosen = config === undefined ? find('preset', library.presets, name!) : readExperiment(config, library);
   const experiment = adjusted(short ? shortened(chosen) : chosen, given);
-  checkExperiment(config ?? chosen.name, experiment, library);
+  const changed = (['seeds', 'trials', 'epochs', 'contenders', 'short'] as const).filter(
+    name => given[name] !== undefined,
+  );
+  const flags = changed.map(name => (name === 'short' ? '--short' : `--${name} ${given[name]}`)).join(' ');
+  const changes = changed.filter(name => name !== 'short').map(name => `--${name} ${given[name]}`);
+  if (given.data !== undefined && library.tasks.get(experiment.task)?.data === null)
+    throw new ConfigError(`--data ${given.data}: the task '${experiment.task}' takes no folder`);
+  checkExperiment(`${config ?? chosen.name}${flags && ` with ${flags}`}`, experiment, library);
   const options: RunOptions = {
     data: given.data === undefined ? null : resolve(given.data),
     device: given.device,
@@ -171,8 +183,9 @@ function requestOf(name: string | undefined, given: Given, library: Library): Om
     modules: (given.with ?? []).map(path => resolve(path)),
     keepWeights: given.keepWeights ?? false,
   };
+  if (given.out === '') throw new Error("run: expected --out to be a folder, got ''");
   const folder = given.out ?? join('runs', `${experiment.name}${short ? '-short' : ''}`);
-  return { folder, experiment, options, short };
+  return { folder, experiment, options, short, changes };
 }
 
 /** With what the command line says in the place of what the experiment says. */
@@ -207,7 +220,7 @@ async function run(
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   around.signal?.addEventListener('abort', onSignal);
-  const signals = ['SIGINT', 'SIGTERM'] as const;
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, onSignal);
   // The launcher in a checkout has a channel to this process: without it nobody would see what comes.
   process.on('disconnect', onSignal);
@@ -222,12 +235,19 @@ async function run(
       around.stdout.write(`Finished: ${folder}. Its report: ${html}, ${markdown}\n`);
       return SUCCESS;
     }
-    const what = status === 'stopped' ? 'Stopped' : `${failed.length} trials failed: ${failed.join(', ')}`;
+    const what =
+      status === 'stopped'
+        ? 'Stopped'
+        : `${failed.length === 1 ? 'A trial' : `${failed.length} trials`} failed: ${failed.join(', ')}`;
     around.stderr.write(`${what}. ${howToGoOn(folder)}\n`);
     return status === 'stopped' ? STOPPED : FAILURE;
   } catch (error) {
     progress.stop();
-    if (existsSync(folder) && (error as Error).name === 'ChildDied') around.stderr.write(`${howToGoOn(folder)}\n`);
+    const { name, message } = error as Error;
+    // Before the first trial: what is asked for is wrong, and nothing is there to go on with.
+    if (name === 'ChildFailed' && !existsSync(filesOf(folder).experiment))
+      throw new ConfigError(message, { cause: error });
+    if (existsSync(folder) && name === 'ChildDied') around.stderr.write(`${howToGoOn(folder)}\n`);
     throw error;
   } finally {
     around.signal?.removeEventListener('abort', onSignal);

@@ -2,7 +2,9 @@
 
 import { readFileSync } from 'node:fs';
 import { isPlainObject, received } from '@otimes/core/extend';
-import type { Dimension, Experiment } from './experiment.ts';
+import { KRONECKER_OPTIONS } from '@otimes/optim';
+import { CONTENDERS } from './contenders/index.ts';
+import type { Contender, Dimension, Experiment } from './experiment.ts';
 import type { Library } from './library.ts';
 import { didYouMean } from './nearest.ts';
 
@@ -108,6 +110,9 @@ const dimension: Check = (at, value) => {
   if (usual < low || usual > high) fail(`${at}.default`, `a number from ${low} to ${high}`, usual);
 };
 
+/** Throws a ConfigError unless `value` is a space of settings; `at` says of whom. */
+export const checkSpace: Check = recordOf(() => {}, dimension);
+
 /** The part of a name between slashes. */
 const PART = '[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*';
 const NAME = new RegExp(`^${PART}(?:/${PART})*$`);
@@ -145,7 +150,14 @@ export function checkExperiment(from: string, value: unknown, library: Library):
     'short?': json,
     'takes?': text,
   })(from, value);
-  const { tuning, seeds, schedules, finalists } = value as Experiment;
+  const { tuning, seeds, schedules, finalists, contenders, kronecker } = value as Experiment;
+  // Contenders of a program may share what they like.
+  if (contenders.some(name => OWN.has(library.contenders.get(name)!)))
+    for (const name of Object.keys(kronecker))
+      if (!KRONECKER_NAMES.includes(name))
+        throw new ConfigError(
+          `${from}: kronecker: there is no '${name}', only ${KRONECKER_NAMES.join(', ')}${didYouMean(name, KRONECKER_NAMES)}`,
+        );
   if (tuning.seed < seeds)
     throw new ConfigError(
       `${from}: tuning.seed: expected a seed of none of the final runs, which have 0 to ${seeds - 1}, got ${tuning.seed}`,
@@ -157,13 +169,17 @@ export function checkExperiment(from: string, value: unknown, library: Library):
     );
 }
 
+/** Contenders that take what the Kronecker optimizers of an experiment share as options of the library. */
+const OWN: ReadonlySet<Contender> = new Set(CONTENDERS.filter(({ family }) => family !== 'first-order'));
+const KRONECKER_NAMES = Object.keys(KRONECKER_OPTIONS);
+
 /** Reads and checks an experiment in a JSON file. */
 export function readExperiment(path: string, library: Library): Experiment {
   let value: unknown;
   try {
     value = JSON.parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new ConfigError(`${path}: ${(cause as Error).message}`, { cause });
+    throw new ConfigError(`--config ${path}: ${(cause as Error).message}`, { cause });
   }
   checkExperiment(path, value, library);
   return value;

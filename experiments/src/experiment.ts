@@ -155,7 +155,10 @@ export type Experiment = {
     readonly trials: number;
     /** Of weights, batches and settings; none of the final stage. */
     readonly seed: number;
-    /** A trial ends after so many times the steps of the best earlier trial of its contender; null: never. */
+    /**
+     * A trial ends after so many times the steps of the best earlier trial of its contender, where each schedule has a finalist of the
+     * same schedule; null: never.
+     */
     readonly giveUp: number | null;
   };
   readonly schedules: readonly ScheduleName[];

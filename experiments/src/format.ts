@@ -2,9 +2,12 @@
 
 import type { Metric, Setting } from './experiment.ts';
 
+/** A share in per cent, to two decimals: halves of what is meant go up, whatever binary fractions make of them. */
+export const shareInPercent = (share: number): number => Math.round(Number((1e4 * share).toPrecision(12))) / 100;
+
 /** A value of a metric: shares in per cent. */
 export const metricText = ({ unit }: Pick<Metric, 'unit'>, value: number): string =>
-  unit === 'share' ? `${(100 * value).toFixed(1)} %` : `${Number(value.toPrecision(4))}`;
+  unit === 'share' ? `${shareInPercent(value).toFixed(2)} %` : `${Number(value.toPrecision(4))}`;
 
 /** `lr 0.01, damping 0.003`. */
 export const settingText = (setting: Setting): string =>

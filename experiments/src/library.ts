@@ -3,6 +3,7 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { received } from '@otimes/core/extend';
+import { checkSpace } from './config.ts';
 import { CONTENDERS } from './contenders/index.ts';
 import type { Contender, Experiment, Task } from './experiment.ts';
 import { didYouMean } from './nearest.ts';
@@ -41,11 +42,13 @@ export async function loadLibrary(modules: readonly string[]): Promise<Library> 
   };
   take('otimes-experiments', OWN);
   for (const path of modules) {
-    const module: LibraryModule = await import(pathToFileURL(resolve(path)).href);
-    const lists = [module.TASKS, module.CONTENDERS, module.PRESETS];
-    if (!lists.some(Array.isArray))
+    const module: LibraryModule = await import(pathToFileURL(resolve(path)).href).catch((cause: Error) => {
+      throw new Error(`--with ${path}: ${cause.message}`, { cause });
+    });
+    const lists = [module.TASKS, module.CONTENDERS, module.PRESETS].filter(list => list !== undefined);
+    if (lists.length === 0 || !lists.every(Array.isArray))
       throw new TypeError(
-        `${path}: expected a module that exports TASKS, CONTENDERS or PRESETS, got ${received({ ...module })}`,
+        `${path}: expected a module that exports lists under TASKS, CONTENDERS or PRESETS, got ${received({ ...module })}`,
       );
     take(path, module);
   }
@@ -54,6 +57,20 @@ export async function loadLibrary(modules: readonly string[]): Promise<Library> 
 
 /** As names of files, and as parts of them. */
 const NAME = /^[a-z0-9]+([-.][a-z0-9]+)*$/;
+
+const FAMILIES = ['first-order', 'kronecker', 'quasi-newton'];
+
+/** What a report or a run would stumble over after hours. */
+function checkContender(from: string, { name, label, family, space, make }: Contender): void {
+  const at = `${from}: contender '${name}'`;
+  const refuse = (field: string, expected: string, got: unknown) => {
+    throw new TypeError(`${at}: expected ${field} to be ${expected}, got ${received(got)}`);
+  };
+  if (typeof label !== 'string' || label === '') refuse('label', 'a text', label);
+  if (!FAMILIES.includes(family)) refuse('family', `one of ${FAMILIES.join(', ')}`, family);
+  if (typeof make !== 'function') refuse('make', 'a function', make);
+  checkSpace(`${at}: space`, space);
+}
 
 function add<T extends { readonly name: string }>(
   from: string,
@@ -66,6 +83,7 @@ function add<T extends { readonly name: string }>(
       throw new TypeError(
         `${from}: expected a contender's name of small letters, digits and dashes, got '${one.name}'`,
       );
+    if (kind === 'contender') checkContender(from, one as unknown as Contender);
     if (known.has(one.name)) throw new TypeError(`${from}: there is a ${kind} '${one.name}' already`);
     known.set(one.name, one);
   }

@@ -37,6 +37,8 @@ export type RunInfo = {
   readonly machine: Machine;
   /** ISO 8601. */
   readonly started: string;
+  /** Options of the command line that changed the experiment: '--epochs 4'. */
+  readonly changes?: readonly string[];
   /** Whether it is shortened for a test; then nothing of it is a result. */
   readonly short: boolean;
 };
@@ -91,19 +93,24 @@ export type TrialRecord = {
   readonly resumed: number;
 };
 
-/** What a step costs: the finalists in turn in one process, on one thread, so that all have the same machine. */
+/** What a step costs, once it is warm: the finalists in turn in one process, so that all have the same machine. */
 export type TimingRecord = {
   readonly format: 1;
-  /** A round is one refresh period of each, its CPU seconds over its steps. */
+  /** A round is one refresh period of each or several, as many as the quickest needs for 20 ms: its seconds over its steps. */
   readonly rounds: number;
   readonly stepsPerRound: number;
   /** What the seconds are: of CPU, which is the default, or by the clock where a device of its own computes. */
   readonly clock?: 'cpu' | 'wall';
+  /** Steps of the contender that had the fewest before the first round. */
+  readonly warmSteps?: number;
+  /** Finalists of a contender that differ in the schedule, or in the rate, have the same numbers: their steps are measured once. */
   readonly contenders: readonly {
     readonly contender: string;
     readonly schedule: ScheduleName;
-    /** Seconds of CPU a step: median over rounds and the quartiles. */
+    /** Seconds a step: median over rounds and the quartiles. */
     readonly median: number;
     readonly quartiles: readonly [number, number];
+    /** Seconds a step of each round; rounds of the same place in the lists were made at about the same time. */
+    readonly perRound?: readonly number[];
   }[];
 };

@@ -12,7 +12,34 @@ const { document } = parseHTML('<!doctype html><html><body></body></html>');
 export function content(options: Plot.PlotOptions): string {
   const plot = Plot.plot({ ...options, document: document as NonNullable<Plot.PlotOptions['document']> });
   for (const style of plot.querySelectorAll('style')) style.remove();
+  for (const axis of plot.querySelectorAll('[aria-label="x-axis tick label"]'))
+    thin([...axis.querySelectorAll('text')]);
   return plot.innerHTML;
+}
+
+/** Of a character of an axis's label, in pixels, rather too much; and what must lie between two labels. */
+const CHARACTER = 7;
+const BETWEEN = 4;
+
+/** What this needs of an element: Node's types have none. */
+type Label = {
+  readonly textContent: string | null;
+  getAttribute(name: string): string | null;
+  remove(): void;
+};
+
+/** Leaves every second, third, … label out, so that no two touch: Plot takes a number of ticks for a hint. */
+function thin(labels: readonly Label[]): void {
+  const ends = labels.map(label => {
+    const x = Number(/translate\(([-\d.]+)/.exec(label.getAttribute('transform') ?? '')?.[1] ?? 0);
+    const half = (CHARACTER * (label.textContent ?? '').length) / 2;
+    return { low: x - half, high: x + half + BETWEEN };
+  });
+  const fits = (every: number) =>
+    ends.every((end, i) => i % every !== 0 || i < every || ends[i - every]!.high <= end.low);
+  let every = 1;
+  while (!fits(every)) every++;
+  for (const [i, label] of labels.entries()) if (i % every !== 0) label.remove();
 }
 
 /** For text and attributes of XML and HTML. */

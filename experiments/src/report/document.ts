@@ -25,6 +25,8 @@ export type Block =
   | {
       readonly kind: 'figures';
       readonly size: 'wide' | 'small';
+      /** How to read them. */
+      readonly lead?: string;
       readonly legend?: readonly LegendItem[];
       readonly figures: readonly Figure[];
     }

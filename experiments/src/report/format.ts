@@ -1,6 +1,7 @@
 /** How reports write numbers, the same in tables, charts and sentences. */
 
 import type { Metric } from '../experiment.ts';
+import { shareInPercent } from '../format.ts';
 import type { Ratio, Spread, Wins } from './statistics.ts';
 
 /** Between a number and its unit, so that no line ends there. */
@@ -21,13 +22,17 @@ export const whole = (x: number): string => (Number.isFinite(x) ? Math.round(x).
 /** Two decimals, three digits from 10 on. */
 export const times = (x: number): string => (x < 9.995 ? x.toFixed(2) : digits(x));
 
-/** 96.5 %, or the number. */
-export const metricText = (x: number, { unit }: Metric): string =>
-  !Number.isFinite(x) ? '–' : unit === 'share' ? `${(100 * x).toFixed(1)}${SPACE}%` : digits(x, 4);
+/** A value of a metric, rounded as it is written: shares to a hundredth of a per cent, a sample of 10,000, halves upwards. */
+export const asWritten = (x: number, { unit }: Metric): number =>
+  unit === 'share' ? shareInPercent(x) / 100 : Number(x.toPrecision(4));
 
-/** A difference of two values of a metric: 0.3 points of per cent, or the number. */
+/** 96.05 %, or the number. */
+export const metricText = (x: number, { unit }: Metric): string =>
+  !Number.isFinite(x) ? '–' : unit === 'share' ? `${shareInPercent(x).toFixed(2)}${SPACE}%` : digits(x, 4);
+
+/** A difference of two values of a metric: 0.30 points of per cent, or the number. */
 export const gapText = (x: number, { unit }: Metric): string =>
-  unit === 'share' ? `${(100 * x).toFixed(1)}${SPACE}points` : digits(x, 2);
+  unit === 'share' ? `${shareInPercent(x).toFixed(2)}${SPACE}points` : digits(x, 2);
 
 /** Round targets need no decimals: 94 %. */
 export const targetText = (x: number, { unit }: Metric): string =>

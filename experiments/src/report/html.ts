@@ -14,12 +14,13 @@ h1{font-size:28px;line-height:1.2;margin:0 0 8px}
 h2{font-size:20px;margin:40px 0 8px}
 h3{font-size:16px;margin:24px 0 4px}
 p,ul{max-width:76ch;margin:8px 0}
+h1,h2,h3,p,li,figcaption,caption,a{overflow-wrap:anywhere}
 ul{padding-left:22px}
 .lead{color:var(--muted);font-size:17px}
 .strong{font-weight:600}
 nav{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:12px;font-size:14px}
 a{color:var(--hue-0)}
-.scroll{overflow-x:auto;margin:12px 0}
+.scroll{overflow-x:auto;margin:12px 0;background:linear-gradient(90deg,var(--page) 30%,transparent) left/40px 100% no-repeat local,linear-gradient(270deg,var(--page) 30%,transparent) right/40px 100% no-repeat local,linear-gradient(90deg,var(--muted),transparent) left/10px 100% no-repeat scroll,linear-gradient(270deg,var(--muted),transparent) right/10px 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:14px;color:var(--muted);padding-bottom:6px}
 caption span{position:sticky;left:0;display:inline-block;max-width:min(100%,76ch,calc(100vw - 32px))}
@@ -27,6 +28,7 @@ td:not(.n){min-width:110px}
 th,td{padding:5px 8px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 thead th{font-weight:600;vertical-align:bottom;border-bottom:1px solid var(--muted)}
 tbody th{font-weight:600;position:sticky;left:0;background:var(--page);min-width:96px}
+.many{font-size:13px}.many th,.many td{padding:5px}.many .note{font-size:12px}
 thead th:first-child{position:sticky;left:0;background:var(--page)}
 .n{text-align:right}
 .note{display:block;color:var(--muted);white-space:nowrap;font-weight:400}
@@ -50,6 +52,9 @@ footer{color:var(--muted);font-size:14px;padding-top:32px;padding-bottom:48px}
 
 const e = escapeXml;
 
+/** Columns that need narrower ones. */
+const MANY = 9;
+
 function table({ caption, columns, rows }: Table): string {
   const kind = (i: number) => (columns[i]?.numeric ? ' class="n"' : '');
   const head = columns.map(({ title }, i) => `<th scope="col"${kind(i)}>${e(title)}</th>`).join('');
@@ -60,7 +65,7 @@ function table({ caption, columns, rows }: Table): string {
     });
     return `<tr>${written.join('')}</tr>`;
   });
-  return `<div class="scroll" role="region" aria-label="${e(caption)}" tabindex="0"><table><caption><span>${e(caption)}</span></caption>
+  return `<div class="scroll" role="region" aria-label="${e(caption)}" tabindex="0"><table${columns.length > MANY ? ' class="many"' : ''}><caption><span>${e(caption)}</span></caption>
 <thead><tr>${head}</tr></thead>
 <tbody>
 ${body.join('\n')}
@@ -78,12 +83,12 @@ function block(one: Block): string {
     case 'table':
       return table(one);
     case 'figures': {
-      const { legend = [], figures, size } = one;
+      const { lead, legend = [], figures, size } = one;
       const items = legend.map(({ label, svg }) => `<li>${svg}<span>${e(label)}</span></li>`).join('');
       const pictures = figures.map(
         ({ svg, caption }) => `<figure>${svg}${caption ? `<figcaption>${e(caption)}</figcaption>` : ''}</figure>`,
       );
-      return `${items && `<ul class="legend">${items}</ul>\n`}<div class="figures ${size}">\n${pictures.join('\n')}\n</div>`;
+      return `${lead === undefined ? '' : `<p>${e(lead)}</p>\n`}${items && `<ul class="legend">${items}</ul>\n`}<div class="figures ${size}">\n${pictures.join('\n')}\n</div>`;
     }
     case 'folded':
       return `<details><summary>${e(one.summary)}</summary><pre>${e(one.text)}</pre></details>`;

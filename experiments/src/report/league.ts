@@ -3,7 +3,7 @@
 import type { Block, Cell, Document } from './document.ts';
 import { digits, intervalText, listText, medianText, pText, ratioText, times, winsText } from './format.ts';
 import { answerOf, lossesOf } from './page.ts';
-import { sideOf, signTest } from './statistics.ts';
+import { sideOf, signTest, smallestP } from './statistics.ts';
 import { budgetOf, type Comparison, compare, type Finalist, type Summary } from './summary.ts';
 import { finals } from './tables.ts';
 import { goal, measureName } from './words.ts';
@@ -63,7 +63,7 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
   if (n === 0) return `${name} was measured beside a first-order contender in none of these experiments.`;
   const titles = (list: readonly Standing[]) => listText(list.map(({ title }) => title));
   return [
-    `${name} is quicker than the best first-order contender in ${below(1).length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(below(1).length, lost.length))}); in ${surely.length} of them the 95 % interval lies below 1.`,
+    `${name} is quicker than the best first-order contender in ${below(1).length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(below(1).length, lost.length))}); in ${surely.length} of them the 95 % interval lies below 1${surely.some(({ beside }) => smallestP(beside.ratio.n) > 0.05) ? ', which with so few seeds is no test of significance' : ''}.`,
     `It takes at most ${margin} times the seconds in ${clear.length} of ${n}.`,
     ...(exact.length > 0
       ? [

@@ -25,7 +25,7 @@ function block(one: Block): string[] {
     case 'list':
       return [one.items.map(item => `- ${escapeMarkdown(item)}`).join('\n')];
     case 'heading':
-      return [`#### ${escapeMarkdown(one.text)}`];
+      return [`### ${escapeMarkdown(one.text)}`];
     case 'table': {
       const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
       const cells = one.rows.map(cells =>
@@ -59,11 +59,11 @@ function block(one: Block): string[] {
   }
 }
 
-const section = ({ title, blocks }: Section): string[] => [`### ${escapeMarkdown(title)}`, ...blocks.flatMap(block)];
+const section = ({ title, blocks }: Section): string[] => [`## ${escapeMarkdown(title)}`, ...blocks.flatMap(block)];
 
 export const toMarkdown = ({ title, lead, sections }: Document): string =>
   `${[
-    `## ${escapeMarkdown(title)}`,
+    `# ${escapeMarkdown(title)}`,
     escapeMarkdown(lead),
     ...sections.filter(({ onlyHtml }) => !onlyHtml).flatMap(section),
   ].join('\n\n')}\n`;

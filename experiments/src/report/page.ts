@@ -17,6 +17,18 @@ const text = (text: string, strong = false): Block => ({ kind: 'text', text, str
 export function warnings(s: Summary): Block[] {
   return [
     ...(s.run.info.short ? [text('A shortened run, as tests make them: nothing here is a result.', true)] : []),
+    ...(s.run.info.changes === undefined
+      ? []
+      : [
+          text(
+            `Not as the experiment has it: ${s.run.info.changes.join(', ')}. ${
+              s.run.info.changes.some(change => change.startsWith('--epochs'))
+                ? 'The target was chosen for another budget.'
+                : 'The target was chosen before.'
+            }`,
+            true,
+          ),
+        ]),
     ...(s.missing.length === 0 ? [] : [text(`This run has not ended. ${s.missing.join(' ')}`, true)]),
   ];
 }
@@ -40,7 +52,13 @@ function tuningOf(s: Summary): Block[] {
       : ranged
         ? [text('No best trial lies near an end of its range.')]
         : tuning.trials > 0
-          ? [text('Whether a best trial lies near an end of its range is not known: ranges were not recorded.')]
+          ? [
+              text(
+                s.tuned.every(({ space }) => space === null)
+                  ? 'Whether a best trial lies near an end of its range is not known: ranges were not recorded.'
+                  : 'Whether a best trial lies near an end of its range cannot be said yet: of no contender two trials have ended.',
+              ),
+            ]
           : []),
   ];
 }

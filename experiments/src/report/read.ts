@@ -88,11 +88,12 @@ const info = object({
   versions: mapOf(text),
   machine: object({ cpu: text, cores: count(1), memory: positive, platform: text, device: text }),
   started: text,
+  changes: optional(list(text)),
   short: flag,
 });
 const runInfo: Shape<RunInfo> = (value, at) => {
-  const { spaces, ...rest } = info(value, at);
-  return { ...rest, ...(spaces && { spaces }) };
+  const { spaces, changes, ...rest } = info(value, at);
+  return { ...rest, ...(spaces && { spaces }), ...(changes && { changes }) };
 };
 
 const evaluation: Shape<Evaluation> = object({ loss: number, metric: number });
@@ -137,10 +138,12 @@ const trial: Shape<TrialRecord> = (value, at) => {
   return record;
 };
 
-const timing: Shape<TimingRecord> = object({
+const measured = object({
   format: oneOf(1),
   rounds: count(1),
   stepsPerRound: count(1),
+  clock: optional(oneOf('cpu', 'wall')),
+  warmSteps: optional(count()),
   contenders: list(
     object({
       contender: text,
@@ -150,9 +153,22 @@ const timing: Shape<TimingRecord> = object({
         const two = list(numberFrom(0))(value, at);
         return two.length === 2 ? (two as [number, number]) : refuse(at, 'two numbers', value);
       },
+      perRound: optional(list(positive)),
     }),
   ),
 });
+const timing: Shape<TimingRecord> = (value, at) => {
+  const { contenders, clock, warmSteps, ...rest } = measured(value, at);
+  for (const [i, { perRound }] of contenders.entries())
+    if (perRound !== undefined && perRound.length !== rest.rounds)
+      refuse(`${at}.contenders[${i}].perRound`, `a list of ${rest.rounds}, as there are rounds`, perRound);
+  return {
+    ...rest,
+    ...(clock && { clock }),
+    ...(warmSteps !== undefined && { warmSteps }),
+    contenders: contenders.map(({ perRound, ...one }) => ({ ...one, ...(perRound && { perRound }) })),
+  };
+};
 
 /** The values of a file by a shape. */
 function file<T>(path: string, shape: Shape<T>): T {
@@ -197,8 +213,8 @@ export function readRun(folder: string): Run {
   trials.sort((a, b) => rank(a) - rank(b) || a.seed - b.seed || byNumbers.compare(a.id, b.id));
 
   const end = join(folder, 'timing.json');
-  const measured = existsSync(end) ? file(end, timing) : null;
-  for (const [i, { contender }] of (measured?.contenders ?? []).entries())
+  const timed = existsSync(end) ? file(end, timing) : null;
+  for (const [i, { contender }] of (timed?.contenders ?? []).entries())
     if (!known.includes(contender)) refuse(`readRun: ${end}: $.contenders[${i}].contender`, expected, contender);
-  return { folder, info, trials, timing: measured };
+  return { folder, info, trials, timing: timed };
 }

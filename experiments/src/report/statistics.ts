@@ -69,7 +69,15 @@ export type Ratio = {
   readonly interval: readonly [number, number] | null;
 };
 
+/** What a step of a and of b cost in each round of the timing; rounds of the same place were made at about the same time. */
+export type Rounds = { readonly a: readonly number[]; readonly b: readonly number[] };
+
 export type RatioOptions = {
+  /**
+   * Where times are steps times the median of these: rounds are drawn anew as well, so that the interval has their uncertainty. Default
+   * none: times are taken as exact.
+   */
+  readonly rounds?: Rounds;
   /** Defaults to 10,000. */
   readonly resamples?: number;
   /** Of the resamples; defaults to 0. */
@@ -77,6 +85,29 @@ export type RatioOptions = {
   /** Defaults to .95. */
   readonly level?: number;
 };
+
+/** As many draws of rounds as there are, each for several resamples of seeds. */
+const DRAWS = 1000;
+
+/** Logarithms of how much larger than that of all rounds the ratio of medians is, where rounds are drawn with replacement, pairs together. */
+function timingErrors({ a, b }: Rounds, seed: number, count: number): Float64Array {
+  const n = a.length;
+  const rng = new Generator(seed);
+  const all = Math.log(median(a) / median(b));
+  return Float64Array.from({ length: count }, () => {
+    const drawn = Array.from({ length: n }, () => rng.integer(0, n));
+    return Math.log(median(drawn.map(i => a[i]!)) / median(drawn.map(i => b[i]!))) - all;
+  });
+}
+
+/** The 95 % interval of the ratio of what a step costs; null without rounds, or where both were measured as one. */
+export function roundsInterval(rounds: Rounds): readonly [number, number] | null {
+  const { a, b } = rounds;
+  if (a.length === 0 || a.length !== b.length || a.every((x, i) => x === b[i])) return null;
+  const errors = timingErrors(rounds, 1, DRAWS).sort();
+  const ratio = median(a) / median(b);
+  return [ratio * Math.exp(quantile(errors, 0.025)), ratio * Math.exp(quantile(errors, 0.975))];
+}
 
 /**
  * The geometric mean of a/b with its percentile bootstrap interval (Efron & Tibshirani 1993, §13.3): seeds are drawn with
@@ -90,12 +121,15 @@ export function pairedRatio(pairs: readonly Pair[], o: RatioOptions = {}): Ratio
   const logs = pairs.map(({ a, b }) => Math.log(a.value / b.value));
   const value = Math.exp(logs.reduce((sum, log) => sum + log, 0) / n);
   if (n === 1) return { n, value, bound, interval: null };
-  const { resamples = 10_000, seed = 0, level = 0.95 } = o;
+  const { resamples = 10_000, seed = 0, level = 0.95, rounds } = o;
   const rng = new Generator(seed);
-  const means = Float64Array.from({ length: resamples }, () => {
+  const paired = rounds !== undefined && rounds.a.length > 0 && rounds.a.length === rounds.b.length;
+  // Of a generator of their own, so that seeds are drawn as without them.
+  const errors = paired ? timingErrors(rounds, seed + 1, Math.min(DRAWS, resamples)) : [0];
+  const means = Float64Array.from({ length: resamples }, (_, k) => {
     let sum = 0;
     for (let i = 0; i < n; i++) sum += logs[rng.integer(0, n)]!;
-    return sum / n;
+    return sum / n + errors[k % errors.length]!;
   }).sort();
   const [low, high] = [(1 - level) / 2, (1 + level) / 2].map(q => Math.exp(quantile(means, q))) as [number, number];
   return { n, value, bound, interval: [bound === 'at most' ? 0 : low, bound === 'at least' ? Infinity : high] };

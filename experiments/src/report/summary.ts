@@ -37,12 +37,18 @@ export type Finalist = {
   readonly to: Readonly<Record<Measure, readonly Time[]>>;
   readonly spreads: Readonly<Record<Measure, Spread>>;
   /** Milliseconds of CPU a step, by timing.json; null where that does not have it. */
-  readonly stepTime: { readonly median: number; readonly quartiles: readonly [number, number] } | null;
+  readonly stepTime: {
+    readonly median: number;
+    readonly quartiles: readonly [number, number];
+    /** Of each round; none where the record has none. */
+    readonly perRound: readonly number[];
+  } | null;
   /** On the test split, of runs that did not diverge. */
   readonly test: { readonly metric: Spread; readonly loss: Spread };
   /** The best on the validation split in each run. */
   readonly validation: Spread;
-  readonly memory: Spread;
+  /** Bytes: the largest resident set of the contender's processes, tuning included. */
+  readonly memory: number;
 };
 
 export type Comparison = { readonly ratio: Ratio; readonly wins: Wins };
@@ -114,7 +120,11 @@ function finalist(run: Run, runs: readonly TrialRecord[]): Finalist {
       seconds: spread(to.seconds),
       cpu: spread(to.cpu),
     },
-    stepTime: step && { median: 1e3 * step.median, quartiles: [1e3 * step.quartiles[0], 1e3 * step.quartiles[1]] },
+    stepTime: step && {
+      median: 1e3 * step.median,
+      quartiles: [1e3 * step.quartiles[0], 1e3 * step.quartiles[1]],
+      perRound: (step.perRound ?? []).map(seconds => 1e3 * seconds),
+    },
     test: { metric: spreadOf(tests.map(({ metric }) => metric)), loss: spreadOf(tests.map(({ loss }) => loss)) },
     validation: spreadOf(
       runs.flatMap(({ checks }) =>
@@ -128,7 +138,8 @@ function finalist(run: Run, runs: readonly TrialRecord[]): Finalist {
             ],
       ),
     ),
-    memory: spreadOf(runs.map(({ peakMemory }) => peakMemory)),
+    // Of a process that does all trials of a contender it only grows: which of its runs was the last to have it, says nothing of that run.
+    memory: Math.max(...run.trials.filter(one => one.contender === contender).map(({ peakMemory }) => peakMemory)),
   };
 }
 
@@ -142,7 +153,8 @@ export function compare(a: Finalist, b: Finalist, measure: Measure): Comparison 
     const [x, y] = [a.to[measure][i], b.to[measure][k]];
     return x === undefined || y === undefined ? [] : [{ a: x, b: y }];
   });
-  return { ratio: pairedRatio(pairs), wins: wins(pairs) };
+  const rounds = { a: a.stepTime?.perRound ?? [], b: b.stepTime?.perRound ?? [] };
+  return { ratio: pairedRatio(pairs, measure === 'seconds' ? { rounds } : {}), wins: wins(pairs) };
 }
 
 /** The trial that the choice falls on, or would with what has ended. */

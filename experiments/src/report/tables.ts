@@ -101,7 +101,7 @@ export function finals(s: Summary): Table {
         0,
         ranked.length > 1 && one.test.metric.median === bestOf(tests, metric),
       ),
-      { text: one.memory.n === 0 ? '–' : megabytes(one.memory.median) },
+      { text: megabytes(one.memory) },
     ]),
   };
 }

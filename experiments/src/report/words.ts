@@ -1,6 +1,8 @@
 /** A report's sentences, all of them from numbers: who is first, by what, whether that is more than chance, and where each loses. */
 
+import type { TimingRecord } from '../record.ts';
 import {
+  asWritten,
   countText,
   digits,
   gapText,
@@ -13,13 +15,16 @@ import {
   times,
   whole,
 } from './format.ts';
-import { sideOf, smallestP } from './statistics.ts';
+import { roundsInterval, sideOf, smallestP } from './statistics.ts';
 import { bestOf, budgetOf, type Comparison, compare, type Finalist, type Measure, type Summary } from './summary.ts';
 
 /** The level of significance by which the sign test is judged. */
 const LEVEL = 0.05;
 /** Less than that above 1 is 1.00 to two decimals, and no loss. */
 const SEEN = 0.005;
+/** What two measurements of the same differ by, of the time of a step and of the memory of a process: less is no loss. */
+const NOISE = 0.05;
+const MEMORY_NOISE = 0.2;
 
 export const measureName = (measure: Measure): string =>
   ({ seconds: 'seconds', cpu: 'CPU seconds as measured', steps: 'steps', epochs: 'epochs' })[measure];
@@ -34,18 +39,21 @@ export function significance({ ratio, wins }: Comparison): string {
   if (n < 2) return 'With one seed nothing can be said of chance.';
   const limit = smallestP(n);
   const p = pText(wins.p);
-  const test =
+  const test = `by the sign test (p = ${p}) ${
     limit > LEVEL
-      ? `and by the sign test (p = ${p}) none can be: with ${n} seeds it does not go below ${pText(limit)}.`
-      : wins.p < LEVEL
-        ? `and by the sign test (p = ${p}) it is.`
-        : `and by the sign test (p = ${p}) it is not.`;
-  if (ratio.value === null)
-    return `Both missed the target with some seeds, so that their ratio is not known; ${test.replace(/^and /, '')}`;
+      ? `nothing can be significant: with ${n} seeds it does not go below ${pText(limit)}.`
+      : `the difference is${wins.p < LEVEL ? '' : ' not'} significant.`
+  }`;
+  if (ratio.value === null) return `Both missed the target with some seeds, so that their ratio is not known; ${test}`;
   const side = sideOf(ratio);
+  // Of so few seeds that no test can tell, the interval cannot either: where all agree it leaves 1 out by itself.
+  if (limit > LEVEL)
+    return `${
+      side === 'neither' ? 'Its interval contains 1' : `Its interval lies ${side} 1`
+    }, which with ${n} seeds is no test of significance: by the sign test p = ${p}, and with ${n} seeds it does not go below ${pText(limit)}.`;
   return side === 'neither'
-    ? `By its interval, which contains 1, the difference is not significant, ${test}`
-    : `By its interval, which lies ${side} 1, the difference is significant, ${test}`;
+    ? `By its interval, which contains 1, the difference is not significant; ${test}`
+    : `By its interval, which lies ${side} 1, the difference is significant; ${test}`;
 }
 
 /** '0.50 times the seconds of AdamW (95 % interval 0.42–0.60, ahead in 5 of 5 seeds)'. */
@@ -131,6 +139,18 @@ export type Loss = {
   readonly sentence: string;
 };
 
+/** Whether so many times the least is more than what measuring twice makes of the same. */
+function isLoss(key: keyof Loss['factors'], factor: number, one: Finalist, leader: Finalist): boolean {
+  if (key === 'steps') return factor >= 1 + SEEN;
+  if (key === 'memory') return factor >= 1 + MEMORY_NOISE;
+  const rounds = { a: one.stepTime?.perRound ?? [], b: leader.stepTime?.perRound ?? [] };
+  const interval = roundsInterval(rounds);
+  if (key === 'stepTime') return factor >= 1 + NOISE && (interval === null || interval[0] > 1);
+  // Times to the target: a difference in steps is one, however small.
+  const sameSteps = one.spreads.steps.median === leader.spreads.steps.median;
+  return factor >= 1 + (sameSteps ? NOISE : SEEN);
+}
+
 /** Every finalist against the best of each column, in the order of the ranking. */
 export function losses(s: Summary): Loss[] {
   const { ranked, measure, run } = s;
@@ -139,7 +159,7 @@ export function losses(s: Summary): Loss[] {
     target: (one: Finalist) => one.spreads[measure].median,
     steps: (one: Finalist) => one.spreads.steps.median,
     stepTime: (one: Finalist) => one.stepTime?.median ?? Number.NaN,
-    memory: (one: Finalist) => one.memory.median,
+    memory: (one: Finalist) => one.memory,
   };
   const words = { target: measureName(measure), steps: 'steps', stepTime: 'time per step', memory: 'memory' };
   const keys = Object.keys(figures) as (keyof typeof figures)[];
@@ -166,7 +186,9 @@ export function losses(s: Summary): Loss[] {
         return [key, { value: value / figures[key](leader), bound }];
       }),
     ) as Loss['factors'];
-    const behind = one.test.metric.n > 0 ? Math.abs(one.test.metric.median - top) : null;
+    // Of values as they are written, so that cells and differences agree.
+    const behind =
+      one.test.metric.n > 0 ? Math.abs(asWritten(one.test.metric.median, metric) - asWritten(top, metric)) : null;
     const { misses } = one.spreads.steps;
     const mine = run.trials.filter(({ contender, outcome }) => contender === one.contender && outcome === 'diverged');
     const diverged = {
@@ -176,7 +198,7 @@ export function losses(s: Summary): Loss[] {
     const parts = keys.flatMap((key, i) => {
       const factor = factors[key];
       const leader = leaders[i];
-      if (factor === null || leader == null || leader === one || factor.value < 1 + SEEN) return [];
+      if (factor === null || leader == null || leader === one || !isLoss(key, factor.value, one, leader)) return [];
       return [`${factor.bound ? 'more than ' : ''}${times(factor.value)} times the ${words[key]} of ${leader.label}`];
     });
     if (behind !== null && Number.parseFloat(gapText(behind, metric)) > 0)
@@ -188,6 +210,14 @@ export function losses(s: Summary): Loss[] {
     return { one, factors, behind, misses, diverged, sentence };
   });
 }
+
+/** Which time of a step was measured. */
+const stepClock = (timing: TimingRecord | null): string =>
+  timing?.clock === 'wall' ? 'time by the clock' : 'CPU time';
+
+/** Whether intervals of seconds have the uncertainty of the step times. */
+const hasRounds = ({ timing }: Summary['run']): boolean =>
+  timing?.contenders.every(({ perRound }) => perRound !== undefined) ?? false;
 
 /** What the times are, and how to read them. */
 export function method(s: Summary): string[] {
@@ -202,20 +232,21 @@ export function method(s: Summary): string[] {
     `Budget: ${countText(experiment.epochs, 'epoch')} of every run at most; ${experiment.checksPerEpoch} evaluations an epoch; finals with ${countText(seeds, 'seed')} of weights and batches, the same for all.`,
     tuning.trials === 0
       ? 'Nothing was tuned: settings are given, or defaults.'
-      : `Tuning: ${countText(tuning.trials, 'setting')} for each contender, from the same generator, with the seed ${tuning.seed}, which no final has.${tuning.giveUp === null ? '' : ` A trial was given up at ${tuning.giveUp} times the steps of the best before it.`}`,
+      : `Tuning: ${countText(tuning.trials, 'setting')} for each contender, its defaults and then points of the same generator, with the seed ${tuning.seed}, which no final has.${tuning.giveUp === null ? '' : ` A trial was given up at ${tuning.giveUp} times the steps of the best before it.`}`,
     timing === null
       ? 'Seconds: CPU seconds of each run as they were measured, without evaluations. Runs side by side disturb each other, so these say less than seconds from a timing.json, which this run does not have.'
-      : `Seconds, the figure to compare: steps to the target times the median CPU time of a step, which was measured for all finalists in turn in one process, ${countText(timing.rounds, 'round')} of ${countText(timing.stepsPerRound, 'step')}. Evaluations are not in it. "CPU seconds as measured" are those of the runs themselves, side by side with others on ${countText(machine.cores, 'core')}.`,
+      : `Seconds, the figure to compare: steps to the target times the median ${stepClock(timing)} of a step, which was measured for all finalists in turn in one process, ${countText(timing.rounds, 'round')} of ${countText(timing.stepsPerRound, 'step')}${timing.warmSteps === undefined ? '' : ` after ${countText(timing.warmSteps, 'step')} or more that were not counted`}; what differs in schedule or rate alone was measured once. Evaluations are not in it. "CPU seconds as measured" are those of the runs themselves, side by side with others on ${countText(machine.cores, 'core')}.`,
     'Misses: a run that did not reach the target within its budget counts as longer than all others in medians, and never in a mean; a ratio with misses is a bound, written with > or <.',
-    `Ratios: geometric means over seeds, paired by seed, as initial weights and batches are the same. Intervals: 95 %, by bootstrap over seeds; with few seeds they are too narrow.${seeds > 0 && smallestP(seeds) > LEVEL ? ` The sign test cannot go below p = ${pText(smallestP(seeds))} with ${countText(seeds, 'seed')}.` : ''} No correction for the number of comparisons.`,
+    `Ratios: geometric means over seeds, paired by seed, as initial weights and batches are the same. Intervals: 95 %, by bootstrap over seeds${timing === null ? '' : hasRounds(s.run) ? ', those of seconds over the rounds of the timing as well; what a process as a whole is slower or quicker by is not in them' : ', for which step times count as exact'}; with few seeds they are too narrow.${seeds > 0 && smallestP(seeds) > LEVEL ? ` The sign test cannot go below p = ${pText(smallestP(seeds))} with ${countText(seeds, 'seed')}.` : ''} No correction for the number of comparisons.`,
+    `Losses: time per step counts as lost from ${100 * NOISE} % on and memory from ${100 * MEMORY_NOISE} % on, which is about what measuring twice differs by. Memory is the largest of a contender's processes, with the program, the data and what is not collected yet.`,
     ...(resumed > 0 ? [`${countText(resumed, 'run')} went on from a checkpoint.`] : []),
   ];
 }
 
 export const titleOfTarget = (s: Summary): string =>
-  `Time to ${goal(s)} on the validation split, quickest first; medians over seeds, and from the least to the most. ${
+  `Time to ${goal(s)} on the validation split, quickest first, those that missed it by the best on the validation split; medians over seeds, and from the least to the most. ${
     s.measure === 'seconds'
-      ? 'Seconds, the figure to compare, are steps times the median CPU time of a step, measured in turn'
+      ? `Seconds, the figure to compare, are steps times the median ${stepClock(s.run.timing)} of a step, measured in turn`
       : 'CPU seconds are those of the runs, since step times were not measured in turn'
   }`;
 

@@ -6,8 +6,9 @@ import { arch, availableParallelism, cpus, release, type as system, totalmem } f
 import { fileURLToPath } from 'node:url';
 import { gpuBackend } from '@otimes/gpu';
 import type { Contender, Experiment, OpenTask, Task } from '../experiment.ts';
+import { settingText } from '../format.ts';
 import type { Machine } from '../record.ts';
-import { tuningPlan } from '../search/settings.ts';
+import { type TrialPlan, tuningPlan } from '../search/settings.ts';
 import { finalistsOf } from './choice.ts';
 import type { TaskFacts } from './messages.ts';
 import { Training } from './training.ts';
@@ -38,6 +39,23 @@ function machine(device: string): Machine {
   };
 }
 
+/** With what it was made of in the message, since an optimizer does not know where its options come from. */
+function made<T>(
+  make: () => T,
+  { kronecker }: Experiment,
+  { name }: Contender,
+  { setting }: Pick<TrialPlan, 'setting'>,
+): T {
+  try {
+    return make();
+  } catch (cause) {
+    const shared = Object.keys(kronecker).length === 0 ? '' : `; kronecker ${JSON.stringify(kronecker)}`;
+    throw new Error(`contender '${name}' with ${settingText(setting)}${shared}: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
 /** Makes every contender once with its defaults, or what is fixed, on a model of its own: what they refuse is thrown here. */
 export async function factsOf(
   experiment: Experiment,
@@ -46,13 +64,22 @@ export async function factsOf(
   contenders: readonly Contender[],
   device: string,
 ): Promise<TaskFacts> {
+  if (metric.unit === 'share' && !(experiment.target > 0 && experiment.target <= 1))
+    throw new RangeError(
+      `${experiment.name}: target: expected a share above 0 and of at most 1, as ${metric.name} is one, got ${experiment.target}`,
+    );
   let [parameters, stepsPerEpoch] = [0, 0];
   for (const contender of contenders) {
     const [trial] =
       experiment.tuning.trials > 0
         ? tuningPlan(experiment, contender)
         : finalistsOf(experiment, metric, contender, []).map(finalist => ({ ...finalist, seed: 0 }));
-    const training = new Training({ experiment, task, contender, trial: trial! });
+    const training = made(
+      () => new Training({ experiment, task, contender, trial: trial! }),
+      experiment,
+      contender,
+      trial!,
+    );
     parameters = Array.from(training.model.parameters(), p => p.size).reduce((sum, size) => sum + size, 0);
     stepsPerEpoch = training.stepsPerEpoch;
     await training.close();

@@ -53,7 +53,10 @@ export function readJson<T extends { readonly format: 1 }>(path: string): T | nu
   try {
     value = JSON.parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new FormatError(`${path}: is not JSON: ${(cause as Error).message}`, { cause });
+    throw new FormatError(
+      `${path}: is not JSON: ${(cause as Error).message}. Without the file, what it was for is made again`,
+      { cause },
+    );
   }
   if (!isPlainObject(value) || value.format !== 1) {
     const got = isPlainObject(value) ? `format ${received(value.format)}` : received(value);

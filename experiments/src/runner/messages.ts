@@ -3,6 +3,7 @@
 import type { Experiment } from '../experiment.ts';
 import type { RunInfo, TimingRecord } from '../record.ts';
 import type { Finalist, TrialPlan } from '../search/settings.ts';
+import type { TimingLimits } from './timing.ts';
 import type { TrialProgress } from './trial.ts';
 
 /** How a run was started, beside its experiment: a run's folder keeps it, so that it can go on. */
@@ -38,8 +39,9 @@ export type Order =
   | {
       readonly kind: 'timing';
       readonly finalists: readonly Finalist[];
-      readonly stepsPerRound: number;
-      readonly short: boolean;
+      /** Steps of a refresh period. */
+      readonly period: number;
+      readonly limits: TimingLimits;
     };
 
 export type Answer =

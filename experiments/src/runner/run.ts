@@ -1,6 +1,6 @@
 /** A whole run: trials in child processes, several side by side, then the timing. What is in the folder already is not done again. */
 
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { differences } from '../config.ts';
 import type { Experiment, Metric } from '../experiment.ts';
@@ -10,9 +10,10 @@ import type { TrialPlan } from '../search/settings.ts';
 import { Child } from './child.ts';
 import { Estimate } from './estimate.ts';
 import { filesOf, readJson, removeTemporaries, writeJson } from './files.ts';
-import { finalsOf, Lane, type NextTrial } from './lane.ts';
+import { finalsOf, isComplete, Lane, type NextTrial } from './lane.ts';
 import { lock } from './lock.ts';
 import type { Answer, Order, RunOptions, Setup, TaskFacts } from './messages.ts';
+import type { TimingLimits } from './timing.ts';
 import type { TrialProgress } from './trial.ts';
 
 /** What a run tells while it goes. */
@@ -33,9 +34,13 @@ export type RunRequest = {
   readonly experiment: Experiment;
   readonly options: RunOptions;
   readonly short: boolean;
+  /** As RunInfo has them. */
+  readonly changes?: readonly string[];
   /** Trials side by side. */
   readonly jobs: number;
   readonly listener: RunListener;
+  /** How long steps are measured; a shortened run does that in a moment. */
+  readonly timing?: TimingLimits;
   /** Of child processes; default this one's. */
   readonly env?: NodeJS.ProcessEnv;
   /** Ends the run: children are killed, what they had until their last epoch stays. */
@@ -57,6 +62,10 @@ export function readRequest(folder: string): Pick<RunRequest, 'experiment' | 'op
   const files = filesOf(folder);
   const info = readJson<RunInfo>(files.experiment);
   const kept = readJson<KeptOptions>(files.options);
+  if (info === null && kept !== null)
+    throw new Error(
+      `${folder}: the run in it was ended before its first trial, so that there is nothing to go on with: begin it anew, with run and --out ${folder}`,
+    );
   if (info === null || kept === null)
     throw new Error(`${folder}: expected the folder of a run, found no experiment in it`);
   const { format: _, ...options } = kept;
@@ -78,8 +87,12 @@ export function isBegun({ folder, ...now }: Pick<RunRequest, 'folder' | 'experim
   );
 }
 
-/** Whether all of a run is done. */
-export const isFinished = (folder: string): boolean => readJson(filesOf(folder).timing) !== null;
+/** Whether all of a run is done: every trial and the timing. Throws a FormatError for a record that is damaged. */
+export function isFinished(folder: string): boolean {
+  const files = filesOf(folder);
+  const info = readJson<RunInfo>(files.experiment);
+  return info !== null && readJson(files.timing) !== null && isComplete(info.experiment, folder);
+}
 
 /** Does what is left of a run. Throws what the task or a contender refuses before the first trial; a LockedError; an OtherRunError. */
 export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
@@ -94,6 +107,8 @@ export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
     return await run.toEnd();
   } finally {
     await run.close();
+    // Nothing was begun: the task or a contender refused it.
+    if (!existsSync(filesOf(folder).experiment)) rmSync(filesOf(folder).options, { force: true });
     release();
   }
 }
@@ -102,6 +117,9 @@ export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
 type Worker = { readonly child: Child; readonly contender: string };
 
 type Found = { readonly lane: Lane; readonly next: NextTrial };
+
+/** Cold steps: numbers of shortened runs mean nothing. */
+const SHORT_TIMING: TimingLimits = { warmSteps: 0, warmSeconds: 0, roundSeconds: 0, rounds: 3, seconds: 0 };
 
 class Stopped extends Error {}
 
@@ -123,13 +141,16 @@ class Run {
     try {
       const info = await this.#facts();
       const { contenders } = await loadLibrary(this.#request.options.modules);
+      const totalSteps = experiment.epochs * info.stepsPerEpoch;
       this.#lanes = experiment.contenders.map(
-        name => new Lane(experiment, info.metric, find('contender', contenders, name), folder),
+        name => new Lane(experiment, info.metric, find('contender', contenders, name), folder, totalSteps),
       );
       this.#estimate = new Estimate(experiment, info.stepsPerEpoch);
       const each = experiment.tuning.trials + finalsOf(experiment);
       const done = this.#lanes.reduce((sum, { records }) => sum + records.length, 0);
       listener.begin(each * this.#lanes.length, done, info.metric);
+      // What was measured for other finalists is not theirs.
+      if (done < each * this.#lanes.length) rmSync(filesOf(folder).timing, { force: true });
       await Promise.all(Array.from({ length: jobs }, () => this.#work()));
       if (signal?.aborted) return { status: 'stopped', failed: this.#failed };
       if (this.#failed.length > 0) return { status: 'failed', failed: this.#failed };
@@ -150,14 +171,22 @@ class Run {
 
   /** The run's record, which is written at its beginning, and compared when it goes on. */
   async #facts(): Promise<RunInfo> {
-    const { folder, experiment, short, listener } = this.#request;
+    const { folder, experiment, short, changes: changed = [], listener } = this.#request;
     const child = this.#start('the task');
     const { facts } = (await this.#ask(child, { kind: 'facts' })) as Answer & { kind: 'facts' };
     await this.#end(child);
     const { experiment: path } = filesOf(folder);
     const before = readJson<RunInfo>(path);
     if (before === null) {
-      const info: RunInfo = { format: 1, experiment, ...facts, started: new Date().toISOString(), short };
+      const started = new Date().toISOString();
+      const info: RunInfo = {
+        format: 1,
+        experiment,
+        ...facts,
+        started,
+        ...(changed.length > 0 && { changes: changed }),
+        short,
+      };
       writeJson(path, info);
       return info;
     }
@@ -249,17 +278,19 @@ class Run {
   }
 
   async #time(): Promise<void> {
-    const { folder, experiment, short, listener } = this.#request;
+    const { folder, experiment, short, listener, timing = {} } = this.#request;
     if (isFinished(folder)) return;
     const finalists = this.#lanes.flatMap(lane => lane.finalists ?? []);
-    listener.note(`What a step costs: ${finalists.length} finalists in turn, in one process.`);
+    listener.note(
+      `What a step costs: ${finalists.length === 1 ? 'one finalist' : `${finalists.length} finalists in turn`}, in a process of its own.`,
+    );
     const { refreshEvery } = experiment.kronecker;
-    const stepsPerRound = typeof refreshEvery === 'number' ? refreshEvery : 10;
+    const period = typeof refreshEvery === 'number' ? refreshEvery : 10;
     const child = this.#start('timing');
-    const order: Order = { kind: 'timing', finalists, stepsPerRound, short };
-    const { timing } = (await this.#ask(child, order)) as Answer & { kind: 'timing' };
+    const order: Order = { kind: 'timing', finalists, period, limits: short ? SHORT_TIMING : timing };
+    const answer = (await this.#ask(child, order)) as Answer & { kind: 'timing' };
     await this.#end(child);
-    writeJson(filesOf(folder).timing, timing);
+    writeJson(filesOf(folder).timing, answer.timing);
   }
 
   /** @param name of what it does, before the lines that it writes */

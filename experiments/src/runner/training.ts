@@ -1,7 +1,7 @@
 /** Training with one contender and one seed, step by step: model, batches, trainer and learning rate. What is measured and kept is not its affair. */
 
 import { manualSeed, type Tensor } from '@otimes/core';
-import { readsLater } from '@otimes/core/extend';
+import { aTensor, readsLater, received } from '@otimes/core/extend';
 import type { Module } from '@otimes/nn';
 import { constantLr, cosineLr, type LrRule, polynomialLr } from '@otimes/optim';
 import type { Batches, Contender, Experiment, OpenTask, ScheduleName, Trainer } from '../experiment.ts';
@@ -60,6 +60,10 @@ export class Training {
     const { seed } = trial;
     const { stepsPerEpoch } = this;
     this.trainer = contender.make(this.model, trial.setting, { seed, stepsPerEpoch, kronecker: experiment.kronecker });
+    if (typeof this.trainer?.step !== 'function')
+      throw new TypeError(
+        `contender '${contender.name}': expected make() to return a trainer, got ${received(this.trainer)}`,
+      );
     this.#rule = RULES[trial.schedule](this.totalSteps);
     this.#base = this.trainer.lr;
   }
@@ -82,6 +86,7 @@ export class Training {
       try {
         for (const p of this.#parameters) p.grad = null;
         const loss = this.#task.loss(model, batch);
+        if (!aTensor.is(loss)) throw new TypeError(`loss of the task: expected a tensor, got ${received(loss)}`);
         if (first === undefined) first = this.#lossOf(loss);
         const middle = cpuSeconds();
         clock.add('forward', middle - start);

@@ -2,7 +2,7 @@
 
 import { existsSync, rmSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { defaultGenerator, nextTask, readStateDict } from '@otimes/core';
+import { defaultGenerator, FormatError, nextTask, readStateDict } from '@otimes/core';
 import {
   aFunction,
   aNumber,
@@ -12,6 +12,7 @@ import {
   type Kind,
   type OptionKinds,
   readsLater,
+  received,
 } from '@otimes/core/extend';
 import { loadCheckpoint, save, saveCheckpoint } from '@otimes/core/node';
 import type { Contender, Evaluation, Experiment, Metric, OpenTask, TrainerReport } from '../experiment.ts';
@@ -240,6 +241,10 @@ class Run {
     const state = rng.getState();
     const evaluation = await this.#onDevice(() => clock.phase('evaluate', () => task.evaluate(model, split)));
     rng.setState(state);
+    if (typeof evaluation?.loss !== 'number' || typeof evaluation.metric !== 'number')
+      throw new TypeError(
+        `evaluate of the task: expected numbers under loss and metric, got ${received(evaluation && [evaluation.loss, evaluation.metric])}`,
+      );
     return { loss: evaluation.loss, metric: evaluation.metric };
   }
 
@@ -266,7 +271,10 @@ class Run {
   async #resume(): Promise<void> {
     const { checkpoint, trial } = this.#o;
     if (checkpoint === undefined || !existsSync(checkpoint)) return;
-    const { kept } = (await loadCheckpoint(checkpoint)) as { kept?: Kept };
+    const { kept } = (await loadCheckpoint(checkpoint).catch((cause: Error) => {
+      if (!(cause instanceof FormatError)) throw cause;
+      throw new FormatError(`${cause.message}. Without that file the trial begins anew`, { cause });
+    })) as { kept?: Kept };
     if (kept === undefined || !isDeepStrictEqual(kept.trial, JSON.parse(JSON.stringify(trial))))
       throw new Error(
         `${checkpoint}: expected a checkpoint of ${trial.id} as it is planned now, got one of another trial`,

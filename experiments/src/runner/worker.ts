@@ -34,18 +34,9 @@ async function answer(order: Exclude<Order, { kind: 'setup' }>): Promise<Answer>
     return { kind: 'facts', facts: await factsOf(experiment, task, open, contenders, options.device) };
   }
   if (order.kind === 'timing') {
-    const { finalists, stepsPerRound, short } = order;
-    const limits = short ? { rounds: 3, seconds: 0 } : {};
+    const { finalists, period, limits } = order;
     const { device } = options;
-    const timing = await stepTimes({
-      experiment,
-      task: open,
-      finalists,
-      contenderOf,
-      stepsPerRound,
-      device,
-      ...limits,
-    });
+    const timing = await stepTimes({ experiment, task: open, finalists, contenderOf, period, device, limits });
     return { kind: 'timing', timing };
   }
   const { trial, giveUpAfter } = order;

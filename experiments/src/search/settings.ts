@@ -44,6 +44,10 @@ export function spaceOf(experiment: Experiment, contender: Contender): Space {
   return Object.fromEntries(Object.entries(all).filter(([name]) => !Object.hasOwn(fixed, name)));
 }
 
+/** The name of tuning trial `index` = 0, 1, …. */
+export const tuningId = (contender: string, index: number): string =>
+  `${contender}-tune-${String(index).padStart(2, '0')}`;
+
 /**
  * The tuning trials of a contender, in order. Trial 0 has the defaults. Schedules alternate: trial i has schedule i modulo their number
  * S, and each schedule a stretch of the sequence of its own, so that its points are spread evenly, and those of all together as well.
@@ -57,7 +61,7 @@ export function tuningPlan(experiment: Experiment, contender: Contender): TrialP
     // The defaults take the place of the first point of the first stretch.
     const sampled = i === 0 ? defaultsOf(space) : settingAt(space, unitPoint(tuning.seed, s * stretch + j));
     return {
-      id: `${contender.name}-tune-${String(i).padStart(2, '0')}`,
+      id: tuningId(contender.name, i),
       stage: 'tuning',
       contender: contender.name,
       setting: { ...sampled, ...fixed?.[contender.name] },

@@ -89,10 +89,12 @@ export function chosen({ images, labels }: Labelled, indices: Int32Array): Label
 
 /** Validation and training set out of the same images: the first does not change with the length of the second. */
 export function heldOut(task: string, all: Labelled, { train, validation }: ImageOptions): Omit<Raw, 'test'> {
-  const [second, first] = stratified(`task '${task}'`, all.labels.dataSync(), SPLIT_SEED, {
-    of: 'pictures for training',
-    parts: { validation, train },
-  });
+  const [second, first] = stratified(
+    `task '${task}': training files`,
+    all.labels.dataSync(),
+    { validation, train },
+    SPLIT_SEED,
+  );
   return { train: chosen(all, first!), validation: chosen(all, second!) };
 }
 

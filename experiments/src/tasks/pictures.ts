@@ -53,17 +53,22 @@ export function pictureTask(set: PictureSet): Task {
         throw new RangeError(
           `task '${name}': expected ${set.classes} classes in ${given.data}, got ${train.classes.length}`,
         );
-      checkClasses(name, given.data, train, test);
+      // By number a class is the same one in both, or all test labels are wrong.
+      const apart = (a: PictureSource, b: PictureSource) => a.classes.filter((one, i) => b.classes[i] !== one);
+      const [ofTrain, ofTest] = [apart(train, test), apart(test, train)];
+      if (ofTrain.length + ofTest.length > 0)
+        throw new RangeError(
+          `task '${name}': expected the same classes to train and to test with in ${given.data}, got ${ofTrain.join(', ') || 'none'} in the place of ${ofTest.join(', ') || 'none'}`,
+        );
       if (o.augment) for (const source of [train, test]) checkPixels(set, given.data, source);
       const what = `task '${name}'`;
-      const [held, used] = stratified(what, train.labels, SPLIT_SEED, {
-        of: `training pictures in ${given.data}`,
-        parts: { validation: o.validation, train: o.train },
-      });
-      const [tested] = stratified(what, test.labels, SPLIT_SEED, {
-        of: `test pictures in ${given.data}`,
-        parts: { test: o.test },
-      });
+      const [held, used] = stratified(
+        `${what}: training files`,
+        train.labels,
+        { validation: o.validation, train: o.train },
+        SPLIT_SEED,
+      );
+      const [tested] = stratified(`${what}: test files`, test.labels, { test: o.test }, SPLIT_SEED);
       const parts: Parts = {
         train: { source: train, indices: used! },
         validation: { source: train, indices: held! },
@@ -72,17 +77,6 @@ export function pictureTask(set: PictureSet): Task {
       return o.augment ? augmented(set, o, parts, given) : inMemory(set, o, parts, given);
     },
   };
-}
-
-/** Throws unless a label means the same in both. */
-function checkClasses(name: string, folder: string, train: PictureSource, test: PictureSource): void {
-  const only = (a: PictureSource, b: PictureSource) => a.classes.filter(one => !b.classes.includes(one));
-  const [inTrain, inTest] = [only(train, test), only(test, train)];
-  if (train.classes.join('\n') === test.classes.join('\n')) return;
-  throw new RangeError(
-    `task '${name}': expected the same classes in both splits of ${folder}, got in the training split alone ` +
-      `${inTrain.join(', ') || 'none'}, in the test split alone ${inTest.join(', ') || 'none'}`,
-  );
 }
 
 /** Throws unless the first picture of each class has the size of the set, from which crops are taken. */
@@ -116,6 +110,21 @@ function inMemory(set: PictureSet, o: PictureOptions, parts: Parts, { device }: 
 
 type Batch = [Tensor, Tensor];
 
+/** Crops are of `pixels` and evaluations of whole pictures: those of another size would be cut in training alone. A picture of each class is looked at. */
+function checkSizes(task: string, source: PictureSource, indices: Int32Array, pixels: number): void {
+  const seen = new Set<number>();
+  for (const i of indices) {
+    const label = source.labels[i]!;
+    if (seen.has(label)) continue;
+    seen.add(label);
+    const { height, width } = source.picture(i);
+    if (height !== pixels || width !== pixels)
+      throw new RangeError(
+        `task '${task}': expected pictures of ${pixels}×${pixels} pixels to augment, got one of ${height}×${width}`,
+      );
+  }
+}
+
 function augmented(
   set: PictureSet,
   o: PictureOptions,
@@ -126,6 +135,8 @@ function augmented(
   const { batchSize, size } = o;
   if (batchSize > o.train)
     throw new RangeError(`task '${name}': expected a batchSize of at most ${o.train} samples, got ${batchSize}`);
+  for (const { source, indices } of [parts.train, parts.validation, parts.test])
+    checkSizes(name, source, indices, pixels);
   const { randomCrop, randomHorizontalFlip, resize, normalize } = transforms;
   const last: ImageTransform[] = [...(size === pixels ? [] : [resize(size)]), normalize(set.mean, set.std)];
   const first: ImageTransform[] = [randomCrop(pixels, { padding: o.padding }), randomHorizontalFlip()];

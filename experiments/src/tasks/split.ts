@@ -3,25 +3,25 @@
 import { Generator } from '@otimes/core';
 
 /**
- * Indices of disjoint parts of the lengths in `parts`, in their order, shuffled by a seed. In every part the number of samples of a class is what its share
+ * Indices of disjoint parts of the given lengths, shuffled by a seed. In every part the number of samples of a class is what its share
  * says, up to one for each end of the part.
  *
- * @param of what there are n of, for the message
+ * @param parts the length of each, by the name of the option that says it
  * @throws RangeError for more than there are
  */
 export function stratified(
   what: string,
   labels: ArrayLike<number>,
+  parts: Readonly<Record<string, number>>,
   seed: number,
-  { of, parts }: { readonly of: string; readonly parts: Readonly<Record<string, number>> },
 ): Int32Array[] {
   const n = labels.length;
   const lengths = Object.values(parts);
   const wanted = lengths.reduce((a, b) => a + b, 0);
   if (wanted > n) {
-    const sums = Object.entries(parts).map(([name, length]) => `${name} ${length}`);
+    const asked = Object.entries(parts).map(([name, length]) => `${length} for ${name}`);
     throw new RangeError(
-      `${what}: there are ${n} ${of}, and the options ask for ${sums.join(' and ')}, ${wanted} in all: give fewer in taskOptions, or more data`,
+      `${what}: expected ${wanted} samples or more, ${asked.join(' and ')}, got ${n}; taskOptions ${Object.keys(parts).join(' and ')} of the experiment say how many are used`,
     );
   }
   const order = new Generator(seed).permutation(n);

@@ -235,7 +235,7 @@ export function costs(s: Summary): Block {
         : [
             bars(
               s,
-              'CPU milliseconds a step, in turn',
+              `${s.run.timing.clock === 'wall' ? 'Milliseconds' : 'CPU milliseconds'} a step, in turn`,
               'milliseconds',
               one => one.stepTime?.median ?? Number.NaN,
               x => `${digits(x)} ms`,
@@ -245,7 +245,7 @@ export function costs(s: Summary): Block {
         s,
         'Largest memory of the process',
         'MB',
-        one => one.memory.median / 1e6,
+        one => one.memory / 1e6,
         x => megabytes(1e6 * x),
       ),
     ],

@@ -104,9 +104,10 @@ export function tuningCharts(s: Summary): Block[] {
   const marks = schedules.length > 1 ? `, filled with the schedule ${schedules[0]}, hollow with others` : '';
   return [
     {
-      kind: 'text',
-      text: `Steps to the target of each trial over its learning rate, both on log scales${marks}. A ring: the chosen one. ×, at the top: the target was missed. Dotted: the ends of the range.`,
+      kind: 'figures',
+      size: 'small',
+      lead: `Steps to the target of each trial over its learning rate, both on log scales${marks}. A ring: the chosen one. ×, at the top: the target was missed. Dotted: the ends of the range.`,
+      figures: shown.map(one => panel(s, one, y)),
     },
-    { kind: 'figures', size: 'small', figures: shown.map(one => panel(s, one, y)) },
   ];
 }
