@@ -185,6 +185,8 @@ const withoutChunk = (type: string) => {
   return Buffer.concat([tiny.subarray(0, at), tiny.subarray(at + 12 + tiny.readUInt32BE(at))]);
 };
 
+/** Samples are missing at the end of pixels whose stream is whole. */
+const SHORT = /not a whole PNG: its pixels take \d+ bytes, it has \d+$/;
 const hostile: [string, Uint8Array, RegExp][] = [
   ['nothing', new Uint8Array(0), /neither JPEG nor PNG: it is empty/],
   ['text', Buffer.from('<html>no</html>'), /neither JPEG nor PNG: its first bytes are 3c 68 74 6d 6c 3e 6e 6f/],
@@ -212,6 +214,9 @@ const hostile: [string, Uint8Array, RegExp][] = [
     /at most 2²⁶ pixels, got 1048576 × 1048576/,
   ],
   ['a PNG with a row too few', pngOfRows(pngHeader(2, 3, 8, 0), [Buffer.of(1, 2)]), /not a whole PNG: /],
+  ['a PNG that ends in its last row', pngOfRows(pngHeader(3, 2, 8, 0), [Buffer.of(1, 2, 3), Buffer.of(4, 5)]), SHORT],
+  ['one of 16 bits', pngOfRows(pngHeader(1, 1, 16, 2), [Buffer.of(1, 2, 3, 4, 5)]), SHORT],
+  ['an interlaced one', pngOfRows(pngHeader(1, 2, 8, 2, 1), [Buffer.of(1, 2, 3), Buffer.of(4, 5)]), SHORT],
   ['a PNG of 3 bits', pngOfRows(pngHeader(2, 1, 3, 0), [Buffer.of(1)]), /not a whole PNG: invalid bit depth: 3/],
   ['a PNG of an unknown type', pngOfRows(pngHeader(2, 1, 8, 5), [Buffer.of(1, 2)]), /not a whole PNG: .*color type: 5/],
   ['a PNG with an unknown filter', pngFiltered(9), /not a whole PNG: .*filter.*9/i],

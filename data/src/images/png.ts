@@ -2,7 +2,7 @@
  * PNG by fast-png: greyscale, colours and palettes of 1 … 16 bits a sample, checksums checked. Alpha is left out as Pillow's
  * `convert('RGB')` leaves it out, and 16 bits become the nearest 8.
  *
- * NOTE: fast-png takes samples for 0 that a whole zlib stream lacks in the last row, which no encoder and no cut in a file brings about.
+ * NOTE: fast-png takes samples for 0 that a whole zlib stream lacks in the last row. So where the last byte is 0, the stream is looked at again.
  */
 
 import { FormatError } from '@otimes/core';
@@ -24,9 +24,34 @@ export type PngDecode = (bytes: Uint8Array, o: { checkCrc: boolean }) => Decoded
 const INDEXED = 3;
 
 /** Where the header, which is the first chunk, has its fields. */
-const HEADER = { width: 16, height: 20, depth: 24, color: 25, interlaced: 28, end: 33 };
+const HEADER = { start: 8, width: 16, height: 20, depth: 24, color: 25, interlaced: 28, end: 33 };
 
-export function pngPicture(decode: PngDecode, bytes: Uint8Array, channels: 1 | 3, file: string): Picture {
+/** The type of chunks with pixels, 'IDAT' as a number. */
+const IDAT = 0x49444154;
+
+/** The passes of an interlaced PNG: the first column and row, and the steps between columns and rows. */
+const ADAM7 = [
+  ...([
+    [0, 0, 8, 8],
+    [4, 0, 8, 8],
+    [0, 4, 4, 8],
+    [2, 0, 4, 4],
+    [0, 2, 2, 4],
+    [1, 0, 2, 2],
+    [0, 1, 1, 2],
+  ] as const),
+];
+
+/** The length of what a zlib stream, in parts, unpacks to. */
+export type UnpackedLength = (parts: readonly Uint8Array[]) => number;
+
+export function pngPicture(
+  decode: PngDecode,
+  unpackedLength: UnpackedLength,
+  bytes: Uint8Array,
+  channels: 1 | 3,
+  file: string,
+): Picture {
   if (bytes.length < HEADER.end) throw new FormatError(`${file}: not a whole PNG: it ends in its header`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const [width, height] = [view.getUint32(HEADER.width), view.getUint32(HEADER.height)];
@@ -42,10 +67,41 @@ export function pngPicture(decode: PngDecode, bytes: Uint8Array, channels: 1 | 3
   }
   if (decoded.width !== width || decoded.height !== height || decoded.depth !== depth)
     throw new FormatError(`${file}: not a whole PNG: it has more than one header`);
+  checkWhole(decoded, bytes, view, unpackedLength, file);
   const samples = eightBit(decoded, color === INDEXED);
   return color === INDEXED
     ? colors(samples, decoded, channels, file)
     : planes(samples, decoded.channels, width, height, channels);
+}
+
+/** Throws if the data of a PNG, of which all chunks are there, end within the last row. */
+function checkWhole(
+  { data, width, height, depth, channels }: Decoded,
+  bytes: Uint8Array,
+  view: DataView,
+  unpackedLength: UnpackedLength,
+  file: string,
+): void {
+  const interlaced = bytes[HEADER.interlaced] !== 0;
+  // Rows that begin are there; of an interlaced picture the last one need not end in the last pixel.
+  if (!interlaced && (data.at(-1)! & 255) !== 0) return;
+  const parts: Uint8Array[] = [];
+  for (let at = HEADER.start; at + 8 <= bytes.length; at += 12 + view.getUint32(at))
+    if (view.getUint32(at + 4) === IDAT) parts.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at)));
+  const passes = interlaced ? ADAM7 : [[0, 0, 1, 1] as const];
+  let expected = 0;
+  for (const [x, y, across, down] of passes) {
+    const [columns, rows] = [Math.ceil((width - x) / across), Math.ceil((height - y) / down)];
+    if (columns > 0 && rows > 0) expected += rows * (1 + Math.ceil((columns * channels * depth) / 8));
+  }
+  let got: number;
+  try {
+    got = unpackedLength(parts);
+  } catch (cause) {
+    throw new FormatError(`${file}: not a whole PNG: ${reason(cause)}`, { cause });
+  }
+  if (got < expected)
+    throw new FormatError(`${file}: not a whole PNG: its pixels take ${expected} bytes, it has ${got}`);
 }
 
 /** What went wrong, in the words of the file rather than of the decoder. */

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { inflateSync } from 'node:zlib';
 import { FormatError } from '@otimes/core';
 import { anInstance, aString, checkArgument, checkOptions } from '@otimes/core/extend';
 import { jpegDecoder } from '../jpeg.ts';
@@ -22,6 +23,8 @@ const aUint8Array = anInstance(Uint8Array, 'a Uint8Array', v =>
   v instanceof ArrayBuffer ? 'new Uint8Array(buffer) is one' : '',
 );
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+
+const unpackedLength = (parts: readonly Uint8Array[]): number => inflateSync(Buffer.concat(parts)).length;
 
 let started: Promise<PictureDecoder> | undefined;
 
@@ -50,7 +53,7 @@ async function start(): Promise<PictureDecoder> {
     checkOptions('pictureDecoder', o, { channels: aChannelCount, file: aString });
     const { channels = 3, file = 'the file' } = o;
     if (bytes[0] === 0xff && bytes[1] === 0xd8) return decodeJpeg(bytes, channels, file);
-    if (PNG.every((byte, i) => bytes[i] === byte)) return pngPicture(decodePng, bytes, channels, file);
+    if (PNG.every((byte, i) => bytes[i] === byte)) return pngPicture(decodePng, unpackedLength, bytes, channels, file);
     const first = [...bytes.subarray(0, 8)].map(byte => byte.toString(16).padStart(2, '0')).join(' ');
     throw new FormatError(
       `${file}: neither JPEG nor PNG: ${bytes.length === 0 ? 'it is empty' : `its first bytes are ${first}`}`,
