@@ -23,7 +23,7 @@ type Assembly = {
 };
 
 /**
- * Throws where there is no block, for overrides that fit none, for a weight that two layers share, and for factors that are too large.
+ * Throws for overrides that fit no block, where there is none for a kind with a basis of its own, for a weight that two layers share, and for factors that are too large.
  *
  * @param name the optimizer's, for messages
  * @param lr the optimizer's
@@ -43,8 +43,8 @@ export function assemble(
   const all = collectBlocks(name, model, collectors, { sharing: o.sharing });
   checkPaths(name, overrides, all);
   const blocks = all.filter(({ path }) => !optionsAt(overrides, path).skip);
-  // `collectors: []` says so.
-  if (blocks.length === 0 && collectors.length > 0)
+  // KFAC and its kin are their rest there, as they were.
+  if (blocks.length === 0 && fixedBasis !== undefined)
     throw new Error(
       `${name}: ${all.length === 0 ? 'the model has no layer that a collector knows' : 'overrides skip all'}, so the rest ` +
         'optimizer would train everything: use that alone',
