@@ -8,7 +8,7 @@ import { law } from './helpers/law.ts';
  * Limits in kB (1000 bytes): what was reached. They are lowered with what becomes smaller; whoever raises one says in
  * docs/decisions/ what the bytes are for.
  */
-const LIMITS = { ADAM: 67.01, STEVE: 136.1 };
+const LIMITS = { ADAM: 67.01, STEVE: 136.2 };
 
 /** Of @otimes/gpu alone, without the packages that it imports and without gpu.js; and of what gpu.js is for it. */
 const GPU_LIMIT = 60;

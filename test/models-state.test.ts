@@ -191,10 +191,6 @@ law(t, 'what is no state of timm, of ours or of CIFAR networks is refused by its
       /^TypeError: vit: there is no option 'numClasses', only imageSize, patch, dim, depth, heads, classes, channels, mlpRatio, .*, device/,
     ],
     [
-      () => resnet18({ classes: 2, stem: 'cifar', pretrained: true } as never),
-      /no option 'pretrained', only depths, classes, stem, channels, width, checkpoint, rng, dtype, device$/,
-    ],
-    [
       () => cifarResNet({ depth: 8, classes: 2, stem: 'cifar' } as never),
       /no option 'stem', only depth, classes, width, channels, shortcut, checkpoint, rng, dtype, device$/,
     ],

@@ -11,8 +11,6 @@ import { untagged } from '../experiments/src/tasks/text.ts';
 import { writeSyntheticImageFolder } from './helpers/image-sets.ts';
 import { bitsOf, dataFor, openSmall } from './helpers/presets.ts';
 
-const TEN = 'zero one two three four five six seven eight nine'.split(' ');
-
 /** Of the first so many batches from a state on. */
 async function take(task: OpenTask, seed: number, count: number, state?: StateDict): Promise<string[]> {
   const batches = task.batches(seed);
@@ -140,35 +138,6 @@ void test('augmented pictures are the same with worker threads as without, and t
   await Promise.all([here!.close?.(), there!.close?.()]);
   const plain = await openSmall(preset, { augment: false });
   t.not((await take(plain, 0, 1))[0], (await take(await openSmall(preset), 0, 1))[0]);
-});
-
-void test('a label means the same class in training and test folders, and crops are of pictures of one size, or nothing begins', async t => {
-  const cifar10 = TASKS.find(({ name }) => name === 'cifar10')!;
-  const small = { network: 'mlp', hidden: [4], train: 10, validation: 10, test: 10, batchSize: 10 };
-  const open = (data: string, options = {}) =>
-    cifar10.open({ data, device: 'cpu', workers: 0, options: { ...small, ...options } });
-  const folders = async (name: string, tested: readonly string[], size: number) => {
-    const folder = join(t.testdir({}), name);
-    const o = { size, format: 'png', train: 2 } as const;
-    await writeSyntheticImageFolder(join(folder, 'train'), { ...o, classes: TEN });
-    await writeSyntheticImageFolder(join(folder, 'test'), { ...o, classes: tested });
-    return folder;
-  };
-  const renamed = await folders('renamed', [...TEN.slice(0, 9), 'aaa'], 32);
-  await t.rejects(open(renamed), /expected the same classes to train and to test with in .*, got /);
-  const large = await folders('large', TEN, 64);
-  await t.rejects(
-    open(large, { augment: true }),
-    /expected pictures of 32×32 where augment is true, got one of 64×64 of the class 'eight' in /,
-  );
-  const right = await folders('right', TEN, 32);
-  const task = await open(right, { augment: true });
-  t.same(task.samples, { train: 10, validation: 10, test: 10 });
-  await task.close?.();
-  await t.rejects(
-    open(right, { test: 30 }),
-    /task 'cifar10': test files: expected 30 samples or more, 30 for test, got 20/,
-  );
 });
 
 void test('a task that needs a folder says so, and what must be in it', async t => {

@@ -10,7 +10,7 @@ export const fashionMlp = small({
   taskOptions: { network: 'mlp', hidden: [128, 64], train: 20_000, validation: 5000 },
   short: { train: 1000, validation: 300, test: 300 },
   target: 0.87,
-  targetFrom: fromAdamW('fashion-mlp', 'rounded down to half a per cent', 'the mean of 2 seeds'),
+  targetFrom: fromAdamW('fashion-mlp', 'rounded down to half a per cent'),
   epochs: 15,
   contenders: LEAGUE_OF_PLAIN_LAYERS,
   kronecker: { refreshEvery: 50, factorEvery: 10, refresh: 'sync' },

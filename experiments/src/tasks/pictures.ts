@@ -60,7 +60,6 @@ export function pictureTask(set: PictureSet): Task {
         throw new RangeError(
           `task '${name}': expected the same classes to train and to test with in ${given.data}, got ${ofTrain.join(', ') || 'none'} in the place of ${ofTest.join(', ') || 'none'}`,
         );
-      if (o.augment) for (const source of [train, test]) checkPixels(set, given.data, source);
       const what = `task '${name}'`;
       const [held, used] = stratified(
         `${what}: training files`,
@@ -77,20 +76,6 @@ export function pictureTask(set: PictureSet): Task {
       return o.augment ? augmented(set, o, parts, given) : inMemory(set, o, parts, given);
     },
   };
-}
-
-/** Throws unless the first picture of each class has the size of the set, from which crops are taken. */
-function checkPixels({ name, pixels }: PictureSet, folder: string, source: PictureSource): void {
-  for (const [label, of] of source.classes.entries()) {
-    const first = source.labels.indexOf(label);
-    if (first < 0) continue;
-    const { height, width } = source.picture(first);
-    if (height !== pixels || width !== pixels)
-      throw new RangeError(
-        `task '${name}': expected pictures of ${pixels}×${pixels} where augment is true, got one of ${height}×${width} ` +
-          `of the class '${of}' in ${folder}`,
-      );
-  }
 }
 
 function inMemory(set: PictureSet, o: PictureOptions, parts: Parts, { device }: OpenOptions): OpenTask {
