@@ -10,9 +10,9 @@ import { main } from '../experiments/src/cli.ts';
 import { checkExperiment, differences, readExperiment } from '../experiments/src/config.ts';
 import { loadLibrary } from '../experiments/src/library.ts';
 import { didYouMean, editDistance } from '../experiments/src/nearest.ts';
+import { ascending, quantile } from '../experiments/src/quantile.ts';
 import { readJson, removeTemporaries, writeJson } from '../experiments/src/runner/files.ts';
 import { lock } from '../experiments/src/runner/lock.ts';
-import { quantile } from '../experiments/src/runner/timing.ts';
 import { shortened } from '../experiments/src/short.ts';
 import { law } from './helpers/law.ts';
 import { root } from './helpers/packages.ts';
@@ -215,7 +215,7 @@ law(t, 'a lock keeps others out, is given back, and one of a dead process is tak
 
 law(t, 'quantiles are numbers of the list or lie linearly between two', () => {
   assert.deepEqual(
-    [0, 0.25, 0.5, 0.75, 1].map(share => quantile([4, 1, 3, 2, 5], share)),
+    [0, 0.25, 0.5, 0.75, 1].map(share => quantile(ascending([4, 1, 3, 2, 5]), share)),
     [1, 2, 3, 4, 5],
   );
   assert.equal(quantile([1, 2], 0.5), 1.5);

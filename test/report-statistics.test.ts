@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { Generator } from '@otimes/core';
 import fc from 'fast-check';
 import t from 'tap';
+import { median } from '../experiments/src/quantile.ts';
 import {
-  median,
   type Pair,
   pairedRatio,
   sideOf,

@@ -5,24 +5,10 @@
  */
 
 import { Generator } from '@otimes/core';
+import { median, quantile } from '../quantile.ts';
 
 /** A time to the target in any unit; of a miss the budget that was not enough. */
 export type Time = { readonly value: number; readonly missed: boolean };
-
-/** The middle value, or the mean of both middle ones; NaN of none. Infinity counts as the largest. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  if (sorted.length === 0) return Number.NaN;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
-}
-
-/** The q-quantile of sorted values, linear between neighbours (Hyndman & Fan's type 7); neighbours that are both infinite give that. */
-function quantile(sorted: Float64Array, q: number): number {
-  const position = q * (sorted.length - 1);
-  const [low, part] = [sorted[Math.floor(position)]!, position % 1];
-  return part === 0 ? low : low + part * (sorted[Math.ceil(position)]! - low);
-}
 
 export type Spread = {
   readonly n: number;

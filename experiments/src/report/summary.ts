@@ -1,12 +1,12 @@
 /** What a run's records say: each finalist over its seeds, who is first, who is compared with whom, and what is missing. */
 
 import type { Metric, ScheduleName, Setting, Space } from '../experiment.ts';
+import { median } from '../quantile.ts';
 import type { TrialRecord } from '../record.ts';
 import { isBetter as isBetterTrial } from '../runner/choice.ts';
 import { listText } from './format.ts';
 import type { Run } from './read.ts';
 import {
-  median,
   type Pair,
   pairedRatio,
   type Ratio,

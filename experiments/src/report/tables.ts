@@ -2,6 +2,7 @@
 
 import type { Dimension, Space } from '../experiment.ts';
 import { settingText } from '../format.ts';
+import { median } from '../quantile.ts';
 import type { Cell, Table } from './document.ts';
 import { phaseNames } from './figures/rows.ts';
 import {
@@ -18,7 +19,7 @@ import {
   whole,
   winsText,
 } from './format.ts';
-import { median, type Spread } from './statistics.ts';
+import type { Spread } from './statistics.ts';
 import { bestOf, budgetOf, compare, type Finalist, type Measure, phasesOf, type Summary } from './summary.ts';
 import { factorText, losses, measureName, titleOfTarget } from './words.ts';
 

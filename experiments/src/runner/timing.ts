@@ -4,6 +4,7 @@
  */
 
 import type { Contender, Experiment, OpenTask, Setting } from '../experiment.ts';
+import { ascending, quantile } from '../quantile.ts';
 import type { TimingRecord } from '../record.ts';
 import type { Finalist } from '../search/settings.ts';
 import { cpuSeconds } from './clock.ts';
@@ -41,14 +42,6 @@ export type TimingOptions = {
 const LEAST_ROUNDS = 3;
 /** Of the newest period in the mean that says how long one takes: the first ones, before they are warm, fade from it. */
 const NEWEST = 0.3;
-
-/** The value below which that share of the values lies, linearly between neighbours. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = share * (sorted.length - 1);
-  const [low, high] = [sorted[Math.floor(at)]!, sorted[Math.ceil(at)]!];
-  return low + (high - low) * (at - Math.floor(at));
-}
 
 /** Trains as a run does. One that diverges, or has used its budget, begins anew, as its steps cost the same. */
 class Row {
@@ -149,7 +142,8 @@ export async function stepTimes(o: TimingOptions): Promise<TimingRecord> {
     warmSteps: Math.min(...rows.map(({ warm }) => warm.steps)),
     contenders: finalists.map(({ contender, schedule }, i) => {
       const { perStep } = byKey.get(keys[i]!)!;
-      const at = (share: number) => short(quantile(perStep, share));
+      const sorted = ascending(perStep);
+      const at = (share: number) => short(quantile(sorted, share));
       const quartiles = [at(0.25), at(0.75)] as const;
       return { contender, schedule, median: at(0.5), quartiles, perRound: perStep.map(short) };
     }),

@@ -1,17 +1,11 @@
 /** The settings that a contender is tuned over. They come from the same points for all contenders, and the first is its defaults. */
 
-import type { Contender, Dimension, Experiment, ScheduleName, Setting, Space } from '../experiment.ts';
+import type { Contender, Dimension, Experiment, Setting, Space } from '../experiment.ts';
+import type { TrialRecord } from '../record.ts';
 import { MOST_DIMENSIONS, unitPoint } from './points.ts';
 
 /** One training run: what it depends on, other than the experiment. */
-export type TrialPlan = {
-  readonly id: string;
-  readonly stage: 'tuning' | 'final';
-  readonly contender: string;
-  readonly setting: Setting;
-  readonly schedule: ScheduleName;
-  readonly seed: number;
-};
+export type TrialPlan = Pick<TrialRecord, 'id' | 'stage' | 'contender' | 'setting' | 'schedule' | 'seed'>;
 
 /** Of every dimension what it is where nobody tunes it. */
 export function defaultsOf(space: Space): Setting {

@@ -3,10 +3,10 @@
 import * as Plot from '@observablehq/plot';
 import { AXIS, baseline, CURVE, ground, heading, logScale, type Panel, picture } from '../../charts/index.ts';
 import type { Metric } from '../../experiment.ts';
+import { median } from '../../quantile.ts';
 import type { Check } from '../../record.ts';
 import type { Block, Figure } from '../document.ts';
 import { targetText } from '../format.ts';
-import { median } from '../statistics.ts';
 import { bestOf, type Finalist, type Summary } from '../summary.ts';
 import { FAMILIES, type Line, legendOf, lines, SMALL, short, WIDE } from './style.ts';
 
