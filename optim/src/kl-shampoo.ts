@@ -5,71 +5,40 @@
  */
 
 import type { Tensor } from '@otimes/core';
-import { aBoolean, aNumber, checkOptions, checkRange, type OptionKinds } from '@otimes/core/extend';
-import { AdamW, checkBetas } from './adam.ts';
+import { aBoolean, aNumber, checkOptions, type OptionKinds } from '@otimes/core/extend';
 import type { AnyModule } from './kronecker/options.ts';
-import type { Direction, HostWork, MatrixStep } from './matrix/direction.ts';
+import type { Direction, MatrixStep } from './matrix/direction.ts';
+import { EIGENBASIS_OPTIONS, EigenbasisOptimizer, type EigenbasisOptions, TINY } from './matrix/eigenbasis.ts';
 import {
-  announcer,
   averaged,
-  checkFactorOptions,
   checkPositive,
-  eigenbases,
-  type FactorOptions,
   listed,
   momentOf,
   named,
-  powerSteps,
   rootMeanSquare,
   type Side,
   type Slots,
   sidesIn,
-  sidesOf,
   squares,
-  structureOf,
   turned,
   turnedBack,
-  twoNumbers,
 } from './matrix/factors.ts';
-import { MatrixOptimizer } from './matrix/optimizer.ts';
-import { MATRIX_OPTIONS, type MatrixOptions } from './matrix/options.ts';
 
-export type KLShampooOptions = MatrixOptions &
-  FactorOptions & {
-    /** Default 3e-3. */
-    lr?: number;
-    /** β₁ of the momentum, and β₂ of factors and eigenvalues; default [0.9, 0.98]. */
-    betas?: readonly [number, number];
-    /** The share of old factors and eigenvalues that stays, in [0, 1); β₂ where it is negative, as by default, −1. */
-    shampooBeta?: number;
-    /** Added to √(λL λR), above 0; default 1e-8. */
-    eps?: number;
-    /** Decoupled, after the update: matrices shrink by lr · weightDecay. Default 0.01. */
-    weightDecay?: number;
-    /** Divide each update by its root mean square; default false. */
-    normalizeGrads?: boolean;
-    /** The eigenvalues at the start, above 0; default 0.1. */
-    initFactor?: number;
-    /**
-     * Eigenvalues of a side of n coordinates are at least 1 / max(10, min(n, 4000))², as in the authors' code. Default true. False: at
-     * least 1e-30.
-     */
-    clamping?: boolean;
-  };
-
-const OPTIONS: OptionKinds<KLShampooOptions> = {
-  ...MATRIX_OPTIONS,
-  refreshEvery: aNumber,
-  maxFactorDim: aNumber,
-  betas: twoNumbers,
-  shampooBeta: aNumber,
-  eps: aNumber,
-  normalizeGrads: aBoolean,
-  initFactor: aNumber,
-  clamping: aBoolean,
+export type KLShampooOptions = EigenbasisOptions & {
+  /** β₁ of the momentum, and β₂ of factors and eigenvalues; default [0.9, 0.98]. `shampooBeta` is that of the eigenvalues too. */
+  betas?: readonly [number, number];
+  /** Added to √(λL λR), above 0; default 1e-8. */
+  eps?: number;
+  /** The eigenvalues at the start, above 0; default 0.1. */
+  initFactor?: number;
+  /**
+   * Eigenvalues of a side of n coordinates are at least 1 / max(10, min(n, 4000))², as in the authors' code. Default true. False: at
+   * least 1e-30.
+   */
+  clamping?: boolean;
 };
 
-const TINY = 1e-30;
+const OPTIONS: OptionKinds<KLShampooOptions> = { ...EIGENBASIS_OPTIONS, initFactor: aNumber, clamping: aBoolean };
 
 /**
  * For the matrix of a weight with gradient D [rows, columns], L of its rows and R of its columns with bases QL and QR, in which they
@@ -84,68 +53,26 @@ const TINY = 1e-30;
  * R alike, and takes their eigenvectors; λ is `initFactor` then. The rest optimizer does step. Where one side alone has a factor the
  * other's is I.
  */
-export class KLShampoo extends MatrixOptimizer {
+export class KLShampoo extends EigenbasisOptimizer {
   static readonly builtIn: string = 'KLShampoo';
-  readonly betas: readonly [number, number];
-  readonly shampooBeta: number;
-  readonly eps: number;
-  readonly normalizeGrads: boolean;
   readonly initFactor: number;
   readonly clamping: boolean;
-  readonly refreshEvery: number;
-  readonly #announce: ReturnType<typeof announcer>;
 
   /** `rest` defaults to AdamW with the same lr, betas, eps and weightDecay. */
   constructor(model: AnyModule, o: KLShampooOptions = {}) {
     const name = new.target.builtIn;
     checkOptions<KLShampooOptions>(name, o, OPTIONS);
-    const { betas = [0.9, 0.98], shampooBeta = -1, eps = 1e-8, normalizeGrads = false } = o;
-    const { initFactor = 0.1, clamping = true, lr = 3e-3, weightDecay = 0.01 } = o;
-    const { maxFactorDim, refreshEvery } = checkFactorOptions(name, o);
-    checkBetas(name, betas);
-    checkRange(name, 'shampooBeta', shampooBeta, -Infinity, 1);
-    checkPositive(name, 'eps', eps);
+    const { initFactor = 0.1, clamping = true } = o;
     checkPositive(name, 'initFactor', initFactor);
-    const sides = (rows: number, columns: number) => sidesOf(rows, columns, maxFactorDim);
     super(model, o, {
-      ...{ lr: 3e-3, weightDecay: 0.01, decaysLast: true, counts: true },
-      rest: unclaimed => new AdamW(unclaimed, { lr, betas, eps, weightDecay }),
-      restGain: 1 / eps,
-      squares: ['sL', 'sR'],
-      structure: (rows, columns) => structureOf(sides(rows, columns)),
-      slots: (rows, columns) => ({
-        ...{ m: [rows, columns], ...squares(sides(rows, columns), rows, columns, ['', 'Q']) },
-        ...Object.fromEntries(sides(rows, columns).map(side => [`s${side}`, [side === 'L' ? rows : columns]])),
+      ...{ name, betas: [0.9, 0.98], oneSided: false, sorts: false, squares: ['sL', 'sR'] },
+      slots: (rows, columns, sides) => ({
+        ...{ m: [rows, columns], ...squares(sides, rows, columns, ['', 'Q']) },
+        ...Object.fromEntries(sides.map(side => [`s${side}`, [side === 'L' ? rows : columns]])),
       }),
     });
-    this.betas = betas;
-    this.shampooBeta = shampooBeta < 0 ? betas[1] : shampooBeta;
-    this.eps = eps;
-    this.normalizeGrads = normalizeGrads;
     this.initFactor = initFactor;
     this.clamping = clamping;
-    this.refreshEvery = refreshEvery;
-    this.#announce = announcer(name);
-  }
-
-  /** Those of a matrix depend on its shape. */
-  protected override get slotNames(): readonly string[] {
-    return [];
-  }
-
-  protected override hostWork(g: Tensor, slots: readonly Tensor[], step: MatrixStep): HostWork | null {
-    const before = named(step, slots);
-    if (step.steps === 0) {
-      const factors = Object.values(this.#factors(g, before, step));
-      this.#announce(step.path, factors);
-      return eigenbases(factors);
-    }
-    if (step.steps % this.refreshEvery !== 0) return null;
-    const now = this.#factors(g, before, step);
-    return powerSteps(
-      sidesIn(step).map(side => [now[side]!, before[`Q${side}`]!]),
-      false,
-    );
   }
 
   protected override direction(
@@ -156,7 +83,7 @@ export class KLShampoo extends MatrixOptimizer {
   ): Direction {
     const before = named(step, slots);
     const half = halves(g, before, step);
-    const factors = this.#factors(g, before, step, half);
+    const factors = this.factors(g, before, step, half);
     const sides = sidesIn(step);
     const bases = Object.fromEntries(solved.map((Q, i) => [`Q${sides[i]}`, Q]));
     if (step.steps === 0) {
@@ -172,8 +99,7 @@ export class KLShampoo extends MatrixOptimizer {
     };
   }
 
-  /** L and R with this gradient. */
-  #factors(g: Tensor, before: Slots, step: MatrixStep, half = halves(g, before, step)): Slots {
+  protected override factors(g: Tensor, before: Slots, step: MatrixStep, half = halves(g, before, step)): Slots {
     const of = (side: Side) => {
       const s = before[side === 'L' ? 'sR' : 'sL'];
       const isOver = s !== undefined && step.steps > 0;

@@ -10,7 +10,6 @@ import type { AnyModule } from '../kronecker/options.ts';
 import type { HostWork, MatrixStep } from './direction.ts';
 import {
   announcer,
-  averaged,
   checkFactorOptions,
   checkPositive,
   eigenbases,
@@ -21,7 +20,6 @@ import {
   type Slots,
   sidesIn,
   sidesOf,
-  squares,
   structureOf,
   twoNumbers,
 } from './factors.ts';
@@ -54,8 +52,6 @@ export const EIGENBASIS_OPTIONS: OptionKinds<EigenbasisOptions & Described> = {
   normalizeGrads: aBoolean,
 };
 
-type Shapes = Readonly<Record<string, readonly number[]>>;
-
 /** What makes one of them another than the other. */
 export type EigenbasisKind = {
   readonly name: string;
@@ -64,8 +60,12 @@ export type EigenbasisKind = {
   readonly oneSided: boolean;
   /** Whether the columns of a new basis are in descending order of their eigenvalues, which then are behind it in what is solved. */
   readonly sorts: boolean;
-  /** Slots beside the factors and their bases, `L`, `QL` and so on. */
-  readonly moments: (rows: number, columns: number, sides: readonly Side[]) => Shapes;
+  /** The shapes of the slots of a matrix, of which `sides` have factors L and R and bases QL and QR. */
+  readonly slots: (
+    rows: number,
+    columns: number,
+    sides: readonly Side[],
+  ) => Readonly<Record<string, readonly number[]>>;
   /** Of these, those of averages of squares. */
   readonly squares: readonly string[];
 };
@@ -84,7 +84,7 @@ export abstract class EigenbasisOptimizer extends MatrixOptimizer {
 
   /** Ranges are checked here, names and kinds of options before. */
   constructor(model: AnyModule, o: EigenbasisOptions & Described, kind: EigenbasisKind) {
-    const { name, oneSided, sorts, moments } = kind;
+    const { name, oneSided, sorts } = kind;
     const { betas = kind.betas, shampooBeta = -1, eps = 1e-8, normalizeGrads = false } = o;
     const { lr = 3e-3, weightDecay = 0.01 } = o;
     const { maxFactorDim, refreshEvery } = checkFactorOptions(name, o);
@@ -98,11 +98,7 @@ export abstract class EigenbasisOptimizer extends MatrixOptimizer {
       restGain: 1 / eps,
       squares: kind.squares,
       structure: (rows, columns) => structureOf(sides(rows, columns)),
-      slots: (rows, columns) => {
-        const all = sides(rows, columns);
-        const { m, ...further } = moments(rows, columns, all);
-        return { m: m!, ...further, ...squares(all, rows, columns, ['', 'Q']) };
-      },
+      slots: (rows, columns) => kind.slots(rows, columns, sides(rows, columns)),
     });
     this.betas = betas;
     this.shampooBeta = shampooBeta < 0 ? betas[1] : shampooBeta;
@@ -113,5 +109,32 @@ export abstract class EigenbasisOptimizer extends MatrixOptimizer {
     this.#announce = announcer(name);
   }
 
-  /** X of which `X Xᵀ` or `Xᵀ X` of a side is averaged. */
+  /** Those of a matrix depend on its shape. */
+  protected override get slotNames(): readonly string[] {
+    return [];
+  }
+
+  /** L and R with this gradient. */
+  protected abstract factors(g: Tensor, before: Slots, step: MatrixStep): Slots;
+
+  /** Every so many steps that move the matrix. */
+  protected refreshes({ steps }: MatrixStep): boolean {
+    return steps % this.refreshEvery === 0;
+  }
+
+  /** The first bases are eigenvectors of the first factors, the others follow from those before. */
+  protected override hostWork(g: Tensor, slots: readonly Tensor[], step: MatrixStep): HostWork | null {
+    if (!this.refreshes(step)) return null;
+    const before = named(step, slots);
+    const factors = this.factors(g, before, step);
+    const sides = sidesIn(step);
+    if (step.steps > 0)
+      return powerSteps(
+        sides.map(side => [factors[side]!, before[`Q${side}`]!]),
+        this.#sorts,
+      );
+    const all = sides.map(side => factors[side]!);
+    this.#announce(step.path, all);
+    return eigenbases(all);
+  }
 }

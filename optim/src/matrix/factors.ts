@@ -139,7 +139,7 @@ export const eigenbases = (factors: readonly Tensor[]): HostWork => ({
  * One step of the power method for each basis, made orthonormal again: of F Q the columns in descending order of what the eigenvalues are
  * by diag(Qᵀ F Q), and of these the Q of a QR decomposition on the host. For each factor the new basis, and the old columns' order, int32.
  */
-export const powerSteps = (pairs: readonly (readonly [F: Tensor, Q: Tensor])[], sorts = true): HostWork => ({
+export const powerSteps = (pairs: readonly (readonly [F: Tensor, Q: Tensor])[], sorts: boolean): HostWork => ({
   reads: pairs.flatMap(([F, Q]) => {
     const FQ = F.matmul(Q);
     return sorts ? [FQ, FQ.mul(Q).sum(0)] : [FQ];
