@@ -11,7 +11,7 @@ export const charsGpt = small({
   taskOptions: {},
   short: { train: 320, validation: 60, test: 60 },
   target: 2.44,
-  targetFrom: fromAdamW('chars-gpt', 'rounded up to .02', 'one seed'),
+  targetFrom: fromAdamW('chars-gpt', 'rounded up to .02'),
   epochs: 1,
   spaces: TRANSFORMER_SPACES,
   checksPerEpoch: 20,

@@ -38,6 +38,6 @@ export function small(own: Pick<Experiment, Own> & Partial<Omit<Experiment, Own>
 }
 
 /** Of a target: which command shows it, and of what it is the mean. */
-export const fromAdamW = (preset: string, rounding: string, of = 'the mean of 3 seeds'): string =>
+export const fromAdamW = (preset: string, rounding: string): string =>
   `From AdamW's runs alone, as by npm run bench bench/targets.ts -- ${preset}: the best value on the validation split by the middle of the ` +
-  `budget, at the best of its settings, ${of}, ${rounding}.`;
+  `budget, at the best of its settings, the mean of 3 seeds, ${rounding}.`;
