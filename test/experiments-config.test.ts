@@ -349,7 +349,21 @@ law(t, 'help ends with 0', async () => {
 
 law(t, 'run --short, again, and report: a run that is marked, is finished, and has a page', async () => {
   const out = join(folder, 'short');
-  const given = ['run', 'tiny', '--with', MODULE, '--out', out, '--short', '--contenders', 'tiny-sgd', '--jobs', '1'];
+  const given = [
+    'run',
+    'tiny',
+    '--with',
+    MODULE,
+    '--out',
+    out,
+    '--short',
+    '--contenders',
+    'tiny-sgd',
+    '--jobs',
+    '1',
+    '--note',
+    'On a tray.',
+  ];
   const first = await cli(...given);
   assert.equal(first.code, 0, first.err);
   assert.match(first.out, /^Runs tiny in .*short, 1 at a time, shortened: its numbers mean nothing\.\n/);
@@ -364,7 +378,8 @@ law(t, 'run --short, again, and report: a run that is marked, is finished, and h
   const other = await cli(...given, '--epochs', '1');
   assert.equal(other.code, 2);
   assert.match(other.err, /short: has a run of another experiment:\n {2}epochs: 2, now 1\n/);
-  const report = await cli('report', out);
-  assert.deepEqual([report.code, report.err], [0, '']);
+  const report = await cli('report', out, '--format', 'html');
+  assert.deepEqual([report.code, report.out, report.err], [0, `${join(out, 'report.html')}\n`, '']);
   assert.ok(readFileSync(join(out, 'report.html'), 'utf8').includes('Rings'));
+  assert.ok(readFileSync(join(out, 'report.html'), 'utf8').includes('Note: On a tray.'));
 });

@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
 import { readRun, writeReport } from 'otimes-experiments';
@@ -342,6 +342,63 @@ law(t, 'a league has a row for each experiment, a verdict by numbers, and a page
   );
   const links = [...document.querySelectorAll('main a')].map(link => link.getAttribute('href'));
   assert.deepEqual(links, ['a-one.html', 'two.html', 'three.html']);
+  const all = rowsOf(document, /^All contenders/);
+  assert.deepEqual([...all.keys()], ['AdamW', 'Muon', 'STEVE', 'SOAP']);
+  assert.deepEqual(all.get('Muon'), ['1', '1', '–'], 'the first-order one itself, twice, and absent');
+  assert.deepEqual(all.get('STEVE'), ['0.56', '2.26', '–']);
+  // Both series have a dot and an interval where they are measured; the margin and 1 are lines.
+  const chart = [...document.querySelectorAll('figure svg')].find(svg =>
+    /^Seconds to the target over/.test(svg.querySelector('title')!.textContent!),
+  )!;
+  assert.equal(
+    chart.querySelectorAll('circle').length,
+    2 + 3 + 2,
+    'in the legend, of the best of the family, of STEVE',
+  );
+});
+
+law(t, 'Markdown alone links to Markdown, and its chart is a file with colours for light and dark pages', () => {
+  const folders = ['one', 'two'].map(name =>
+    made({ contenders: pick('adamw', 'steve'), experiment: { name, title: name } }),
+  );
+  const out = join(home, 'texts');
+  const { html, markdown, experiments } = writeReport(folders, {
+    out,
+    format: 'markdown',
+    focus: 'steve',
+    margin: 0.5,
+  });
+  assert.equal(html, null);
+  assert.deepEqual(readdirSync(out).sort(), ['league.md', 'league.svg', 'one.md', 'two.md']);
+  assert.deepEqual(
+    experiments,
+    ['one', 'two'].map(name => join(out, `${name}.md`)),
+  );
+  const text = readFileSync(markdown, 'utf8');
+  for (const address of ['league.svg', 'one.md', 'two.md']) assert.ok(text.includes(`](${address})`), address);
+  assert.doesNotMatch(text, /html/);
+  assert.match(text, /at most 0\.5 times the seconds in 0 of 2/);
+  const chart = readFileSync(join(out, 'league.svg'), 'utf8');
+  for (const name of [...chart.matchAll(/var\(--([\w-]+)\)/g)].map(([, name]) => name))
+    assert.equal(chart.split(`--${name}:`).length, 3, `--${name} has a colour for each`);
+  const pages = writeReport(folders, { out: join(home, 'pages'), format: 'html' });
+  assert.equal(pages.markdown, null);
+  assert.deepEqual(readdirSync(join(home, 'pages')).sort(), ['league.html', 'one.html', 'two.html']);
+  assert.throws(
+    () => writeReport(folders, { out, format: 'pdf' as never }),
+    /format to be 'both' or 'html' or 'markdown', got 'pdf'/,
+  );
+});
+
+law(t, 'a note of who ran it stands at the top of the page', () => {
+  const note = 'images of <b>another</b> archive';
+  const run = syntheticRun({ contenders: pick('adamw', 'steve') });
+  const folder = written({ ...run, info: { ...run.info, note } });
+  const { document, markdown } = reported(folder);
+  assert.ok(
+    document.querySelector('#answer')!.textContent!.startsWith(`AnswerNote: ${note}`.replace('Answer', 'Answer\n')),
+  );
+  assert.match(markdown, /\*\*Note: images of &lt;b&gt;another&lt;\/b&gt; archive\*\*/);
 });
 
 t.teardown(() => rmSync(home, { recursive: true, force: true }));

@@ -66,7 +66,7 @@ async function compare(options: Options): Promise<number> {
   say(`${style.bold(`${toLearn} handwritten digits`)} to learn from, ${toTest} others to be tested on.`);
   say(`One network: ${NETWORK}, ${count(parameterCount())} parameters.`);
   say(`${list(names)}: the same start and batches of ${BATCH}, ${epochs} epochs;`);
-  say(`${CHOICE} (docs/results.md).`);
+  say(`${CHOICE} (docs/decisions/measurements.md).`);
   say(`Who is the first to read ${percent(target)} right?\n`);
 
   const runs: Run[] = [];

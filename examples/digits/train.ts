@@ -33,7 +33,7 @@ const EVERY = { factorEvery: 10, refreshEvery: 10 };
 export const CHOICE = 'each at its best of one grid of learning rates and dampings';
 
 /**
- * The settings are those of docs/results.md for the same task: for each the best of a grid of learning rates {.001, .003, .01,
+ * The settings are those of docs/decisions/measurements.md for the same task: for each the best of a grid of learning rates {.001, .003, .01,
  * .03, .1} and, where there is a damping, of that {.001, .003, .01, .03, .1}, by epochs to the target over 5 seeds. So the test
  * set compares optimizers here; it no longer says how well the network would read new digits.
  * The colours suit every kind of colour vision.

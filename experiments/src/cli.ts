@@ -41,6 +41,7 @@ type Given = {
   readonly contenders?: readonly string[];
   readonly short?: boolean;
   readonly keepWeights?: boolean;
+  readonly note?: string;
 };
 
 const SUCCESS = 0;
@@ -58,6 +59,12 @@ const whole =
       throw new InvalidArgumentError(`expected a whole number of at least ${least}.`);
     return value;
   };
+function positive(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0 && value < Infinity))
+    throw new InvalidArgumentError('expected a positive number.');
+  return value;
+}
 const names = (text: string): string[] => text.split(',').map(name => name.trim());
 const collect = (path: string, before: readonly string[] = []): string[] => [...before, path];
 
@@ -104,6 +111,7 @@ export async function main(args: readonly string[], around: Surroundings = proce
     .option('--contenders <a,b>', 'a part of the contenders', names)
     .option('--short', 'a test of a minute or less, whose numbers mean nothing')
     .option('--keep-weights', 'keeps the weights of final runs')
+    .option('--note <text>', 'at the top of the report: what its readers must know of the data or the machine')
     .action(async (name: string | undefined, given: Given) => {
       code = await run(requestOf(name, given, await loadLibrary(given.with ?? [])), given.jobs, around);
     });
@@ -125,9 +133,17 @@ export async function main(args: readonly string[], around: Surroundings = proce
     .argument('<folders...>', 'of runs')
     .option('--out <folder>', 'for the files; of one run by default its own folder')
     .option('--baseline <contender>', 'beside which all others have a ratio as well')
+    .option('--focus <contender>', 'of a league: with columns of its own (default: "steve")')
+    .addOption(
+      new Option(
+        '--margin <ratio>',
+        'of a league: the ratio of seconds that counts as clearly quicker (default: .77)',
+      ).argParser(positive),
+    )
+    .addOption(new Option('--format <what>', 'which files').choices(['both', 'html', 'markdown']).default('both'))
     .action((folders: string[], o: ReportOptions) => {
       const { html, markdown, experiments } = writeReport(folders, o);
-      for (const file of [html, markdown, ...experiments]) around.stdout.write(`${file}\n`);
+      for (const file of [html, markdown, ...experiments]) if (file !== null) around.stdout.write(`${file}\n`);
     });
   program.version(version(), '--version', 'which it is');
   try {
@@ -185,7 +201,7 @@ function requestOf(name: string | undefined, given: Given, library: Library): Om
   };
   if (given.out === '') throw new Error("run: expected --out to be a folder, got ''");
   const folder = given.out ?? join('runs', `${experiment.name}${short ? '-short' : ''}`);
-  return { folder, experiment, options, short, changes };
+  return { folder, experiment, options, short, changes, ...(given.note !== undefined && { note: given.note }) };
 }
 
 /** With what the command line says in the place of what the experiment says. */

@@ -20,6 +20,6 @@ export type {
   TrainerReport,
 } from './experiment.ts';
 export type { Check, Machine, RunInfo, TimingRecord, TrialRecord } from './record.ts';
-export { type ReportOptions, type Run, readRun, type Written, writeReport } from './report/index.ts';
+export { type Format, type ReportOptions, type Run, readRun, type Written, writeReport } from './report/index.ts';
 export { runTrial, type TrialOptions, type TrialProgress } from './runner/trial.ts';
 export { type Finalist, finalPlan, type TrialPlan, tuningPlan } from './search/settings.ts';

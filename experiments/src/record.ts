@@ -39,6 +39,8 @@ export type RunInfo = {
   readonly started: string;
   /** Options of the command line that changed the experiment: '--epochs 4'. */
   readonly changes?: readonly string[];
+  /** What a reader of reports must know of the data or the machine, in the words of who ran it. */
+  readonly note?: string;
   /** Whether it is shortened for a test; then nothing of it is a result. */
   readonly short: boolean;
 };

@@ -2,6 +2,7 @@
 
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
+import { ground, properties } from './palette.ts';
 
 /** System fonts, as attributes in double quotes may have them. */
 export const FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif";
@@ -81,6 +82,13 @@ export function sheet(
 ${groups.join('\n')}
 </svg>`;
 }
+
+/** A picture of `sheet` as a file of its own, with the colours of a light and of a dark page, and that page behind it. */
+export const standalone = (svg: string): string =>
+  svg.replace(
+    /(<title>.*?<\/title>)/s,
+    `<style>:root{color:var(--ink);${properties('light')}}@media (prefers-color-scheme:dark){:root{${properties('dark')}}}</style>$1<rect width="100%" height="100%" fill="${ground('page')}"/>`,
+  );
 
 /** One panel as an SVG. */
 export const picture = (panel: Panel, o: Omit<SheetOptions, 'width' | 'height'>): string =>

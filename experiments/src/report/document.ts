@@ -11,7 +11,12 @@ export type Table = {
   readonly rows: readonly (readonly (Cell | string)[])[];
 };
 
-export type Figure = { readonly svg: string; readonly caption?: string };
+export type Figure = {
+  readonly svg: string;
+  readonly caption?: string;
+  /** Of the picture as a file beside the Markdown, with what it shows in words; without one that leaves it out. */
+  readonly beside?: { readonly file: string; readonly alt: string };
+};
 
 /** A sample of a line and its name. */
 export type LegendItem = { readonly label: string; readonly svg: string };
@@ -21,10 +26,10 @@ export type Block =
   | { readonly kind: 'list'; readonly items: readonly string[] }
   | { readonly kind: 'heading'; readonly text: string }
   | Table
-  /** Charts, side by side where there is room: three in a row of a desktop, or of small ones five or six. HTML alone. */
+  /** Charts, side by side where there is room: three in a row of a desktop, of small ones five or six, of full ones one. */
   | {
       readonly kind: 'figures';
-      readonly size: 'wide' | 'small';
+      readonly size: 'full' | 'wide' | 'small';
       /** How to read them. */
       readonly lead?: string;
       readonly legend?: readonly LegendItem[];

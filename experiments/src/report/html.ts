@@ -36,6 +36,7 @@ td.n>span:first-child{white-space:nowrap}
 .best{font-weight:700}
 .figures{display:grid;gap:16px 20px;margin:12px 0}
 .wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,360px),1fr))}
+.full{max-width:820px}
 .small{grid-template-columns:repeat(auto-fill,minmax(172px,1fr))}
 figure{margin:0;break-inside:avoid}
 figure svg{display:block;max-width:100%;height:auto;overflow:visible}

@@ -1,6 +1,7 @@
 /** Several experiments on one page: a row for each, who is quicker there than the best first-order contender, and by what. */
 
 import type { Block, Cell, Document } from './document.ts';
+import { ratioChart } from './figures/ratios.ts';
 import { digits, intervalText, listText, medianText, pText, ratioText, times, winsText } from './format.ts';
 import { answerOf, lossesOf } from './page.ts';
 import { sideOf, signTest, smallestP } from './statistics.ts';
@@ -77,6 +78,30 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
   ].join(' ');
 }
 
+/** A row for each contender, in the order of the experiments', and a column for each experiment: the better schedule where there are two. */
+function everyone(summaries: readonly Summary[]): Block {
+  const labels = new Map(summaries.flatMap(({ run }) => Object.entries(run.info.labels)));
+  const rows = [...labels].filter(([name]) => summaries.some(s => focusOf(s, name) !== null));
+  return {
+    kind: 'table',
+    caption: 'All contenders: seconds to the target over those of the best first-order one, geometric means over seeds',
+    columns: [
+      { title: 'contender' },
+      ...summaries.map(({ run }) => ({ title: run.info.experiment.name, numeric: true })),
+    ],
+    rows: rows.map(([name, label]) => [
+      label,
+      ...summaries.map((s): Cell => {
+        const one = focusOf(s, name);
+        if (one === null) return { text: '–' };
+        if (one === s.firstOrder) return { text: '1' };
+        const { ratio } = standing(s, one)?.beside ?? {};
+        return ratio === undefined ? { text: '–' } : { text: ratioText(ratio), best: sideOf(ratio) === 'below' };
+      }),
+    ]),
+  };
+}
+
 export function league(entries: readonly Entry[], { focus, margin }: LeagueOptions): Document {
   const summaries = entries.map(({ summary }) => summary);
   const families = summaries.map(s => standing(s, s.kronecker));
@@ -128,6 +153,16 @@ export function league(entries: readonly Entry[], { focus, margin }: LeagueOptio
               ];
             }),
           },
+          ...ratioChart(
+            summaries.map(s => s.run.info.experiment.title),
+            [
+              { label: "the family's best", ratios: families.map(one => one?.beside.ratio ?? null) },
+              { label, ratios: focused.map(one => one?.beside.ratio ?? null) },
+            ],
+            { margin, file: 'league.svg' },
+          ),
+          everyone(summaries),
+          text('Bold: the interval lies below 1. A ">": misses make it a lower bound.'),
         ],
       },
       ...entries.map(({ summary: s, href }, i) => ({

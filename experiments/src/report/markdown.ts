@@ -1,4 +1,4 @@
-/** A report as Markdown, as GitHub reads it: all but the charts. */
+/** A report as Markdown, as GitHub reads it: of the charts those alone that lie beside it as files. */
 
 import { type Block, cellOf, type Document, type Section } from './document.ts';
 
@@ -17,6 +17,8 @@ export const escapeMarkdown = (text: string): string =>
 /** Longer than any row of backticks inside. */
 const fence = (text: string): string =>
   '`'.repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map(([row]) => row.length + 1)));
+
+const addressOf = (href: string): string => encodeURI(href).replace(/[()]/g, c => (c === '(' ? '%28' : '%29'));
 
 function block(one: Block): string[] {
   switch (one.kind) {
@@ -41,8 +43,12 @@ function block(one: Block): string[] {
       ];
       return [`${escapeMarkdown(one.caption)}:`, lines.join('\n')];
     }
-    case 'figures':
-      return [];
+    case 'figures': {
+      const pictures = one.figures.flatMap(({ beside }) =>
+        beside === undefined ? [] : [`![${escapeMarkdown(beside.alt)}](${addressOf(beside.file)})`],
+      );
+      return pictures.length === 0 || one.lead === undefined ? pictures : [escapeMarkdown(one.lead), ...pictures];
+    }
     case 'folded': {
       const ticks = fence(one.text);
       return [
@@ -53,9 +59,7 @@ function block(one: Block): string[] {
       ];
     }
     case 'link':
-      return [
-        `[${escapeMarkdown(one.text)}](${encodeURI(one.href).replace(/[()]/g, c => (c === '(' ? '%28' : '%29'))})`,
-      ];
+      return [`[${escapeMarkdown(one.text)}](${addressOf(one.href)})`];
   }
 }
 

@@ -29,6 +29,7 @@ export function warnings(s: Summary): Block[] {
             true,
           ),
         ]),
+    ...(s.run.info.note === undefined ? [] : [text(`Note: ${s.run.info.note}`, true)]),
     ...(s.missing.length === 0 ? [] : [text(`This run has not ended. ${s.missing.join(' ')}`, true)]),
   ];
 }

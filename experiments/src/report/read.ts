@@ -89,11 +89,12 @@ const info = object({
   machine: object({ cpu: text, cores: count(1), memory: positive, platform: text, device: text }),
   started: text,
   changes: optional(list(text)),
+  note: optional(text),
   short: flag,
 });
 const runInfo: Shape<RunInfo> = (value, at) => {
-  const { spaces, changes, ...rest } = info(value, at);
-  return { ...rest, ...(spaces && { spaces }), ...(changes && { changes }) };
+  const { spaces, changes, note, ...rest } = info(value, at);
+  return { ...rest, ...(spaces && { spaces }), ...(changes && { changes }), ...(note !== undefined && { note }) };
 };
 
 const evaluation: Shape<Evaluation> = object({ loss: number, metric: number });

@@ -36,6 +36,7 @@ export type RunRequest = {
   readonly short: boolean;
   /** As RunInfo has them. */
   readonly changes?: readonly string[];
+  readonly note?: string;
   /** Trials side by side. */
   readonly jobs: number;
   readonly listener: RunListener;
@@ -171,7 +172,7 @@ class Run {
 
   /** The run's record, which is written at its beginning, and compared when it goes on. */
   async #facts(): Promise<RunInfo> {
-    const { folder, experiment, short, changes: changed = [], listener } = this.#request;
+    const { folder, experiment, short, changes: changed = [], note, listener } = this.#request;
     const child = this.#start('the task');
     const { facts } = (await this.#ask(child, { kind: 'facts' })) as Answer & { kind: 'facts' };
     await this.#end(child);
@@ -185,6 +186,7 @@ class Run {
         ...facts,
         started,
         ...(changed.length > 0 && { changes: changed }),
+        ...(note !== undefined && { note }),
         short,
       };
       writeJson(path, info);
