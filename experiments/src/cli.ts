@@ -18,7 +18,9 @@ import { shortened } from './short.ts';
 
 /** Where the command line writes, and what it knows of its surroundings. */
 export type Surroundings = {
-  readonly stdout: Pick<WriteStream, 'write' | 'isTTY'>;
+  readonly stdout: Pick<WriteStream, 'write' | 'isTTY'> & {
+    on?(event: 'error', listener: (error: Error) => void): unknown;
+  };
   readonly stderr: Pick<WriteStream, 'write'>;
   readonly env: NodeJS.ProcessEnv;
   /** Ends a run as Ctrl-C does. */
@@ -69,8 +71,9 @@ const names = (text: string): string[] => text.split(',').map(name => name.trim(
 const collect = (path: string, before: readonly string[] = []): string[] => [...before, path];
 
 /** Runs the command of these arguments to its end. Resolves to the exit code: 0, 1 where something failed, 2 for a wrong call, 130 for Ctrl-C. */
-export async function main(args: readonly string[], around: Surroundings = process): Promise<number> {
+export async function main(args: readonly string[], given: Surroundings = process): Promise<number> {
   let code = SUCCESS;
+  const around = untilClosed(given);
   const program = new Command('otimes-experiments')
     .description('Tuned, resumable comparisons of optimizers, with a report.')
     .exitOverride()
@@ -156,6 +159,21 @@ export async function main(args: readonly string[], around: Surroundings = proce
     around.stderr.write(`otimes-experiments: ${message}\n`);
     return name === 'ChildFailed' || name === 'ChildDied' || name === 'LockedError' ? FAILURE : WRONG;
   }
+}
+
+/** Where nobody reads the output any more, as `head` when it has enough, a run stops as by Ctrl-C, and what is shorter ends unheard. */
+function untilClosed({ stdout, stderr, env, signal }: Surroundings): Surroundings {
+  const closed = new AbortController();
+  stdout.on?.('error', error => {
+    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
+    closed.abort();
+  });
+  return {
+    stdout,
+    stderr,
+    env,
+    signal: signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]),
+  };
 }
 
 const version = (): string => JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;

@@ -22,7 +22,7 @@ import {
   refuse,
   type Shape,
   text,
-} from './shape.ts';
+} from '../shape.ts';
 
 /** What a folder has. `timing` is null until the run has ended. */
 export type Run = {
@@ -130,7 +130,9 @@ const trial: Shape<TrialRecord> = (value, at) => {
     spectra: nullable(list(object({ path: text, A: list(number), G: list(number) }))),
     resumed: count(),
   })(value, at);
-  const { checks, reached } = record;
+  const { checks, reached, outcome } = record;
+  if (checks.length === 0 && outcome !== 'diverged')
+    refuse(`${at}.checks`, `an evaluation, as '${outcome}' has`, checks);
   if (reached !== null && reached >= checks.length)
     refuse(`${at}.reached`, `the index of one of ${checks.length} checks`, reached);
   for (const [i, { step }] of checks.entries())

@@ -16,6 +16,13 @@ export class ChildFailed extends Error {
   override name = 'ChildFailed';
 }
 
+/** Where a child's task or contender threw, the innermost call first: lines of its stack without those of Node, five at most; none of another error. */
+export function framesOf(error: unknown): string[] {
+  if (!(error instanceof ChildFailed)) return [];
+  const lines = (error.stack ?? '').split('\n').filter(line => /^\s+at /.test(line) && !line.includes('node:'));
+  return lines.slice(0, 5).map(line => line.trim());
+}
+
 /** What Node needs to run this package's files: nothing where they are JavaScript, a compiler where they are sources. */
 export function nodeArguments(): string[] {
   if (!isSource()) return [];

@@ -42,7 +42,9 @@ export function writeJson(path: string, value: unknown): void {
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw error;
+    // Of a disk that is full the system says neither which file nor which disk.
+    const { message } = error as Error;
+    throw message.includes(path) ? error : Object.assign(error as Error, { message: `${path}: ${message}`, path });
   }
 }
 

@@ -56,8 +56,8 @@ class Lines {
     this.#line(`${count} ${id} (${settingText(setting)}, ${schedule}): ${outcomeText(this.#metric, record)}${rest}`);
   }
 
-  failed({ id }: TrialPlan, message: string): void {
-    this.#line(`${id} failed: ${message}`);
+  failed({ id }: TrialPlan, message: string, where: readonly string[]): void {
+    this.#line([`${id} failed: ${message}`, ...where].join('\n    '));
   }
 }
 
@@ -71,7 +71,7 @@ export function plainProgress(write: (text: string) => void): Progress {
     started() {},
     progress() {},
     ended: (trial, record, left) => lines.ended(trial, record, left),
-    failed: (trial, message) => lines.failed(trial, message),
+    failed: (trial, message, where) => lines.failed(trial, message, where),
     stop() {},
   };
 }
@@ -126,9 +126,9 @@ export function liveProgress(stream: WriteStream): Progress {
       lines.ended(trial, record, left);
       tellWhole(left);
     },
-    failed(trial, message) {
+    failed(trial, message, where) {
       remove(trial.id);
-      lines.failed(trial, message);
+      lines.failed(trial, message, where);
     },
     stop: () => bars.stop(),
   };

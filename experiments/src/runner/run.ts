@@ -4,16 +4,18 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { differences } from '../config.ts';
 import type { Experiment, Metric } from '../experiment.ts';
+import { durationText } from '../format.ts';
 import { find, loadLibrary } from '../library.ts';
 import type { RunInfo, TrialRecord } from '../record.ts';
 import type { TrialPlan } from '../search/settings.ts';
-import { Child } from './child.ts';
+import { count, flag, list, nullable, object, oneOf, text } from '../shape.ts';
+import { Child, framesOf } from './child.ts';
 import { Estimate } from './estimate.ts';
 import { filesOf, readJson, removeTemporaries, writeJson } from './files.ts';
 import { finalsOf, isComplete, Lane, type NextTrial } from './lane.ts';
 import { lock } from './lock.ts';
 import type { Answer, Order, RunOptions, Setup, TaskFacts } from './messages.ts';
-import type { TimingLimits } from './timing.ts';
+import { longestTiming, type TimingLimits } from './timing.ts';
 import type { TrialProgress } from './trial.ts';
 
 /** What a run tells while it goes. */
@@ -26,7 +28,8 @@ export type RunListener = {
   progress(trial: TrialPlan, progress: TrialProgress): void;
   /** @param secondsLeft of the whole run; null where nobody knows */
   ended(trial: TrialPlan, record: TrialRecord, secondsLeft: number | null): void;
-  failed(trial: TrialPlan, message: string): void;
+  /** @param where lines of the stack, without those of Node */
+  failed(trial: TrialPlan, message: string, where: readonly string[]): void;
 };
 
 export type RunRequest = {
@@ -58,6 +61,16 @@ export class OtherRunError extends Error {
 
 type KeptOptions = RunOptions & { readonly format: 1 };
 
+const keptOptions = object({
+  format: oneOf(1),
+  data: nullable(text),
+  device: text,
+  threads: count(1),
+  workers: count(),
+  modules: list(text),
+  keepWeights: flag,
+});
+
 /** How the run in a folder was started. Throws where there is none. */
 export function readRequest(folder: string): Pick<RunRequest, 'experiment' | 'options' | 'short'> {
   const files = filesOf(folder);
@@ -69,7 +82,7 @@ export function readRequest(folder: string): Pick<RunRequest, 'experiment' | 'op
     );
   if (info === null || kept === null)
     throw new Error(`${folder}: expected the folder of a run, found no experiment in it`);
-  const { format: _, ...options } = kept;
+  const { format: _, ...options }: KeptOptions = keptOptions(kept, `${files.options}: $`);
   return { experiment: info.experiment, options, short: info.short };
 }
 
@@ -272,7 +285,7 @@ class Run {
     } catch (error) {
       if (this.#request.signal?.aborted) return false;
       this.#failed.push(trial.id);
-      listener.failed(trial, error instanceof Error ? error.message : String(error));
+      listener.failed(trial, error instanceof Error ? error.message : String(error), framesOf(error));
       return false;
     } finally {
       this.#busy.delete(lane);
@@ -283,13 +296,15 @@ class Run {
     const { folder, experiment, short, listener, timing = {} } = this.#request;
     if (isFinished(folder)) return;
     const finalists = this.#lanes.flatMap(lane => lane.finalists ?? []);
+    const limits = short ? SHORT_TIMING : timing;
     listener.note(
-      `What a step costs: ${finalists.length === 1 ? 'one finalist' : `${finalists.length} finalists in turn`}, in a process of its own.`,
+      `What a step costs: ${finalists.length === 1 ? 'one finalist' : `${finalists.length} finalists in turn`}, in a process of its own; ` +
+        `at most ${durationText(longestTiming(finalists.length, limits))} or so.`,
     );
     const { refreshEvery } = experiment.kronecker;
     const period = typeof refreshEvery === 'number' ? refreshEvery : 10;
     const child = this.#start('timing');
-    const order: Order = { kind: 'timing', finalists, period, limits: short ? SHORT_TIMING : timing };
+    const order: Order = { kind: 'timing', finalists, period, limits };
     const answer = (await this.#ask(child, order)) as Answer & { kind: 'timing' };
     await this.#end(child);
     writeJson(filesOf(folder).timing, answer.timing);

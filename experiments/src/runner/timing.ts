@@ -25,6 +25,21 @@ export type TimingLimits = {
   readonly seconds?: number;
 };
 
+const DEFAULTS: Required<TimingLimits> = {
+  warmSteps: 300,
+  warmSeconds: 1,
+  warmSecondsAtMost: 5,
+  roundSeconds: 0.02,
+  rounds: 25,
+  seconds: 120,
+};
+
+/** About how many seconds the timing of so many finalists takes at most: warming up, and the rounds. */
+export function longestTiming(finalists: number, limits: TimingLimits = {}): number {
+  const { warmSecondsAtMost, seconds } = { ...DEFAULTS, ...limits };
+  return finalists * warmSecondsAtMost + seconds;
+}
+
 export type TimingOptions = {
   readonly experiment: Experiment;
   readonly task: OpenTask;
@@ -107,8 +122,7 @@ function costKey({ contender, setting }: Finalist, { family }: Contender): strin
 /** Periods of each in turn until all are warm, then rounds that count, in turn as well and every other time the other way round. */
 export async function stepTimes(o: TimingOptions): Promise<TimingRecord> {
   const { experiment, task, finalists, contenderOf, period, device } = o;
-  const { warmSteps = 300, warmSeconds = 1, warmSecondsAtMost = 5, roundSeconds = 0.02 } = o.limits ?? {};
-  const { rounds = 25, seconds = 120 } = o.limits ?? {};
+  const { warmSteps, warmSeconds, warmSecondsAtMost, roundSeconds, rounds, seconds } = { ...DEFAULTS, ...o.limits };
   const clock = device === 'cpu' ? 'cpu' : 'wall';
   const now = o.now ?? (clock === 'cpu' ? cpuSeconds : () => performance.now() / 1000);
   const keys = finalists.map(finalist => costKey(finalist, contenderOf(finalist.contender)));
