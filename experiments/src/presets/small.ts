@@ -37,7 +37,7 @@ export function small(own: Pick<Experiment, Own> & Partial<Omit<Experiment, Own>
   };
 }
 
-/** Of a target: which command shows it, and of what it is the mean. */
+/** Of a target: which command shows it, and what it is. */
 export const fromAdamW = (preset: string, rounding: string): string =>
-  `From AdamW's runs alone, as by npm run bench bench/targets.ts -- ${preset}: the best value on the validation split by the middle of the ` +
-  `budget, at the best of its settings, the mean of 3 seeds, ${rounding}.`;
+  `From AdamW's runs alone, as by npm run bench bench/targets.ts -- ${preset}: the best value on the validation split that it reaches by the middle of ` +
+  `the budget with all of 3 seeds, at the best of its settings, ${rounding}.`;
