@@ -89,7 +89,8 @@ export {
   stepLr,
   warmupLr,
 } from './schedule.ts';
-export { ScheduleFreeAdamW, type ScheduleFreeOptions } from './schedule-free.ts';
+export { ScheduleFree, type ScheduleFreeWrapperOptions } from './schedule-free.ts';
+export { ScheduleFreeAdamW, type ScheduleFreeOptions } from './schedule-free-adamw.ts';
 export { SGD, type SGDOptions } from './sgd.ts';
 export { Shampoo, type ShampooOptions } from './shampoo.ts';
 export { SINGD, type SINGDOptions } from './singd.ts';

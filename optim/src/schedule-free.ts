@@ -1,149 +1,209 @@
-/** Schedule-free AdamW (Defazio et al. 2024, "The Road Less Scheduled", Algorithm 1): an average in the place of a schedule. */
+/** Averages in the place of a schedule for any optimizer (Defazio et al. 2024, "The Road Less Scheduled", Eq. 4 to 6). */
 
-import { noGrad, type StateDict, type Tensor, unscoped } from '@otimes/core';
-import { checkNone, checkRange, nameOf, onFailure } from '@otimes/core/extend';
-import { checkMoments } from './adam.ts';
-import { GradientOptimizer, type ParameterState, type Parameters } from './optimizer.ts';
-import { anAmount, checkNumbers } from './state-dict.ts';
+import { noGrad, type StateDict, scope, type Tensor, unscoped } from '@otimes/core';
+import {
+  aNumber,
+  borrowGrad,
+  checkNone,
+  checkOptions,
+  checkRange,
+  held,
+  nameOf,
+  onFailure,
+  received,
+} from '@otimes/core/extend';
+import { Optimizer } from './optimizer.ts';
+import { StateReader, scalar } from './state-dict.ts';
+import { noteTrained, trainedBy } from './trained.ts';
 
-export type ScheduleFreeOptions = {
-  /** Default 2.5e-3. */
-  lr?: number;
-  /** β₁, how near the weights of the gradient are to the average, above 0; and β₂, the decay of the average of squares; default [0.9, 0.999]. */
-  betas?: readonly [number, number];
-  /** Added to the root; default 1e-8. */
-  eps?: number;
-  /** λ: this times the weights is part of the direction; default 0. */
-  weightDecay?: number;
-  /** The rate grows from lr / warmupSteps to lr over so many steps; default 0. */
-  warmupSteps?: number;
+export type ScheduleFreeWrapperOptions = {
+  /** β: gradients are those at (1−β) z + β x, near the average; above 0 and at most 1, default 0.9. */
+  momentum?: number;
   /** Step t counts as tʳ in the average; default 0. */
   r?: number;
   /** It also counts as the largest rate so far to this power; default 2. */
   weightLrPower?: number;
 };
 
-type Options = Required<ScheduleFreeOptions>;
-const DEFAULTS: Options = {
-  lr: 2.5e-3,
-  betas: [0.9, 0.999],
-  eps: 1e-8,
-  weightDecay: 0,
-  warmupSteps: 0,
-  r: 0,
-  weightLrPower: 2,
-};
-
-function check(name: string, o: Options): void {
-  if (o.betas[0] === 0) throw new RangeError(`${name}: expected betas[0] above 0, got 0`);
-  checkMoments(name, o);
-  checkRange(name, 'warmupSteps', o.warmupSteps, 0, Infinity);
-  checkRange(name, 'r', o.r, 0, Infinity);
-  checkRange(name, 'weightLrPower', o.weightLrPower, 0, Infinity);
-}
+const NAME = 'ScheduleFree';
 
 /**
- * Three sequences: z moves by Adam's steps, x is the weighted average of z, and gradients are those at y = (1−β₁) z + β₁ x:
+ * Makes any optimizer schedule-free. Its steps move z, x is the weighted average of z, and gradients are those at
+ * y = (1−β) z + β x:
  *
- *     z ← z − lr d,  d = g / (√v̂ + ε) + λ y;   x ← (1−c) x + c z
+ *     z ← z + Δ(y);   x ← (1−c) x + c z
  *
- * The model has y while it is trained, and x, which is what is worth saving and measuring, between `eval()` and `train()`:
+ * with Δ(y) what the optimizer adds to the weights y. It should have no momentum of its own, since β is one:
  *
- *     optimizer.eval(); measure(model); optimizer.train();
+ *     const optimizer = new ScheduleFree(new STEVE(model, { lr: 0.01, betas: [0, 0.999] }));
  *
- * A step in between throws. No schedule is needed; the learning rate may be larger than AdamW's. With lr 0 a step does nothing.
+ * The model has y while it is trained, and x, which is what is worth saving and measuring, between `eval()` and `train()`. A step in between
+ * throws. Running statistics of batch norm are those of y. Of `new AdamW(…, { betas: [0, β₂] })` it makes `ScheduleFreeAdamW`.
  */
-export class ScheduleFreeAdamW extends GradientOptimizer<Options> {
-  static readonly builtIn: string = 'ScheduleFreeAdamW';
+export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
+  static readonly builtIn: string = NAME;
+  /** What moves z. */
+  readonly base: O;
+  readonly #parameters: readonly Tensor[];
+  readonly #options: Required<ScheduleFreeWrapperOptions>;
+  /** z of each parameter, from the first step on. */
+  #z: readonly Tensor[] | null = null;
+  #steps = 0;
+  #largestLr = 0;
+  #weightSum = 0;
+  #averaged = false;
+  #isStepping = false;
 
-  constructor(parameters: Parameters<Options>, options: ScheduleFreeOptions = {}) {
-    super(parameters, DEFAULTS, options, check);
+  /** @param base an optimizer of this library that has made no step under another one */
+  constructor(base: O, o: ScheduleFreeWrapperOptions = {}) {
+    super();
+    const parameters = base instanceof Optimizer ? trainedBy(base) : undefined;
+    if (parameters === undefined)
+      throw new TypeError(`${NAME}: expected an optimizer of this library, got ${received(base)}`);
+    checkOptions<ScheduleFreeWrapperOptions>(NAME, o, { momentum: aNumber, r: aNumber, weightLrPower: aNumber });
+    const { momentum = 0.9, r = 0, weightLrPower = 2 } = o;
+    checkRange(NAME, 'momentum', momentum, 0, 1);
+    if (momentum === 0) throw new RangeError(`${NAME}: expected momentum above 0, got 0`);
+    checkRange(NAME, 'r', r, 0, Infinity);
+    checkRange(NAME, 'weightLrPower', weightLrPower, 0, Infinity);
+    this.base = base;
+    this.#options = { momentum, r, weightLrPower };
+    this.#parameters = noteTrained(this, parameters);
   }
 
-  protected override slotNames(): readonly string[] {
-    return ['z', 'v'];
+  override get lr(): number {
+    return this.base.lr;
   }
 
-  protected override squareNames(): readonly string[] {
-    return ['v'];
+  override set lr(lr: number) {
+    this.base.lr = lr;
   }
 
-  protected override numberNames(): readonly string[] {
-    return ['weightSum', 'largestLr', 'averaged'];
+  override zeroGrad(...none: readonly never[]): void {
+    if (none.length > 0) checkNone(`${NAME}.zeroGrad`, none, 'gradients become null');
+    this.base.zeroGrad();
   }
 
-  override prepareState(state: StateDict): () => void {
-    const take = super.prepareState(state);
-    const averaged = { expected: '0 or 1', is: (x: number) => x === 0 || x === 1 };
-    checkNumbers(nameOf(this), state, { weightSum: anAmount, largestLr: anAmount, averaged });
-    return take;
-  }
-
+  /** A step of the optimizer within. What that throws leaves everything as it was. */
   override step(...none: readonly never[]): void | Promise<void> {
-    let averaged = false;
-    this.eachState((_, { numbers }) => {
-      averaged ||= numbers.get('averaged') === 1;
-    });
-    if (averaged)
-      throw new Error(
-        'ScheduleFreeAdamW: the model has the averaged weights, since eval(); call train() before a step',
-      );
-    return super.step(...none);
+    if (none.length > 0) checkNone(`${NAME}.step`, none, 'call loss.backward() before it');
+    if (this.#averaged)
+      throw new Error(`${NAME}: the model has the averaged weights, since eval(); call train() before a step`);
+    if (this.#isStepping) throw new Error(`${NAME}: step() while a step waits; await it`);
+    const before = this.#parameters.map(p =>
+      p.requiresGrad && borrowGrad(p) !== null ? this.#outside(() => held(p.detach().clone())) : null,
+    );
+    const release = () => {
+      for (const y of before) y?.storage.release();
+    };
+    let done: void | Promise<void>;
+    try {
+      done = this.base.step();
+    } catch (error) {
+      release();
+      throw error;
+    }
+    if (!(done instanceof Promise)) {
+      this.#average(before);
+      return release();
+    }
+    this.#isStepping = true;
+    return done
+      .then(() => this.#average(before))
+      .finally(() => {
+        this.#isStepping = false;
+        release();
+      });
   }
 
-  protected override update(p: Tensor, g: Tensor, state: ParameterState, o: Options): void {
-    const [beta1, beta2] = o.betas;
-    const t = state.step;
-    const [z, v] = [state.slot('z'), state.slot('v')];
-    const { numbers } = state;
-    if (t === 1) z.copy_(p.detach());
-    const lr = o.lr * (t < o.warmupSteps ? t / o.warmupSteps : 1);
-    const largest = Math.max(lr, numbers.get('largestLr') ?? 0);
-    const weight = t ** o.r * largest ** o.weightLrPower;
-    const sum = (numbers.get('weightSum') ?? 0) + weight;
-    numbers.set('averaged', 0);
-    numbers.set('largestLr', largest);
-    numbers.set('weightSum', sum);
-    v.addScaled_(g.square(), 1 - beta2, beta2);
-    if (lr === 0) return;
-    const c = sum === 0 ? 0 : weight / sum;
-    const root = v
-      .div(1 - beta2 ** t)
-      .sqrt()
-      .add(o.eps);
-    const d = o.weightDecay === 0 ? g.div(root) : g.div(root).add(p.mul(o.weightDecay));
-    // y = (1−β₁) z + β₁ x of the new z and x, from y and the old z.
-    p.addScaled_(z, c, 1 - c);
-    p.addScaled_(d, lr * (beta1 * (1 - c) - 1));
-    z.addScaled_(d, -lr);
+  /** @param before y of each parameter that the step has moved */
+  #average(before: readonly (Tensor | null)[]): void {
+    const { momentum, r, weightLrPower } = this.#options;
+    const [steps, largestLr, weightSum, z] = [this.#steps, this.#largestLr, this.#weightSum, this.#z];
+    this.#steps++;
+    this.#largestLr = Math.max(largestLr, this.lr);
+    const weight = this.#steps ** r * this.#largestLr ** weightLrPower;
+    this.#weightSum += weight;
+    const c = this.#weightSum === 0 ? 0 : weight / this.#weightSum;
+    this.#outside(() => {
+      // At first y = z = x.
+      this.#z ??= this.#parameters.map((p, i) => (before[i] ?? p.detach()).clone().keep());
+      for (const [i, y] of before.entries()) {
+        if (y === null) continue;
+        const [p, z] = [this.#parameters[i]!, this.#z[i]!];
+        // y = (1−β) z + β x of the new z and x, from the old ones and Δ.
+        const moved = p.detach().sub(y);
+        p.addScaled_(z, c, 1 - c);
+        p.addScaled_(moved, c - momentum * (1 - c));
+        z.addScaled_(moved, 1);
+      }
+    });
+    // After a check that failed later nothing of this was written.
+    onFailure(this.#parameters[0]!, () => {
+      this.#steps = steps;
+      this.#largestLr = largestLr;
+      this.#weightSum = weightSum;
+      if (z === null) this.#z = null;
+    });
   }
 
   /** Puts the averaged weights x into the model, to measure or save it. Nothing happens where they are there. */
   eval(...none: readonly never[]): void {
-    if (none.length > 0) checkNone('ScheduleFreeAdamW.eval', none, 'train() goes back');
-    this.#show(1, ([beta1]) => 1 - 1 / beta1);
+    if (none.length > 0) checkNone(`${NAME}.eval`, none, 'train() goes back');
+    this.#show(true, 1 - 1 / this.#options.momentum);
   }
 
   /** Puts the weights y, at which the gradient is taken, back into the model. */
   train(...none: readonly never[]): void {
-    if (none.length > 0) checkNone('ScheduleFreeAdamW.train', none, 'eval() is the other way');
-    this.#show(0, ([beta1]) => 1 - beta1);
+    if (none.length > 0) checkNone(`${NAME}.train`, none, 'eval() is the other way');
+    this.#show(false, 1 - this.#options.momentum);
   }
 
   /** p ← p + weight (z − p) where the model has the other ones. */
-  #show(averaged: 0 | 1, weightOf: (betas: readonly [number, number]) => number): void {
-    unscoped(() =>
-      noGrad(() =>
-        this.eachState((p, { slots, numbers }, { betas }) => {
-          const [z, before] = [slots.get('z'), numbers.get('averaged')];
-          if (z === undefined || before === undefined || before === averaged) return;
-          const weight = weightOf(betas);
-          p.addScaled_(z, weight, 1 - weight);
-          numbers.set('averaged', averaged);
-          // After a check that failed nothing of this was written.
-          onFailure(p, () => numbers.set('averaged', before));
-        }),
-      ),
-    );
+  #show(averaged: boolean, weight: number): void {
+    if (this.#isStepping) throw new Error(`${NAME}: eval() or train() while a step waits; await it`);
+    if (this.#averaged === averaged || this.#z === null) return;
+    this.#averaged = averaged;
+    this.#outside(() => {
+      for (const [i, p] of this.#parameters.entries()) p.addScaled_(this.#z![i]!, weight, 1 - weight);
+    });
+    onFailure(this.#parameters[0]!, () => {
+      this.#averaged = !averaged;
+    });
+  }
+
+  #outside<R>(run: () => R): R {
+    return unscoped(() => noGrad(() => scope(run)));
+  }
+
+  override stateDict(): StateDict {
+    const state: StateDict = {
+      steps: scalar(this.#steps),
+      largestLr: scalar(this.#largestLr),
+      weightSum: scalar(this.#weightSum),
+      averaged: scalar(Number(this.#averaged)),
+    };
+    for (const [i, z] of (this.#z ?? []).entries()) state[`z.${i}`] = z.clone();
+    for (const [name, value] of Object.entries(this.base.stateDict())) state[`base.${name}`] = value;
+    return state;
+  }
+
+  override loadStateDict(state: StateDict): void {
+    const own = new StateReader(NAME, state);
+    const steps = own.count('steps');
+    const [largestLr, weightSum, averaged] = [own.rate('largestLr'), own.rate('weightSum'), own.count('averaged')];
+    const z = steps === 0 ? null : this.#parameters.map((p, i) => own.tensor(`z.${i}`, p).keep());
+    const base = own.section('base.');
+    own.finish();
+    this.base.loadStateDict(base);
+    this.#z = z;
+    this.#steps = steps;
+    this.#largestLr = largestLr;
+    this.#weightSum = weightSum;
+    this.#averaged = averaged === 1;
+  }
+
+  override toString(): string {
+    return `${nameOf(this)}(momentum ${this.#options.momentum})\n  ${String(this.base).replaceAll('\n', '\n  ')}`;
   }
 }

@@ -2,10 +2,19 @@
 
 import { Generator } from '@otimes/core';
 import type { Module } from '@otimes/nn';
-import { Adam, EKFAC, KFAC, type KroneckerOptions, type KroneckerPreconditioner, SGD, STEVE } from '@otimes/optim';
+import {
+  Adam,
+  EKFAC,
+  KFAC,
+  type KroneckerOptions,
+  type KroneckerPreconditioner,
+  ScheduleFree,
+  SGD,
+  STEVE,
+} from '@otimes/optim';
 import type { Contender, MakeContext, Setting, Space } from '../experiment.ts';
 import { adamLike, decades, decay } from './spaces.ts';
-import { KroneckerTrainer, numberOf, optionsOf } from './trainer.ts';
+import { AveragedKroneckerTrainer, KroneckerTrainer, numberOf, optionsOf } from './trainer.ts';
 
 /** What all of them share in an experiment, and the setting, which comes later and so wins. */
 const withShared = (name: string, setting: Setting, { kronecker, seed }: MakeContext): KroneckerOptions =>
@@ -32,6 +41,21 @@ export const steve: Contender = {
     const o = withShared('steve', setting, context);
     return new KroneckerTrainer(
       new STEVE(model, rest === 'adam' ? o : { ...o, rest: unclaimed => new SGD(unclaimed, { lr }) }),
+    );
+  },
+};
+
+/** STEVE without first moments, whose place the average takes, as schedule-free AdamW is AdamW without them. */
+export const scheduleFreeSteve: Contender = {
+  name: 'schedule-free-steve',
+  label: 'Schedule-free STEVE',
+  family: 'kronecker',
+  space: { lr: adamLike(1e-2), weightDecay: decay(0) },
+  make(model, { momentum = 0.9, beta2 = 0.999, ...setting }, context) {
+    const name = 'schedule-free-steve';
+    const base = withShared(name, { ...setting, beta1: 0, beta2 }, context);
+    return new AveragedKroneckerTrainer(
+      new ScheduleFree(new STEVE(model, base), { momentum: numberOf(name, { momentum }, 'momentum', 0.9) }),
     );
   },
 };

@@ -1,7 +1,7 @@
 /** The library's optimizers as trainers, and settings as their options. */
 
 import type { StateDict, Tensor } from '@otimes/core';
-import type { KroneckerPreconditioner, LBFGS, Optimizer, ScheduleFreeAdamW } from '@otimes/optim';
+import type { KroneckerPreconditioner, LBFGS, Optimizer, ScheduleFree, ScheduleFreeAdamW } from '@otimes/optim';
 import type { Setting, Trainer, TrainerReport } from '../experiment.ts';
 
 /** Steps with the gradient of one evaluation of the loss. */
@@ -37,7 +37,7 @@ export class GradientTrainer<O extends Optimizer = Optimizer> implements Trainer
 }
 
 /** Shows the averaged weights to evaluations. */
-export class AveragedTrainer extends GradientTrainer<ScheduleFreeAdamW> {
+export class AveragedTrainer<O extends ScheduleFreeAdamW | ScheduleFree> extends GradientTrainer<O> {
   eval(): void {
     this.optimizer.eval();
   }
@@ -47,21 +47,36 @@ export class AveragedTrainer extends GradientTrainer<ScheduleFreeAdamW> {
   }
 }
 
+async function reportOf(optimizer: KroneckerPreconditioner): Promise<TrainerReport> {
+  const { milliseconds, blocks } = await optimizer.readReport();
+  return {
+    milliseconds,
+    blocks: blocks.map(({ path, spectrum }) => ({
+      path,
+      spectrum: spectrum && { A: Array.from(spectrum.A), G: Array.from(spectrum.G) },
+    })),
+  };
+}
+
 /** Has hooks in the model, and can say what its time went into. */
 export class KroneckerTrainer<O extends KroneckerPreconditioner = KroneckerPreconditioner> extends GradientTrainer<O> {
-  async report(): Promise<TrainerReport> {
-    const { milliseconds, blocks } = await this.optimizer.readReport();
-    return {
-      milliseconds,
-      blocks: blocks.map(({ path, spectrum }) => ({
-        path,
-        spectrum: spectrum && { A: Array.from(spectrum.A), G: Array.from(spectrum.G) },
-      })),
-    };
+  report(): Promise<TrainerReport> {
+    return reportOf(this.optimizer);
   }
 
   detach(): void {
     this.optimizer.detach();
+  }
+}
+
+/** The same with averaged weights for evaluations. */
+export class AveragedKroneckerTrainer extends AveragedTrainer<ScheduleFree<KroneckerPreconditioner>> {
+  report(): Promise<TrainerReport> {
+    return reportOf(this.optimizer.base);
+  }
+
+  detach(): void {
+    this.optimizer.base.detach();
   }
 }
 

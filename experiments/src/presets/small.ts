@@ -7,7 +7,7 @@ import type { Experiment, Space } from '../experiment.ts';
 /** Contenders of all small presets, in the order of tables. */
 export const LEAGUE: readonly string[] = [
   ...['adamw', 'nadamw', 'schedule-free', 'sgd', 'muon'],
-  ...['steve', 'ekfac', 'kfac', 'singd'],
+  ...['steve', 'schedule-free-steve', 'ekfac', 'kfac', 'singd'],
   ...['soap', 'kl-shampoo', 'shampoo'],
 ];
 
@@ -16,7 +16,7 @@ export const LEAGUE_OF_PLAIN_LAYERS: readonly string[] = [...LEAGUE, 'k-bfgs'];
 
 /** For transformers, whose rates are smaller: two decades from 2e-4 on, the same for all contenders that have Adam's. */
 export const TRANSFORMER_SPACES: Readonly<Record<string, Space>> = Object.fromEntries(
-  ['adamw', 'nadamw', 'schedule-free', 'steve', 'soap', 'kl-shampoo'].map(name => {
+  ['adamw', 'nadamw', 'schedule-free', 'steve', 'schedule-free-steve', 'soap', 'kl-shampoo'].map(name => {
     const byDefault = CONTENDERS.find(one => one.name === name)!.space.lr!.default;
     return [name, { lr: decades(2e-4, Number(byDefault)) }];
   }),
