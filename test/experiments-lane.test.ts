@@ -70,22 +70,22 @@ law(t, 'a run is finished while every trial and the timing are there, and a dama
   writeJson(files.experiment, { format: 1, experiment });
   writeJson(files.timing, { format: 1 });
   for (const trial of [...tuning, ...finals]) {
-    assert.ok(!isFinished(folder), trial.id);
+    assert.ok(!isFinished(folder, experiment), trial.id);
     ended(folder, trial, 20);
   }
-  assert.ok(isFinished(folder) && isComplete(experiment, folder));
+  assert.ok(isFinished(folder, experiment) && isComplete(experiment, folder));
   for (const { id } of [tuning[0]!, finals[1]!]) {
     rmSync(files.record(id));
-    assert.ok(!isFinished(folder), id);
+    assert.ok(!isFinished(folder, experiment), id);
     writeFileSync(files.record(id), '{');
     assert.throws(
-      () => isFinished(folder),
+      () => isFinished(folder, experiment),
       new RegExp(`${id}\\.json: is not JSON: .*Without the file, what it was for is made again`),
     );
     ended(folder, [...tuning, ...finals].find(plan => plan.id === id)!, 20);
   }
   rmSync(files.timing);
-  assert.ok(!isFinished(folder));
+  assert.ok(!isFinished(folder, experiment));
 });
 
 law(t, 'a run that was ended before its first trial says how to begin anew', () => {

@@ -132,6 +132,27 @@ law(t, 'what is missing of a finished run is made again, to the same bits, and t
   assert.ok(JSON.parse(readFileSync(join(folder, 'one/timing.json'), 'utf8')).rounds > 0);
 });
 
+law(t, 'contenders and seeds may join a run: what is done stays, and all is as if it had been begun so', async () => {
+  const [first, ...others] = SMALL.contenders;
+  const part = { ...SMALL, contenders: [first!], seeds: 1 };
+  assert.equal((await run('grown', part)).status, 'finished');
+  const whole = await run('grown', SMALL);
+  assert.equal(whole.status, 'finished');
+  assert.ok(
+    whole.lines.includes(
+      `The run gets more: ${others.join(', ')}, ${SMALL.seeds} seeds. What a step costs is measured anew.`,
+    ),
+    String(whole.lines),
+  );
+  assert.equal(whole.started.filter(id => id.startsWith(`${first}-`)).length, SMALL.seeds - 1, 'the seeds that joined');
+  assert.deepEqual(trials('grown'), trials('one'));
+  const [grown, one] = ['grown', 'one'].map(name =>
+    JSON.parse(readFileSync(join(folder, name, 'experiment.json'), 'utf8')),
+  );
+  assert.deepEqual({ ...grown, started: 0 }, { ...one, started: 0 });
+  await assert.rejects(run('grown', part), /has a run of another experiment:\n {2}seeds: 2, now 1\n/);
+});
+
 law(t, 'a stopped run keeps what it has and gives the folder back; meanwhile nobody else gets it', async () => {
   const experiment: Experiment = { ...SMALL, taskOptions: { wait: 30 } };
   const stop = new AbortController();
@@ -163,11 +184,11 @@ law(t, 'a target that no share can be is refused before the first trial', async 
 });
 
 law(t, 'a folder with a run of another experiment is refused, with what differs', async () => {
-  await assert.rejects(run('one', { ...SMALL, seeds: 3, tuning: { ...SMALL.tuning, trials: 4 } }), (error: Error) => {
+  await assert.rejects(run('one', { ...SMALL, epochs: 3, tuning: { ...SMALL.tuning, trials: 4 } }), (error: Error) => {
     assert.equal(error.name, 'OtherRunError');
     assert.match(
       error.message,
-      /one: has a run of another experiment:\n {2}seeds: 2, now 3\n {2}tuning\.trials: 2, now 4\n/,
+      /one: has a run of another experiment:\n {2}epochs: 4, now 3\n {2}tuning\.trials: 2, now 4\n/,
     );
     return true;
   });

@@ -240,7 +240,7 @@ async function run(
 ): Promise<number> {
   const { folder, options, experiment, short } = request;
   const begun = isBegun(request);
-  if (begun && isFinished(folder)) {
+  if (begun && isFinished(folder, experiment)) {
     around.stdout.write(`${folder}: this run is finished. Its report: otimes-experiments report ${folder}\n`);
     return SUCCESS;
   }

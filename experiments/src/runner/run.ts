@@ -86,13 +86,31 @@ export function readRequest(folder: string): Pick<RunRequest, 'experiment' | 'op
   return { experiment: info.experiment, options, short: info.short };
 }
 
-/** Throws an OtherRunError that lists what differs, where the folder has a run of another experiment; whether it has this one. */
+/** Of an experiment what that of a part has too: its contenders, with their spaces and what is fixed for them, and as many seeds. */
+function partOf(experiment: Experiment, part: Experiment): Experiment {
+  const known = new Set(part.contenders);
+  const cut = <T>(all: Readonly<Record<string, T>> = {}) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => known.has(name)));
+  const { contenders, spaces, fixed, seeds } = experiment;
+  return {
+    ...experiment,
+    contenders: contenders.filter(name => known.has(name)),
+    seeds: Math.min(seeds, part.seeds),
+    spaces: cut(spaces),
+    fixed: cut(fixed),
+  };
+}
+
+/**
+ * Whether the folder has a part of this run: all of it, or one with fewer contenders or seeds, whose trials are the same. Throws an OtherRunError that
+ * lists what differs, where it has a run of another experiment.
+ */
 export function isBegun({ folder, ...now }: Pick<RunRequest, 'folder' | 'experiment' | 'options' | 'short'>): boolean {
   if (readJson(filesOf(folder).experiment) === null) return false;
   const before = readRequest(folder);
   // What the results do not depend on may change: where the data lie, and what is kept.
   const essence = ({ experiment, options: { device, threads, workers }, short }: typeof before) =>
-    JSON.parse(JSON.stringify({ ...experiment, device, threads, workers, short }));
+    JSON.parse(JSON.stringify({ ...partOf(experiment, before.experiment), device, threads, workers, short }));
   const different = differences(essence(before), essence(now));
   if (different.length === 0) return true;
   throw new OtherRunError(
@@ -101,12 +119,20 @@ export function isBegun({ folder, ...now }: Pick<RunRequest, 'folder' | 'experim
   );
 }
 
-/** Whether all of a run is done: every trial and the timing. Throws a FormatError for a record that is damaged. */
-export function isFinished(folder: string): boolean {
+/** Whether all of this run is done: every trial and the timing. Throws a FormatError for a record that is damaged. */
+export function isFinished(folder: string, experiment: Experiment): boolean {
   const files = filesOf(folder);
   const info = readJson<RunInfo>(files.experiment);
-  return info !== null && readJson(files.timing) !== null && isComplete(info.experiment, folder);
+  return (
+    info !== null &&
+    readJson(files.timing) !== null &&
+    isWhole(info.experiment, experiment) &&
+    isComplete(experiment, folder)
+  );
 }
+
+const isWhole = (before: Experiment, now: Experiment): boolean =>
+  now.contenders.every(name => before.contenders.includes(name)) && now.seeds <= before.seeds;
 
 /** Does what is left of a run. Throws what the task or a contender refuses before the first trial; a LockedError; an OtherRunError. */
 export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
@@ -212,7 +238,21 @@ class Run {
             'the data or the task are not the same',
         );
     for (const line of changes(before, facts)) listener.note(line);
-    return before;
+    if (isWhole(before.experiment, experiment)) return before;
+    const added = experiment.contenders.filter(name => !before.experiment.contenders.includes(name));
+    const more = [...added, ...(experiment.seeds > before.experiment.seeds ? [`${experiment.seeds} seeds`] : [])];
+    listener.note(`The run gets more: ${more.join(', ')}. What a step costs is measured anew.`);
+    const { changes: _, ...rest } = before;
+    const { labels, families, spaces } = facts;
+    const info: RunInfo = {
+      ...rest,
+      ...{ experiment, labels, families },
+      ...(spaces !== undefined && { spaces }),
+      ...(changed.length > 0 && { changes: changed }),
+    };
+    rmSync(filesOf(folder).timing, { force: true });
+    writeJson(path, info);
+    return info;
   }
 
   /** One after the other what can begin, until nothing is left or all that is left waits for what failed. */
@@ -294,7 +334,7 @@ class Run {
 
   async #time(): Promise<void> {
     const { folder, experiment, short, listener, timing = {} } = this.#request;
-    if (isFinished(folder)) return;
+    if (isFinished(folder, experiment)) return;
     const finalists = this.#lanes.flatMap(lane => lane.finalists ?? []);
     const limits = short ? SHORT_TIMING : timing;
     listener.note(
