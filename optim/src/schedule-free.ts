@@ -35,8 +35,9 @@ const NAME = 'ScheduleFree';
  *
  * with Δ(y) what the optimizer adds to the weights y. It should have no momentum of its own, since β is one:
  *
- *     const optimizer = new ScheduleFree(new STEVE(model, { lr: 0.01, betas: [0, 0.999] }));
+ *     const optimizer = new ScheduleFree(new STEVE(model, { lr: 0.01, betas: [0, 0.999], route: 'gradient' }));
  *
+ * (Kronecker optimizers on the route 'basis' keep weights in coordinates of their own; here they would go there and back in each step.)
  * The model has y while it is trained, and x, which is what is worth saving and measuring, between `eval()` and `train()`. A step in between
  * throws. Running statistics of batch norm are those of y. Of `new AdamW(…, { betas: [0, β₂] })` it makes `ScheduleFreeAdamW`.
  */

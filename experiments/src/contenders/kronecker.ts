@@ -45,7 +45,10 @@ export const steve: Contender = {
   },
 };
 
-/** STEVE without first moments, whose place the average takes, as schedule-free AdamW is AdamW without them. */
+/**
+ * STEVE without first moments, whose place the average takes, as schedule-free AdamW is AdamW without them. Weights are not kept in the basis, since
+ * the average moves them after each step.
+ */
 export const scheduleFreeSteve: Contender = {
   name: 'schedule-free-steve',
   label: 'Schedule-free STEVE',
@@ -53,7 +56,7 @@ export const scheduleFreeSteve: Contender = {
   space: { lr: adamLike(1e-2), weightDecay: decay(0) },
   make(model, { momentum = 0.9, beta2 = 0.999, ...setting }, context) {
     const name = 'schedule-free-steve';
-    const base = withShared(name, { ...setting, beta1: 0, beta2 }, context);
+    const base = withShared(name, { route: 'gradient', ...setting, beta1: 0, beta2 }, context);
     return new AveragedKroneckerTrainer(
       new ScheduleFree(new STEVE(model, base), { momentum: numberOf(name, { momentum }, 'momentum', 0.9) }),
     );
