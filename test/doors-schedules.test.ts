@@ -25,6 +25,10 @@ const doors: Record<string, Door> = {
   Lion: optimizer(optim.Lion, { lr: 0.1, betas: [0.9, 0.99], weightDecay: 0 }),
   Lamb: optimizer(optim.Lamb, moments),
   ScheduleFreeAdamW: optimizer(optim.ScheduleFreeAdamW, { ...moments, warmupSteps: 2, r: 0, weightLrPower: 2 }),
+  ScheduleFree: made(optim.ScheduleFree as never, () => [
+    new optim.SGD(parameters(), { lr: 0.1 }),
+    { momentum: 0.9, r: 0, weightLrPower: 2 },
+  ]),
   LBFGS: optimizer(optim.LBFGS, {
     ...{ lr: 1, maxIter: 2, maxEval: 3, toleranceGrad: 0, toleranceChange: 0 },
     ...{ historySize: 2, lineSearch: 'strongWolfe' },
@@ -53,6 +57,7 @@ const lbfgs = () => new optim.LBFGS(parameters());
 const average = () => new optim.ExponentialMovingAverage(parameters());
 const falling = () => new optim.ReduceLrOnPlateau({ lr: 1 });
 const free = () => new optim.ScheduleFreeAdamW(parameters());
+const wrapped = () => new optim.ScheduleFree(new optim.SGD(parameters(), { lr: 0.1 }));
 const methods: Record<string, Door> = {
   'LBFGS.zeroGrad': method(lbfgs, 'zeroGrad', () => [], 'LBFGS.zeroGrad'),
   'LBFGS.loadStateDict': method(lbfgs, 'loadStateDict', () => [lbfgs().stateDict()], 'LBFGS.loadStateDict'),
@@ -74,6 +79,14 @@ const methods: Record<string, Door> = {
   ),
   'ScheduleFreeAdamW.eval': method(free, 'eval', () => [], 'ScheduleFreeAdamW.eval'),
   'ScheduleFreeAdamW.train': method(free, 'train', () => [], 'ScheduleFreeAdamW.train'),
+  'ScheduleFree.step': method(wrapped, 'step', () => [], 'ScheduleFree.step'),
+  'ScheduleFree.zeroGrad': method(wrapped, 'zeroGrad', () => [], 'ScheduleFree.zeroGrad'),
+  'ScheduleFree.eval': method(wrapped, 'eval', () => [], 'ScheduleFree.eval'),
+  'ScheduleFree.train': method(wrapped, 'train', () => [], 'ScheduleFree.train'),
+  'ScheduleFree.loadStateDict': method(wrapped, 'loadStateDict', () => [wrapped().stateDict()], [
+    'ScheduleFree.loadStateDict',
+    'SGD.loadStateDict',
+  ]),
 };
 checkDoors(t, 'methods of optim', Object.keys(methods), methods);
 

@@ -94,7 +94,7 @@ const elsewhere = [
   // `test/doors-optim.test.ts` has the matrix optimizers.
   'defaultCollectors exampleSquares factors Muon SOAP Shampoo KLShampoo',
   // And `test/doors-schedules.test.ts` these.
-  'Adadelta Adamax RAdam NAdamW Lion Lamb ScheduleFreeAdamW LBFGS ExponentialMovingAverage ReduceLrOnPlateau exponentialLr multiStepLr',
+  'Adadelta Adamax RAdam NAdamW Lion Lamb ScheduleFree ScheduleFreeAdamW LBFGS ExponentialMovingAverage ReduceLrOnPlateau exponentialLr multiStepLr',
   'polynomialLr cosineRestartsLr oneCycleLr sequentialLr',
 ]
   .join(' ')

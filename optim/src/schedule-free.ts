@@ -190,13 +190,21 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
   }
 
   override loadStateDict(state: StateDict): void {
+    if (this.#isStepping) throw new Error(`${NAME}: loadStateDict() while a step waits; await it`);
     const own = new StateReader(NAME, state);
     const steps = own.count('steps');
     const [largestLr, weightSum, averaged] = [own.rate('largestLr'), own.rate('weightSum'), own.count('averaged')];
     const z = steps === 0 ? null : this.#parameters.map((p, i) => own.tensor(`z.${i}`, p).keep());
     const base = own.section('base.');
-    own.finish();
-    this.base.loadStateDict(base);
+    if (averaged > 1) own.problem(`does not fit: averaged expects 0 or 1, got ${averaged}`);
+    try {
+      own.finish();
+      this.base.loadStateDict(base);
+    } catch (error) {
+      for (const x of z ?? []) x.storage.release();
+      throw error;
+    }
+    for (const x of this.#z ?? []) x.storage.release();
     this.#z = z;
     this.#steps = steps;
     this.#largestLr = largestLr;
