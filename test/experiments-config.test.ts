@@ -375,11 +375,12 @@ law(t, 'run --short, again, and report: a run that is marked, is finished, and h
   assert.equal(readJson<{ format: 1; short: boolean }>(join(out, 'experiment.json'))!.short, true);
   const second = await cli(...given);
   assert.deepEqual([second.code, second.out.includes('this run is finished')], [0, true]);
+  await cli(...given, '--note', 'On a shelf.');
   const other = await cli(...given, '--epochs', '1');
   assert.equal(other.code, 2);
   assert.match(other.err, /short: has a run of another experiment:\n {2}epochs: 2, now 1\n/);
   const report = await cli('report', out, '--format', 'html');
   assert.deepEqual([report.code, report.out, report.err], [0, `${join(out, 'report.html')}\n`, '']);
   assert.ok(readFileSync(join(out, 'report.html'), 'utf8').includes('Rings'));
-  assert.ok(readFileSync(join(out, 'report.html'), 'utf8').includes('Note: On a tray.'));
+  assert.ok(readFileSync(join(out, 'report.html'), 'utf8').includes('Note: On a shelf.'));
 });

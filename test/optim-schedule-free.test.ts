@@ -1,17 +1,21 @@
 /** ScheduleFree makes any optimizer schedule-free: z by its steps, x the weighted average of z, gradients at y (Defazio et al. 2024). */
 
 import assert from 'node:assert/strict';
-import { Generator, type Tensor, tensor } from '@otimes/core';
+import { full, Generator, type Tensor, tensor } from '@otimes/core';
 import { Linear, type Module, Sequential, Tanh } from '@otimes/nn';
 import {
   Adam,
   AdamW,
+  GradScaler,
+  KBFGS,
   KFAC,
+  LBFGS,
   Muon,
   type Optimizer,
   ScheduleFree,
   ScheduleFreeAdamW,
   SGD,
+  SINGD,
   SOAP,
   STEVE,
 } from '@otimes/optim';
@@ -82,14 +86,15 @@ for (const [name, make] of Object.entries(MAKERS))
       z = z.map((value, k) => value + moved[k]!);
       x = x.map((value, k) => value + (weight / sum) * (z[k]! - value));
       y = z.map((value, k) => (1 - BETA) * value + BETA * x[k]!);
-      mustBeClose(valuesOf(model), y, within(1e-9), `y at ${i}`);
+      const own = valuesOf(model);
+      mustBeClose(own, y, within(1e-9), `y at ${i}`);
       optimizer.eval();
       optimizer.eval();
       mustBeClose(valuesOf(model), x, within(1e-9), `x at ${i}`);
       assert.throws(() => optimizer.step(), /the averaged weights, since eval\(\); call train\(\) before a step/);
       optimizer.train();
       optimizer.train();
-      mustBeClose(valuesOf(model), y, within(1e-9), `y again at ${i}`);
+      assert.deepEqual(valuesOf(model), own, 'y again, bit for bit');
     }
   });
 
@@ -147,10 +152,10 @@ law(t, 'a state that does not fit is refused whole', () => {
   backward(a, 0);
   void one!.step();
   const before = two!.stateDict();
-  const { 'z.1': _, ...without } = one!.stateDict();
+  const { '1.z': _, ...without } = one!.stateDict();
   assert.throws(
     () => two!.loadStateDict(without),
-    /ScheduleFree\.loadStateDict: nothing was loaded.*\n {2}missing: z\.1/,
+    /ScheduleFree\.loadStateDict: nothing was loaded.*\n {2}missing: 1\.z/,
   );
   const { 'base.0.m': __, ...part } = one!.stateDict();
   assert.throws(() => two!.loadStateDict(part), /Adam\.loadStateDict: nothing was loaded.*\n {2}missing: 0\.m/);
@@ -158,6 +163,8 @@ law(t, 'a state that does not fit is refused whole', () => {
     () => two!.loadStateDict({ ...one!.stateDict(), averaged: tensor(2) }),
     /averaged expects 0 or 1, got 2/,
   );
+  const other = new ScheduleFree(MAKERS.Adam!(net()), { momentum: 0.5 });
+  assert.throws(() => other.loadStateDict(one!.stateDict()), /momentum expects that of this optimizer, 0\.5, got 0\.9/);
   assert.throws(() => two!.loadStateDict({ ...one!.stateDict(), more: tensor(2) }), /unexpected: more/);
   assert.deepEqual(
     Object.entries(two!.stateDict()).map(([name, x]) => [name, x.item()]),
@@ -186,6 +193,59 @@ law(t, 'a step that throws leaves weights, average and counters as they were', (
     void optimizer.step();
     assert.notDeepEqual(valuesOf(model), weights);
   }
+});
+
+law(t, 'a GradScaler tells the optimizer within its scale, and what it refuses it refuses here', () => {
+  for (const make of [
+    (m: Module) => new KFAC(m, { lr: 0.05, damping: 0.01 }),
+    (m: Module) => new SINGD(m, { lr: 0.01 }),
+  ]) {
+    const [scaled, plain] = [net(), net()];
+    const scaler = new GradScaler({ initScale: 1024 });
+    const [one, two] = [scaled, plain].map(m => new ScheduleFree(make(m)));
+    for (const i of batches.keys()) {
+      one!.zeroGrad();
+      const loss = scaled
+        .call(tensor(batches[i]!, { dtype: 'float64' }))
+        .sub(0.3)
+        .square()
+        .mean();
+      (scaler.scale(loss) as Tensor).backward();
+      void scaler.step(one!);
+      scaler.update();
+      backward(plain, i);
+      void two!.step();
+    }
+    mustBeClose(valuesOf(scaled), valuesOf(plain), within(1e-9));
+  }
+});
+
+law(t, 'what was frozen from the start is left alone by eval and train, whatever is written to it', () => {
+  const model = net();
+  const [first] = [...model.parameters()];
+  const optimizer = new ScheduleFree(MAKERS.SGD!(model));
+  first!.requiresGrad = false;
+  backward(model, 0);
+  void optimizer.step();
+  first!.detach().copy_(full([4, 3], 5, { dtype: 'float64' }));
+  optimizer.eval();
+  assert.ok(first!.dataSync().every(x => x === 5));
+  optimizer.train();
+  assert.ok(first!.dataSync().every(x => x === 5));
+});
+
+law(t, 'a weight of the average beyond all numbers is refused before the step', () => {
+  const model = net();
+  const optimizer = new ScheduleFree(MAKERS.SGD!(model), { r: 2000 });
+  backward(model, 0);
+  void optimizer.step();
+  const weights = valuesOf(model);
+  backward(model, 1);
+  assert.throws(
+    () => optimizer.step(),
+    /RangeError: ScheduleFree: expected weights of the average with a finite sum, got step 2 to the power r 2000/,
+  );
+  assert.deepEqual(valuesOf(model), weights);
 });
 
 law(t, 'parameters without a gradient, and frozen ones, stay what they are', () => {
@@ -257,7 +317,14 @@ law(t, 'what is no optimizer, and what is no option, is refused', () => {
   for (const wrong of [undefined, null, {}, 'adam', net().parameters()])
     assert.throws(
       () => new ScheduleFree(wrong as never),
-      /^TypeError: ScheduleFree: expected an optimizer of this library, got/,
+      /^TypeError: ScheduleFree: expected an optimizer of this library that steps once with .*, got/,
+    );
+  const model = net();
+  const others = [new LBFGS(model.parameters()), new KBFGS(model), new ScheduleFree(base)];
+  for (const wrong of others)
+    assert.throws(
+      () => new ScheduleFree(wrong as never),
+      /^TypeError: ScheduleFree: .* the gradients that are there, got a (LBFGS|KBFGS|ScheduleFree)/,
     );
   assert.throws(() => new ScheduleFree(base, { beta: 0.9 } as object), /beta/);
   assert.throws(() => new ScheduleFree(base, { momentum: 0 }), /expected momentum above 0, got 0/);
@@ -265,5 +332,8 @@ law(t, 'what is no optimizer, and what is no option, is refused', () => {
   assert.throws(() => new ScheduleFree(base, { momentum: '0.9' as never }), /expected momentum to be a number/);
   assert.throws(() => new ScheduleFree(base, { r: -1 }), /r/);
   assert.throws(() => new ScheduleFree(base, { weightLrPower: NaN }), /weightLrPower/);
-  assert.match(String(new ScheduleFree(base)), /^ScheduleFree\(momentum 0\.9\)\n {2}Adam\(lr 0\.05/);
+  assert.match(
+    String(new ScheduleFree(base)),
+    /^ScheduleFree\(momentum 0\.9, r 0, weightLrPower 2\)\n {2}Adam\(lr 0\.05/,
+  );
 });

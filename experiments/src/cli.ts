@@ -13,7 +13,7 @@ import { filesOf } from './runner/files.ts';
 import { finalsOf } from './runner/lane.ts';
 import type { RunOptions } from './runner/messages.ts';
 import { liveProgress, plainProgress } from './runner/progress.ts';
-import { isBegun, isFinished, type RunRequest, readRequest, runExperiment } from './runner/run.ts';
+import { isBegun, isFinished, type RunRequest, readRequest, runExperiment, setNote } from './runner/run.ts';
 import { shortened } from './short.ts';
 
 /** Where the command line writes, and what it knows of its surroundings. */
@@ -241,6 +241,7 @@ async function run(
   const { folder, options, experiment, short } = request;
   const begun = isBegun(request);
   if (begun && isFinished(folder, experiment)) {
+    if (request.note !== undefined) setNote(folder, request.note);
     around.stdout.write(`${folder}: this run is finished. Its report: otimes-experiments report ${folder}\n`);
     return SUCCESS;
   }

@@ -14,10 +14,10 @@ import {
 } from '@otimes/core/extend';
 import { Optimizer } from './optimizer.ts';
 import { StateReader, scalar } from './state-dict.ts';
-import { noteTrained, trainedBy } from './trained.ts';
+import { noteScaled, noteTrained, scaledBy, trainedBy } from './trained.ts';
 
 export type ScheduleFreeWrapperOptions = {
-  /** β: gradients are those at (1−β) z + β x, near the average; above 0 and at most 1, default 0.9. */
+  /** β: gradients are those at (1−β) z + β x, near the average; above 0 and below 1, default 0.9. */
   momentum?: number;
   /** Step t counts as tʳ in the average; default 0. */
   r?: number;
@@ -28,7 +28,7 @@ export type ScheduleFreeWrapperOptions = {
 const NAME = 'ScheduleFree';
 
 /**
- * Makes any optimizer schedule-free. Its steps move z, x is the weighted average of z, and gradients are those at
+ * Makes an optimizer schedule-free. Its steps move z, x is the weighted average of z, and gradients are those at
  * y = (1−β) z + β x:
  *
  *     z ← z + Δ(y);   x ← (1−c) x + c z
@@ -37,7 +37,7 @@ const NAME = 'ScheduleFree';
  *
  *     const optimizer = new ScheduleFree(new STEVE(model, { lr: 0.01, betas: [0, 0.999], route: 'gradient' }));
  *
- * (Kronecker optimizers on the route 'basis' keep weights in coordinates of their own; here they would go there and back in each step.)
+ * (On the route 'resident' Kronecker optimizers keep weights in coordinates of their own; here they would go there and back in each step.)
  * The model has y while it is trained, and x, which is what is worth saving and measuring, between `eval()` and `train()`. A step in between
  * throws. Running statistics of batch norm are those of y. Of `new AdamW(…, { betas: [0, β₂] })` it makes `ScheduleFreeAdamW`.
  */
@@ -47,20 +47,23 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
   readonly base: O;
   readonly #parameters: readonly Tensor[];
   readonly #options: Required<ScheduleFreeWrapperOptions>;
-  /** z of each parameter, from the first step on. */
-  #z: readonly Tensor[] | null = null;
+  /** z of each parameter, from its first step on. */
+  #z: readonly (Tensor | null)[];
+  /** y of the parameters with a z, while the model has x; null while it has y. */
+  #y: readonly (Tensor | null)[] | null = null;
   #steps = 0;
   #largestLr = 0;
   #weightSum = 0;
-  #averaged = false;
   #isStepping = false;
 
-  /** @param base an optimizer of this library that has made no step under another one */
+  /** @param base steps with the gradients that are there; no LBFGS, and no KBFGS, whose second pass is at its own weights */
   constructor(base: O, o: ScheduleFreeWrapperOptions = {}) {
     super();
-    const parameters = base instanceof Optimizer ? trainedBy(base) : undefined;
-    if (parameters === undefined)
-      throw new TypeError(`${NAME}: expected an optimizer of this library, got ${received(base)}`);
+    const parameters = base instanceof Optimizer && !('correct' in base) ? trainedBy(base) : undefined;
+    if (parameters === undefined || (base as Optimizer) instanceof ScheduleFree)
+      throw new TypeError(
+        `${NAME}: expected an optimizer of this library that steps once with the gradients that are there, got ${received(base)}`,
+      );
     checkOptions<ScheduleFreeWrapperOptions>(NAME, o, { momentum: aNumber, r: aNumber, weightLrPower: aNumber });
     const { momentum = 0.9, r = 0, weightLrPower = 2 } = o;
     checkRange(NAME, 'momentum', momentum, 0, 1);
@@ -70,6 +73,9 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
     this.base = base;
     this.#options = { momentum, r, weightLrPower };
     this.#parameters = noteTrained(this, parameters);
+    this.#z = this.#parameters.map(() => null);
+    const scaled = scaledBy(base);
+    if (scaled !== undefined) noteScaled(this, scaled);
   }
 
   override get lr(): number {
@@ -88,47 +94,56 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
   /** A step of the optimizer within. What that throws leaves everything as it was. */
   override step(...none: readonly never[]): void | Promise<void> {
     if (none.length > 0) checkNone(`${NAME}.step`, none, 'call loss.backward() before it');
-    if (this.#averaged)
+    if (this.#y !== null)
       throw new Error(`${NAME}: the model has the averaged weights, since eval(); call train() before a step`);
-    if (this.#isStepping) throw new Error(`${NAME}: step() while a step waits; await it`);
+    this.#checkIdle('step()');
+    const next = this.#weighted();
     const before = this.#parameters.map(p =>
       p.requiresGrad && borrowGrad(p) !== null ? this.#outside(() => held(p.detach().clone())) : null,
     );
-    const release = () => {
-      for (const y of before) y?.storage.release();
-    };
     let done: void | Promise<void>;
     try {
       done = this.base.step();
     } catch (error) {
-      release();
+      release(before);
       throw error;
     }
     if (!(done instanceof Promise)) {
-      this.#average(before);
-      return release();
+      this.#average(before, next);
+      return release(before);
     }
     this.#isStepping = true;
     return done
-      .then(() => this.#average(before))
+      .then(() => this.#average(before, next))
       .finally(() => {
         this.#isStepping = false;
-        release();
+        release(before);
       });
   }
 
+  /** The numbers after the next step, and its part c of the average. */
+  #weighted(): Weighted {
+    const { r, weightLrPower } = this.#options;
+    const steps = this.#steps + 1;
+    const largestLr = Math.max(this.#largestLr, this.lr);
+    const weight = steps ** r * largestLr ** weightLrPower;
+    const weightSum = this.#weightSum + weight;
+    if (!Number.isFinite(weightSum))
+      throw new RangeError(
+        `${NAME}: expected weights of the average with a finite sum, got step ${steps} to the power r ${r} times lr ${largestLr} to the power ` +
+          `weightLrPower ${weightLrPower}; no parameter was changed`,
+      );
+    return { steps, largestLr, weightSum, c: weightSum === 0 ? 0 : weight / weightSum };
+  }
+
   /** @param before y of each parameter that the step has moved */
-  #average(before: readonly (Tensor | null)[]): void {
-    const { momentum, r, weightLrPower } = this.#options;
-    const [steps, largestLr, weightSum, z] = [this.#steps, this.#largestLr, this.#weightSum, this.#z];
-    this.#steps++;
-    this.#largestLr = Math.max(largestLr, this.lr);
-    const weight = this.#steps ** r * this.#largestLr ** weightLrPower;
-    this.#weightSum += weight;
-    const c = this.#weightSum === 0 ? 0 : weight / this.#weightSum;
+  #average(before: readonly (Tensor | null)[], { c, ...next }: Weighted): void {
+    const { momentum } = this.#options;
+    const old = [this.#steps, this.#largestLr, this.#weightSum, this.#z] as const;
+    [this.#steps, this.#largestLr, this.#weightSum] = [next.steps, next.largestLr, next.weightSum];
     this.#outside(() => {
       // At first y = z = x.
-      this.#z ??= this.#parameters.map((p, i) => (before[i] ?? p.detach()).clone().keep());
+      this.#z = this.#z.map((z, i) => z ?? before[i]?.clone().keep() ?? null);
       for (const [i, y] of before.entries()) {
         if (y === null) continue;
         const [p, z] = [this.#parameters[i]!, this.#z[i]!];
@@ -141,78 +156,112 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
     });
     // After a check that failed later nothing of this was written.
     onFailure(this.#parameters[0]!, () => {
-      this.#steps = steps;
-      this.#largestLr = largestLr;
-      this.#weightSum = weightSum;
-      if (z === null) this.#z = null;
+      [this.#steps, this.#largestLr, this.#weightSum, this.#z] = old;
     });
   }
 
   /** Puts the averaged weights x into the model, to measure or save it. Nothing happens where they are there. */
   eval(...none: readonly never[]): void {
     if (none.length > 0) checkNone(`${NAME}.eval`, none, 'train() goes back');
-    this.#show(true, 1 - 1 / this.#options.momentum);
-  }
-
-  /** Puts the weights y, at which the gradient is taken, back into the model. */
-  train(...none: readonly never[]): void {
-    if (none.length > 0) checkNone(`${NAME}.train`, none, 'eval() is the other way');
-    this.#show(false, 1 - this.#options.momentum);
-  }
-
-  /** p ← p + weight (z − p) where the model has the other ones. */
-  #show(averaged: boolean, weight: number): void {
-    if (this.#isStepping) throw new Error(`${NAME}: eval() or train() while a step waits; await it`);
-    if (this.#averaged === averaged || this.#z === null) return;
-    this.#averaged = averaged;
+    this.#checkIdle('eval()');
+    if (this.#y !== null) return;
     this.#outside(() => {
-      for (const [i, p] of this.#parameters.entries()) p.addScaled_(this.#z![i]!, weight, 1 - weight);
+      this.#y = this.#parameters.map((p, i) => (this.#z[i] === null ? null : p.detach().clone().keep()));
+      const weight = 1 - 1 / this.#options.momentum;
+      for (const [i, p] of this.#parameters.entries())
+        if (this.#z[i] !== null) p.addScaled_(this.#z[i]!, weight, 1 - weight);
     });
     onFailure(this.#parameters[0]!, () => {
-      this.#averaged = !averaged;
+      this.#y = null;
     });
+  }
+
+  /** Puts the weights y, at which the gradient is taken, back into the model, bit for bit. */
+  train(...none: readonly never[]): void {
+    if (none.length > 0) checkNone(`${NAME}.train`, none, 'eval() is the other way');
+    this.#checkIdle('train()');
+    const y = this.#y;
+    if (y === null) return;
+    this.#outside(() => {
+      for (const [i, p] of this.#parameters.entries()) if (y[i] !== null) p.copy_(y[i]!);
+    });
+    this.#y = null;
+    release(y);
+  }
+
+  #checkIdle(what: string): void {
+    if (this.#isStepping) throw new Error(`${NAME}: ${what} while a step waits; await it`);
   }
 
   #outside<R>(run: () => R): R {
     return unscoped(() => noGrad(() => scope(run)));
   }
 
+  /** That of the optimizer within under `base.`, z of each parameter that has moved, and y while the model has x. */
   override stateDict(): StateDict {
     const state: StateDict = {
+      momentum: scalar(this.#options.momentum),
       steps: scalar(this.#steps),
       largestLr: scalar(this.#largestLr),
       weightSum: scalar(this.#weightSum),
-      averaged: scalar(Number(this.#averaged)),
+      averaged: scalar(Number(this.#y !== null)),
     };
-    for (const [i, z] of (this.#z ?? []).entries()) state[`z.${i}`] = z.clone();
+    for (const [i, z] of this.#z.entries()) {
+      state[`${i}.moved`] = scalar(Number(z !== null));
+      if (z !== null) state[`${i}.z`] = z.clone();
+      if (z !== null && this.#y !== null) state[`${i}.y`] = this.#y[i]!.clone();
+    }
     for (const [name, value] of Object.entries(this.base.stateDict())) state[`base.${name}`] = value;
     return state;
   }
 
+  /** Refuses a state of another momentum, too, which decides where y lies. */
   override loadStateDict(state: StateDict): void {
-    if (this.#isStepping) throw new Error(`${NAME}: loadStateDict() while a step waits; await it`);
-    const own = new StateReader(NAME, state);
-    const steps = own.count('steps');
-    const [largestLr, weightSum, averaged] = [own.rate('largestLr'), own.rate('weightSum'), own.count('averaged')];
-    const z = steps === 0 ? null : this.#parameters.map((p, i) => own.tensor(`z.${i}`, p).keep());
-    const base = own.section('base.');
-    if (averaged > 1) own.problem(`does not fit: averaged expects 0 or 1, got ${averaged}`);
+    this.#checkIdle('loadStateDict()');
+    const reader = new StateReader(NAME, state);
+    const momentum = reader.number('momentum');
+    if (momentum !== this.#options.momentum)
+      reader.problem(
+        `does not fit: momentum expects that of this optimizer, ${this.#options.momentum}, got ${momentum}`,
+      );
+    const flag = (key: string): boolean => {
+      const value = reader.count(key);
+      if (value > 1) reader.problem(`does not fit: ${key} expects 0 or 1, got ${value}`);
+      return value === 1;
+    };
+    const steps = reader.count('steps');
+    const [largestLr, weightSum, averaged] = [reader.rate('largestLr'), reader.rate('weightSum'), flag('averaged')];
+    const made: Tensor[] = [];
+    const own = (key: string, p: Tensor): Tensor => {
+      const x = reader.tensor(key, p).keep();
+      made.push(x);
+      return x;
+    };
+    const moved = this.#parameters.map((_, i) => flag(`${i}.moved`));
+    const z = this.#parameters.map((p, i) => (moved[i] ? own(`${i}.z`, p) : null));
+    const y = averaged ? this.#parameters.map((p, i) => (moved[i] ? own(`${i}.y`, p) : null)) : null;
+    const base = reader.section('base.');
     try {
-      own.finish();
+      reader.finish();
       this.base.loadStateDict(base);
     } catch (error) {
-      for (const x of z ?? []) x.storage.release();
+      release(made);
       throw error;
     }
-    for (const x of this.#z ?? []) x.storage.release();
-    this.#z = z;
-    this.#steps = steps;
-    this.#largestLr = largestLr;
-    this.#weightSum = weightSum;
-    this.#averaged = averaged === 1;
+    release([...this.#z, ...(this.#y ?? [])]);
+    [this.#steps, this.#largestLr, this.#weightSum, this.#z, this.#y] = [steps, largestLr, weightSum, z, y];
   }
 
   override toString(): string {
-    return `${nameOf(this)}(momentum ${this.#options.momentum})\n  ${String(this.base).replaceAll('\n', '\n  ')}`;
+    const { momentum, r, weightLrPower } = this.#options;
+    const within = String(this.base).replaceAll('\n', '\n  ');
+    return `${nameOf(this)}(momentum ${momentum}, r ${r}, weightLrPower ${weightLrPower})\n  ${within}`;
   }
+}
+
+/** After a step. */
+type Weighted = { readonly steps: number; readonly largestLr: number; readonly weightSum: number; readonly c: number };
+
+function release(tensors: readonly (Tensor | null)[]): void {
+  for (const x of tensors) x?.storage.release();
 }

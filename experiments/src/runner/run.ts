@@ -94,7 +94,8 @@ function partOf(experiment: Experiment, part: Experiment): Experiment {
   const { contenders, spaces, fixed, seeds } = experiment;
   return {
     ...experiment,
-    contenders: contenders.filter(name => known.has(name)),
+    // Their order is that of tables, and nothing else.
+    contenders: part.contenders.filter(name => contenders.includes(name)),
     seeds: Math.min(seeds, part.seeds),
     spaces: cut(spaces),
     fixed: cut(fixed),
@@ -129,6 +130,12 @@ export function isFinished(folder: string, experiment: Experiment): boolean {
     isWhole(info.experiment, experiment) &&
     isComplete(experiment, folder)
   );
+}
+
+/** Of a run that is finished. */
+export function setNote(folder: string, note: string): void {
+  const { experiment: path } = filesOf(folder);
+  writeJson(path, { ...readJson<RunInfo>(path)!, note });
 }
 
 const isWhole = (before: Experiment, now: Experiment): boolean =>
@@ -238,11 +245,15 @@ class Run {
             'the data or the task are not the same',
         );
     for (const line of changes(before, facts)) listener.note(line);
-    if (isWhole(before.experiment, experiment)) return before;
+    const noted = note === undefined ? before : { ...before, note };
+    if (isWhole(before.experiment, experiment)) {
+      if (noted.note !== before.note) writeJson(path, noted);
+      return noted;
+    }
     const added = experiment.contenders.filter(name => !before.experiment.contenders.includes(name));
     const more = [...added, ...(experiment.seeds > before.experiment.seeds ? [`${experiment.seeds} seeds`] : [])];
     listener.note(`The run gets more: ${more.join(', ')}. What a step costs is measured anew.`);
-    const { changes: _, ...rest } = before;
+    const { changes: _, ...rest } = noted;
     const { labels, families, spaces } = facts;
     const info: RunInfo = {
       ...rest,
