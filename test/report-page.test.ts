@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
 import { readRun, writeReport } from 'otimes-experiments';
@@ -306,88 +306,6 @@ law(t, 'a folder without a run, options that do not exist and contenders that no
   assert.throws(() => writeReport(folder, { baseline: 'adam' }), /baseline: expected one of adamw, steve, got 'adam'/);
   assert.throws(() => writeReport([folder, folder]), /2 folders: expected a folder for the league, out/);
   assert.throws(() => writeReport([folder, folder], { out: home }), /a name of its own, got 'made-up', as in/);
-});
-
-// --- the league ---
-
-law(t, 'a league has a row for each experiment, a verdict by numbers, and a page for each', () => {
-  const slower = pick('adamw', 'muon').concat(
-    pick('steve').map(c => ({ ...c, steps: c.steps.map(steps => 4 * (steps as number)) })),
-  );
-  const folders = [
-    made({ contenders: pick('adamw', 'muon', 'steve', 'soap'), experiment: { name: 'a/one', title: 'One' } }),
-    made({ contenders: slower, experiment: { name: 'two', title: 'Two' } }),
-    made({ contenders: pick('adamw', 'soap'), experiment: { name: 'three', title: 'Three' } }),
-  ];
-  const out = join(home, 'league');
-  const { html, markdown, experiments } = writeReport(folders, { out });
-  assert.deepEqual(
-    experiments,
-    ['a-one', 'two', 'three'].map(name => join(out, `${name}.html`)),
-  );
-  for (const path of [...experiments, html, markdown]) assert.ok(existsSync(path), path);
-  const { document } = parseHTML(readFileSync(html, 'utf8'));
-  const rows = [...rowsOf(document, /^Seconds to the target over/)];
-  assert.equal(rows.length, 3);
-  assert.match(rows[0]!.join(), /^One.*Muon.*STEVE.*0\.56/);
-  assert.match(rows[2]!.join(), /SOAP.*–,–$/, 'no STEVE there');
-  const text: string = document.querySelector('main').textContent;
-  assert.match(
-    text,
-    /STEVE is quicker than the best first-order contender in 1 of 2 experiments \(sign test .*p = 1\)/,
-  );
-  assert.match(
-    text,
-    /It loses, or is not known to win, in 1: Two; the interval lies above 1 in Two\. Not measured in 1\./,
-  );
-  const links = [...document.querySelectorAll('main a')].map(link => link.getAttribute('href'));
-  assert.deepEqual(links, ['a-one.html', 'two.html', 'three.html']);
-  const all = rowsOf(document, /^All contenders/);
-  assert.deepEqual([...all.keys()], ['AdamW', 'Muon', 'STEVE', 'SOAP']);
-  assert.deepEqual(all.get('Muon'), ['1', '1', '–'], 'the first-order one itself, twice, and absent');
-  assert.deepEqual(all.get('STEVE'), ['0.56', '2.26', '–']);
-  // Both series have a dot and an interval where they are measured; the margin and 1 are lines.
-  const chart = [...document.querySelectorAll('figure svg')].find(svg =>
-    /^Seconds to the target over/.test(svg.querySelector('title')!.textContent!),
-  )!;
-  assert.equal(
-    chart.querySelectorAll('circle').length,
-    2 + 3 + 2,
-    'in the legend, of the best of the family, of STEVE',
-  );
-});
-
-law(t, 'Markdown alone links to Markdown, and its chart is a file with colours for light and dark pages', () => {
-  const folders = ['one', 'two'].map(name =>
-    made({ contenders: pick('adamw', 'steve'), experiment: { name, title: name } }),
-  );
-  const out = join(home, 'texts');
-  const { html, markdown, experiments } = writeReport(folders, {
-    out,
-    format: 'markdown',
-    focus: 'steve',
-    margin: 0.5,
-  });
-  assert.equal(html, null);
-  assert.deepEqual(readdirSync(out).sort(), ['league.md', 'league.svg', 'one.md', 'two.md']);
-  assert.deepEqual(
-    experiments,
-    ['one', 'two'].map(name => join(out, `${name}.md`)),
-  );
-  const text = readFileSync(markdown, 'utf8');
-  for (const address of ['league.svg', 'one.md', 'two.md']) assert.ok(text.includes(`](${address})`), address);
-  assert.doesNotMatch(text, /html/);
-  assert.match(text, /at most 0\.5 times the seconds in 0 of 2/);
-  const chart = readFileSync(join(out, 'league.svg'), 'utf8');
-  for (const name of [...chart.matchAll(/var\(--([\w-]+)\)/g)].map(([, name]) => name))
-    assert.equal(chart.split(`--${name}:`).length, 3, `--${name} has a colour for each`);
-  const pages = writeReport(folders, { out: join(home, 'pages'), format: 'html' });
-  assert.equal(pages.markdown, null);
-  assert.deepEqual(readdirSync(join(home, 'pages')).sort(), ['league.html', 'one.html', 'two.html']);
-  assert.throws(
-    () => writeReport(folders, { out, format: 'pdf' as never }),
-    /format to be 'both' or 'html' or 'markdown', got 'pdf'/,
-  );
 });
 
 law(t, 'a note of who ran it stands at the top of the page', () => {

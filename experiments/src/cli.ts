@@ -145,8 +145,7 @@ export async function main(args: readonly string[], given: Surroundings = proces
     )
     .addOption(new Option('--format <what>', 'which files').choices(['both', 'html', 'markdown']).default('both'))
     .action((folders: string[], o: ReportOptions) => {
-      const { html, markdown, experiments } = writeReport(folders, o);
-      for (const file of [html, markdown, ...experiments]) if (file !== null) around.stdout.write(`${file}\n`);
+      for (const file of writeReport(folders, o).files) around.stdout.write(`${file}\n`);
     });
   program.version(version(), '--version', 'which it is');
   try {

@@ -23,7 +23,7 @@ type Standing = { readonly title: string; readonly one: Finalist; readonly besid
 
 /** A finalist beside the best first-order one, where there are both and they can be paired. */
 function standing(s: Summary, one: Finalist | null): Standing | null {
-  if (one === null || s.firstOrder === null) return null;
+  if (one === null || s.firstOrder === null || one === s.firstOrder) return null;
   const beside = compare(one, s.firstOrder, s.measure);
   return beside.ratio.n === 0 ? null : { title: s.run.info.experiment.title, one, beside };
 }
@@ -50,21 +50,24 @@ function cells(found: Standing | null, named: boolean): Cell[] {
 function overall(name: string, all: readonly (Standing | null)[], margin: number): string {
   const found = all.filter(one => one !== null);
   const unmeasured = all.length - found.length;
-  const valued = found.filter(({ beside }) => beside.ratio.value !== null);
-  const value = ({ beside }: Standing) => beside.ratio.value!;
-  // An upper bound below a limit is below it; a lower bound says nothing there.
-  const below = (limit: number) => valued.filter(one => one.beside.ratio.bound !== 'at least' && value(one) < limit);
-  const surely = found.filter(({ beside }) => sideOf(beside.ratio) === 'below');
-  const lost = found.filter(one => !below(1).includes(one));
-  const lostSurely = found.filter(({ beside }) => sideOf(beside.ratio) === 'above');
-  const clear = valued.filter(one => one.beside.ratio.bound !== 'at least' && value(one) <= margin);
-  const exact = valued.filter(({ beside }) => beside.ratio.bound === 'exact').map(value);
-  const mean = Math.exp(exact.reduce((sum, ratio) => sum + Math.log(ratio), 0) / exact.length);
   const n = found.length;
   if (n === 0) return `${name} was measured beside a first-order contender in none of these experiments.`;
+  const value = ({ beside }: Standing) => beside.ratio.value;
+  const bound = ({ beside }: Standing) => beside.ratio.bound;
+  // An upper bound below a limit is below it, a lower bound above it; the others say nothing.
+  const below = (limit: number) =>
+    found.filter(one => value(one) !== null && value(one)! < limit && bound(one) !== 'at least');
+  const won = below(1);
+  const lost = found.filter(one => value(one) !== null && value(one)! > 1 && bound(one) !== 'at most');
+  const open = found.filter(one => !won.includes(one) && !lost.includes(one));
+  const surely = (side: 'below' | 'above') => found.filter(({ beside }) => sideOf(beside.ratio) === side);
+  const clear = found.filter(one => value(one) !== null && value(one)! <= margin && bound(one) !== 'at least');
+  const exact = found.filter(one => bound(one) === 'exact' && value(one) !== null).map(one => value(one)!);
+  const mean = Math.exp(exact.reduce((sum, ratio) => sum + Math.log(ratio), 0) / exact.length);
   const titles = (list: readonly Standing[]) => listText(list.map(({ title }) => title));
+  const lostSurely = surely('above');
   return [
-    `${name} is quicker than the best first-order contender in ${below(1).length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(below(1).length, lost.length))}); in ${surely.length} of them the 95 % interval lies below 1${surely.some(({ beside }) => smallestP(beside.ratio.n) > 0.05) ? ', which with so few seeds is no test of significance' : ''}.`,
+    `${name} is quicker than the best first-order contender in ${won.length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(won.length, lost.length))}); in ${surely('below').length} of them the 95 % interval lies below 1${surely('below').some(({ beside }) => smallestP(beside.ratio.n) > 0.05) ? ', which with so few seeds is no test of significance' : ''}.`,
     `It takes at most ${margin} times the seconds in ${clear.length} of ${n}.`,
     ...(exact.length > 0
       ? [
@@ -73,8 +76,9 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
       : []),
     lost.length === 0
       ? 'It loses in none.'
-      : `It loses, or is not known to win, in ${lost.length}: ${titles(lost)}${lostSurely.length > 0 ? `; the interval lies above 1 in ${titles(lostSurely)}` : ''}.`,
-    ...(unmeasured > 0 ? [`Not measured in ${unmeasured}.`] : []),
+      : `It loses in ${lost.length}: ${titles(lost)}${lostSurely.length > 0 ? `; the interval lies above 1 in ${titles(lostSurely)}` : ''}.`,
+    ...(open.length > 0 ? [`Neither is known to be quicker in ${open.length}: ${titles(open)}.`] : []),
+    ...(unmeasured > 0 ? [`Not measured, or the best first-order contender itself, in ${unmeasured}.`] : []),
   ].join(' ');
 }
 
@@ -96,7 +100,10 @@ function everyone(summaries: readonly Summary[]): Block {
         if (one === null) return { text: '–' };
         if (one === s.firstOrder) return { text: '1' };
         const { ratio } = standing(s, one)?.beside ?? {};
-        return ratio === undefined ? { text: '–' } : { text: ratioText(ratio), best: sideOf(ratio) === 'below' };
+        if (ratio === undefined) return { text: 'not measured' };
+        return ratio.bound === 'unknown'
+          ? { text: 'missed' }
+          : { text: ratioText(ratio), best: sideOf(ratio) === 'below' };
       }),
     ]),
   };
@@ -162,7 +169,10 @@ export function league(entries: readonly Entry[], { focus, margin }: LeagueOptio
             { margin, file: 'league.svg' },
           ),
           everyone(summaries),
-          text('Bold: the interval lies below 1. A ">": misses make it a lower bound.'),
+          text(
+            'Bold: the interval lies below 1. 1: the best first-order one. A ">": its misses make it a lower bound, a "<": those of the first-order one an ' +
+              'upper bound; "missed": both have some. A dash: not in that experiment.',
+          ),
         ],
       },
       ...entries.map(({ summary: s, href }, i) => ({

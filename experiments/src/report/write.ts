@@ -33,29 +33,33 @@ export type Written<F extends Format = 'both'> = {
   readonly html: F extends 'markdown' ? null : string;
   readonly markdown: F extends 'html' ? null : string;
   readonly experiments: readonly string[];
+  /** All of them. */
+  readonly files: readonly string[];
 };
 
 const FORMATS: readonly Format[] = ['both', 'html', 'markdown'];
 
 function write(folder: string, name: string, document: Document, format: Format): Omit<Written<Format>, 'experiments'> {
   mkdirSync(folder, { recursive: true });
-  const file = (extension: string, text: string): string => {
-    const path = join(folder, `${name}.${extension}`);
+  const files: string[] = [];
+  const file = (name: string, text: string): string => {
+    const path = join(folder, name);
     writeFileSync(path, text);
+    files.push(path);
     return path;
   };
-  const html = format === 'markdown' ? null : file('html', toHtml(document));
-  if (format === 'html') return { html, markdown: null };
+  const html = format === 'markdown' ? null : file(`${name}.html`, toHtml(document));
+  if (format === 'html') return { html, markdown: null, files };
   // The page has all charts, the Markdown those that can stand beside it.
   const link = { kind: 'link', text: 'With charts', href: `${name}.html` } as const;
   const [first, ...rest] = document.sections;
   const linked = html === null || first === undefined ? [] : [link];
   const sections = first === undefined ? [] : [{ ...first, blocks: [...first.blocks, ...linked] }, ...rest];
+  const markdown = file(`${name}.md`, toMarkdown({ ...document, sections }));
   for (const block of sections.flatMap(({ blocks }) => blocks))
     if (block.kind === 'figures')
-      for (const { svg, beside } of block.figures)
-        if (beside !== undefined) writeFileSync(join(folder, beside.file), standalone(svg));
-  return { html, markdown: file('md', toMarkdown({ ...document, sections })) };
+      for (const { svg, beside } of block.figures) if (beside !== undefined) file(beside.file, standalone(svg));
+  return { html, markdown, files };
 }
 
 /** A file's name from an experiment's: 'paper/cifar10' becomes 'paper-cifar10'. */
@@ -83,12 +87,18 @@ export function writeReport(folders: string | readonly string[], o: ReportOption
     throw new TypeError(
       `writeReport: expected the path of a run's folder, or several, got ${list.length === 0 ? 'none' : received(list.length === 1 ? list[0] : list)}`,
     );
-  const { out, baseline, focus = 'steve', margin = 0.77, format = 'both' } = o;
+  const { out, baseline, focus, margin, format = 'both' } = o;
   const summaries = list.map(folder => summarize(readRun(folder), baseline === undefined ? {} : { baseline }));
-  if (summaries.length === 1)
+  if (summaries.length === 1) {
+    if (focus !== undefined || margin !== undefined)
+      throw new TypeError('writeReport: focus and margin are of a league: expected several folders, got one');
     return { ...write(out ?? list[0]!, 'report', report(summaries[0]!), format), experiments: [] };
+  }
   if (out === undefined)
     throw new TypeError(`writeReport: ${list.length} folders: expected a folder for the league, out`);
+  const contenders = [...new Set(summaries.flatMap(({ run }) => run.info.experiment.contenders))];
+  if (focus !== undefined && !contenders.includes(focus))
+    throw new RangeError(`writeReport: focus: expected one of ${contenders.join(', ')}, got '${focus}'`);
   const names = summaries.map(({ run }) => fileOf(run.info.experiment.name));
   for (const [i, name] of names.entries()) {
     const before = names.indexOf(name);
@@ -97,11 +107,13 @@ export function writeReport(folders: string | readonly string[], o: ReportOption
         `writeReport: ${list[i]}: expected an experiment with a name of its own, got '${name}'${before < i ? `, as in ${list[before]}` : ''}`,
       );
   }
-  const pages = summaries.map((summary, i) => {
-    const { html, markdown } = write(out, names[i]!, report(summary), format);
-    return html ?? markdown!;
-  });
+  const pages = summaries.map((summary, i) => write(out, names[i]!, report(summary), format));
   const extension = format === 'markdown' ? 'md' : 'html';
   const entries = summaries.map((summary, i) => ({ summary, href: `${names[i]}.${extension}` }));
-  return { ...write(out, 'league', league(entries, { focus, margin }), format), experiments: pages };
+  const whole = write(out, 'league', league(entries, { focus: focus ?? 'steve', margin: margin ?? 0.77 }), format);
+  return {
+    ...whole,
+    experiments: pages.map(({ html, markdown }) => html ?? markdown!),
+    files: [...whole.files, ...pages.flatMap(({ files }) => files)],
+  };
 }
