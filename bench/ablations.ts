@@ -4,7 +4,7 @@
  *
  *   npx otimes-experiments list --with bench/ablations.ts
  *   npx otimes-experiments run structures-digits-cnn --with bench/ablations.ts
- *   npm run bench bench/league.ts -- --ablations --cifar FOLDER --into docs          all of them, with their reports
+ *   npm run bench bench/league.ts -- --ablations --cifar FOLDER        all of them, with their reports
  */
 
 import { adam } from '../experiments/src/contenders/first-order.ts';
