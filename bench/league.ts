@@ -1,15 +1,15 @@
 /**
- * Runs the ten small presets of otimes-experiments one after the other, or the ablations of bench/ablations.ts, and makes docs/results.md and
- * docs/results of what their folders say. What was done is kept: started again, it goes on.
+ * Runs the ten small presets of otimes-experiments one after the other, or the ablations of bench/ablations.ts, and makes pages in docs of what their
+ * folders say. What was done is kept: started again, it goes on.
  *
  *   npm run bench bench/league.ts -- --cifar FOLDER                     the league, some 90 minutes on two cores
- *   npm run bench bench/league.ts -- --ablations --cifar FOLDER         some 25 minutes
+ *   npm run bench bench/league.ts -- --ablations --cifar FOLDER         some 30 minutes; makes docs/ablations.md
  *   npm run bench bench/league.ts -- --only digits-mlp,digits-cnn       some of them
  *   npm run bench bench/league.ts -- --report                           no runs: the documents, from all folders that are finished
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -32,7 +32,7 @@ const { values } = parseArgs({
     /** A folder for each run. */
     runs: { type: 'string', default: 'runs' },
     report: { type: 'boolean', default: false },
-    /** The folder with results.md and results. */
+    /** The folder with results.md, where the pages of runs go to 'results', and the ablations to ablations.md. */
     docs: { type: 'string', default: 'docs' },
   },
 });
@@ -93,12 +93,13 @@ function leagueText(names: readonly string[]): string {
   return text.replace(/\]\((?=[^)]*\.(md|svg)\))/g, '](results/');
 }
 
-/** A page for each, and for results.md its table, with ratios to STEVE as it is. */
+/** A page for each, and on a common one its table, with ratios to STEVE as it is. */
 function ablationText(names: readonly string[]): string {
+  mkdirSync(pages, { recursive: true });
   const scratch = mkdtempSync(join(tmpdir(), 'otimes-ablations-'));
   const texts = names.map(name => {
     const { markdown } = writeReport(folderOf(name), { out: scratch, format: 'markdown', baseline: 'steve' });
-    renameSync(markdown, join(pages, `${name}.md`));
+    copyFileSync(markdown, join(pages, `${name}.md`));
     const summary = summaryOf(name, 'steve');
     const { title, about } = summary.run.info.experiment;
     const link = { kind: 'link', text: 'Full report', href: `results/${name}.md` } as const;
@@ -114,8 +115,12 @@ function ablationText(names: readonly string[]): string {
 
 const [played, studied] = [finished(league), finished(ABLATIONS)];
 if (played.length > 1) putInto(results, 'league', leagueText(played));
-if (studied.length > 0) putInto(results, 'ablations', ablationText(studied));
+if (studied.length > 0) {
+  const lead =
+    'Variants that differ from the defaults in one option, on networks, data and targets of the league; ratios are to STEVE with statistics and bases every 10 steps.';
+  writeFileSync(join(values.docs, 'ablations.md'), `# Inside STEVE\n\n${lead}\n\n${ablationText(studied)}\n`);
+}
 console.log(
-  `${results}: ${played.length} of ${league.length} presets, ${studied.length} of ${ABLATIONS.length} ablations`,
+  `${values.docs}: ${played.length} of ${league.length} presets, ${studied.length} of ${ABLATIONS.length} ablations`,
 );
 process.exitCode = failed.length > 0 ? 1 : 0;

@@ -320,11 +320,16 @@ law(t, 'what is no optimizer, and what is no option, is refused', () => {
       /^TypeError: ScheduleFree: expected an optimizer of this library that steps once with .*, got/,
     );
   const model = net();
-  const others = [new LBFGS(model.parameters()), new KBFGS(model), new ScheduleFree(base)];
+  const others = [
+    new LBFGS(model.parameters()),
+    new KBFGS(model),
+    new ScheduleFree(base),
+    new ScheduleFreeAdamW(model.parameters()),
+  ];
   for (const wrong of others)
     assert.throws(
       () => new ScheduleFree(wrong as never),
-      /^TypeError: ScheduleFree: .* the gradients that are there, got a (LBFGS|KBFGS|ScheduleFree)/,
+      /^TypeError: ScheduleFree: .* has no average of its own, got a (LBFGS|KBFGS|ScheduleFree)/,
     );
   assert.throws(() => new ScheduleFree(base, { beta: 0.9 } as object), /beta/);
   assert.throws(() => new ScheduleFree(base, { momentum: 0 }), /expected momentum above 0, got 0/);

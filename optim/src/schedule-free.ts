@@ -39,7 +39,7 @@ const NAME = 'ScheduleFree';
  *
  * (On the route 'resident' Kronecker optimizers keep weights in coordinates of their own; here they would go there and back in each step.)
  * The model has y while it is trained, and x, which is what is worth saving and measuring, between `eval()` and `train()`. A step in between
- * throws. Running statistics of batch norm are those of y. Of `new AdamW(…, { betas: [0, β₂] })` it makes `ScheduleFreeAdamW`.
+ * throws. A parameter without a gradient stays what it is, as in the authors' code. Running statistics of batch norm are those of y. Of `new AdamW(…, { betas: [0, β₂] })` it makes `ScheduleFreeAdamW`.
  */
 export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
   static readonly builtIn: string = NAME;
@@ -56,13 +56,14 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
   #weightSum = 0;
   #isStepping = false;
 
-  /** @param base steps with the gradients that are there; no LBFGS, and no KBFGS, whose second pass is at its own weights */
+  /** @param base has made no step, and makes none but through this; no LBFGS, no KBFGS, whose second pass is at its own weights, and nothing that is schedule-free */
   constructor(base: O, o: ScheduleFreeWrapperOptions = {}) {
     super();
-    const parameters = base instanceof Optimizer && !('correct' in base) ? trainedBy(base) : undefined;
-    if (parameters === undefined || (base as Optimizer) instanceof ScheduleFree)
+    const parameters =
+      base instanceof Optimizer && !('correct' in base || 'eval' in base) ? trainedBy(base) : undefined;
+    if (parameters === undefined)
       throw new TypeError(
-        `${NAME}: expected an optimizer of this library that steps once with the gradients that are there, got ${received(base)}`,
+        `${NAME}: expected an optimizer of this library that steps once with the gradients that are there and has no average of its own, got ${received(base)}`,
       );
     checkOptions<ScheduleFreeWrapperOptions>(NAME, o, { momentum: aNumber, r: aNumber, weightLrPower: aNumber });
     const { momentum = 0.9, r = 0, weightLrPower = 2 } = o;

@@ -3,6 +3,7 @@
  * steps are warm, since an engine that has not compiled them yet takes several times as long for small ones.
  */
 
+import { setImmediate } from 'node:timers/promises';
 import type { Contender, Experiment, OpenTask, Setting } from '../experiment.ts';
 import { ascending, quantile } from '../quantile.ts';
 import type { TimingRecord } from '../record.ts';
@@ -136,8 +137,13 @@ export async function stepTimes(o: TimingOptions): Promise<TimingRecord> {
   const rows = [...byKey.values()];
   const isCold = ({ warm }: Row) =>
     warm.steps === 0 || (warm.seconds < warmSecondsAtMost && (warm.steps < warmSteps || warm.seconds < warmSeconds));
+  // Between two turns the process hears whether its parent is gone.
   // In turn from the start: what one contender does to code that they share, the others meet before they are measured.
-  for (let cold = rows; cold.length > 0; cold = cold.filter(isCold)) for (const row of cold) await row.warmUp(period);
+  for (let cold = rows; cold.length > 0; cold = cold.filter(isCold))
+    for (const row of cold) {
+      await row.warmUp(period);
+      await setImmediate();
+    }
   const quickest = Math.min(...rows.map(({ lately }) => lately));
   const stepsPerRound = period * (quickest > 0 ? Math.max(1, Math.ceil(roundSeconds / quickest)) : 1);
   let [spent, done] = [0, 0];
@@ -145,6 +151,7 @@ export async function stepTimes(o: TimingOptions): Promise<TimingRecord> {
     for (const row of done % 2 === 0 ? rows : rows.toReversed()) {
       const round = await row.steps(stepsPerRound);
       row.perStep.push(round / stepsPerRound);
+      await setImmediate();
       spent += round;
     }
     done++;
