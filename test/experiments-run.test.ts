@@ -19,10 +19,21 @@ const ENV = { PATH: process.env.PATH! };
 const folder = t.testdir();
 
 /** Runs in that folder, and what was told: lines, and who started and failed. */
-async function run(name: string, experiment: Experiment, o: { jobs?: number; signal?: AbortSignal } = {}) {
+async function run(
+  name: string,
+  experiment: Experiment,
+  o: { jobs?: number; signal?: AbortSignal; keepWeights?: boolean } = {},
+) {
   const told = { lines: [] as string[], started: [] as string[], failed: [] as string[] };
   const outcome: RunOutcome = await runExperiment({
-    ...{ folder: join(folder, name), experiment, options: OPTIONS, short: false, jobs: o.jobs ?? 1, env: ENV },
+    ...{
+      folder: join(folder, name),
+      experiment,
+      options: { ...OPTIONS, keepWeights: o.keepWeights ?? true },
+      short: false,
+      jobs: o.jobs ?? 1,
+      env: ENV,
+    },
     ...(o.signal && { signal: o.signal }),
     timing: { warmSteps: 10, warmSeconds: 0, rounds: 3, seconds: 0 },
     listener: {
@@ -141,7 +152,8 @@ law(t, 'contenders and seeds may join a run: what is done stays, and all is as i
   assert.ok(
     wider.lines.includes(`The run gets more: ${others.reverse().join(', ')}. What a step costs is measured anew.`),
   );
-  const whole = await run('grown', SMALL);
+  // Weights are kept on, though nobody asks again.
+  const whole = await run('grown', SMALL, { keepWeights: false });
   assert.equal(whole.status, 'finished');
   assert.ok(whole.lines.includes(`The run gets more: ${SMALL.seeds} seeds. What a step costs is measured anew.`));
   assert.equal(whole.started.filter(id => id.startsWith(`${first}-`)).length, SMALL.seeds - 1, 'the seeds that joined');

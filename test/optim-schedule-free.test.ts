@@ -263,6 +263,13 @@ law(t, 'parameters without a gradient, and frozen ones, stay what they are', () 
   }
 });
 
+law(t, 'a step without any gradient counts nothing', () => {
+  const model = net();
+  const optimizer = new ScheduleFree(MAKERS.SGD!(model));
+  void optimizer.step();
+  assert.equal(optimizer.stateDict().steps!.item(), 0);
+});
+
 law(t, 'with lr 0 nothing moves, and eval before the first step shows the weights', () => {
   const model = net();
   const optimizer = new ScheduleFree(new Adam(model.parameters(), { lr: 0 }));

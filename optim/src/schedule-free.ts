@@ -139,6 +139,8 @@ export class ScheduleFree<O extends Optimizer = Optimizer> extends Optimizer {
 
   /** @param before y of each parameter that the step has moved */
   #average(before: readonly (Tensor | null)[], { c, ...next }: Weighted): void {
+    // As in an optimizer that found no gradient, nothing is counted.
+    if (before.every(y => y === null)) return;
     const { momentum } = this.#options;
     const old = [this.#steps, this.#largestLr, this.#weightSum, this.#z] as const;
     [this.#steps, this.#largestLr, this.#weightSum] = [next.steps, next.largestLr, next.weightSum];

@@ -69,7 +69,7 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
   return [
     `${name} is quicker than the best first-order contender in ${won.length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(won.length, lost.length))}); in ${surely('below').length} of them the 95 % interval lies below 1${surely('below').some(({ beside }) => smallestP(beside.ratio.n) > 0.05) ? ', which with so few seeds is no test of significance' : ''}.`,
     `It takes at most ${margin} times the seconds in ${clear.length} of ${n}.`,
-    ...(exact.length > 0
+    ...(exact.length > 1
       ? [
           `The geometric mean of the ${exact.length === n ? '' : `${exact.length} `}ratios that no miss leaves open is ${times(mean)}, from ${times(Math.min(...exact))} to ${times(Math.max(...exact))}.`,
         ]

@@ -132,6 +132,14 @@ export function isFinished(folder: string, experiment: Experiment): boolean {
   );
 }
 
+/** The options with which a run goes on: weights of final runs are kept where they were before. */
+function goingOn({ folder, options, listener }: RunRequest): RunOptions {
+  const { keepWeights } = readRequest(folder).options;
+  if (options.keepWeights && !keepWeights)
+    listener.note('Weights are kept from here on: final runs that are done have none.');
+  return { ...options, keepWeights: options.keepWeights || keepWeights };
+}
+
 /** Of a run that is finished. */
 export function setNote(folder: string, note: string): void {
   const { experiment: path } = filesOf(folder);
@@ -143,17 +151,18 @@ const isWhole = (before: Experiment, now: Experiment): boolean =>
 
 /** Does what is left of a run. Throws what the task or a contender refuses before the first trial; a LockedError; an OtherRunError. */
 export async function runExperiment(request: RunRequest): Promise<RunOutcome> {
-  const { folder, options, listener } = request;
+  const { folder, listener } = request;
   mkdirSync(filesOf(folder).trials, { recursive: true });
   const release = lock(folder, listener.note);
-  const run = new Run(request);
+  let run: Run | null = null;
   try {
     for (const place of [folder, filesOf(folder).trials]) removeTemporaries(place);
-    isBegun(request);
+    const options = isBegun(request) ? goingOn(request) : request.options;
+    run = new Run({ ...request, options });
     writeJson(filesOf(folder).options, { format: 1, ...options } satisfies KeptOptions);
     return await run.toEnd();
   } finally {
-    await run.close();
+    await run?.close();
     // Nothing was begun: the task or a contender refused it.
     if (!existsSync(filesOf(folder).experiment)) rmSync(filesOf(folder).options, { force: true });
     release();
