@@ -67,7 +67,10 @@ export type Summary = {
   readonly run: Run;
   /** In the experiment's order. */
   readonly finalists: readonly Finalist[];
-  /** By the measure, the quickest first. */
+  /**
+   * By the measure, the quickest first: with fewer misses, then by the geometric mean over seeds. Those that missed the target with half of their seeds or more come
+   * last, by the best on the validation split.
+   */
   readonly ranked: readonly Finalist[];
   /** What contenders are compared by: seconds, or CPU seconds as measured where there is no timing.json. */
   readonly measure: 'seconds' | 'cpu';
@@ -215,6 +218,10 @@ function missing(run: Run, finalists: readonly Finalist[], tuned: readonly Tuned
   ];
 }
 
+/** Of the geometric mean, by which ratios compare as well; a miss counts as its budget. */
+const meanLog = (times: readonly Time[]): number =>
+  times.reduce((sum, { value }) => sum + Math.log(value), 0) / times.length;
+
 /** `baseline` is a contender's name, by default the experiment's first. */
 export function summarize(run: Run, o: { baseline?: string } = {}): Summary {
   const { experiment } = run.info;
@@ -231,10 +238,10 @@ export function summarize(run: Run, o: { baseline?: string } = {}): Summary {
   const measure = run.timing === null ? 'cpu' : 'seconds';
   const rank = (one: Finalist): number[] => {
     const { n, median, misses } = one.spreads[measure];
-    const value = median === Infinity || n === 0 ? Infinity : median;
     const end = one.validation.median;
     const last = run.info.metric.better === 'higher' ? -end : end;
-    return [value, misses, one.spreads.steps.median, last].map(x => (Number.isNaN(x) ? Infinity : x));
+    const order = median === Infinity || n === 0 ? [Infinity, 0, last] : [misses, meanLog(one.to[measure]), last];
+    return order.map(x => (Number.isNaN(x) ? Infinity : x));
   };
   const ranked = [...finalists].sort((a, b) => {
     const [x, y] = [rank(a), rank(b)];

@@ -244,7 +244,7 @@ export function method(s: Summary): string[] {
 }
 
 export const titleOfTarget = (s: Summary): string =>
-  `Time to ${goal(s)} on the validation split, quickest first, those that missed it by the best on the validation split; medians over seeds, and from the least to the most. ${
+  `Time to ${goal(s)} on the validation split, quickest first: fewer misses, then the geometric mean over seeds; those that missed it with half of the seeds or more by the best on the validation split. Medians over seeds, and from the least to the most. ${
     s.measure === 'seconds'
       ? `Seconds, the figure to compare, are steps times the median ${stepClock(s.run.timing)} of a step, measured in turn`
       : 'CPU seconds are those of the runs, since step times were not measured in turn'
