@@ -59,7 +59,7 @@ law(t, 'a league has a row for each experiment, a verdict by numbers, and a page
   );
   assert.match(
     text,
-    /It loses in 1: Two; the interval lies above 1 in Two\. Not measured, or the best first-order contender itself, in 1\./,
+    /It loses in 1: two; the interval lies above 1 in two\. Not measured, or the best first-order contender itself, in 1\./,
   );
   const links = [...document.querySelectorAll('main a')].map(link => link.getAttribute('href'));
   assert.deepEqual(links, ['a-one.html', 'two.html', 'three.html']);

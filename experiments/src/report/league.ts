@@ -19,13 +19,13 @@ export type LeagueOptions = {
   readonly margin: number;
 };
 
-type Standing = { readonly title: string; readonly one: Finalist; readonly beside: Comparison };
+type Standing = { readonly name: string; readonly one: Finalist; readonly beside: Comparison };
 
 /** A finalist beside the best first-order one, where there are both and they can be paired. */
 function standing(s: Summary, one: Finalist | null): Standing | null {
   if (one === null || s.firstOrder === null || one === s.firstOrder) return null;
   const beside = compare(one, s.firstOrder, s.measure);
-  return beside.ratio.n === 0 ? null : { title: s.run.info.experiment.title, one, beside };
+  return beside.ratio.n === 0 ? null : { name: s.run.info.experiment.name, one, beside };
 }
 
 const focusOf = (s: Summary, focus: string): Finalist | null =>
@@ -64,7 +64,7 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
   const clear = found.filter(one => value(one) !== null && value(one)! <= margin && bound(one) !== 'at least');
   const exact = found.filter(one => bound(one) === 'exact' && value(one) !== null).map(one => value(one)!);
   const mean = Math.exp(exact.reduce((sum, ratio) => sum + Math.log(ratio), 0) / exact.length);
-  const titles = (list: readonly Standing[]) => listText(list.map(({ title }) => title));
+  const titles = (list: readonly Standing[]) => listText(list.map(({ name }) => name));
   const lostSurely = surely('above');
   return [
     `${name} is quicker than the best first-order contender in ${won.length} of ${n} experiments (sign test over experiments, p = ${pText(signTest(won.length, lost.length))}); in ${surely('below').length} of them the 95 % interval lies below 1${surely('below').some(({ beside }) => smallestP(beside.ratio.n) > 0.05) ? ', which with so few seeds is no test of significance' : ''}.`,
