@@ -2,7 +2,7 @@
  * Runs the ten small presets of otimes-experiments one after the other, or the ablations of bench/ablations.ts, and makes pages in docs of what their
  * folders say. What was done is kept: started again, it goes on.
  *
- *   npm run bench bench/league.ts -- --cifar FOLDER                     the league, some 90 minutes on two cores
+ *   npm run bench bench/league.ts -- --cifar FOLDER                     the league, some two hours on two cores
  *   npm run bench bench/league.ts -- --ablations --cifar FOLDER         some 30 minutes; makes docs/ablations.md
  *   npm run bench bench/league.ts -- --only digits-mlp,digits-cnn       some of them
  *   npm run bench bench/league.ts -- --report                           no runs: the documents, from all folders that are finished
