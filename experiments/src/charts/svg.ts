@@ -87,7 +87,7 @@ ${groups.join('\n')}
 export const standalone = (svg: string): string =>
   svg.replace(
     /(<title>.*?<\/title>)/s,
-    `<style>:root{color:var(--ink);${properties('light')}}@media (prefers-color-scheme:dark){:root{${properties('dark')}}}</style>$1<rect width="100%" height="100%" fill="${ground('page')}"/>`,
+    `$1<style>:root{color:var(--ink);${properties('light')}}@media (prefers-color-scheme:dark){:root{${properties('dark')}}}</style><rect width="100%" height="100%" fill="${ground('page')}"/>`,
   );
 
 /** One panel as an SVG. */
