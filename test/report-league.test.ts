@@ -7,29 +7,13 @@ import { parseHTML } from 'linkedom';
 import { writeReport } from 'otimes-experiments';
 import t from 'tap';
 import { law } from './helpers/law.ts';
+import { rowsOf } from './helpers/report-tables.ts';
 import { DOZEN, type SyntheticOptions, syntheticRun, writeRun } from './helpers/synthetic-run.ts';
 
 const home = t.testdir();
 let count = 0;
 const made = (o: SyntheticOptions): string => writeRun(join(home, `run-${count++}`), syntheticRun(o));
 const pick = (...names: string[]) => DOZEN.filter(({ name }) => names.includes(name));
-
-/** Cells of the first table whose caption has these words, by the text of the first. */
-function rowsOf(document: Document, caption: RegExp): Map<string, string[]> {
-  const tables = [...document.querySelectorAll('table')];
-  const table = tables.find(one => caption.test(one.querySelector('caption')?.textContent ?? ''));
-  assert.ok(table, `a table whose caption is like ${caption}`);
-  const rows = [...table.querySelectorAll('tbody tr')];
-  return new Map(
-    rows.map(row => {
-      const [first, ...cells] = [...row.children].map(cell =>
-        (cell.textContent ?? '').replaceAll('\u00a0', ' ').trim(),
-      );
-      return [first!, cells];
-    }),
-  );
-}
-type Document = ReturnType<typeof parseHTML>['document'];
 
 law(t, 'a league has a row for each experiment, a verdict by numbers, and a page for each', () => {
   const slower = pick('adamw', 'muon').concat(

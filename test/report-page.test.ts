@@ -11,6 +11,7 @@ import { readRun, writeReport } from 'otimes-experiments';
 import t from 'tap';
 import { compare, summarize } from '../experiments/src/report/summary.ts';
 import { law } from './helpers/law.ts';
+import { rowsOf } from './helpers/report-tables.ts';
 import { DOZEN, type Synthetic, type SyntheticOptions, syntheticRun, writeRun } from './helpers/synthetic-run.ts';
 
 const home = t.testdir();
@@ -26,23 +27,6 @@ function reported(folder: string) {
   return { page, document, markdown: readFileSync(markdown, 'utf8'), text: document.querySelector('main').textContent };
 }
 const pick = (...names: string[]) => DOZEN.filter(({ name }) => names.includes(name));
-
-/** Cells of the first table whose caption has these words, by the text of the first. */
-function rowsOf(document: Document, caption: RegExp): Map<string, string[]> {
-  const tables = [...document.querySelectorAll('table')];
-  const table = tables.find(one => caption.test(one.querySelector('caption')?.textContent ?? ''));
-  assert.ok(table, `a table whose caption is like ${caption}`);
-  const rows = [...table.querySelectorAll('tbody tr')];
-  return new Map(
-    rows.map(row => {
-      const [first, ...cells] = [...row.children].map(cell =>
-        (cell.textContent ?? '').replaceAll('\u00a0', ' ').trim(),
-      );
-      return [first!, cells];
-    }),
-  );
-}
-type Document = ReturnType<typeof parseHTML>['document'];
 
 // --- numbers ---
 

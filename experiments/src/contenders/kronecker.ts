@@ -54,11 +54,12 @@ export const scheduleFreeSteve: Contender = {
   label: 'Schedule-free STEVE',
   family: 'kronecker',
   space: { lr: adamLike(1e-2), weightDecay: decay(0) },
-  make(model, { momentum = 0.9, beta2 = 0.999, ...setting }, context) {
+  make(model, given, context) {
     const name = 'schedule-free-steve';
+    const { momentum: _, beta2 = 0.999, ...setting } = given;
     const base = withShared(name, { route: 'gradient', ...setting, beta1: 0, beta2 }, context);
     return new AveragedKroneckerTrainer(
-      new ScheduleFree(new STEVE(model, base), { momentum: numberOf(name, { momentum }, 'momentum', 0.9) }),
+      new ScheduleFree(new STEVE(model, base), { momentum: numberOf(name, given, 'momentum', 0.9) }),
     );
   },
 };

@@ -52,17 +52,15 @@ function overall(name: string, all: readonly (Standing | null)[], margin: number
   const unmeasured = all.length - found.length;
   const n = found.length;
   if (n === 0) return `${name} was measured beside a first-order contender in none of these experiments.`;
-  const value = ({ beside }: Standing) => beside.ratio.value;
-  const bound = ({ beside }: Standing) => beside.ratio.bound;
   // An upper bound below a limit is below it, a lower bound above it; the others say nothing.
-  const below = (limit: number) =>
-    found.filter(one => value(one) !== null && value(one)! < limit && bound(one) !== 'at least');
-  const won = below(1);
-  const lost = found.filter(one => value(one) !== null && value(one)! > 1 && bound(one) !== 'at most');
+  const atMost = ({ beside: { ratio } }: Standing) => (ratio.bound === 'at least' ? null : ratio.value) ?? Infinity;
+  const atLeast = ({ beside: { ratio } }: Standing) => (ratio.bound === 'at most' ? null : ratio.value) ?? 0;
+  const won = found.filter(one => atMost(one) < 1);
+  const lost = found.filter(one => atLeast(one) > 1);
   const open = found.filter(one => !won.includes(one) && !lost.includes(one));
   const surely = (side: 'below' | 'above') => found.filter(({ beside }) => sideOf(beside.ratio) === side);
-  const clear = found.filter(one => value(one) !== null && value(one)! <= margin && bound(one) !== 'at least');
-  const exact = found.filter(one => bound(one) === 'exact' && value(one) !== null).map(one => value(one)!);
+  const clear = found.filter(one => atMost(one) <= margin);
+  const exact = found.filter(({ beside }) => beside.ratio.bound === 'exact').map(atMost);
   const mean = Math.exp(exact.reduce((sum, ratio) => sum + Math.log(ratio), 0) / exact.length);
   const titles = (list: readonly Standing[]) => listText(list.map(({ name }) => name));
   const lostSurely = surely('above');
